@@ -1,0 +1,248 @@
+"""Configuration in, models out: the only file that knows providers and middleware, and that reads the environment.
+
+An id, `provider:model`, is looked up among the providers of the configuration, then among those that partsong knows.
+Everything that can be wrong with an id, an address or a key is said before the first model is made.
+"""
+
+import asyncio
+import os
+import sys
+import tomllib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
+
+from partsong import toml
+from partsong.errors import ConfigurationError
+from partsong.model import Model
+
+if TYPE_CHECKING:
+    from partsong.weights.fetch import Progress
+
+FILE = "partsong.toml"
+CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
+
+
+class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How to reach a provider: which API it speaks, where, and which environment variable holds the key (if any)."""
+
+    api: Literal["openai", "anthropic", "local", "scripted"]
+    base_url: str = ""
+    key_env: str | None = None
+    concurrency: int = CONCURRENCY
+    free: bool = False
+
+    def __post_init__(self) -> None:
+        if self.api in ("openai", "anthropic") and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f'base_url is "{self.base_url}", but must begin with http:// or https://')
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency is {self.concurrency}, but must be at least 1")
+
+
+class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is known of a model: how many tokens it reads, and what a million of them costs."""
+
+    window: int | None = None
+    input_dollars_per_million: Decimal | None = None
+    output_dollars_per_million: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window is {self.window}, but must be at least 1 token")
+        prices = (self.input_dollars_per_million, self.output_dollars_per_million)
+        if (prices[0] is None) != (prices[1] is None):
+            raise ValueError("a price needs both input_dollars_per_million and output_dollars_per_million")
+        if any(price is not None and (not price.is_finite() or price < 0) for price in prices):
+            raise ValueError("a price must be 0 dollars or more")
+
+
+class Configuration(Struct, frozen=True, omit_defaults=True):
+    """`partsong.toml`, read. `path` is where it stood, `None` if there was none."""
+
+    recipe: str | None = None
+    providers: dict[str, Provider] = {}
+    models: dict[str, Known] = {}
+    path: Path | None = None
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    recipe: str | None = None
+    providers: dict[str, dict[str, Any]] = {}
+    models: dict[str, dict[str, Any]] = {}
+
+
+def find_configuration(explicit: Path | None = None) -> Configuration:
+    """The configuration in `explicit`, else in this folder, else in the user's; an empty one if there is none.
+
+    Raises `ConfigurationError`, naming file and field.
+    """
+    if explicit is not None:
+        return read_configuration(explicit)
+    for path in (Path(FILE), user_folder("config") / FILE):
+        if path.is_file():
+            return read_configuration(path)
+    return Configuration()
+
+
+def read_configuration(path: Path) -> Configuration:
+    """The configuration in a file. Raises `ConfigurationError`, naming file and field."""
+    file = toml.convert(toml.load(path, ConfigurationError), _File, str(path), ConfigurationError)
+
+    def entries(kind: type[Any], table: str, given: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        return {
+            name: toml.convert(fields, kind, str(path), ConfigurationError, f'{table}."{name}"')
+            for name, fields in given.items()
+        }
+
+    recipe = file.recipe
+    if recipe is not None and recipe.endswith(".toml"):
+        recipe = str(path.parent / Path(recipe).expanduser())
+    return Configuration(
+        recipe, entries(Provider, "providers", file.providers), entries(Known, "models", file.models), path
+    )
+
+
+def known_providers() -> dict[str, Provider]:
+    """The providers that partsong knows by name."""
+    text = (resources.files("partsong") / "providers" / "known.toml").read_text(encoding="utf-8")
+    return toml.convert(tomllib.loads(text), dict[str, Provider], "known.toml", ConfigurationError)
+
+
+def has_key(provider: Provider) -> bool:
+    """Whether the provider's key is in the environment, or none is needed."""
+    return provider.key_env is None or bool(os.environ.get(provider.key_env))
+
+
+def user_folder(kind: Literal["config", "cache"]) -> Path:
+    """Where this user keeps partsong's configuration, or its downloads (`PARTSONG_CACHE` moves those)."""
+    if kind == "cache" and (moved := os.environ.get("PARTSONG_CACHE")):
+        return Path(moved)
+    if base := os.environ.get(f"XDG_{kind.upper()}_HOME"):
+        return Path(base) / "partsong"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "partsong" / kind
+    if sys.platform == "darwin":
+        folder = "Caches" if kind == "cache" else "Application Support"
+        return Path.home() / "Library" / folder / "partsong"
+    return Path.home() / f".{kind}" / "partsong"
+
+
+@asynccontextmanager
+async def assemble(
+    ids: Iterable[str], configuration: Configuration | None = None, *, fetching: "Progress | None" = None
+) -> AsyncIterator[Mapping[str, Model]]:
+    """A model for each id, ready to be called until the block is left.
+
+    `ids` are usually `recipe.models`. Weights of local models that are not on this disk are fetched, and `fetching`
+    hears how far that is. Raises `ConfigurationError` for an id, a provider or a key that will not do, and
+    `WeightsError` where weights cannot be had; both before any model is called.
+    """
+    configuration = find_configuration() if configuration is None else configuration
+    providers = known_providers() | configuration.providers
+    places = {name: _place(name, providers) for name in dict.fromkeys(ids)}
+    keys = {provider: _key(provider, providers[provider]) for provider, _ in places.values()}
+    async with AsyncExitStack() as stack:
+        makers = _Makers(stack, providers, keys, fetching)
+        models = {name: await makers.make(*place) for name, place in places.items()}
+        yield {name: _wrapped(model, name, *places[name], configuration, makers) for name, model in models.items()}
+
+
+def _place(name: str, providers: Mapping[str, Provider]) -> tuple[str, str]:
+    """The provider's name and the model's, of an id. Raises `ConfigurationError`."""
+    provider, colon, model = name.partition(":")
+    if not (provider and colon and model):
+        raise ConfigurationError(f'"{name}" is no model id; one has the form "provider:model"')
+    if provider not in providers:
+        raise ConfigurationError(
+            f'{name}: there is no provider "{provider}"; known: {", ".join(providers)}'
+            f"{toml.closest(provider, providers)} (others go into {FILE} as [providers.{provider}])"
+        )
+    return provider, model
+
+
+def _key(name: str, provider: Provider) -> str | None:
+    if provider.key_env is None:
+        return None
+    key = os.environ.get(provider.key_env, "").strip()
+    if not key:
+        raise ConfigurationError(f"{name}: needs a key, but the environment variable {provider.key_env} is not set")
+    if not key.isascii() or not key.isprintable():
+        raise ConfigurationError(f"{name}: the key in {provider.key_env} has characters that no key can have")
+    return key
+
+
+class _Makers:
+    """Makes the models of one assembly. A provider's code is imported when its first model is made."""
+
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        providers: Mapping[str, Provider],
+        keys: Mapping[str, str | None],
+        fetching: "Progress | None",
+    ) -> None:
+        self.stack, self.providers, self.keys, self.fetching = stack, providers, keys, fetching
+        self.http: Any = None
+        self.gates: dict[str, asyncio.Semaphore] = {}
+
+    async def make(self, provider: str, name: str) -> Model:
+        settings = self.providers[provider]
+        match settings.api:
+            case "scripted":
+                from partsong.providers.scripted import Scripted
+
+                return Scripted(name)
+            case "local":
+                return await self.local(name)
+            case "openai":
+                from partsong.providers.openai import OpenAI
+
+                http = await self.connections()
+                return OpenAI(http, provider=provider, base_url=settings.base_url, name=name, key=self.keys[provider])
+            case "anthropic":
+                from partsong.providers.anthropic import Anthropic
+
+                http = await self.connections()
+                return Anthropic(
+                    http, provider=provider, base_url=settings.base_url, name=name, key=self.keys[provider]
+                )
+
+    async def connections(self) -> Any:
+        """The one pool of connections that all hosted models of this assembly share."""
+        if self.http is None:
+            from partsong.providers.http import Http
+
+            self.http = await self.stack.enter_async_context(Http())
+        return self.http
+
+    def gate(self, provider: str) -> asyncio.Semaphore:
+        """The gate that all models of a provider share."""
+        if provider not in self.gates:
+            self.gates[provider] = asyncio.Semaphore(self.providers[provider].concurrency)
+        return self.gates[provider]
+
+
+def _wrapped(
+    model: Model, identity: str, provider: str, name: str, configuration: Configuration, makers: _Makers
+) -> Model:
+    """The model in its middleware: what is known of its price and window, and its provider's limit."""
+    from partsong.middleware.limit import Limit
+    from partsong.middleware.price import Price, fixed, listed
+    from partsong.middleware.window import Window
+
+    settings, known = makers.providers[provider], configuration.models.get(identity, Known())
+    if settings.api in ("openai", "anthropic"):
+        model = Limit(model, makers.gate(provider))
+        if known.input_dollars_per_million is not None and known.output_dollars_per_million is not None:
+            model = Price(model, fixed(known.input_dollars_per_million, known.output_dollars_per_million))
+        elif settings.free:
+            model = Price(model, fixed(Decimal(0), Decimal(0)))
+        elif settings.base_url.startswith("https://"):
+            model = Price(model, listed(settings.base_url, name))
+    window = known.window or getattr(model, "window", None)
+    return model if window is None else Window(model, identity, window)

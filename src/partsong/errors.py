@@ -1,0 +1,99 @@
+"""What can go wrong, sorted by what the caller can do about it.
+
+    PartsongError
+    ├── InputError            change what you asked for; nothing was spent
+    │   ├── RecipeError       … in a recipe: says file and field
+    │   ├── ConfigurationError… in partsong.toml or the environment: says file and field, or the variable
+    │   └── QuestionError     … in the conversation: empty, too long, an image that is none
+    ├── WeightsError          a local model's file cannot be had: no source, no room, the wrong bytes
+    ├── ModelError            one call failed: says the cause; some causes pass, so that trying again makes sense
+    └── RunError              the run ended without an answer: carries the transcript of what there was
+
+A `ModelError` never ends a mixture by itself: the seat is lost, the layer goes on.
+"""
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+from partsong.model import Usage
+
+if TYPE_CHECKING:
+    from partsong.transcript import Transcript
+
+Cause = Literal[
+    "auth",  # the key is missing, wrong, or may not use this model
+    "billing",  # the account is out of money
+    "rate",  # too many requests or tokens for now
+    "timeout",  # it took longer than allowed
+    "refused",  # the provider does not accept the request as it is, or does not know the model
+    "window",  # the request is longer than the model can read
+    "content_filter",  # the provider's filter stopped the request or the answer
+    "empty",  # it answered without a word
+    "truncated",  # the answer broke off before its end was announced
+    "server",  # the provider is broken, or answered what nobody can read
+    "network",  # the provider was not reached, or the connection broke
+    "cut_off",  # we stopped it: the layer's quorum had answered and the grace was over
+    "cancelled",  # the caller left
+    "no_proposals",  # every seat of a layer was lost
+]
+PASSING: frozenset[Cause] = frozenset({"rate", "timeout", "server", "network", "truncated"})
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+
+
+class PartsongError(Exception):
+    """Everything that partsong raises on purpose."""
+
+
+class InputError(PartsongError):
+    """What was asked for cannot be done as it stands. Raised before any model is called."""
+
+
+class RecipeError(InputError):
+    """A recipe is wrong: the message names the file, the field and what would be right."""
+
+
+class ConfigurationError(InputError):
+    """The configuration is wrong or lacks something: the message names the file and field, or the variable."""
+
+
+class QuestionError(InputError):
+    """The conversation cannot be sent: it is empty, too long, or holds a picture that is none."""
+
+
+class WeightsError(PartsongError):
+    """A local model's weights cannot be had: the message says which source failed, and how."""
+
+
+class ModelError(PartsongError):
+    """One call to one model failed.
+
+    `status` is the HTTP status where there was one, `retry_after` the seconds that the provider asked us to wait, and
+    `usage` what the call has cost all the same, where that is known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        cause: Cause,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.cause: Cause = cause
+        self.status = status
+        self.retry_after = retry_after
+        self.usage = usage
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same call may succeed a little later."""
+        return self.cause in PASSING
+
+
+class RunError(PartsongError):
+    """The run ended without an answer. `transcript` holds everything there was until then."""
+
+    def __init__(self, message: str, transcript: "Transcript") -> None:
+        super().__init__(message)
+        self.transcript = transcript

@@ -1,0 +1,205 @@
+"""What a model is: something that answers a request. The one protocol of partsong, and the values it speaks in.
+
+A `Model` is any async callable of the shape `(request, send) -> answer`. Providers are models, and so is everything
+that wraps one (a price, a retry, a limit): each is one short file and knows nothing of the others.
+
+Values are frozen msgspec structs: they cost a fifth of a frozen dataclass to make, and they go to JSON and come back
+without a line of code. Identity (ids, keys, clocks) is not theirs; it belongs to whoever stores them.
+"""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Text(Struct, frozen=True, tag="text", tag_field="type"):
+    """Words."""
+
+    text: str
+
+
+class Image(Struct, frozen=True, tag="image", tag_field="type", omit_defaults=True):
+    """A picture: its bytes with their media type (`image/png`), or a URL that the provider fetches (we never do)."""
+
+    data: bytes = b""
+    media_type: str = ""
+    url: str = ""
+
+
+class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type", omit_defaults=True):
+    """What a model thought before it spoke. `signature` is opaque: the provider wants it back unchanged."""
+
+    text: str
+    signature: str = ""
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type"):
+    """A model asks for a tool; `arguments` is the JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type", omit_defaults=True):
+    """What the tool of the call `call_id` returned. Stands in a message of role `tool`."""
+
+    call_id: str
+    parts: tuple[Text | Image, ...]
+    is_error: bool = False
+
+
+Part = Text | Image | Reasoning | ToolCall | ToolResult
+
+
+class TextDelta(Struct, frozen=True, tag="text", tag_field="type"):
+    """Some more words of the answer."""
+
+    text: str
+
+
+class ReasoningDelta(Struct, frozen=True, tag="reasoning", tag_field="type"):
+    """Some more of the reasoning before the answer."""
+
+    text: str
+
+
+class ToolCallDelta(Struct, frozen=True, tag="tool_call", tag_field="type", omit_defaults=True):
+    """A piece of the `index`-th tool call: `id` and `name` come with the first piece, `arguments` in pieces."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+Delta = TextDelta | ReasoningDelta | ToolCallDelta
+Send = Callable[[Delta], Awaitable[None]]
+
+
+class Message(Struct, frozen=True):
+    """One turn's words: who speaks, and what they say."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The message's text parts, joined."""
+        return text_of(self.parts)
+
+
+class Tool(Struct, frozen=True):
+    """A tool that a model may call. `parameters` is its JSON Schema, kept as the bytes that the caller sent."""
+
+    name: str
+    description: str = ""
+    parameters: bytes = b"{}"
+
+
+class Sampling(Struct, frozen=True, omit_defaults=True):
+    """How a model samples. `None` leaves the provider's default; `max_tokens` counts new tokens."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Conversation(Struct, frozen=True, omit_defaults=True):
+    """What a caller brings: the messages so far, the last one to be answered, and what the answer may be made of.
+
+    Tools, `tool_choice` (`"auto"`, `"none"`, `"required"` or a tool's name) and `response_format` (a JSON Schema's
+    bytes) are the aggregator's alone: it acts, proposers advise. `sampling` overrides the aggregator's.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
+    response_format: bytes | None = None
+    sampling: Sampling = Sampling()
+
+
+class Request(Struct, frozen=True, omit_defaults=True):
+    """One call to one model.
+
+    `sample` tells apart calls that are otherwise equal (the samples of Self-MoA), so that a cache does not make one of
+    them, and a provider whose sampling is seeded does not answer all of them alike.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
+    response_format: bytes | None = None
+    sampling: Sampling = Sampling()
+    sample: int = 0
+
+
+class Usage(Struct, frozen=True):
+    """What a call, or a run, has used. Cached input tokens are part of the input, reasoning tokens of the output.
+
+    `dollars` is `None` where a price is unknown: unknown is not 0, and a sum with an unknown in it is unknown.
+    `estimated` says that the provider did not count, so that we did (high rather than low).
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    dollars: Decimal | None = None
+    estimated: bool = False
+
+    def __add__(self, other: "Usage") -> "Usage":
+        unknown = self.dollars is None or other.dollars is None
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            None if unknown else self.dollars + other.dollars,  # type: ignore[operator]
+            self.estimated or other.estimated,
+        )
+
+
+NOTHING_USED = Usage(dollars=Decimal(0))
+
+
+class Answer(Struct, frozen=True):
+    """What a model answered. `model` is the id that the provider says answered, whatever was asked for."""
+
+    parts: tuple[Part, ...]
+    finish_reason: FinishReason = "stop"
+    usage: Usage = Usage()
+    model: str = ""
+
+    @property
+    def text(self) -> str:
+        """The answer's words: its text parts, joined, without the reasoning."""
+        return text_of(self.parts)
+
+
+class Model(Protocol):
+    """Answers a request.
+
+    `send` hears each delta as it comes and is awaited; `None` means that nobody listens and one plain call will do.
+    Raises `partsong.ModelError`, and nothing else that is expected. Cancelling the call closes it at the provider.
+    """
+
+    async def __call__(self, request: Request, send: Send | None) -> Answer: ...
+
+
+def text_of(parts: tuple[Part, ...]) -> str:
+    """The text parts, joined."""
+    return "".join(part.text for part in parts if type(part) is Text)
+
+
+def asking(question: str, *, system: str = "", images: tuple[Image, ...] = ()) -> Conversation:
+    """A conversation of one turn: a question, with pictures if there are any, under the caller's system prompt."""
+    head = (Message("system", (Text(system),)),) if system else ()
+    return Conversation((*head, Message("user", (*images, Text(question)))))

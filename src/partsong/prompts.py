@@ -1,0 +1,119 @@
+"""Conversation and proposals in, messages out: pure functions, and the wording as data.
+
+Two layouts. `paper` does what the paper's reference code does: the instruction and the numbered proposals are appended
+to the system message. `tail`, the default, puts them in a trailing message of role user instead: there they have no
+system authority, they are fenced so that a proposal cannot pretend to be the end of the proposals, and everything in
+front of them stays byte for byte the same, so that a provider's prompt cache holds.
+
+Proposals always refer to the latest turn only: no earlier layer's text is ever shown again.
+"""
+
+import hashlib
+from importlib import resources
+
+from partsong.model import Conversation, Image, Message, Part, Text, ToolCall, ToolResult
+from partsong.recipe import Layout
+
+LONGEST_RESULT = 4000  # characters of a tool's result that an adviser is shown
+
+
+def instruction_for(layout: Layout) -> str:
+    """Our own aggregate-and-synthesize instruction for a layout."""
+    file = resources.files("partsong") / "instructions" / f"{layout}.md"
+    return file.read_text(encoding="utf-8").rstrip("\n")
+
+
+def compose(
+    conversation: Conversation, proposals: tuple[str, ...], layout: Layout, instruction: str, system: str = ""
+) -> tuple[Message, ...]:
+    """The messages for an agent that sees `proposals` (in seat order; none in the first layer).
+
+    `system` is what the agent itself is told; it follows the caller's system prompt after a blank line.
+    """
+    messages = _told(conversation.messages, system) if system else conversation.messages
+    if not proposals:
+        return messages
+    if layout == "paper":
+        return _told(messages, instruction + numbered(proposals))
+    return (*messages, Message("user", (Text(fenced(proposals, instruction)),)))
+
+
+def numbered(proposals: tuple[str, ...]) -> str:
+    """The proposals as the paper's reference code writes them: each on a new line, numbered from 1."""
+    return "".join(f"\n{number}. {text}" for number, text in enumerate(proposals, 1))
+
+
+def fenced(proposals: tuple[str, ...], instruction: str) -> str:
+    """The instruction and the proposals, each between fences that no proposal can write.
+
+    `{fence}` in the instruction stands for the fence's word, so that the model can be told what to look for.
+    """
+    nonce = fence_word(proposals)
+    blocks = "".join(
+        f"\n\n<proposal-{nonce} number={number}>\n{text}\n</proposal-{nonce}>"
+        for number, text in enumerate(proposals, 1)
+    )
+    return instruction.replace("{fence}", f"proposal-{nonce}") + blocks
+
+
+def fence_word(proposals: tuple[str, ...]) -> str:
+    """A word that stands in none of the proposals and that none of their authors could know.
+
+    It is a digest of them all, so it depends on what the other seats wrote, and still the same proposals give the
+    same prompt: a stored call is found again. (A random nonce would make every later layer a different request.)
+    """
+    digest = hashlib.sha256()
+    for text in proposals:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    word = digest.hexdigest()[:12]
+    while any(word in text for text in proposals):
+        digest.update(b"again")
+        word = digest.hexdigest()[:12]
+    return word
+
+
+def advised(conversation: Conversation) -> Conversation:
+    """The conversation as a proposer sees it: without tools to call, past calls and results told in words.
+
+    Proposers advise, the aggregator acts (it alone gets the schemas). Providers refuse tool messages where no tools
+    are declared, and a model that is shown calls would write some; so they become text.
+    """
+    if not any(isinstance(part, ToolCall | ToolResult) for message in conversation.messages for part in message.parts):
+        return Conversation(conversation.messages)
+    messages = tuple(
+        Message("user" if message.role == "tool" else message.role, tuple(_in_words(part) for part in message.parts))
+        for message in conversation.messages
+    )
+    return Conversation(messages)
+
+
+def _in_words(part: Part) -> Part:
+    match part:
+        case ToolCall(name=name, arguments=arguments):
+            return Text(f"\n[called the tool {name} with {arguments}]\n")
+        case ToolResult(parts=parts, is_error=is_error):
+            text = "".join(piece.text if isinstance(piece, Text) else "[a picture]" for piece in parts)
+            return Text(f"[{'the tool failed with' if is_error else 'the tool returned'}:\n{_shortened(text)}\n]")
+        case _:
+            return part
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= LONGEST_RESULT:
+        return text
+    half = LONGEST_RESULT // 2
+    return f"{text[:half]}\n[… {len(text) - 2 * half} of {len(text)} characters left out …]\n{text[-half:]}"
+
+
+def _told(messages: tuple[Message, ...], more: str) -> tuple[Message, ...]:
+    """The messages with `more` appended to the system message after a blank line, or as a new one in front."""
+    if messages and messages[0].role == "system":
+        head = messages[0]
+        return (Message("system", (*_pictures(head), Text(f"{head.text}\n\n{more}"))), *messages[1:])
+    return (Message("system", (Text(more),)), *messages)
+
+
+def _pictures(message: Message) -> tuple[Image, ...]:
+    return tuple(part for part in message.parts if isinstance(part, Image))

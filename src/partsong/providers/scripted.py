@@ -1,0 +1,127 @@
+"""Models that follow a script: seeded text, latency, failures, length and price, the same in every run.
+
+They are for tests, documentation and simulation, and they need no key and no network. The id carries the script, so a
+recipe is all there is to write: `scripted:alice?tokens=40&first=0.05&each=0.01`. What a scripted model says depends on
+its name, its seed and what it is asked, and on nothing else.
+"""
+
+import asyncio
+import hashlib
+import random
+from decimal import Decimal, InvalidOperation
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Struct
+
+from partsong.errors import CAUSES, Cause, ConfigurationError, ModelError
+from partsong.model import Answer, Request, Send, Text, TextDelta, Usage
+from partsong.toml import closest
+from partsong.wire.tokens import estimate_tokens
+
+WORDS = (  # noqa: SIM905  (a list of words reads worse than the words)
+    "the of a light sky blue because air shorter waves scatter more than longer ones so that when sun is high we see "
+    "it from every side and at evening its way through air gets long until only red remains which answers your question"
+).split()
+
+
+class Script(Struct, frozen=True):
+    """What a scripted model does. Times are seconds, prices dollars per million tokens.
+
+    text: what it says, word for word; without it, `tokens` seeded words
+    first, each: the pause before the first token, and before every later one
+    fail: the cause of a failure (see `errors.Cause`), with probability `chance`, after `after` tokens were said
+    echo: it answers with the last message that it was given
+    seed: another seed, another text
+    input, output: what a million tokens cost; free if not said
+    """
+
+    text: str = ""
+    tokens: int = 20
+    first: float = 0.0
+    each: float = 0.0
+    fail: str = ""
+    chance: float = 1.0
+    after: int = 0
+    echo: bool = False
+    seed: int = 0
+    input: Decimal = Decimal(0)
+    output: Decimal = Decimal(0)
+
+
+class Scripted:
+    """A model that follows its script. `name` is what stands after `scripted:`, with the script behind a `?`."""
+
+    def __init__(self, name: str) -> None:
+        self.name, _, query = name.partition("?")
+        self.script = read_script(query, name)
+
+    async def __call__(self, request: Request, send: Send | None) -> Answer:
+        script = self.script
+        chance = self.dice(request)
+        failing = bool(script.fail) and chance.random() < script.chance
+        tokens = self.words(request, chance)
+        said = tokens[: script.after] if failing else tokens
+        await asyncio.sleep(script.first)
+        if send is None:
+            await asyncio.sleep(script.each * max(0, len(said) - 1))
+        else:
+            for number, token in enumerate(said):
+                if number and script.each:
+                    await asyncio.sleep(script.each)
+                await send(TextDelta(token))
+        usage = self.usage(request, len(said))
+        if failing:
+            raise ModelError(
+                f"{self.name} failed, as its script says", cast("Cause", script.fail), usage=usage if said else None
+            )
+        limit = request.sampling.max_tokens
+        cut = limit is not None and len(tokens) == limit < self.length(request)
+        return Answer((Text("".join(said)),), "length" if cut else "stop", usage, f"scripted:{self.name}")
+
+    def dice(self, request: Request) -> random.Random:
+        """Chance that depends on who is asked what, for the how-manieth time, and on nothing else."""
+        asked = msgspec.json.encode((self.name, self.script.seed, request))
+        return random.Random(hashlib.sha256(asked).digest())
+
+    def words(self, request: Request, chance: random.Random) -> list[str]:
+        script = self.script
+        if script.echo or script.text:
+            text = request.messages[-1].text if script.echo else script.text
+            words = text.split(" ")
+        else:
+            words = [f"{self.name}:", *(chance.choice(WORDS) for _ in range(max(0, script.tokens - 1)))]
+        tokens = [f" {word}" if number else word for number, word in enumerate(words)]
+        return tokens[: request.sampling.max_tokens]
+
+    def length(self, request: Request) -> int:
+        if self.script.echo or self.script.text:
+            return len((request.messages[-1].text if self.script.echo else self.script.text).split(" "))
+        return max(1, self.script.tokens)
+
+    def usage(self, request: Request, output: int) -> Usage:
+        asked = estimate_tokens(request)
+        dollars = (asked * self.script.input + output * self.script.output) / 1_000_000
+        return Usage(asked, output, dollars=dollars)
+
+
+def read_script(query: str, name: str) -> Script:
+    """The script behind the `?` of an id. Raises `ConfigurationError` for a field or a value that makes no sense."""
+    fields = Script.__struct_fields__
+    values: dict[str, Any] = {}
+    for field, value in parse_qsl(query, keep_blank_values=True):
+        if field not in fields:
+            known = ", ".join(fields)
+            raise ConfigurationError(f"scripted:{name}: there is no {field}; known: {known}{closest(field, fields)}")
+        values[field] = value
+    try:
+        script = msgspec.convert(values, Script, strict=False)
+    except (msgspec.ValidationError, InvalidOperation) as problem:
+        raise ConfigurationError(f"scripted:{name}: {problem}") from None
+    if script.fail and script.fail not in CAUSES:
+        raise ConfigurationError(f"scripted:{name}: fail: must be one of {', '.join(CAUSES)}")
+    numbers: tuple[float | Decimal, ...] = (script.tokens, script.first, script.each, script.after)
+    if any(number < 0 for number in (*numbers, script.input, script.output)):
+        raise ConfigurationError(f"scripted:{name}: no number may be below 0")
+    return script

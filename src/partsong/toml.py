@@ -1,0 +1,76 @@
+"""TOML that people wrote, read into a struct: what is wrong is said with file, field and what would be right."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from partsong.errors import InputError
+
+T = TypeVar("T")
+
+
+def load(path: Path, error: type[InputError]) -> dict[str, Any]:
+    """The file's tables. Raises `error` where the file cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path}: there is no such file") from None
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: is not UTF-8 text (byte {problem.start})") from None
+    except tomllib.TOMLDecodeError as problem:
+        raise error(f"{path}: is not valid TOML: {problem}") from None
+
+
+def convert(tables: Any, kind: type[T], where: str, error: type[InputError], prefix: str = "") -> T:
+    """`tables` as a `kind`. Raises `error`: `where: field: what is wrong, and what would be right`."""
+    try:
+        return msgspec.convert(tables, kind)
+    except msgspec.ValidationError as problem:
+        raise error(_explain(str(problem), kind, where, prefix)) from None
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean "…"?` where one of the known words is near, else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _explain(problem: str, kind: type, where: str, prefix: str) -> str:
+    reason, _, path = problem.partition(" - at `$")
+    path = (prefix + path.rstrip("`")).lstrip(".")
+    if unknown := re.match(r"Object contains unknown field `(.+)`", reason):
+        name = unknown[1]
+        path = f"{path}.{name}" if path else name
+        known = _fields_at(kind, problem.partition(" - at `$")[2].rstrip("`"))
+        reason = f"there is no such field; known here: {', '.join(known)}{closest(name, known)}"
+    elif missing := re.match(r"Object missing required field `(.+)`", reason):
+        path = f"{path}.{missing[1]}" if path else missing[1]
+        reason = "is missing"
+    else:
+        reason = reason[0].lower() + reason[1:]
+    return f"{where}: {path}: {reason}" if path else f"{where}: {reason}"
+
+
+def _fields_at(kind: Any, path: str) -> tuple[str, ...]:
+    """The fields of the struct that stands at `.layers[0].agents[1]` below `kind`."""
+    info: Any = msgspec.inspect.type_info(kind)
+    for step in re.findall(r"\.[^.\[]+|\[[^\]]*\]", path):
+        if step.startswith("."):
+            info = next(field.type for field in _struct_in(info).fields if field.encode_name == step[1:])
+        else:
+            info = info.item_type if hasattr(info, "item_type") else info.value_type
+    return tuple(field.encode_name for field in _struct_in(info).fields)
+
+
+def _struct_in(info: Any) -> Any:
+    """The struct type itself, or the one in an optional's union."""
+    if isinstance(info, msgspec.inspect.UnionType):
+        return next(kind for kind in info.types if isinstance(kind, msgspec.inspect.StructType))
+    return info

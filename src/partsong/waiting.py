@@ -1,0 +1,53 @@
+"""Wait for the seats of a layer: until all are done, the quorum's grace is over, or a deadline has come.
+
+Seats are tasks in `asyncio.wait`, not in a task group: a quorum needs it, and a model that will not be cancelled must
+not hold up the answer.
+"""
+
+import asyncio
+
+from partsong.errors import ModelError
+from partsong.model import Answer
+from partsong.recipe import Layer
+
+
+async def wait(
+    tasks: list[asyncio.Task[None]], answers: dict[int, Answer | None], layer: Layer, until: float | None
+) -> dict[int, ModelError]:
+    """Wait until every seat is done, or until the time is up; return the seats to cut off, and why."""
+    clock = asyncio.get_running_loop().time
+    too_late = ModelError("the run's deadline leaves proposals no more time", "timeout")
+    if layer.deadline is not None and (until is None or clock() + layer.deadline < until):
+        until = clock() + layer.deadline
+        too_late = ModelError(f"the layer's deadline of {layer.deadline:g} s was over", "timeout")
+    quorum, pending = layer.quorum, set(tasks)
+    while pending:
+        left = None if until is None else max(0.0, until - clock())
+        how = asyncio.FIRST_EXCEPTION if quorum is None else asyncio.FIRST_COMPLETED
+        done, pending = await asyncio.wait(pending, timeout=left, return_when=how)
+        for task in done:
+            task.result()  # what is raised here was not expected by anybody
+        if pending and until is not None and clock() >= until:
+            return {seat: too_late for seat in range(len(tasks)) if seat not in answers}
+        if quorum is not None and sum(answer is not None for answer in answers.values()) >= quorum:
+            grace, quorum = layer.grace or 0.0, None
+            if until is None or clock() + grace < until:
+                until = clock() + grace
+                too_late = ModelError(f"{layer.quorum} had answered, and the grace of {grace:g} s was over", "cut_off")
+    return {}
+
+
+async def end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel what still runs. A model that will not stop is left behind rather than waited for."""
+    if running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=1.0)
+    for task in tasks:
+        task.add_done_callback(look_at)
+
+
+def look_at(task: asyncio.Task[None]) -> None:
+    """Take note of how a task ended, so that a late fault is not reported as one that nobody looked at."""
+    if not task.cancelled():
+        task.exception()

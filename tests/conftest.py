@@ -1,0 +1,26 @@
+"""What holds for every test: no socket leaves this machine, and no test leaves a task running behind it."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.offline import sitecustomize as sitecustomize  # from here on, the network is refused
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Watch over each asynchronous test, from before its other fixtures are made until after they are gone."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames.insert(0, "no_task_left")
+
+
+@pytest.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(10):  # what was cancelled needs a few turns of the loop to end
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left, f"the test left tasks running: {', '.join(task.get_coro().__qualname__ for task in left)}"

@@ -1,0 +1,74 @@
+"""The grammar of events, as the docstring of `partsong.events` states it, as a check that tests hold runs against."""
+
+from collections.abc import Iterable
+
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnyEvent,
+    LayerFinished,
+    LayerStarted,
+    ProposalDelta,
+    ProposalFailed,
+    ProposalFinished,
+    ProposalStarted,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+)
+
+
+def check(events: Iterable[AnyEvent]) -> None:
+    """Raise `AssertionError` for the first event that may not stand where it stands, or for a missing end."""
+    heard = list(events)
+    assert isinstance(heard[0], RunStarted), heard[0]
+    assert isinstance(heard[-1], RunFinished | RunFailed), heard[-1]
+    recipe = heard[0].recipe
+    layer = -1  # the layer that is or was last open
+    open_layer = aggregating = False
+    seats: dict[int, str] = {}
+    for event in heard[1:-1]:
+        match event:
+            case LayerStarted(layer=number, models=models):
+                assert not open_layer
+                assert not aggregating
+                assert number == layer + 1
+                assert models == tuple(agent.model for agent in recipe.layers[number].seats)
+                layer, open_layer, seats = number, True, {}
+            case ProposalStarted(layer=number, seat=seat, model=model):
+                assert open_layer
+                assert number == layer
+                assert seat not in seats
+                assert model == recipe.layers[layer].seats[seat].model
+                seats[seat] = "speaks"
+            case ProposalDelta(layer=number, seat=seat):
+                assert open_layer
+                assert (number, seats.get(seat)) == (layer, "speaks")
+            case ProposalFinished(layer=number, seat=seat):
+                assert open_layer
+                assert (number, seats.get(seat)) == (layer, "speaks")
+                seats[seat] = "answered"
+            case ProposalFailed(layer=number, seat=seat):
+                assert open_layer
+                assert (number, seats.get(seat)) == (layer, "speaks")
+                seats[seat] = "lost"
+            case LayerFinished(layer=number, answered=answered):
+                assert open_layer
+                assert number == layer
+                assert set(seats) == set(range(len(recipe.layers[layer].seats)))
+                assert "speaks" not in seats.values()
+                assert answered == list(seats.values()).count("answered")
+                open_layer = False
+            case AggregationStarted(model=model):
+                assert not open_layer
+                assert not aggregating
+                assert layer == len(recipe.layers) - 1
+                assert model == recipe.aggregator.model
+                aggregating = True
+            case AggregationDelta():
+                assert aggregating
+            case _:
+                raise AssertionError(f"{event} in the middle of a run")
+    if isinstance(heard[-1], RunFinished):
+        assert aggregating
+        assert not open_layer
