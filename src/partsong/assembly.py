@@ -22,6 +22,7 @@ from partsong.errors import ConfigurationError
 from partsong.model import Model
 
 if TYPE_CHECKING:
+    from partsong.providers.http import Http
     from partsong.weights.fetch import Progress
 
 FILE = "partsong.toml"
@@ -118,6 +119,25 @@ def has_key(provider: Provider) -> bool:
     return provider.key_env is None or bool(os.environ.get(provider.key_env))
 
 
+async def reachable(names: Iterable[str], configuration: Configuration) -> dict[str, str | None]:
+    """What is wrong with the endpoints of these providers, all asked at once; `None` for those that answer."""
+    from partsong.providers import anthropic, openai
+
+    providers = known_providers() | configuration.providers
+
+    async def ask(name: str) -> str | None:
+        provider = providers[name]
+        ask_for_models = anthropic.reachable if provider.api == "anthropic" else openai.reachable
+        try:
+            return await ask_for_models(http, provider.base_url, _key(name, provider))
+        except ConfigurationError as problem:
+            return str(problem)
+
+    async with _connections() as http, asyncio.TaskGroup() as tasks:
+        asked = {name: tasks.create_task(ask(name)) for name in names if providers[name].base_url}
+    return {name: task.result() for name, task in asked.items()}
+
+
 def user_folder(kind: Literal["config", "cache"]) -> Path:
     """Where this user keeps partsong's configuration, or its downloads (`PARTSONG_CACHE` moves those)."""
     if kind == "cache" and (moved := os.environ.get("PARTSONG_CACHE")):
@@ -176,6 +196,15 @@ def _key(name: str, provider: Provider) -> str | None:
     return key
 
 
+def _connections() -> "Http":
+    """Connections, through the proxies that the environment names."""
+    from urllib.request import getproxies
+
+    from partsong.providers.http import Http
+
+    return Http(proxies=getproxies())
+
+
 class _Makers:
     """Makes the models of one assembly. A provider's code is imported when its first model is made."""
 
@@ -187,7 +216,7 @@ class _Makers:
         fetching: "Progress | None",
     ) -> None:
         self.stack, self.providers, self.keys, self.fetching = stack, providers, keys, fetching
-        self.http: Any = None
+        self.http: Http | None = None
         self.gates: dict[str, asyncio.Semaphore] = {}
 
     async def make(self, provider: str, name: str) -> Model:
@@ -212,12 +241,10 @@ class _Makers:
                     http, provider=provider, base_url=settings.base_url, name=name, key=self.keys[provider]
                 )
 
-    async def connections(self) -> Any:
+    async def connections(self) -> "Http":
         """The one pool of connections that all hosted models of this assembly share."""
         if self.http is None:
-            from partsong.providers.http import Http
-
-            self.http = await self.stack.enter_async_context(Http())
+            self.http = await self.stack.enter_async_context(_connections())
         return self.http
 
     def gate(self, provider: str) -> asyncio.Semaphore:
