@@ -1,0 +1,133 @@
+"""`partsong doctor`: what is configured and from where, which keys are there, which endpoints answer. No key is shown.
+
+Asked are the endpoints that the configuration names, those whose key is there, and the known servers on this machine.
+Only what somebody has set up can be broken: a server that nobody has started is not.
+"""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from partsong.assembly import (
+    FILE,
+    Configuration,
+    Provider,
+    find_configuration,
+    has_key,
+    known_providers,
+    reachable,
+    user_folder,
+    weights_folder,
+)
+from partsong.cli.ask import DEFAULT_RECIPE
+from partsong.cli.loop import complete
+from partsong.cli.models import key_of
+from partsong.cli.table import print_table
+from partsong.errors import RecipeError
+from partsong.recipe import find
+
+GIGABYTE = 1e9
+
+
+def doctor(
+    *, config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
+) -> int:
+    """Say what is configured, which keys are there, and which endpoints answer."""
+    configuration = find_configuration(config)
+    providers = known_providers() | configuration.providers
+    asked = [name for name, provider in providers.items() if is_asked(name, provider, configuration)]
+    problems = complete(reachable(asked, configuration))
+    broken = [f"{name}: {why}" for name, why in problems.items() if why and is_set_up(name, configuration, providers)]
+    recipe, wrong = default_recipe(configuration, providers)
+    if configuration.recipe is not None:
+        broken += [f"recipe {configuration.recipe}: {why}" for why in wrong]
+    print_table(
+        ("what", "found"),
+        [
+            (
+                "partsong",
+                f"{version('partsong')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+            ),
+            (
+                "local models",
+                version("xllamacpp", "xllamacpp ") or 'xllamacpp is not installed: pip install "partsong[local]"',
+            ),
+            ("configuration", str(configuration.path or f"none ({FILE} here, or in {user_folder('config')})")),
+            ("recipe", recipe),
+            ("weights", weights()),
+        ],
+    )
+    print()
+    print_table(
+        ("provider", "key", "endpoint"),
+        [
+            (name, key_of(provider), endpoint(name, problems, is_set_up(name, configuration, providers)))
+            for name, provider in providers.items()
+            if provider.base_url
+        ],
+    )
+    for problem in broken:
+        print(f"\nbroken: {problem}")
+    return 1 if broken else 0
+
+
+def is_asked(name: str, provider: Provider, configuration: Configuration) -> bool:
+    """Whether to ask its endpoint: nobody wants to hear that nine providers without a key want one."""
+    return bool(provider.base_url) and (name in configuration.providers or has_key(provider))
+
+
+def is_set_up(name: str, configuration: Configuration, providers: dict[str, Provider]) -> bool:
+    """Whether somebody has configured this provider, or has given it a key."""
+    return name in configuration.providers or providers[name].key_env is not None
+
+
+def endpoint(name: str, problems: dict[str, str | None], is_set_up: bool) -> str:
+    """What is known of a provider's endpoint, in words."""
+    if name not in problems:
+        return ""
+    problem = problems[name]
+    return "answers" if problem is None else problem if is_set_up else "not running"
+
+
+def default_recipe(configuration: Configuration, providers: dict[str, Provider]) -> tuple[str, list[str]]:
+    """The recipe that a question without one is given to, and why it cannot be performed, if it cannot."""
+    name = configuration.recipe or DEFAULT_RECIPE
+    try:
+        recipe = find(name)
+    except RecipeError as problem:
+        return f"{name}: cannot be read", [str(problem)]
+    wrong = list(dict.fromkeys(why for model in recipe.models for why in unusable(model, providers)))
+    return f"{name}, {recipe.calls} calls{''.join(f'; {why}' for why in wrong)}", wrong
+
+
+def unusable(model: str, providers: dict[str, Provider]) -> Iterator[str]:
+    """Why a model cannot be asked, if it cannot."""
+    provider = model.partition(":")[0]
+    if provider not in providers:
+        yield f"{model}: there is no provider {provider}"
+    elif not has_key(providers[provider]):
+        yield f"{provider} needs a key, but {providers[provider].key_env} is not set"
+    elif providers[provider].api == "local" and not version("xllamacpp"):
+        yield 'local models need xllamacpp, which is not installed: pip install "partsong[local]"'
+
+
+def weights() -> str:
+    """Where weights are kept, and how much room there is."""
+    folder = weights_folder()
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = f"{shutil.disk_usage(there).free / GIGABYTE:,.1f} GB free"
+    return f"{folder}, {free}{'' if os.access(there, os.W_OK) else ', but it cannot be written to'}"
+
+
+def version(package: str, before: str = "") -> str:
+    """The installed version, after `before`; nothing if it is not installed."""
+    try:
+        return before + metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

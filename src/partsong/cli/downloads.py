@@ -1,0 +1,121 @@
+"""Weights on their way here, shown on standard error: licence and size before anything is fetched, then a bar.
+
+Where standard error is no terminal, what happens is told in lines, without a bar. Nothing is shown, and nothing
+imported for it, where all the weights are there already.
+"""
+
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from partsong.cli.printable import printable, single_line
+
+if TYPE_CHECKING:
+    from partsong.cli.region import Region
+    from partsong.weights.fetch import Fetching
+
+LONGEST_BAR = 24  # columns
+
+
+class Downloads:
+    """Hears how far the fetching of weights is. Used with `with`, which gives the terminal back."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.region: Region | None = None
+        self.began: tuple[float, int] | None = None  # when the bytes of this source began to move, and from how many
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.region is not None:
+            with suppress(OSError):
+                self.region.draw(())
+                self.region.release()
+
+    def hear(self, event: "Fetching") -> None:
+        """Show one step. A standard error that nobody reads is no reason to end a download."""
+        with suppress(OSError):
+            if event.state in ("moving", "checking"):
+                if self.stream.isatty():
+                    self.show(self.moving(event, self.taken().width))
+            else:
+                self.began = None
+                self.tell(*said(event))
+
+    def tell(self, finished: str, live: str) -> None:
+        """Print a line for good, if there is one, and what is going on now below it."""
+        if self.stream.isatty():
+            self.show(live, finished)
+        elif finished:
+            print(f"partsong: {single_line(finished, self.stream.encoding)}", file=self.stream, flush=True)
+
+    def show(self, live: str, finished: str = "") -> None:
+        from rich.text import Text
+
+        region = self.taken()
+        encoding = region.console.encoding
+        region.draw(
+            [Text(single_line(finished, encoding))] if finished else [],
+            [Text(printable(live, encoding), no_wrap=True, overflow="ellipsis")] if live else [],
+        )
+
+    def taken(self) -> "Region":
+        """The terminal, taken when there is first something to draw on it."""
+        if self.region is None:
+            from rich.console import Console
+
+            from partsong.cli.region import Region
+
+            self.region = Region(Console(file=self.stream, highlight=False, markup=False, emoji=False))
+            self.region.take()
+        return self.region
+
+    def moving(self, event: "Fetching", width: int) -> str:
+        """The bar, with how much there is, how fast it comes, and how long it will take."""
+        from partsong.weights.part import in_words
+
+        now = time.monotonic()
+        began, first = self.began = self.began or (now, event.done)
+        seconds, moved = now - began, event.done - first
+        words = ["checking" if event.state == "checking" else "fetching", event.name]
+        if event.total:
+            words += [f"{event.done / event.total:4.0%}", f"{in_words(event.done).removesuffix(' MB')} of"]
+        words.append(in_words(event.total or event.done))
+        if event.state == "moving" and seconds > 1 and moved:
+            words.append(f"{in_words(int(moved / seconds))}/s")
+            if event.total:
+                words.append(f"{(event.total - event.done) * seconds / moved:.0f} s left")
+        text = " ".join(words)
+        return f"{text} {bar(event.done / event.total, width - len(text) - 1)}" if event.total else text
+
+
+def said(event: "Fetching") -> tuple[str, str]:
+    """What a step is in words: a line that stays, and one that stands until the next step."""
+    from partsong.weights.part import in_words
+
+    match event.state:
+        case "starting":
+            size = f", {in_words(event.total)}" if event.total else ""
+            return f"{event.name}: fetching it once{size}, licence: {event.licence}", ""
+        case "trying":
+            return "", f"asking {event.source} …"
+        case "failed":
+            return f"{event.name}: not from {event.source}: {event.note}", ""
+        case "waiting":
+            return f"{event.name}: {event.note}", "waiting …"
+        case "altered":
+            return f"{event.name}: {event.note}", ""
+        case _:
+            return f"{event.name}: ready", ""
+
+
+def bar(share: float, room: int) -> str:
+    """So much of a bar, as long as there is room for."""
+    length = min(LONGEST_BAR, max(0, room))
+    full = round(min(1.0, share) * length)
+    return "█" * full + "░" * (length - full)

@@ -1,0 +1,128 @@
+"""Markdown that grows: the blocks that no later word can change, and the rest.
+
+A terminal prints each finished block once, above, where it scrolls away as anything printed does; only the unfinished
+one is drawn again. Blocks are told apart by the parser, not by blank lines: of the blocks at the top level all but the
+last are finished, and so are all but the last item of a list. Raw HTML is shown as the text it is, never dropped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markdown import Markdown
+from rich.segment import Segment
+
+_LISTS = ("bullet_list_open", "ordered_list_open")
+_CODE = ("fence", "code_block")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of Markdown to print. `apart`: an empty line sets it off from what stands above."""
+
+    tokens: Sequence[Token]
+    apart: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        markdown = Markdown("", code_theme="ansi_dark", hyperlinks=False)
+        markdown.parsed = list(self.tokens)
+        lines = console.render_lines(markdown, options, pad=False)
+        # Some kinds of block come with empty lines around them and some do not; here all are treated alike.
+        while lines and not _words(lines[0]):
+            del lines[0]
+        while lines and not _words(lines[-1]):
+            del lines[-1]
+        if lines and self.apart:
+            yield Segment.line()
+        for line in lines:
+            yield from line
+            yield Segment.line()
+
+
+class GrowingMarkdown:
+    """Text that is added to, and taken out block by block as it gets finished."""
+
+    def __init__(self) -> None:
+        self._parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+        self._definitions: dict[str, object] = {}  # of links, in what was taken out
+        self._text = ""
+        self._apart = False  # whether the next block is set off from the one before
+        self._number: int | None = None  # the next item's, where a numbered list was taken out up to here
+
+    def add(self, text: str) -> None:
+        self._text += text
+
+    def take(self) -> list[Block]:
+        """The blocks that are finished since the last time."""
+        # A line that is not complete may still become something else, so it proves nothing about those before it.
+        complete = self._text.count("\n")
+        begun = [tokens for tokens in self._parse() if _line(tokens[0]) < complete]
+        if not begun:
+            return []
+        *finished, last = begun
+        keep, number, continued = _line(last[0]), None, False
+        if last[0].type in _LISTS:
+            items = [index for index, token in enumerate(last) if _is_item(token) and _line(token) < complete]
+            if len(items) > 1:
+                finished.append([*last[: items[-1]], last[-1]])
+                keep, continued = _line(last[items[-1]]), True
+                number = int(last[0].attrs.get("start", 1)) + len(items) - 1
+        if not finished:
+            return []
+        blocks = self._blocks(finished)
+        self._apart, self._number = not continued, number
+        lines = self._text.split("\n")
+        self._parser.parse("\n".join(lines[:keep]), self._definitions)
+        self._text = "\n".join(lines[keep:])
+        return blocks
+
+    def rest(self, longest: int | None = None) -> list[Block]:
+        """What is not finished, as it looks now. Of code that is longer than `longest` lines, only the end is shown."""
+        parsed = self._parse()
+        for tokens in parsed:
+            if longest is not None and tokens[0].type in _CODE:
+                tokens[0].content = "\n".join(tokens[0].content.split("\n")[-longest - 1 :])
+        return self._blocks(parsed)
+
+    def finish(self) -> list[Block]:
+        """All that is left: nothing more will be added."""
+        blocks, self._text = self.rest(), ""
+        return blocks
+
+    def _parse(self) -> list[list[Token]]:
+        """The tokens of each block at the top level."""
+        blocks: list[list[Token]] = []
+        definitions = {name: dict(value) for name, value in self._definitions.items() if isinstance(value, dict)}
+        for token in self._parser.parse(self._text, definitions):
+            if token.level == 0 and token.nesting >= 0:
+                blocks.append([])
+            blocks[-1].append(token)
+            if token.children:
+                token.children = _without_repeated_links(token.children)
+        if blocks and self._number is not None and blocks[0][0].type == "ordered_list_open":
+            blocks[0][0].attrs["start"] = self._number
+        return blocks
+
+    def _blocks(self, parsed: Sequence[Sequence[Token]]) -> list[Block]:
+        return [Block(tokens, self._apart or number > 0) for number, tokens in enumerate(parsed)]
+
+
+def _words(line: Sequence[Segment]) -> bool:
+    return any(not segment.text.isspace() for segment in line if segment.text)
+
+
+def _line(token: Token) -> int:
+    """The line in which a block begins."""
+    return token.map[0] if token.map else 0
+
+
+def _is_item(token: Token) -> bool:
+    """Whether this begins an item of a list at the top level."""
+    return token.type == "list_item_open" and token.level == 1
+
+
+def _without_repeated_links(tokens: list[Token]) -> list[Token]:
+    """The same, without the link around an address that is its own text: it would be shown twice."""
+    return [token for token in tokens if not (token.info == "auto" and token.type in ("link_open", "link_close"))]

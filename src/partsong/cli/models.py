@@ -1,0 +1,66 @@
+"""`partsong models`: which models there are to ask: the providers with their keys, local ones, and configured ones."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from partsong.assembly import Provider, find_configuration, has_key, known_providers, weights_folder
+from partsong.cli.table import print_table
+from partsong.weights.catalogue import entries
+from partsong.weights.fetch import is_there
+from partsong.weights.part import in_words
+
+
+def models(
+    *, config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
+) -> int:
+    """List the providers with their keys, and the local models."""
+    configuration = find_configuration(config)
+    providers = known_providers() | configuration.providers
+    print_table(
+        ("provider", "key", "endpoint"),
+        [(name, key_of(provider), provider.base_url) for name, provider in providers.items() if provider.base_url],
+    )
+    print()
+    print_table(
+        ("local model", "size", "licence", "here", "about"),
+        [
+            (
+                f"local:{entry.name}",
+                in_words(entry.bytes) if entry.bytes else "",
+                entry.licence,
+                "yes" if is_there(entry, weights_folder()) else "no",
+                entry.about,
+            )
+            for entry in entries()
+        ],
+    )
+    if configuration.models:
+        print(f"\nconfigured in {configuration.path}:")
+        print_table(
+            ("model", "window", "input $/M", "output $/M"),
+            [
+                (
+                    name,
+                    f"{known.window:,}" if known.window else "",
+                    price(known.input_dollars_per_million),
+                    price(known.output_dollars_per_million),
+                )
+                for name, known in configuration.models.items()
+            ],
+        )
+    print('\nA model\'s id is "provider:model", such as openai:gpt-6.1-sol, ollama:qwen3 or local:smollm2-135m.')
+    return 0
+
+
+def price(dollars: Decimal | None) -> str:
+    return "" if dollars is None else f"{dollars}"
+
+
+def key_of(provider: Provider) -> str:
+    """Whether a provider's key is there: the name of the variable, never what is in it."""
+    if provider.key_env is None:
+        return "none needed"
+    return f"{provider.key_env}: {'set' if has_key(provider) else 'not set'}"

@@ -1,0 +1,66 @@
+"""The answer alone, as plain text and as it comes: for pipes and files. Losses are told on one line at the end."""
+
+from partsong.cli.output import Output
+from partsong.cli.summary import name, short_id
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnyEvent,
+    LayerFinished,
+    LayerStarted,
+    ProposalFinished,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+)
+from partsong.model import TextDelta
+
+
+class Plain:
+    """Writes an answer to `out` and the losses to `err`; `None` keeps those back. `proposals` go before the answer."""
+
+    def __init__(self, out: Output[str], err: Output[str] | None, *, proposals: bool = False) -> None:
+        self.out, self.err, self.proposals = out, err, proposals
+        self.models: tuple[str, ...] = ()
+        self.texts: dict[int, str] = {}  # the layer's proposals, by seat
+        self.layers = 0
+        self.last = ""  # piece of the answer that was written
+
+    async def hear(self, event: AnyEvent) -> None:
+        """Take in one event, and write what it brings."""
+        match event:
+            case AggregationDelta(delta=TextDelta(text=text)) if text:
+                self.write(text)
+            case RunStarted(recipe=recipe):
+                self.layers = len(recipe.layers) if self.proposals else 0
+            case LayerStarted(models=models) if self.proposals:
+                self.models, self.texts = models, {}
+            case ProposalFinished(seat=seat, answer=answer) if self.proposals:
+                self.texts[seat] = answer.text
+            case LayerFinished(layer=layer) if self.proposals:
+                for seat, text in sorted(self.texts.items()):
+                    self.out.write(f"{heading(layer, seat, self.models[seat])}{text.strip()}\n\n")
+            case AggregationStarted(model=model) if self.layers:
+                self.out.write(heading(self.layers, 0, model))
+            case RunFinished(answer=answer):
+                if not self.last:  # nothing was streamed
+                    self.write(answer.text)
+                self.end(event)
+            case RunFailed():
+                self.end(event)
+
+    def write(self, text: str) -> None:
+        self.out.write(text)
+        self.last = text
+
+    def end(self, event: RunFinished | RunFailed) -> None:
+        if self.last and not self.last.endswith("\n"):
+            self.out.write("\n")
+        if event.losses and self.err is not None:
+            losses = "; ".join(f"{name(loss)}: {loss.cause}: {loss.message}" for loss in event.losses)
+            self.err.write(f"partsong: lost {' '.join(losses.split())}\n")
+
+
+def heading(layer: int, seat: int, model: str) -> str:
+    """What stands above a proposal, and above the answer where proposals are shown."""
+    return f"## ({layer}, {seat}) {short_id(model)}\n\n"

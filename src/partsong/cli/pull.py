@@ -1,0 +1,41 @@
+"""`partsong pull`: the weights of local models, fetched before they are needed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from partsong.assembly import access, find_configuration, known_providers, weights_folder
+from partsong.cli.ask import choose
+from partsong.cli.downloads import Downloads
+from partsong.cli.loop import complete
+from partsong.weights.fetch import ensure
+
+
+def pull(
+    *names: Annotated[str, Parameter(help="A local model, or owner/repository/file.gguf on the Hugging Face hub.")],
+    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+) -> int:
+    """Fetch the weights of local models ahead of their first use; without a name, those of the default recipe."""
+    wanted = [name.removeprefix("local:") for name in names] or of_default_recipe(config)
+    for path in complete(fetched(wanted)):
+        print(path)
+    return 0
+
+
+def of_default_recipe(config: Path | None) -> list[str]:
+    """The local models of the recipe that a question without one is given to."""
+    configuration = find_configuration(config)
+    providers = known_providers() | configuration.providers
+    ids = (name.partition(":") for name in choose(None, None, configuration).models)
+    return [model for provider, _, model in ids if provider in providers and providers[provider].api == "local"]
+
+
+async def fetched(names: list[str]) -> list[Path]:
+    """The files of these models, one after another."""
+    with Downloads(sys.stderr) as downloads:
+        return [
+            await ensure(name, weights_folder(), progress=downloads.hear, access=access())
+            for name in dict.fromkeys(names)
+        ]

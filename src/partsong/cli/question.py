@@ -1,0 +1,88 @@
+"""The question as it stands on the command line, in standard input and in picture files, checked before it costs.
+
+Words are joined; `-` among them stands for standard input, which is also read when there are no words and it is not a
+terminal. It is read no further than the longest question goes, so that a wrong file is refused at once.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from partsong.admission import LONGEST_QUESTION
+from partsong.errors import QuestionError
+from partsong.model import Image
+
+LARGEST_IMAGE = 20 * 1024 * 1024  # bytes: what the widest providers take
+_BEGINNINGS = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"RIFF": "image/webp",
+}
+
+
+def read_question(words: Sequence[str], stdin: BinaryIO | None) -> str:
+    """The question. Raises `QuestionError` where there is none, or where it is not text."""
+    words = [word.strip() for word in words]
+    if not any(words) and (stdin is None or stdin.isatty()):
+        raise QuestionError('there is no question: give it in quotes, or "-" to read it from standard input')
+    if not any(words):
+        words = ["-"]
+    if words.count("-") > 1:
+        raise QuestionError('standard input can be read once, but "-" stands in the question more than once')
+    try:
+        " ".join(words).encode()
+    except UnicodeEncodeError:
+        raise QuestionError("the question is not UTF-8 text") from None
+    if "-" not in words:
+        return " ".join(words)
+    here = words.index("-")
+    parts = " ".join(words[:here]), _read_text(stdin), " ".join(words[here + 1 :])
+    return "\n\n".join(part for part in parts if part)
+
+
+def read_image(place: str) -> Image:
+    """The picture in a file, or at a URL, which the provider fetches. Raises `QuestionError` for what is no picture."""
+    if place.startswith(("https://", "http://")):
+        return Image(url=place)
+    try:
+        with Path(place).expanduser().open("rb") as file:
+            data = file.read(LARGEST_IMAGE + 1)
+    except OSError as problem:
+        raise QuestionError(f"{place}: cannot be read: {problem.strerror}") from None
+    if len(data) > LARGEST_IMAGE:
+        raise QuestionError(f"{place}: is larger than {LARGEST_IMAGE // 1024 // 1024} MB, more than any provider takes")
+    media_type = next((kind for beginning, kind in _BEGINNINGS.items() if data.startswith(beginning)), "")
+    if not media_type or (media_type == "image/webp" and data[8:12] != b"WEBP"):
+        raise QuestionError(f"{place}: is no picture that models take: those are PNG, JPEG, GIF and WebP")
+    if not _is_whole(data, media_type):
+        raise QuestionError(f"{place}: begins as a picture ({media_type}), but is broken or incomplete")
+    return Image(data, media_type)
+
+
+def _is_whole(data: bytes, media_type: str) -> bool:
+    """Whether the picture's end is there: a file that was cut off in a transfer is the usual broken one."""
+    match media_type:
+        case "image/png":
+            return data[12:16] == b"IHDR" and b"IEND" in data[16:]
+        case "image/jpeg":
+            return b"\xff\xd9" in data[3:]
+        case "image/gif":
+            return data[4:6] in (b"7a", b"9a") and data.rstrip(b"\0").endswith(b";")
+        case _:
+            return len(data) >= int.from_bytes(data[4:8], "little") + 8
+
+
+def _read_text(stdin: BinaryIO | None) -> str:
+    if stdin is None:
+        raise QuestionError("standard input is closed")
+    data = stdin.read(LONGEST_QUESTION + 1)
+    if len(data) > LONGEST_QUESTION:
+        raise QuestionError(f"standard input has more than {LONGEST_QUESTION:,} bytes, the longest question there is")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise QuestionError(f"standard input is not UTF-8 text (byte {problem.start})") from None
+    if not text.strip():
+        raise QuestionError("standard input is empty")
+    return text.strip()

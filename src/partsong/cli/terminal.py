@@ -1,0 +1,198 @@
+"""A run drawn on a terminal: a row for each seat while it works, then the answer as Markdown while it is written.
+
+Events only count: a delta adds to a row's letters or to the words that wait to be drawn. Ten times a second `frame`
+turns the counters into lines. What is finished (a layer's rows, a block of the answer) is printed for good, so that
+the scrollback holds the whole run; only what still changes is drawn again.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from partsong.cli.markdown import GrowingMarkdown
+from partsong.cli.printable import printable, single_line
+from partsong.cli.region import Region
+from partsong.cli.rows import LOST, Columns, Row, fitting
+from partsong.cli.summary import short_id, summary
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnyEvent,
+    Failure,
+    LayerFinished,
+    LayerStarted,
+    ProposalDelta,
+    ProposalFailed,
+    ProposalFinished,
+    ProposalStarted,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+)
+from partsong.model import Answer, TextDelta
+from partsong.recipe import Recipe
+
+
+class Terminal:
+    """Hears a run and knows at any moment what there is to draw. `quiet`: the answer alone."""
+
+    def __init__(
+        self,
+        region: Region,
+        *,
+        proposals: bool = False,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.region, self.proposals, self.quiet, self.clock = region, proposals, quiet, clock
+        self.begun = clock()
+        self.layers = 0
+        self.all_rows: list[Row] = []
+        self.rows: list[Row] = []  # of the seats that work now
+        self.answers: dict[int, Answer] = {}  # the layer's, by seat
+        self.said: list[str] = []  # of the answer, not drawn yet
+        self.answer = GrowingMarkdown()
+        self.answering = False
+        self.wrote = False
+        self.finished: list[RenderableType] = []
+        self._columns: tuple[int, Columns] | None = None
+
+    async def hear(self, event: AnyEvent) -> None:
+        """Take in one event; nothing is drawn here."""
+        match event:
+            case ProposalDelta(seat=seat, delta=delta):
+                self.rows[seat].count(delta, self.clock)
+            case AggregationDelta(delta=delta):
+                self.rows[0].count(delta, self.clock)
+                if isinstance(delta, TextDelta):
+                    self.said.append(delta.text)
+            case RunStarted(recipe=recipe):
+                self.start(recipe)
+            case LayerStarted(layer=layer):
+                self.rows = [row for row in self.all_rows if row.layer == layer]
+                self.answers = {}
+            case ProposalStarted(seat=seat):
+                self.rows[seat].started = self.clock()
+            case ProposalFinished(seat=seat, answer=answer):
+                self.rows[seat].finish(answer, self.clock())
+                self.answers[seat] = answer
+            case ProposalFailed(seat=seat, error=error, usage=usage):
+                self.rows[seat].fail(error, usage, self.clock())
+            case LayerFinished():
+                self.leave_layer()
+            case AggregationStarted():
+                self.start_answer()
+            case RunFinished(answer=answer):
+                self.hear_words()
+                if not self.wrote:  # nothing was streamed
+                    self.said.append(answer.text)
+                self.rows[0].finish(answer, self.clock())
+                self.leave(event)
+            case RunFailed(error=error):
+                for row in self.rows:
+                    if row.ended is None:
+                        row.fail(Failure(error.cause, ""), None, self.clock())
+                self.leave(event)
+
+    def start(self, recipe: Recipe) -> None:
+        self.begun, self.layers = self.clock(), len(recipe.layers)
+        self.all_rows = [
+            Row(layer, seat, short_id(agent.model))
+            for layer, agents in enumerate([*(layer.seats for layer in recipe.layers), (recipe.aggregator,)])
+            for seat, agent in enumerate(agents)
+        ]
+        if self.layers and not self.quiet:
+            about = f"  {single_line(recipe.about)}" if recipe.about else ""
+            title = Text.assemble((single_line(recipe.name), "bold"), (about, "dim"), no_wrap=True, overflow="ellipsis")
+            self.finished += [title, self.columns.heading()]
+
+    def leave_layer(self) -> None:
+        """The layer's rows are finished, and so are its proposals, if they are wanted."""
+        if not self.quiet:
+            self.finished += self.lines(self.rows, self.clock())
+        if self.proposals:
+            for seat, answer in sorted(self.answers.items()):
+                self.finished += [Text(), self.title(self.rows[seat])]
+                self.finished += self.markdown(answer.text)
+        self.rows = []
+
+    def start_answer(self) -> None:
+        self.rows = self.all_rows[-1:]
+        self.rows[0].started = self.clock()
+        self.answering = True
+        if self.proposals and self.layers:
+            self.finished += [Text(), self.title(self.rows[0]), Text()]
+        elif self.layers and not self.quiet:
+            self.finished.append(Text())
+
+    def leave(self, event: RunFinished | RunFailed) -> None:
+        """What is left of the answer, and what the run came to."""
+        self.hear_words()
+        rest = self.answer.finish()
+        self.finished += rest
+        if not self.quiet:
+            if self.wrote:
+                self.finished.append(Text())
+            if self.layers:
+                self.finished += self.lines(self.rows, self.clock())
+            calls = sum(row.started is not None for row in self.all_rows)
+            self.finished.append(Text(summary(event, calls, self.clock() - self.begun), "dim"))
+        self.rows, self.answering = [], False
+
+    def frame(self) -> tuple[Sequence[RenderableType], Sequence[RenderableType]]:
+        """What is finished since the last frame, and what still changes."""
+        self.hear_words()
+        finished, self.finished = self.finished, []
+        return finished, list(self.changing())
+
+    def changing(self) -> Iterator[RenderableType]:
+        if self.answering:
+            rest = self.answer.rest(self.region.room)
+            yield from rest
+            if rest and not self.quiet:
+                yield Text()
+        if not self.quiet:
+            yield from self.lines(self.rows, self.clock(), self.region.room)
+
+    def hear_words(self) -> None:
+        """The words that came since the last frame; the blocks that they finish are finished for good."""
+        if self.said:
+            text, self.said = "".join(self.said), []
+            self.wrote = self.wrote or bool(text.strip())
+            self.answer.add(printable(text, self.region.console.encoding))
+            self.finished += self.answer.take()
+
+    @property
+    def columns(self) -> Columns:
+        width = self.region.width
+        if self._columns is None or self._columns[0] != width:
+            self._columns = width, fitting(self.all_rows, width)
+        return self._columns[1]
+
+    def lines(self, rows: Sequence[Row], now: float, room: int | None = None) -> list[RenderableType]:
+        """The rows as lines, each loss with its reason. Where `room` is short, the seats that still work are shown."""
+        lines: list[RenderableType] = []
+        if room is not None and len(rows) + sum(bool(row.cause) for row in rows) > room:
+            busy = [row for row in rows if row.ended is None]
+            shown = (busy or list(rows))[: room - 1]
+            lines = [self.columns.row(row, now) for row in shown]
+            done = sum(row.ended is not None and not row.cause for row in rows)
+            lost = sum(bool(row.cause) for row in rows)
+            more = f"… {len(rows)} seats: {done} done, {lost} lost, {len(busy)} at work"
+            return [*lines, Text(more, "dim", no_wrap=True, overflow="crop")]
+        for row in rows:
+            lines.append(self.columns.row(row, now))
+            if row.message:
+                lines.append(Padding(Text(f"{row.cause}: {row.message}", LOST), (0, 0, 0, self.columns.indent)))
+        return lines
+
+    def title(self, row: Row) -> Text:
+        return Text.assemble((row.address, "bold"), f" {row.model}", no_wrap=True, overflow="ellipsis")
+
+    def markdown(self, text: str) -> list[RenderableType]:
+        whole = GrowingMarkdown()
+        whole.add(printable(text, self.region.console.encoding))
+        return [Text(), *whole.finish()]
