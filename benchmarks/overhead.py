@@ -57,7 +57,8 @@ async def main(port: str, suffix: str = "", at_once: int = 1, runs: int = 50) ->
 if __name__ == "__main__":
     port, suffix, at_once, runs = (sys.argv[1:] + ["", "1", "50"][len(sys.argv) - 2 :])[:4]
     try:
-        import uvloop as loop
+        import uvloop
     except ImportError:
-        loop = asyncio
-    loop.run(main(port, suffix, int(at_once), int(runs)))
+        asyncio.run(main(port, suffix, int(at_once), int(runs)))
+    else:
+        uvloop.run(main(port, suffix, int(at_once), int(runs)))

@@ -42,7 +42,7 @@ def test_the_papers_layout_sends_what_the_paper_sends(
 def test_the_first_layer_is_told_nothing_but_the_conversation() -> None:
     conversation = asking("Why?", system="Be brief.")
     for layout in ("paper", "tail"):
-        assert compose(conversation, (), layout, INSTRUCTION) == conversation.messages  # type: ignore[arg-type]
+        assert compose(conversation, (), layout, INSTRUCTION) == conversation.messages
 
 
 def test_the_tail_leaves_everything_in_front_of_it_as_it_was() -> None:

@@ -23,19 +23,25 @@ from partsong.model import Model
 
 if TYPE_CHECKING:
     from partsong.providers.http import Http
-    from partsong.weights.fetch import Progress
+    from partsong.weights.fetch import Access, Progress
 
 FILE = "partsong.toml"
 CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How to reach a provider: which API it speaks, where, and which environment variable holds the key (if any)."""
+    """How to reach a provider: which API it speaks, where, and which environment variable holds the key (if any).
+
+    `concurrency` is how many calls it takes at once, `first_token` and `silence` how many seconds a model may take to
+    begin, and may say nothing once it has begun. What is `free` costs nothing.
+    """
 
     api: Literal["openai", "anthropic", "local", "scripted"]
     base_url: str = ""
     key_env: str | None = None
     concurrency: int = CONCURRENCY
+    first_token: float | None = None
+    silence: float | None = None
     free: bool = False
 
     def __post_init__(self) -> None:
@@ -43,6 +49,9 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             raise ValueError(f'base_url is "{self.base_url}", but must begin with http:// or https://')
         if self.concurrency < 1:
             raise ValueError(f"concurrency is {self.concurrency}, but must be at least 1")
+        for name, seconds in (("first_token", self.first_token), ("silence", self.silence)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} is {seconds}, but must be a number of seconds above 0")
 
 
 class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -165,6 +174,11 @@ async def assemble(
     configuration = find_configuration() if configuration is None else configuration
     providers = known_providers() | configuration.providers
     places = {name: _place(name, providers) for name in dict.fromkeys(ids)}
+    for provider, model in places.values():
+        if providers[provider].api == "local":
+            from partsong.weights.catalogue import find
+
+            find(model)  # a name that is none is said before anything is fetched
     keys = {provider: _key(provider, providers[provider]) for provider, _ in places.values()}
     async with AsyncExitStack() as stack:
         makers = _Makers(stack, providers, keys, fetching)
@@ -194,6 +208,18 @@ def _key(name: str, provider: Provider) -> str | None:
     if not key.isascii() or not key.isprintable():
         raise ConfigurationError(f"{name}: the key in {provider.key_env} has characters that no key can have")
     return key
+
+
+def weights_folder() -> Path:
+    """Where the files of local models are kept."""
+    return user_folder("cache") / "models"
+
+
+def access() -> "Access":
+    """How weights are fetched: the hub and the token that the environment names, as the hub's own tools do."""
+    from partsong.weights.fetch import HUB, Access
+
+    return Access(hub=os.environ.get("HF_ENDPOINT") or HUB, token=os.environ.get("HF_TOKEN") or None)
 
 
 def _connections() -> "Http":
@@ -241,6 +267,13 @@ class _Makers:
                     http, provider=provider, base_url=settings.base_url, name=name, key=self.keys[provider]
                 )
 
+    async def local(self, name: str) -> Model:
+        from partsong.providers.local import Local, check_installed
+        from partsong.weights.fetch import ensure
+
+        check_installed(name)
+        return Local(await ensure(name, weights_folder(), progress=self.fetching, access=access()), name)
+
     async def connections(self) -> "Http":
         """The one pool of connections that all hosted models of this assembly share."""
         if self.http is None:
@@ -257,14 +290,18 @@ class _Makers:
 def _wrapped(
     model: Model, identity: str, provider: str, name: str, configuration: Configuration, makers: _Makers
 ) -> Model:
-    """The model in its middleware: what is known of its price and window, and its provider's limit."""
+    """The model in its middleware: what is known of its price and window, and how its provider is to be asked."""
     from partsong.middleware.limit import Limit
+    from partsong.middleware.patience import Patience
     from partsong.middleware.price import Price, fixed, listed
+    from partsong.middleware.retry import Retry
     from partsong.middleware.window import Window
 
     settings, known = makers.providers[provider], configuration.models.get(identity, Known())
     if settings.api in ("openai", "anthropic"):
-        model = Limit(model, makers.gate(provider))
+        if settings.first_token is not None or settings.silence is not None:
+            model = Patience(model, settings.first_token, settings.silence)
+        model = Retry(Limit(model, makers.gate(provider)))
         if known.input_dollars_per_million is not None and known.output_dollars_per_million is not None:
             model = Price(model, fixed(known.input_dollars_per_million, known.output_dollars_per_million))
         elif settings.free:

