@@ -22,7 +22,7 @@ from partsong.cli.main import as_words, run
 from partsong.cli.question import read_image, read_question
 from partsong.errors import InputError, QuestionError
 from partsong.events import RunFinished, from_json
-from partsong.recipe import Agent, Aggregator, Layer, Recipe, find
+from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe
 from tests import grammar
 from tests.screen import Screen
 from tests.server import HTML, Reply, Server
@@ -363,7 +363,7 @@ def test_the_recipe_is_asked_for_or_configured_or_the_one_that_needs_nothing() -
     assert choose("moa-lite", None, configured).name == "moa-lite"
     assert choose(None, "scripted:a", configured).models == ("scripted:a",)
     assert choose(None, None, configured).name == "moa"
-    assert choose(None, None, Configuration()) == find("local")
+    assert choose(None, None, Configuration()) == find_recipe("local")
     with pytest.raises(InputError):
         choose("moa", "scripted:a", configured)
 
@@ -525,7 +525,7 @@ def test_recipes_are_listed_with_calls_per_question() -> None:
 
 def test_a_recipe_is_printed_to_be_copied(tmp_path: Path) -> None:
     (tmp_path / "copy.toml").write_text(partsong("recipes", "moa-lite").stdout)
-    assert find(str(tmp_path / "copy.toml")) == find("moa-lite")
+    assert find_recipe(str(tmp_path / "copy.toml")) == find_recipe("moa-lite")
 
 
 def test_models_name_the_variable_and_never_the_key(tmp_path: Path) -> None:

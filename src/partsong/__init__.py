@@ -1,41 +1,47 @@
-"""Mixture-of-Agents for real: several models propose, the next layer improves, an aggregator answers."""
+"""Mixture-of-Agents for real: several models propose, the next layer improves, an aggregator answers.
 
-from partsong.assembly import Configuration, assemble, find_configuration, read_configuration
-from partsong.engine import perform, run, stream
-from partsong.errors import (
-    ConfigurationError,
-    InputError,
-    ModelError,
-    PartsongError,
-    QuestionError,
-    RecipeError,
-    RunError,
-    WeightsError,
-)
-from partsong.model import (
-    Answer,
-    Conversation,
-    Delta,
-    Image,
-    Message,
-    Model,
-    Reasoning,
-    ReasoningDelta,
-    Request,
-    Sampling,
-    Send,
-    Text,
-    TextDelta,
-    Tool,
-    ToolCall,
-    ToolCallDelta,
-    ToolResult,
-    Usage,
-    asking,
-)
-from partsong.recipe import Agent, Aggregator, Layer, Recipe, single
-from partsong.recipe import find as find_recipe
-from partsong.transcript import Transcript
+Each name is imported when it is first asked for, so that `partsong --help` does not pay for the engine.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from partsong.assembly import Configuration, assemble, find_configuration, read_configuration
+    from partsong.engine import perform, run, stream
+    from partsong.errors import (
+        ConfigurationError,
+        InputError,
+        ModelError,
+        PartsongError,
+        QuestionError,
+        RecipeError,
+        RunError,
+        WeightsError,
+    )
+    from partsong.model import (
+        Answer,
+        Conversation,
+        Delta,
+        Image,
+        Message,
+        Model,
+        Reasoning,
+        ReasoningDelta,
+        Request,
+        Sampling,
+        Send,
+        Text,
+        TextDelta,
+        Tool,
+        ToolCall,
+        ToolCallDelta,
+        ToolResult,
+        Usage,
+        asking,
+    )
+    from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe, single
+    from partsong.transcript import Transcript
 
 __all__ = [
     "Agent",
@@ -80,3 +86,23 @@ __all__ = [
     "single",
     "stream",
 ]
+
+_HOMES = {
+    "assembly": ("Configuration", "assemble", "find_configuration", "read_configuration"),
+    "engine": ("perform", "run", "stream"),
+    "recipe": ("Agent", "Aggregator", "Layer", "Recipe", "find_recipe", "single"),
+    "transcript": ("Transcript",),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), "model")
+    value = globals()[name] = getattr(import_module(f"partsong.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -149,7 +149,7 @@ def shipped() -> Iterator[Recipe]:
             yield read(path)
 
 
-def find(name: str) -> Recipe:
+def find_recipe(name: str) -> Recipe:
     """The recipe called `name`: a shipped one, or a TOML file where `name` ends in `.toml` or is a path.
 
     Raises `RecipeError` with the known names, or with the file and field that is wrong.

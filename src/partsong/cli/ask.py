@@ -18,7 +18,7 @@ from partsong.engine import Emit, perform
 from partsong.errors import InputError
 from partsong.events import AnyEvent, Failure, RunFailed
 from partsong.model import Conversation, asking
-from partsong.recipe import Recipe, find, replace, single
+from partsong.recipe import Recipe, find_recipe, replace, single
 
 DEFAULT_RECIPE = "local"
 
@@ -61,7 +61,7 @@ def choose(recipe: str | None, model: str | None, configuration: Configuration) 
     """The recipe that was asked for, else the configured one, else the one that needs nothing."""
     if recipe is not None and model is not None:
         raise InputError("--recipe and --model exclude each other: a model alone is a recipe of its own")
-    return single(model) if model is not None else find(recipe or configuration.recipe or DEFAULT_RECIPE)
+    return single(model) if model is not None else find_recipe(recipe or configuration.recipe or DEFAULT_RECIPE)
 
 
 def reseeded(recipe: Recipe, seed: int) -> Recipe:

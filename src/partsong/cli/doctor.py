@@ -30,7 +30,7 @@ from partsong.cli.loop import complete
 from partsong.cli.models import key_of
 from partsong.cli.table import print_table
 from partsong.errors import RecipeError
-from partsong.recipe import find
+from partsong.recipe import find_recipe
 
 GIGABYTE = 1e9
 
@@ -99,7 +99,7 @@ def default_recipe(configuration: Configuration, providers: dict[str, Provider])
     """The recipe that a question without one is given to, and why it cannot be performed, if it cannot."""
     name = configuration.recipe or DEFAULT_RECIPE
     try:
-        recipe = find(name)
+        recipe = find_recipe(name)
     except RecipeError as problem:
         return f"{name}: cannot be read", [str(problem)]
     wrong = list(dict.fromkeys(why for model in recipe.models for why in unusable(model, providers)))

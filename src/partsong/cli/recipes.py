@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from partsong.cli.table import print_table
-from partsong.recipe import find, shipped
+from partsong.recipe import find_recipe, shipped
 
 
 def recipes(
@@ -30,7 +30,7 @@ def recipes(
 
 def source(name: str) -> str:
     """The text of a recipe that can be performed. Raises `RecipeError` for one that cannot."""
-    find(name)
+    find_recipe(name)
     if name.endswith(".toml") or "/" in name or "\\" in name:
         return Path(name).expanduser().read_text(encoding="utf-8")
     return (resources.files("partsong") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
