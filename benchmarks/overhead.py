@@ -16,7 +16,7 @@ import sys
 import time
 
 import partsong
-from partsong.assembly import Provider
+from partsong.configuration import Provider
 from partsong.events import AggregationDelta, AnyEvent
 
 QUESTION = "What are three fun things to do?"

@@ -7,7 +7,8 @@ import pytest
 
 import partsong
 from partsong import Configuration, ConfigurationError, assemble, find_configuration, read_configuration
-from partsong.assembly import Known, Provider, known_providers, user_folder
+from partsong.assembly import user_folder
+from partsong.configuration import Known, Provider, known_providers
 from tests.server import Server, chat, chunk, event, status, stream
 
 KEY = "PARTSONG_TEST_KEY"

@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
-from partsong.assembly import Configuration
 from partsong.cli.ask import choose, reseeded
 from partsong.cli.main import as_words, run
 from partsong.cli.question import read_image, read_question
+from partsong.configuration import Configuration
 from partsong.errors import InputError, QuestionError
 from partsong.events import RunFinished, from_json
 from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe

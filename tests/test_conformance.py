@@ -9,7 +9,7 @@ import pytest
 
 import partsong
 from partsong import Configuration, Recipe, assemble, find_recipe
-from partsong.assembly import Provider
+from partsong.configuration import Provider
 from partsong.prompts import instruction_for
 from tests.server import Exchange, Reply, Server, chat
 

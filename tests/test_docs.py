@@ -31,8 +31,8 @@ import msgspec
 import pytest
 from cyclopts import CycloptsError
 
-from partsong.assembly import Known, Provider, known_providers, read_configuration
 from partsong.cli.main import command_line
+from partsong.configuration import Known, Provider, known_providers, read_configuration
 from partsong.errors import ConfigurationError, RecipeError
 from partsong.providers.scripted import Script
 from partsong.recipe import Agent, Aggregator, Layer, Recipe, read, shipped

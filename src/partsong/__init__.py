@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from partsong.assembly import Configuration, assemble, find_configuration, read_configuration
+    from partsong.assembly import assemble, find_configuration
+    from partsong.configuration import Configuration, read_configuration
     from partsong.engine import perform, run, stream
     from partsong.errors import (
         ConfigurationError,
@@ -88,7 +89,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "assembly": ("Configuration", "assemble", "find_configuration", "read_configuration"),
+    "assembly": ("assemble", "find_configuration"),
+    "configuration": ("Configuration", "read_configuration"),
     "engine": ("perform", "run", "stream"),
     "recipe": ("Agent", "Aggregator", "Layer", "Recipe", "find_recipe", "single"),
     "transcript": ("Transcript",),

@@ -7,83 +7,20 @@ Everything that can be wrong with an id, an address or a key is said before the 
 import asyncio
 import os
 import sys
-import tomllib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, Literal
 
 from partsong import toml
+from partsong.configuration import FILE, Configuration, Known, Provider, known_providers, read_configuration
 from partsong.errors import ConfigurationError
 from partsong.model import Model
 
 if TYPE_CHECKING:
     from partsong.providers.http import Http
     from partsong.weights.fetch import Access, Progress
-
-FILE = "partsong.toml"
-CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
-
-
-class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How to reach a provider: which API it speaks, where, and which environment variable holds the key (if any).
-
-    `concurrency` is how many calls it takes at once, `first_token` and `silence` how many seconds a model may take to
-    begin, and may say nothing once it has begun. What is `free` costs nothing.
-    """
-
-    api: Literal["openai", "anthropic", "local", "scripted"]
-    base_url: str = ""
-    key_env: str | None = None
-    concurrency: int = CONCURRENCY
-    first_token: float | None = None
-    silence: float | None = None
-    free: bool = False
-
-    def __post_init__(self) -> None:
-        if self.api in ("openai", "anthropic") and not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f'base_url is "{self.base_url}", but must begin with http:// or https://')
-        if self.concurrency < 1:
-            raise ValueError(f"concurrency is {self.concurrency}, but must be at least 1")
-        for name, seconds in (("first_token", self.first_token), ("silence", self.silence)):
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} is {seconds}, but must be a number of seconds above 0")
-
-
-class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is known of a model: how many tokens it reads, and what a million of them costs."""
-
-    window: int | None = None
-    input_dollars_per_million: Decimal | None = None
-    output_dollars_per_million: Decimal | None = None
-
-    def __post_init__(self) -> None:
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"window is {self.window}, but must be at least 1 token")
-        prices = (self.input_dollars_per_million, self.output_dollars_per_million)
-        if (prices[0] is None) != (prices[1] is None):
-            raise ValueError("a price needs both input_dollars_per_million and output_dollars_per_million")
-        if any(price is not None and (not price.is_finite() or price < 0) for price in prices):
-            raise ValueError("a price must be 0 dollars or more")
-
-
-class Configuration(Struct, frozen=True, omit_defaults=True):
-    """`partsong.toml`, read. `path` is where it stood, `None` if there was none."""
-
-    recipe: str | None = None
-    providers: dict[str, Provider] = {}
-    models: dict[str, Known] = {}
-    path: Path | None = None
-
-
-class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    recipe: str | None = None
-    providers: dict[str, dict[str, Any]] = {}
-    models: dict[str, dict[str, Any]] = {}
 
 
 def find_configuration(explicit: Path | None = None) -> Configuration:
@@ -97,30 +34,6 @@ def find_configuration(explicit: Path | None = None) -> Configuration:
         if path.is_file():
             return read_configuration(path)
     return Configuration()
-
-
-def read_configuration(path: Path) -> Configuration:
-    """The configuration in a file. Raises `ConfigurationError`, naming file and field."""
-    file = toml.convert(toml.load(path, ConfigurationError), _File, str(path), ConfigurationError)
-
-    def entries(kind: type[Any], table: str, given: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        return {
-            name: toml.convert(fields, kind, str(path), ConfigurationError, f'{table}."{name}"')
-            for name, fields in given.items()
-        }
-
-    recipe = file.recipe
-    if recipe is not None and recipe.endswith(".toml"):
-        recipe = str(path.parent / Path(recipe).expanduser())
-    return Configuration(
-        recipe, entries(Provider, "providers", file.providers), entries(Known, "models", file.models), path
-    )
-
-
-def known_providers() -> dict[str, Provider]:
-    """The providers that partsong knows by name."""
-    text = (resources.files("partsong") / "providers" / "known.toml").read_text(encoding="utf-8")
-    return toml.convert(tomllib.loads(text), dict[str, Provider], "known.toml", ConfigurationError)
 
 
 def has_key(provider: Provider) -> bool:

@@ -8,12 +8,13 @@ from typing import Annotated
 from cyclopts import Parameter
 from msgspec.structs import replace as with_fields
 
-from partsong.assembly import Configuration, assemble, find_configuration
+from partsong.assembly import assemble, find_configuration
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
 from partsong.cli.output import Output
 from partsong.cli.printable import single_line
 from partsong.cli.question import read_image, read_question
+from partsong.configuration import Configuration
 from partsong.engine import Emit, perform
 from partsong.errors import InputError
 from partsong.events import AnyEvent, Failure, RunFailed

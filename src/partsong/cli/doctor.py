@@ -14,21 +14,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from partsong.assembly import (
-    FILE,
-    Configuration,
-    Provider,
-    find_configuration,
-    has_key,
-    known_providers,
-    reachable,
-    user_folder,
-    weights_folder,
-)
+from partsong.assembly import find_configuration, has_key, reachable, user_folder, weights_folder
 from partsong.cli.ask import DEFAULT_RECIPE
 from partsong.cli.loop import complete
 from partsong.cli.models import key_of
 from partsong.cli.table import print_table
+from partsong.configuration import FILE, Configuration, Provider, known_providers
 from partsong.errors import RecipeError
 from partsong.recipe import find_recipe
 

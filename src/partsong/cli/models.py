@@ -6,8 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from partsong.assembly import Provider, find_configuration, has_key, known_providers, weights_folder
+from partsong.assembly import find_configuration, has_key, weights_folder
 from partsong.cli.table import print_table
+from partsong.configuration import Provider, known_providers
 from partsong.weights.catalogue import entries
 from partsong.weights.fetch import is_there
 from partsong.weights.part import in_words
