@@ -82,12 +82,20 @@ def test_a_proposal_that_copies_a_fence_it_has_seen_gets_another_fence() -> None
     assert fence_word(("ab", "c")) != fence_word(("a", "bc"))
 
 
+def test_an_instruction_says_where_the_proposals_belong() -> None:
+    hostile = ("{fence} {proposals}", "two")
+    word = fence_word(hostile)
+    blocks = fenced(hostile, "")[2:]
+    assert blocks.startswith(f"<proposal-{word} number=1>\n{{fence}} {{proposals}}\n</proposal-{word}>")
+    assert fenced(hostile, "A {fence}\n{proposals}\nB {fence}") == (f"A proposal-{word}\n{blocks}\nB proposal-{word}")
+
+
 @pytest.mark.parametrize("layout", ["paper", "tail"])
 def test_the_instructions_in_the_package_say_what_to_do(layout: str) -> None:
     text = instruction_for(layout)  # type: ignore[arg-type]
     assert "critically" in text
     assert not text.endswith("\n")
-    assert ("{fence}" in text) == (layout == "tail")
+    assert ("{fence}" in text) == ("{proposals}" in text) == (layout == "tail")
 
 
 def test_the_fence_in_the_instruction_is_the_fence_around_the_proposals() -> None:

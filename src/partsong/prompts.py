@@ -46,14 +46,13 @@ def numbered(proposals: tuple[str, ...]) -> str:
 def fenced(proposals: tuple[str, ...], instruction: str) -> str:
     """The instruction and the proposals, each between fences that no proposal can write.
 
-    `{fence}` in the instruction stands for the fence's word, so that the model can be told what to look for.
+    In the instruction `{fence}` stands for the fence's word, so that the model can be told what to look for, and
+    `{proposals}` for where they belong; without it they come after the instruction.
     """
-    nonce = fence_word(proposals)
-    blocks = "".join(
-        f"\n\n<proposal-{nonce} number={number}>\n{text}\n</proposal-{nonce}>"
-        for number, text in enumerate(proposals, 1)
-    )
-    return instruction.replace("{fence}", f"proposal-{nonce}") + blocks
+    fence = f"proposal-{fence_word(proposals)}"
+    blocks = "\n\n".join(f"<{fence} number={number}>\n{text}\n</{fence}>" for number, text in enumerate(proposals, 1))
+    before, placed, after = instruction.partition("{proposals}")
+    return before.replace("{fence}", fence) + ("" if placed else "\n\n") + blocks + after.replace("{fence}", fence)
 
 
 def fence_word(proposals: tuple[str, ...]) -> str:
