@@ -509,6 +509,22 @@ async def test_a_stream_that_breaks_off(http: Http, pieces: tuple[Piece, ...], e
     assert error.usage.output_tokens >= max(1, estimate(ear.text))
 
 
+async def test_a_server_that_stays_after_the_end_is_left(http: Http) -> None:
+    async with Server(stream(*HELLO, end="silence")) as server:
+        async with asyncio.timeout(30):
+            assert (await model_at(server, http)(ASKED, Ear())).text == "Hello, world."
+            await server.exchanges[0].left.wait()
+
+
+async def test_a_quirk_that_did_not_help_is_not_remembered(http: Http) -> None:
+    async with Server(refusal(400, "invalid_request_error", "`temperature` is deprecated for this model.")) as server:
+        model = model_at(server, http)
+        with pytest.raises(ModelError, match="deprecated"):
+            await model(SAMPLED, None)
+        assert ["temperature" in exchange.json for exchange in server.exchanges] == [True, False]
+        assert not model.quirks.known
+
+
 async def test_a_document_that_breaks_off(http: Http) -> None:
     error = await failure(http, Reply(b'{"content":[{"type":"text"', end="close"), plain=True)
     assert error.cause == "truncated"

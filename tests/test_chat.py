@@ -1,6 +1,7 @@
 """The Chat Completions format: what is sent, to the byte, and what is understood."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -153,14 +154,50 @@ def test_pictures_that_tools_return_are_shown_before_the_next_turn() -> None:
     ]
 
 
+def test_pictures_of_the_system_are_shown_by_a_user() -> None:
+    cat, dog = Image(url="https://example.org/cat"), Image(url="https://example.org/dog")
+    shown = [
+        {"type": "image_url", "image_url": {"url": "https://example.org/cat"}},
+        {"type": "image_url", "image_url": {"url": "https://example.org/dog"}},
+    ]
+    system = (Message("system", (Text("Know "), cat, Text("it."))), Message("system", (dog,)))
+    assert json.loads(encode(*system, user(Text("Who?"))))["messages"] == [
+        {"role": "system", "content": "Know it."},
+        {"role": "user", "content": shown},
+        {"role": "user", "content": "Who?"},
+    ]
+    assert json.loads(encode(*system))["messages"][1:] == [{"role": "user", "content": shown}]
+
+
 def test_a_tools_schema_is_sent_as_it_came() -> None:
     schema = b'{"type": "object",  "properties":{"b":{},"a":{}}}'
     written = encode(user(Text("?")), tools=(Tool("look", "See.", schema), Tool("wait")))
     assert written.endswith(
         '"tools":[{"type":"function","function":{"name":"look","description":"See.","parameters":'
         '{"type": "object",  "properties":{"b":{},"a":{}}}}},'
-        '{"type":"function","function":{"name":"wait","parameters":{}}}]}'
+        '{"type":"function","function":{"name":"wait"}}]}'
     )
+
+
+def test_a_tool_that_takes_nothing_says_so_as_servers_want_it() -> None:
+    tools = Tool("a"), Tool("b", "", b" { } "), Tool("c", "", b'{"type":"object"}'), Tool("d", "", b'{"$ref":"#/x"}')
+    closed = Tool("e", "", b'{"type": "object", "additionalProperties": false}')
+    sent = json.loads(encode(user(Text("?")), tools=(*tools, closed)))["tools"]
+    assert [tool["function"].get("parameters") for tool in sent] == [
+        None,
+        None,
+        {"type": "object", "properties": {}},
+        {"$ref": "#/x"},
+        {"type": "object", "additionalProperties": False, "properties": {}},
+    ]
+
+
+@pytest.mark.parametrize("schema", [b"", b"{", b"[]", b"null", b"{} {}", b"\xff", b'{"a":"\xff"}', b'{"a":' * 9999])
+def test_a_schema_that_is_none_is_refused_before_anything_is_sent(schema: bytes) -> None:
+    for fields in ({"tools": (Tool("now", "", schema),)}, {"response_format": schema}):
+        with pytest.raises(ModelError, match="no JSON Schema") as caught:
+            encode(user(Text("?")), **fields)
+        assert caught.value.cause == "refused"
 
 
 @pytest.mark.parametrize(
@@ -282,6 +319,32 @@ def test_counts_of_many_kinds(counted: Any, usage: Usage | None) -> None:
     assert heard.usage == usage
 
 
+@pytest.mark.parametrize(
+    ("counted", "dollars"),
+    [
+        ('"cost":0.00014159000000000001', Decimal("0.00014159000000000001")),
+        ('"cost":1.5e-7', Decimal("0.00000015")),
+        ('"cost":0', Decimal(0)),
+        ('"cost":0.95,"is_byok":false,"cost_details":{"upstream_inference_cost":19}', Decimal("0.95")),
+        ('"cost":0.95,"is_byok":true,"cost_details":{"upstream_inference_cost":19}', Decimal("19.95")),
+        ('"cost":0.95,"is_byok":true,"cost_details":{"upstream_inference_cost":null}', None),
+        ('"cost":0.95,"is_byok":true', None),
+        ('"cost":{"total_cost":0.006}', None),
+        ('"cost":null', None),
+        ('"cost":true', None),
+        ('"cost":"cheap"', None),
+        ('"cost":-1', None),
+        ('"cost":1e999999999', None),
+        ('"costs":1', None),
+    ],
+)
+def test_dollars_that_the_server_reports_are_kept_to_the_digit(counted: str, dollars: Decimal | None) -> None:
+    heard = Said()
+    usage = f'{{"prompt_tokens":9,"completion_tokens":2,{counted}}}'
+    heard.hear([("", f'{{"choices":[],"usage":{usage}}}'.encode()), *DONE])
+    assert heard.usage == Usage(9, 2, dollars=dollars)
+
+
 def test_an_estimate_counts_all_that_was_written() -> None:
     heard = Said()
     heard.hear(
@@ -304,6 +367,7 @@ def test_an_estimate_counts_all_that_was_written() -> None:
         ("max_tokens", "length"),
         ("MAX_TOKENS", "length"),
         ("content_filter", "content_filter"),
+        ("refusal", "content_filter"),
         ("something_new", "stop"),
     ],
 )
@@ -325,10 +389,13 @@ def test_an_end_that_is_none(reason: str) -> None:
     assert heard.problem is not None
 
 
-def test_a_refusal_is_heard_and_told_apart_by_how_it_ends() -> None:
+def test_a_refusal_is_no_part_of_the_answer() -> None:
     heard = Said()
-    assert heard.hear(said({"refusal": "I can"}, {"refusal": "not."}) + ending("stop")) == [TextDelta("I cannot.")]
-    assert heard.answer() == Answer((Text("I cannot."),), "content_filter", Usage(), "m")
+    said_first = said({"content": "Well."}, {"refusal": "I can"}, {"refusal": "not."})
+    assert heard.hear(said_first + ending("stop")) == [TextDelta("Well.")]
+    assert heard.answer() == Answer((Text("Well."),), "content_filter", Usage(), "m")
+    assert heard.refusal == "I cannot."
+    assert heard.used(Request(())).output_tokens == estimate("Well.I cannot.")
 
 
 def test_content_may_be_a_list_of_parts() -> None:
@@ -344,8 +411,8 @@ def test_content_may_be_a_list_of_parts() -> None:
     assert heard.hear(said({"content": "a"}, {"content": [{"text": "b"}]}, {"content": more})) == [
         TextDelta("ab"),
         ReasoningDelta("So."),
-        TextDelta("No."),
     ]
+    assert heard.refusal == "No."
 
 
 # ---- tool calls

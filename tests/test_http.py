@@ -82,6 +82,15 @@ async def test_a_response_that_was_read_to_its_end_leaves_its_connection_to_the_
         assert server.connections == 1
 
 
+@pytest.mark.parametrize("end", ["silence", "reset"])
+async def test_what_is_only_welcome_is_read_until_a_time_or_a_fault(end: Any) -> None:
+    async with Server(stream(b"one", b"two", end=end)) as server, Http() as http:
+        async with Endpoint(http, "lab", server.url, "x", {}).post(BODY) as call:
+            assert await call.read() == b"one"
+            assert await call.read(asyncio.get_running_loop().time() + 60) == b"two"
+            assert await call.read(asyncio.get_running_loop().time() + 0.05) == b""
+
+
 async def test_a_response_that_will_not_end_is_given_up() -> None:
     async with Server(stream(event("[DONE]"), end="silence")) as server, Http() as http:
         async with Endpoint(http, "lab", server.url, "x", {}).post(BODY) as call:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from partsong.errors import ModelError
 from partsong.model import (
@@ -28,6 +29,8 @@ from partsong.model import (
     Usage,
 )
 from partsong.wire import messages
+from partsong.wire.messages.answer import REDACTED
+from partsong.wire.messages.request import OPENING
 from partsong.wire.tokens import estimate, estimate_tokens
 
 WEATHER = Tool("weather", "The weather in a town", b'{"type":"object","properties":{"town":{"type":"string"}}}')
@@ -219,7 +222,7 @@ def test_empty_text_is_not_sent(nothing: str) -> None:
 
 
 def test_the_user_speaks_first() -> None:
-    opening = ("user", [text(messages.OPENING)])
+    opening = ("user", [text(OPENING)])
     assert turns(message("assistant", "Hello."), message("user", "?")) == [
         opening,
         ("assistant", [text("Hello.")]),
@@ -241,9 +244,7 @@ def test_reasoning_goes_back_only_when_signed_and_when_something_follows() -> No
     signed = {"type": "thinking", "thinking": "", "signature": "c2ln"}
     assert turns(
         message("user", "?"),
-        message(
-            "assistant", Reasoning("unsigned"), Reasoning("", "c2ln"), Reasoning("", messages.REDACTED + "QUJD"), "!"
-        ),
+        message("assistant", Reasoning("unsigned"), Reasoning("", "c2ln"), Reasoning("", REDACTED + "QUJD"), "!"),
         message("user", "?"),
         message("assistant", "!", Reasoning("led to nothing", "c2ln")),
         message("user", "?"),
@@ -287,7 +288,7 @@ def whole(**fields: Any) -> Answer:
     said.hear_whole(msgspec.json.encode(fields))
     assert said.ended
     assert said.problem is None
-    return said.answer(ASKED)
+    return replace(said.answer(), usage=said.used(ASKED))
 
 
 CONTENT: list[dict[str, Any]] = [
@@ -325,7 +326,7 @@ def test_a_whole_answer() -> None:
     assert answer == Answer(
         (
             Reasoning("Hm.", "c2ln"),
-            Reasoning("", messages.REDACTED + "QUJD"),
+            Reasoning("", REDACTED + "QUJD"),
             Text("Let me look."),
             ToolCall("t1", "weather", '{"town":"Ulm"}'),
         ),
@@ -367,7 +368,7 @@ def test_what_was_answered_is_sent_back_unchanged() -> None:
 def test_stop_reasons(said: str | None, meant: str) -> None:
     assert whole(content=[text("x")], stop_reason=said).finish_reason == meant
     end = {"type": "message_delta", "delta": {"stop_reason": said}, "usage": {"output_tokens": 1}}
-    assert heard([end])[1].answer(ASKED).finish_reason == meant
+    assert heard([end])[1].answer().finish_reason == meant
 
 
 def test_the_provider_s_reason_for_a_refusal_is_kept() -> None:
@@ -479,7 +480,7 @@ STREAM: list[dict[str, Any]] = [
 ANSWER = Answer(
     (
         Reasoning("Let me think.", "c2ln"),
-        Reasoning("", messages.REDACTED + "QUJD"),
+        Reasoning("", REDACTED + "QUJD"),
         Text("Grüße aus Ulm 🌧"),
         ToolCall("t1", "weather", '{"town": "Ulm"}'),
         ToolCall("t2", "now", "{}"),
@@ -502,14 +503,14 @@ def test_a_stream_in_one_read_is_one_delta_for_each_kind() -> None:
     ]
     assert said.ended
     assert said.problem is None
-    assert said.answer(ASKED) == ANSWER
+    assert said.answer() == ANSWER
 
 
 @given(st.sets(st.integers(1, len(STREAM) - 1)))
 def test_wherever_a_stream_is_cut_the_deltas_are_the_answer(cuts: set[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     reads, said = heard(*(STREAM[start:end] for start, end in pairwise(edges)))
-    assert said.answer(ASKED) == ANSWER
+    assert said.answer() == ANSWER
     deltas = [delta for read in reads for delta in read]
     assert "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)) == ANSWER.text
     assert "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta)) == "Let me think."
@@ -558,7 +559,7 @@ def test_an_error_in_the_stream_is_kept_with_what_came_before() -> None:
 def test_a_piece_of_a_block_that_never_began_is_left_alone() -> None:
     (deltas,), said = heard([piece(0, "text_delta", text="lost"), closing(0)])
     assert deltas == []
-    assert said.answer(ASKED).parts == ()
+    assert said.answer().parts == ()
 
 
 @pytest.mark.parametrize("rubbish", [b" ", b"{", b"[DONE]", b"[]", b'{"index":"x"}', b'{"delta":{"text":"\xc3"}}'])

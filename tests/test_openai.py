@@ -4,6 +4,7 @@ import asyncio
 import json
 import tomllib
 from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
 from importlib import resources
 from itertools import pairwise
 from typing import Any
@@ -178,10 +179,33 @@ async def test_reasoning_is_told_from_the_answer(http: Http) -> None:
     assert answer.parts == (Reasoning("Hm."), Text("Yes."))
 
 
-async def test_a_refusal_by_the_model_is_its_answer(http: Http) -> None:
-    answer, deltas = await streamed(http, stream(event(chunk(refusal="I cannot.")) + event(chunk("stop")) + DONE))
-    assert deltas == [TextDelta("I cannot.")]
-    assert (answer.text, answer.finish_reason) == ("I cannot.", "content_filter")
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ([chunk(refusal="I can"), chunk(refusal="not."), chunk("stop")], "stopped the answer: I cannot."),
+        ([chunk(content="First, take"), chunk("content_filter")], "stopped the answer"),
+        ([chunk(content="First, take"), chunk("refusal")], "stopped the answer"),
+        ([chunk(content="First, take"), chunk(refusal=f"No {KEY}\n" + "x" * 999), chunk("stop")], ": No [key] xxx"),
+        ([chunk(tool_calls=[{"id": "c", "function": {"name": "f"}}]), chunk("content_filter")], "stopped the answer"),
+    ],
+)
+async def test_what_a_filter_stopped_is_no_answer_whatever_came_before(
+    http: Http, said: list[dict[str, Any]], words: str
+) -> None:
+    counted = event({"choices": [], "usage": counts()})
+    error = await fault(http, stream(*map(event, said), counted, DONE))
+    assert (error.cause, error.usage) == ("content_filter", Usage(11, 7))
+    assert words in str(error)
+    assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_a_refusal_in_a_whole_answer_is_none_either(http: Http, plain: bool) -> None:
+    message = {"role": "assistant", "content": None, "refusal": "I cannot."}
+    answer = as_json({"choices": [{"message": message, "finish_reason": "stop"}], "usage": counts()})
+    error = await fault(http, answer, plain=plain)
+    assert (error.cause, error.usage) == ("content_filter", Usage(11, 7))
+    assert str(error) == "the provider's filter stopped the answer: I cannot."
 
 
 @pytest.mark.parametrize(
@@ -203,6 +227,31 @@ async def test_ways_to_end(http: Http, end: list[bytes]) -> None:
 async def test_an_answer_that_is_complete_may_lose_its_connection(http: Http, end: Any) -> None:
     answer, _ = await streamed(http, stream(event(chunk(content="a")) + event(chunk("stop")), end=end))
     assert answer.text == "a"
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("end", [event(chunk("stop")), event(chunk("stop")) + DONE])
+async def test_a_server_that_stays_after_the_end_is_left(end: bytes, plain: bool) -> None:
+    async with Http() as http, Server(stream(event(chunk(content="a")), end, end="silence")) as server:
+        async with asyncio.timeout(30):  # less than silence is allowed to last, and more than anybody waits
+            answer = await model(http, server)(ASKED, None if plain else Listener())
+            await server.exchanges[0].left.wait()
+    assert answer.text == "a"
+
+
+async def test_a_count_that_comes_late_is_waited_for(http: Http) -> None:
+    later = asyncio.Event()
+    last = event({"choices": [], "usage": counts()})
+    asyncio.get_running_loop().call_later(0.1, later.set)
+    answer, _ = await streamed(http, stream(WORD + event(chunk("stop")), later, last + DONE))
+    assert answer.usage == Usage(11, 7)
+
+
+async def test_dollars_that_the_provider_reports_are_passed_on(http: Http) -> None:
+    answer, _ = await streamed(
+        http, stream(WORD, event(chunk("stop")), event({"choices": [], "usage": counts(cost=0.00014159)}), DONE)
+    )
+    assert answer.usage == Usage(11, 7, dollars=Decimal("0.00014159"))
 
 
 async def test_what_was_not_counted_is_estimated(http: Http) -> None:
@@ -375,6 +424,14 @@ async def test_an_empty_answer_says_why_it_is_empty(http: Http) -> None:
     assert "max_tokens is too low" in str(await fault(http, stream(*said[1:])))
 
 
+async def test_a_schema_that_is_none_is_refused_before_it_is_sent(http: Http) -> None:
+    async with Server(chat()) as server:
+        with pytest.raises(ModelError, match="parameters of the tool look are no JSON Schema") as caught:
+            await model(http, server)(Request(ASKED.messages, tools=(Tool("look", "", b"[]"),)), None)
+        assert caught.value.cause == "refused"
+        assert not server.exchanges
+
+
 async def test_text_that_is_none_is_refused_before_it_is_sent(http: Http) -> None:
     async with Server(chat()) as server:
         with pytest.raises(ModelError, match="half a surrogate pair") as caught:
@@ -476,7 +533,7 @@ async def test_a_quirk_is_learnt_from_the_refusal_and_remembered(
         asked, listener = model(http, server), Listener()
         assert (await asked(TALK, listener)).text == "Hello, world."
         assert "".join(delta.text for delta in listener.deltas if isinstance(delta, TextDelta)) == "Hello, world."
-        assert [known.name for known in asked.quirks] == [quirk]
+        assert [known.name for known in asked.quirks.known] == [quirk]
         assert len(server.exchanges) == 2
         await asked(TALK, Listener())
         assert len(server.exchanges) == 3
@@ -541,7 +598,7 @@ async def test_an_old_template_without_a_system_role_complains_about_the_order(h
     async with Server(picky(rule, 500)) as server:
         asked = model(http, server)
         await asked(TALK, None)
-        assert [quirk.name for quirk in asked.quirks] == ["roles alternate", "no system role"]
+        assert [quirk.name for quirk in asked.quirks.known] == ["roles alternate, and no system role"]
         assert roles(server.exchanges[-1].json) == ["user", "assistant", "user"]
 
 
@@ -558,14 +615,14 @@ async def test_several_quirks_are_learnt_in_one_call(http: Http) -> None:
         assert len(server.exchanges) == 7
         await asyncio.gather(*(asked(SAMPLED, Listener()) for _ in range(3)))
         assert len(server.exchanges) == 10
-        assert len(asked.quirks) == 6
+        assert len(asked.quirks.known) == 6
 
 
 async def test_calls_at_once_learn_the_same_quirk_once(http: Http) -> None:
     async with Server(picky(without("seed", "Unknown parameter: 'seed'"))) as server:
         asked = model(http, server)
         await asyncio.gather(*(asked(SAMPLED, None) for _ in range(5)))
-        assert [quirk.name for quirk in asked.quirks] == ["no seed"]
+        assert [quirk.name for quirk in asked.quirks.known] == ["no seed"]
 
 
 async def test_a_quirk_that_did_not_help_is_not_remembered(http: Http) -> None:
@@ -574,7 +631,40 @@ async def test_a_quirk_that_did_not_help_is_not_remembered(http: Http) -> None:
         with pytest.raises(ModelError, match="Unsupported parameter: 'seed'"):
             await asked(SAMPLED, None)
         assert len(server.exchanges) == 2
-        assert not asked.quirks
+        assert not asked.quirks.known
+
+
+async def test_of_several_quirks_only_the_one_that_helped_is_remembered(http: Http) -> None:
+    words = "Unsupported parameter: 'seed'. Known are temperature and top_p."
+    async with Server(picky(without("seed", words))) as server:
+        asked = model(http, server)
+        assert (await asked(SAMPLED, None)).text == "Hello, world."
+        assert [quirk.name for quirk in asked.quirks.known] == ["no seed"]
+        assert server.exchanges[-1].json.keys() >= {"temperature", "top_p", "max_tokens"}
+
+
+async def test_a_quirk_that_met_its_complaint_stays_while_others_are_learnt(http: Http) -> None:
+    def rule(body: dict[str, Any]) -> str | None:
+        extra = [{"loc": ["body", name], "msg": "Extra inputs are not permitted"} for name in ("seed", "top_p")]
+        return json.dumps([item for item in extra if item["loc"][1] in body]) if {"seed", "top_p"} & set(body) else None
+
+    async with Server(picky(rule, 422)) as server:
+        asked = model(http, server)
+        await asked(SAMPLED, None)
+        assert {quirk.name for quirk in asked.quirks.known} == {"no seed", "no top_p"}
+        assert len(server.exchanges) == 3
+
+
+async def test_a_refusal_that_numbers_itself_is_the_same_complaint(http: Http) -> None:
+    def answer(exchange: Exchange) -> Reply:
+        return status(400, "Unsupported parameter: 'seed'", request_id=f"req_{len(server.exchanges)}")
+
+    async with Server(answer) as server:
+        asked = model(http, server)
+        with pytest.raises(ModelError, match="seed"):
+            await asked(SAMPLED, None)
+        assert len(server.exchanges) == 2
+        assert not asked.quirks.known
 
 
 @pytest.mark.parametrize("field", ["stop", "tools", "tool_choice", "response_format"])
@@ -600,12 +690,15 @@ async def test_what_changes_the_answer_is_not_dropped(http: Http, field: str) ->
     [
         status(400, "temperature must be from 0 to 2"),
         status(400, "There is no such thing"),
+        status(400, "Access to this model is restricted"),
+        status(400, "For long answers we recommend streaming"),
+        status(400, "This question cannot be answered; see our guides on streaming and strictness"),
         status(401, "Unsupported parameter: 'seed'"),
         status(429, "Unsupported parameter: 'seed'"),
     ],
 )
 async def test_other_refusals_teach_nothing(http: Http, answer: Reply) -> None:
-    await fault(http, answer, request=SAMPLED)
+    await fault(http, answer, request=TALK)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from partsong.errors import ConfigurationError, ModelError
-from partsong.providers.rejection import Rejection, hidden, read_rejection, shortened
+from partsong.providers.rejection import Rejection, hidden, read_problem, read_rejection, shortened
 
 CONNECT = 10.0  # seconds until a connection stands
 RESOLVE = 5.0  # seconds more for finding out where to connect to
@@ -25,7 +25,7 @@ RESOLVE = 5.0  # seconds more for finding out where to connect to
 # whoever wants an answer sooner sets a deadline.
 SILENCE = 600.0
 KEEP = 30.0  # seconds that an idle connection is kept, for the next layer or the next question
-FINISH = 0.2  # seconds to wait for the end of a response whose content is complete
+FINISH = 0.05  # seconds to wait for the end of a response whose content is complete
 PROBE = 5.0  # seconds to find out whether a provider answers at all
 LARGE = 1 << 20  # bytes of a body from which on it is sent in pieces
 LONGEST_ANSWER = 64 << 20  # bytes
@@ -189,11 +189,20 @@ class Call:
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
 
-    async def read(self) -> bytes:
-        """What one network read brought; empty at the end. Raises `ModelError`."""
+    async def read(self, until: float | None = None) -> bytes:
+        """What one network read brought; empty at the end. Raises `ModelError`.
+
+        `until` is for what is welcome and not needed: at that time of the loop, or at a fault, that is the end.
+        """
+        content = self._response.content
         try:
-            return await self._response.content.readany()
+            if until is None:
+                return await content.readany()
+            async with asyncio.timeout_at(until):
+                return await content.readany()
         except FAULTS as fault:
+            if until is not None:
+                return b""
             raise self._endpoint.explain(fault, answered=True) from None
 
     async def whole(self, start: bytes = b"") -> bytes:
@@ -228,6 +237,14 @@ class Call:
         except FAULTS:
             pass  # the status is enough
         return read_rejection(self.status, self.headers, body[:LONGEST_REJECTION], self._endpoint.secret)
+
+    def problem(self, data: bytes) -> Rejection:
+        """What the provider said, as JSON, in the middle of an answer."""
+        return read_problem(data, self._endpoint.secret)
+
+    def quote(self, text: str) -> str:
+        """Words of the provider as they can be shown."""
+        return shortened(hidden(text, self._endpoint.secret))
 
 
 def proxy_for(scheme: str, host: str, proxies: Mapping[str, str]) -> str | None:

@@ -1,1 +1,1 @@
-"""Wire formats, one a file, in both directions and without sockets: providers and server share them."""
+"""Wire formats, one a file or a folder, in both directions and without sockets: providers and server share them."""

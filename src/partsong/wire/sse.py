@@ -81,6 +81,11 @@ def _events(whole: bytes) -> list[tuple[str, bytes]]:
             return [("", data) for data in datas]
     events = []
     for block in whole.split(b"\n\n"):
+        if block.startswith(b"event: ") and block.count(b"\n") == 1:
+            head, found, rest = block.partition(b"\ndata: ")
+            if found:
+                events.append((head[7:].decode("utf-8", "replace"), rest))
+                continue
         name, data = "", None
         for line in block.split(b"\n"):
             field, _, value = line.partition(b":")

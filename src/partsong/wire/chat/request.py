@@ -1,0 +1,117 @@
+"""A request as the body of `POST /chat/completions`. What was not set is not sent, as servers differ in what they know.
+
+Text goes as a string, which every server takes, and as a list only beside pictures. Those stand in messages of users
+alone, so what the system or a tool shows is moved to one.
+"""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Raw
+
+from partsong.model import Image, Message, Part, Request, Text, Tool, ToolCall, ToolResult, text_of
+from partsong.wire.json import read_schema
+
+
+def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
+    """The body, for `msgspec.json.encode`.
+
+    Reasoning of earlier turns is left out: the format has no place for it. Raises `ModelError` for a schema that is
+    none.
+    """
+    body: dict[str, Any] = {"model": model, "messages": _messages(request.messages)}
+    if request.tools:
+        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in request.tools]
+        if (choice := request.tool_choice) in ("auto", "none", "required"):
+            body["tool_choice"] = choice
+        elif choice is not None:
+            body["tool_choice"] = {"type": "function", "function": {"name": choice}}
+    if request.response_format is not None:
+        read_schema(request.response_format, "the contents of response_format")
+        schema = {"name": "answer", "strict": True, "schema": Raw(request.response_format)}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    sampling = request.sampling
+    for name in ("temperature", "top_p", "max_tokens", "seed"):
+        if (value := getattr(sampling, name)) is not None:
+            body[name] = value
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    """A tool. An empty schema is refused, and one of an object is only understood with its properties, even if none."""
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    schema = read_schema(tool.parameters, f"the parameters of the tool {tool.name}")
+    if schema.get("type") == "object" and "properties" not in schema:
+        function["parameters"] = schema | {"properties": {}}
+    elif schema:
+        function["parameters"] = Raw(tool.parameters)
+    return function
+
+
+def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    written: list[dict[str, Any]] = []
+    shown: list[
+        Part
+    ] = []  # pictures that tools or the system show: their messages are text alone, so a user shows them
+    for message in messages:
+        if shown and message.role not in ("tool", "system"):
+            written.append({"role": "user", "content": _content(shown)})
+            shown = []
+        if message.role == "assistant":
+            written += _assistant(message)
+            continue
+        said: list[Part] = []
+        for part in message.parts:
+            if type(part) is ToolResult:
+                text = text_of(part.parts)
+                content = f"Error: {text}" if part.is_error else text
+                written.append({"role": "tool", "tool_call_id": part.call_id, "content": content})
+                shown += [piece for piece in part.parts if type(piece) is Image]
+            elif type(part) is Image and message.role == "system":
+                shown.append(part)
+            elif type(part) is Text or type(part) is Image:
+                said.append(part)
+        if said:
+            written.append({"role": "user" if message.role == "tool" else message.role, "content": _content(said)})
+    if shown:
+        written.append({"role": "user", "content": _content(shown)})
+    return written
+
+
+def _assistant(message: Message) -> list[dict[str, Any]]:
+    """The assistant's message, or none if nothing of it can be sent."""
+    written: dict[str, Any] = {"role": "assistant"}
+    if text := message.text:
+        written["content"] = text
+    calls = [
+        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        for part in message.parts
+        if type(part) is ToolCall
+    ]
+    if calls:
+        written["tool_calls"] = calls
+    return [written] if text or calls else []
+
+
+def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+    """Text alone as a string, which every server takes; with pictures, a list."""
+    if not any(type(part) is Image for part in parts):
+        return text_of(tuple(parts))
+    return [
+        {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
+        if type(part) is Image
+        else {"type": "text", "text": text_of((part,))}
+        for part in parts
+    ]
+
+
+def _data_url(image: Image) -> str:
+    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode('ascii')}"

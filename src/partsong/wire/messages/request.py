@@ -1,0 +1,132 @@
+"""A request as the body of `POST /v1/messages`. The API has its own ideas, and this file is where they stop.
+
+System messages are lifted out of the conversation, tool results are the user's, the user speaks first, `max_tokens`
+must be there, empty text must not, and an opaque signature goes back unchanged.
+"""
+
+import base64
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from partsong.model import Image, Message, Part, Reasoning, Request, Text, Tool, ToolCall, ToolResult
+from partsong.wire.json import UNREADABLE, read_schema
+from partsong.wire.messages.answer import REDACTED
+
+MAX_TOKENS = 4096  # where nothing was said: every model allows it, and a proposal is seldom longer
+OPENING = "(The user has not spoken yet.)"  # the first turn must be the user's
+
+
+def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
+    """The body, for `msgspec.json.encode`. What was not set is not sent, except `max_tokens`.
+
+    Temperature is cut at the API's highest, 1; the seed is not sent, as the API knows none. Raises `ModelError` for a
+    schema that is none.
+    """
+    sampling = request.sampling
+    body: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens or MAX_TOKENS}
+    if system := "\n\n".join(text for message in request.messages if (text := _told(message))):
+        body["system"] = system
+    body["messages"] = _turns(request.messages)
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.tool_choice is not None:
+            body["tool_choice"] = _tool_choice(request.tool_choice)
+    if request.response_format is not None:
+        schema = read_schema(request.response_format, "the contents of response_format")
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    if sampling.temperature is not None:
+        body["temperature"] = min(sampling.temperature, 1.0)
+    if sampling.top_p is not None:
+        body["top_p"] = sampling.top_p
+    if sampling.stop:
+        body["stop_sequences"] = list(sampling.stop)
+    if stream:
+        body["stream"] = True
+    return body
+
+
+def _told(message: Message) -> str:
+    return message.text if message.role == "system" and not message.text.isspace() else ""
+
+
+def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    """The conversation as turns of the user and the assistant, the user's first, neighbours of one role as one."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        role = "assistant" if message.role == "assistant" else "user"
+        # A system prompt is text alone: its pictures, if any, are shown by the user.
+        parts = [part for part in message.parts if type(part) is not Text or message.role != "system"]
+        blocks = [block for part in parts if (block := _block(part)) is not None]
+        while blocks and blocks[-1]["type"] in ("thinking", "redacted_thinking"):
+            blocks.pop()  # thoughts that led to nothing are refused
+        if not blocks:
+            continue
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        else:
+            turns.append({"role": role, "content": blocks})
+    if not turns or turns[0]["role"] == "assistant":
+        turns.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
+    if turns[-1]["role"] == "assistant" and (last := turns[-1]["content"][-1])["type"] == "text":
+        last["text"] = last["text"].rstrip()  # it is continued from here, and white space at its end is refused
+    return turns
+
+
+def _block(part: Part) -> dict[str, Any] | None:
+    """A part as the API's content block; `None` for what it does not take: empty text, unsigned reasoning."""
+    match part:
+        case Text(text=text):
+            return {"type": "text", "text": text} if text and not text.isspace() else None
+        case Image(url=url) if url:
+            return {"type": "image", "source": {"type": "url", "url": url}}
+        case Image(data=data, media_type=media_type):
+            source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode("ascii")}
+            return {"type": "image", "source": source}
+        case Reasoning(text=text, signature=signature):
+            if signature.startswith(REDACTED):
+                return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
+            return {"type": "thinking", "thinking": text, "signature": signature} if signature else None
+        case ToolCall(id=call, name=name, arguments=arguments):
+            return {"type": "tool_use", "id": _call_id(call), "name": name, "input": _input(arguments)}
+        case ToolResult(call_id=call, parts=parts, is_error=is_error):
+            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _call_id(call)}
+            if content := [block for piece in parts if (block := _block(piece)) is not None]:
+                result["content"] = content
+            if is_error:
+                result["is_error"] = True
+            return result
+
+
+def _call_id(call: str) -> str:
+    """The id in the letters that the API allows: other providers' ids may have dots and colons."""
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in call)
+
+
+def _input(arguments: str) -> Any:
+    """The arguments as the JSON object that the API insists on; what is none is shown to the model as it is."""
+    if not arguments.strip():
+        return {}
+    try:
+        msgspec.json.decode(arguments, type=dict[str, Any])
+    except (*UNREADABLE, UnicodeEncodeError):
+        return {"INVALID_JSON": arguments}
+    return Raw(arguments.encode())
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    schema = read_schema(tool.parameters, f"the parameters of the tool {tool.name}")
+    schema.setdefault("type", "object")
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "input_schema": schema}
+
+
+def _tool_choice(choice: str) -> dict[str, str]:
+    match choice:
+        case "auto" | "none":
+            return {"type": choice}
+        case "required":
+            return {"type": "any"}
+        case _:
+            return {"type": "tool", "name": choice}
