@@ -2,7 +2,7 @@
 
 import pytest
 
-from partsong.recipe import Agent, Recipe, find, shipped
+from partsong.recipe import Agent, Recipe, find_recipe, shipped
 
 SIX = (
     "together:Qwen/Qwen1.5-110B-Chat",
@@ -26,13 +26,13 @@ def test_calls_per_question() -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_recipe_is_called_as_its_file(name: str) -> None:
-    assert find(name).name == name
-    assert find(name).about
+    assert find_recipe(name).name == name
+    assert find_recipe(name).about
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_configurations(name: str) -> None:
-    recipe, (layers, aggregator) = find(name), PAPER[name]
+    recipe, (layers, aggregator) = find_recipe(name), PAPER[name]
     assert [tuple(agent.model for agent in layer.seats) for layer in recipe.layers] == [SIX] * layers
     assert recipe.aggregator.model == aggregator
     assert recipe.layout == "paper"
@@ -42,7 +42,7 @@ def test_the_papers_configurations(name: str) -> None:
 
 
 def test_self_moa_is_one_model_six_times_and_once_more() -> None:
-    recipe = find("self-moa")
+    recipe = find_recipe("self-moa")
     assert len(recipe.models) == 1
     assert [len(layer.seats) for layer in recipe.layers] == [6]
     assert {agent.temperature for agent in agents(recipe)} == {0.7}
@@ -50,32 +50,32 @@ def test_self_moa_is_one_model_six_times_and_once_more() -> None:
 
 def test_local_recipes_need_no_provider_and_mix_families() -> None:
     for name in ("local", "local-full"):
-        assert all(model.startswith("local:") for model in find(name).models)
-    assert [agent.model for agent in find("local").layers[0].seats] == [
+        assert all(model.startswith("local:") for model in find_recipe(name).models)
+    assert [agent.model for agent in find_recipe("local").layers[0].seats] == [
         "local:smollm2-135m",
         "local:qwen2.5-coder-0.5b",
         "local:qwen2.5-coder-0.5b",
     ]
-    seeds = [agent.seed for agent in find("local-full").layers[0].seats]
+    seeds = [agent.seed for agent in find_recipe("local-full").layers[0].seats]
     assert len(set(seeds)) == len(seeds) == 4
-    assert find("local-full").aggregator.model == "local:qwen2.5-coder-1.5b"
+    assert find_recipe("local-full").aggregator.model == "local:qwen2.5-coder-1.5b"
 
 
 def test_frontier_mixes_three_families() -> None:
-    seats = find("frontier").layers[0].seats
+    seats = find_recipe("frontier").layers[0].seats
     assert len({agent.model.split("/")[0] for agent in seats}) == len(seats) == 3
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_every_run_ends_and_no_answer_is_endless(name: str) -> None:
-    recipe = find(name)
+    recipe = find_recipe(name)
     assert recipe.deadline is not None
     assert all(agent.max_tokens is not None for agent in agents(recipe))
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_hosted_ids_say_when_they_were_right(name: str) -> None:
-    recipe = find(name)
+    recipe = find_recipe(name)
     assert (recipe.date is None) == all(model.startswith("local:") for model in recipe.models)
 
 
