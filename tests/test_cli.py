@@ -173,7 +173,7 @@ def test_a_question_comes_from_standard_input() -> None:
 
 
 def test_standard_input_is_left_alone_when_there_is_a_question() -> None:
-    loop = f"while read -r q; do {sys.executable} -m partsong ask -m 'scripted:a?echo=true' $q; done"
+    loop = f"while read -r q; do '{sys.executable}' -m partsong ask -m 'scripted:a?echo=true' $q; done"
     done = subprocess.run(["sh", "-c", loop], input="one two\nthree\n", capture_output=True, encoding="utf-8")
     assert done.stdout == "one two\nthree\n"
 

@@ -79,6 +79,8 @@ class Listener:
 
 async def test_a_plain_call_says_what_a_streamed_one_says(model: Local) -> None:
     heard = Listener()
+    # Both are to find the prompt read: what a model computes differs in the last bits with how it comes to it.
+    await model(asked(max_tokens=1), None)
     streamed = await model(asked(), heard)
     plain = await model(asked(), None)
     assert heard.text == streamed.text == plain.text
@@ -88,11 +90,11 @@ async def test_a_plain_call_says_what_a_streamed_one_says(model: Local) -> None:
     assert streamed.usage.output_tokens == 24
     assert streamed.usage.input_tokens > 20
     assert streamed.usage.dollars == Decimal(0)
-    # The second call finds the prompt where the first has read it.
     assert plain.usage.cached_input_tokens >= streamed.usage.input_tokens - 1
 
 
 async def test_seeds_decide_and_calls_without_one_differ(model: Local) -> None:
+    await model(asked(max_tokens=1), None)
     first, again, other = [(await model(asked(seed=seed), None)).text for seed in (1, 1, 2**40 + 7)]
     assert first == again
     assert first != other
@@ -100,10 +102,12 @@ async def test_seeds_decide_and_calls_without_one_differ(model: Local) -> None:
     assert len({answer.text for answer in drawn}) == 3
 
 
-async def test_two_seats_speak_at_the_same_time(model: Local) -> None:
+async def test_two_models_speak_at_the_same_time(model: Local, weights: Path) -> None:
     listeners = [Listener(), Listener()]
+    other = Local(weights, "other", window=4096)  # the same file, but loaded on its own
     calls = [
-        asyncio.create_task(model(asked(max_tokens=2000, seed=number), heard)) for number, heard in enumerate(listeners)
+        asyncio.create_task(one(asked(max_tokens=4000), heard))
+        for one, heard in ((model, listeners[0]), (other, listeners[1]))
     ]
     for heard in listeners:
         await heard.spoke.wait()
@@ -113,9 +117,18 @@ async def test_two_seats_speak_at_the_same_time(model: Local) -> None:
     await asyncio.wait(calls)
 
 
+async def test_seats_of_one_model_are_answered_in_turn_and_alike_each_time(model: Local) -> None:
+    requests = [asked(seed=1), asked(seed=2), asked(seed=1)]
+    await model(asked(max_tokens=1), None)
+    answers = await asyncio.gather(*(model(request, Listener()) for request in requests))
+    assert answers[0].text == answers[2].text
+    assert answers[0].text != answers[1].text
+    assert answers[1].usage.cached_input_tokens >= answers[1].usage.input_tokens - 1
+
+
 async def test_a_cancelled_call_makes_room_for_the_next(model: Local) -> None:
-    """Far more calls than the model has slots, each of which would take minutes."""
-    for number in range(6):
+    """Each of the calls would take minutes."""
+    for number in range(4):
         heard = Listener()
         call = asyncio.create_task(model(asked(f"Tell story {number}.", max_tokens=8000), heard))
         await heard.spoke.wait()
@@ -128,18 +141,13 @@ async def test_a_cancelled_call_makes_room_for_the_next(model: Local) -> None:
     assert (await model(asked(max_tokens=2), None)).text
 
 
-async def test_calls_that_wait_for_a_slot_can_be_cancelled(model: Local) -> None:
+async def test_calls_that_wait_for_their_turn_can_be_cancelled(model: Local) -> None:
     calls = [asyncio.create_task(model(asked(max_tokens=8000, seed=number), None)) for number in range(8)]
     await asyncio.sleep(0)
     for call in calls:
         call.cancel()
     await asyncio.wait(calls)
     assert (await model(asked(max_tokens=2), None)).text
-
-
-async def test_more_calls_than_slots_are_all_answered(model: Local) -> None:
-    answers = await asyncio.gather(*(model(asked(max_tokens=3, seed=number), None) for number in range(7)))
-    assert all(answer.usage.output_tokens == 3 for answer in answers)
 
 
 async def test_a_listener_that_fails_ends_the_call(model: Local) -> None:

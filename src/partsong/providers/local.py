@@ -1,12 +1,13 @@
 """Models in this process: GGUF files, run by llama.cpp (xllamacpp). A model decodes on one thread and is loaded once.
 
-A loaded model stays for the life of the process, whatever assembly asked for it: loading takes a second or more. It
-answers two seats at a time, and further ones wait their turn without a thread. llama.cpp decodes in a thread of its
-own; what it says piles up there and is decoded together whenever the event loop comes by, so that the loop is woken
-once for all the text that there is. Every call is streamed inside, even where nobody listens: only a stream can be
-cancelled.
+A loaded model stays for the life of the process, whatever assembly asked for it. Models work at the same time, but each
+answers its seats in turn: two at once on one thread are slower together than one after the other, would read the same
+prompt twice, and what they say would hang on how they happened to mix, so that a seed would not decide it.
 
-While a file is being loaded, Python stands still (xllamacpp holds its lock), 0.3 to 1 second for the small models.
+llama.cpp decodes in a thread of its own; what it says piles up there and is taken up whenever the event loop comes by,
+so that the loop is woken once for all the text that there is. Every call is streamed inside, even where nobody
+listens: only a stream can be cancelled. While a file is being loaded, Python stands still (xllamacpp holds its lock),
+0.3 to 1 second for the small models.
 """
 
 import asyncio
@@ -35,8 +36,7 @@ from partsong.model import Answer, Image, Message, Request, Send, Text, ToolResu
 from partsong.wire import chat
 from partsong.wire.chat import Said
 
-WINDOW = 8192  # tokens that a call may have, unless more are asked for: each slot keeps its share of memory for them
-SLOTS = 2  # calls that one model answers at the same time: with one thread, more are only slower each
+WINDOW = 8192  # tokens that a call may have, unless more are asked for: a model keeps 12 to 30 kB of memory for each
 BATCH = 128  # tokens of a prompt between two looks at whether the call was cancelled; larger is no faster on a CPU
 PROMPT_THREADS = 4  # at most: reading a prompt gains from a second core (1.7 times), writing does not
 MAX_TOKENS = 2048  # where a request sets no limit: small models are known not to stop
@@ -97,7 +97,7 @@ class Local:
             raise
         finally:
             left = True
-            call.cancel()  # if it still waits for a slot
+            call.cancel()  # if it still waits for its turn
         answer = said.answer()
         return replace(answer, model=self.name, usage=replace(answer.usage, dollars=Decimal(0)))
 
@@ -122,30 +122,27 @@ def check_installed(name: str) -> None:
 
 
 class _Loaded:
-    """One file in memory, from the first call on, and the threads that wait on its answers: one for each slot.
+    """One file in memory, from the first call on, and the thread that waits on its answers, one call after another.
 
-    They are daemons, unlike those of an executor, which Python waits for at its end, before it tells anyone of it.
+    It is a daemon, unlike those of an executor, which Python waits for at its end, before it tells anyone of it.
     """
 
     def __init__(self, path: Path, window: int) -> None:
         self.path, self.window = path, window
         self.calls: SimpleQueue[tuple[Future[None], bytes, Hear] | None] = SimpleQueue()
-        self.lock = threading.Lock()
-        self.threads: list[threading.Thread] = []
+        self.thread = threading.Thread(target=self.serve, name=f"partsong {path.stem}", daemon=True)
+        self.starting = threading.Lock()
         self.server: Any = None
         self.closing = False
 
     def submit(self, body: bytes, hear: Hear) -> Future[None]:
-        """Have a chat completion answered, once there is a slot: `hear` gets each chunk, in another thread.
+        """Have a chat completion answered when its turn comes: `hear` gets each chunk, in another thread.
 
         The future raises `RuntimeError` for what llama.cpp will not do.
         """
-        with self.lock:
-            if not self.threads:
-                name = f"partsong {self.path.stem}"
-                self.threads = [threading.Thread(target=self.serve, name=name, daemon=True) for _ in range(SLOTS)]
-                for thread in self.threads:
-                    thread.start()
+        with self.starting:
+            if self.thread.ident is None:
+                self.thread.start()
                 atexit.register(self.close)
         call: Future[None] = Future()
         self.calls.put((call, body, hear))
@@ -164,18 +161,15 @@ class _Loaded:
                 call.set_result(None)
 
     def perform(self, body: bytes, hear: Hear) -> None:
-        with self.lock:
-            if self.server is None:
-                self.server = _load(self.path, self.window)
+        if self.server is None:
+            self.server = _load(self.path, self.window)
         self.server.handle_chat_completions(body, lambda data: self.closing or hear(data))
 
     def close(self) -> None:
         """End what is being said, and then the model: at Python's end, while threads still run."""
         self.closing = True
-        for _ in self.threads:
-            self.calls.put(None)
-        for thread in self.threads:
-            thread.join()
+        self.calls.put(None)
+        self.thread.join()
         self.server = None
 
 
@@ -192,12 +186,9 @@ def _load(path: Path, window: int) -> Any:
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
-    # A pool of slots × window that the slots share, each up to its window: so they can never overflow it, which would
-    # end all calls at once. What a slot has read stays for the next prompt that begins alike; no copies are kept.
-    parameters.n_parallel = SLOTS
-    parameters.kv_unified = True
-    parameters.kv_unified_per_slot = window
-    parameters.n_ctx = SLOTS * window
+    # What was read stays for the next prompt that begins alike; no further copies are kept.
+    parameters.n_parallel = 1
+    parameters.n_ctx = window
     parameters.cache_ram_mib = 0
     parameters.n_batch = parameters.n_ubatch = BATCH
     parameters.cpuparams.n_threads = 1
