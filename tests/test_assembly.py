@@ -60,7 +60,10 @@ output_dollars_per_million = 2.5
             "recipes = 1",
             'recipes: there is no such field; known here: recipe, providers, models; did you mean "recipe"?',
         ),
-        ('[providers.lab]\napi = "smoke"', 'providers."lab".api'),
+        (
+            '[providers.lab]\napi = "smoke"',
+            'providers."lab".api: is "smoke", but must be one of: anthropic, local, openai, scripted',
+        ),
         ('[providers.lab]\nbase_url = "http://x"', 'providers."lab".api: is missing'),
         ('[providers.lab]\napi = "openai"', 'base_url is "", but must begin with http'),
         (

@@ -44,29 +44,32 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 def _explain(problem: str, kind: type, where: str, prefix: str) -> str:
     reason, _, path = problem.partition(" - at `$")
-    path = (prefix + path.rstrip("`")).lstrip(".")
+    path = path.rstrip("`")
+    place = (prefix + path).lstrip(".")
     if unknown := re.match(r"Object contains unknown field `(.+)`", reason):
-        name = unknown[1]
-        path = f"{path}.{name}" if path else name
-        known = _fields_at(kind, problem.partition(" - at `$")[2].rstrip("`"))
-        reason = f"there is no such field; known here: {', '.join(known)}{closest(name, known)}"
+        place = f"{place}.{unknown[1]}" if place else unknown[1]
+        known = [field.encode_name for field in _struct_in(_type_at(kind, path)).fields]
+        reason = f"there is no such field; known here: {', '.join(known)}{closest(unknown[1], known)}"
     elif missing := re.match(r"Object missing required field `(.+)`", reason):
-        path = f"{path}.{missing[1]}" if path else missing[1]
+        place = f"{place}.{missing[1]}" if place else missing[1]
         reason = "is missing"
+    elif wrong := re.match(r"Invalid enum value '(.*)'", reason):
+        choices = _choices(_type_at(kind, path))
+        reason = f'is "{wrong[1]}", but must be one of: {", ".join(choices)}{closest(wrong[1], choices)}'
     else:
         reason = reason[0].lower() + reason[1:]
-    return f"{where}: {path}: {reason}" if path else f"{where}: {reason}"
+    return f"{where}: {place}: {reason}" if place else f"{where}: {reason}"
 
 
-def _fields_at(kind: Any, path: str) -> tuple[str, ...]:
-    """The fields of the struct that stands at `.layers[0].agents[1]` below `kind`."""
+def _type_at(kind: Any, path: str) -> Any:
+    """The type of what stands at `.layers[0].agents[1]` below `kind`."""
     info: Any = msgspec.inspect.type_info(kind)
     for step in re.findall(r"\.[^.\[]+|\[[^\]]*\]", path):
         if step.startswith("."):
             info = next(field.type for field in _struct_in(info).fields if field.encode_name == step[1:])
         else:
             info = info.item_type if hasattr(info, "item_type") else info.value_type
-    return tuple(field.encode_name for field in _struct_in(info).fields)
+    return info
 
 
 def _struct_in(info: Any) -> Any:
@@ -74,3 +77,9 @@ def _struct_in(info: Any) -> Any:
     if isinstance(info, msgspec.inspect.UnionType):
         return next(kind for kind in info.types if isinstance(kind, msgspec.inspect.StructType))
     return info
+
+
+def _choices(info: Any) -> list[str]:
+    """The words that may stand where only certain words may."""
+    kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    return [str(value) for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType) for value in kind.values]
