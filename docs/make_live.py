@@ -25,7 +25,7 @@ from partsong.cli.region import Region
 from partsong.cli.terminal import Terminal
 from partsong.engine import perform
 from partsong.model import asking
-from partsong.recipe import find
+from partsong.recipe import find_recipe
 
 QUESTION = "Write a one-line Python function that reverses a string"
 COLUMNS, ROWS = 80, 30
@@ -55,7 +55,7 @@ class Recorded(Region):
 
 
 async def record(question: str, name: str) -> list[tuple[float, Lines]]:
-    region, recipe = Recorded(), find(name)
+    region, recipe = Recorded(), find_recipe(name)
     terminal = Terminal(region)
     async with assemble(recipe.models, find_configuration()) as models, region.drawing(terminal.frame):
         begun = time.monotonic()
