@@ -9,6 +9,8 @@ import partsong
 from partsong import Configuration, ConfigurationError, assemble, find_configuration, read_configuration
 from partsong.assembly import user_folder
 from partsong.configuration import Known, Provider, known_providers
+from partsong.middleware.window import Window
+from partsong.providers.local import WINDOW, Local
 from tests.server import Server, chat, chunk, event, status, stream
 
 KEY = "PARTSONG_TEST_KEY"
@@ -186,3 +188,18 @@ async def test_what_can_pass_is_tried_again_and_what_hangs_is_given_up(environme
                 await partsong.run(partsong.single("lab:a"), "Why?", models)
     assert caught.value.transcript.text == "Hel"
     assert len(server.exchanges) == 1
+
+
+async def test_a_local_model_gets_the_window_that_is_configured(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    path = tmp_path / "own.gguf"
+    path.write_bytes(b"GGUF")  # enough to be found; it is loaded at the first call, and there is none
+    name = f"local:{path}"
+    async with assemble([name], Configuration(models={name: Known(window=20_000)})) as models:
+        wrapped = models[name]
+        assert isinstance(wrapped, Window)
+        assert isinstance(wrapped.model, Local)
+        assert wrapped.window == wrapped.model.window == 20_000
+    async with assemble([name], Configuration()) as models:
+        assert isinstance(wrapped := models[name], Window)
+        assert wrapped.window == WINDOW

@@ -95,7 +95,9 @@ async def assemble(
     keys = {provider: _key(provider, providers[provider]) for provider, _ in places.values()}
     async with AsyncExitStack() as stack:
         makers = _Makers(stack, providers, keys, fetching)
-        models = {name: await makers.make(*place) for name, place in places.items()}
+        models = {
+            name: await makers.make(*place, configuration.models.get(name, Known())) for name, place in places.items()
+        }
         yield {name: _wrapped(model, name, *places[name], configuration, makers) for name, model in models.items()}
 
 
@@ -158,7 +160,7 @@ class _Makers:
         self.http: Http | None = None
         self.gates: dict[str, asyncio.Semaphore] = {}
 
-    async def make(self, provider: str, name: str) -> Model:
+    async def make(self, provider: str, name: str, known: Known) -> Model:
         settings = self.providers[provider]
         match settings.api:
             case "scripted":
@@ -166,7 +168,7 @@ class _Makers:
 
                 return Scripted(name)
             case "local":
-                return await self.local(name)
+                return await self.local(name, known.window)
             case "openai":
                 from partsong.providers.openai import OpenAI
 
@@ -180,12 +182,13 @@ class _Makers:
                     http, provider=provider, base_url=settings.base_url, name=name, key=self.keys[provider]
                 )
 
-    async def local(self, name: str) -> Model:
-        from partsong.providers.local import Local, check_installed
+    async def local(self, name: str, window: int | None) -> Model:
+        from partsong.providers.local import WINDOW, Local, check_installed
         from partsong.weights.fetch import ensure
 
         check_installed(name)
-        return Local(await ensure(name, weights_folder(), progress=self.fetching, access=access()), name)
+        path = await ensure(name, weights_folder(), progress=self.fetching, access=access())
+        return Local(path, name, window=window or WINDOW)
 
     async def connections(self) -> "Http":
         """The one pool of connections that all hosted models of this assembly share."""
