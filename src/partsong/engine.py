@@ -42,12 +42,14 @@ from partsong.model import (
     Model,
     Request,
     Sampling,
+    TextDelta,
     ToolCall,
     asking,
 )
 from partsong.prompts import advised, compose, instruction_for
 from partsong.recipe import Agent, Layer, Recipe
 from partsong.transcript import Transcript
+from partsong.unfencing import Unfencing
 
 Emit = Callable[[AnyEvent], Awaitable[None]]
 
@@ -290,7 +292,13 @@ class _Run:
             sampling=sampling,
         )
 
+        unfencing = Unfencing(proposals) if proposals and recipe.layout == "tail" else None
+
         async def send(delta: Delta) -> None:
+            if unfencing is not None and type(delta) is TextDelta:
+                if not (text := unfencing.take(delta.text)):
+                    return
+                delta = TextDelta(text)
             await self.say(AggregationDelta(delta))
 
         end = None if recipe.deadline is None else self.started + recipe.deadline
@@ -299,6 +307,10 @@ class _Run:
                 answer = await self.models[aggregator.model](request, send)
         except TimeoutError:
             raise ModelError(f"the run's deadline of {recipe.deadline:g} s was over", "timeout") from None
+        if unfencing is not None:
+            if rest := unfencing.rest():
+                await self.say(AggregationDelta(TextDelta(rest)))
+            answer = replace(answer, parts=unfencing.cleaned(answer.parts))
         if not answer.text.strip() and not any(isinstance(part, ToolCall) for part in answer.parts):
             raise ModelError(f"{aggregator.model} answered without a word", "empty", usage=answer.usage)
         return answer
