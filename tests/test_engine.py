@@ -301,6 +301,24 @@ async def test_a_layers_deadline_ends_the_layer() -> None:
     assert "0.05 s" in end.losses[0].message
 
 
+async def test_a_seat_that_is_cut_while_the_listener_is_slow_has_begun() -> None:
+    events: list[AnyEvent] = []
+
+    async def slow_listener(event: AnyEvent) -> None:
+        await asyncio.sleep(0.03)
+        events.append(event)
+
+    models = scripted("scripted:a", "scripted:z")
+    layer = Layer((Agent("scripted:a", samples=4),), deadline=0.02)
+    await perform(
+        Recipe("t", (layer,), Aggregator("scripted:z?tokens=1")),
+        asking("Why?"),
+        {**models, **scripted("scripted:z?tokens=1")},
+        slow_listener,
+    )
+    grammar.check(events)
+
+
 async def test_a_runs_deadline_leaves_the_aggregator_its_share() -> None:
     ids = ["scripted:a", "scripted:hung?first=30", "scripted:z?first=0.1"]
     layers = (Layer((Agent(ids[0]), Agent(ids[1]))),) * 2

@@ -210,6 +210,8 @@ class _Run:
         tasks: list[asyncio.Task[None]] = []
         try:
             for seat, (agent, request) in enumerate(self.requests(number, layer, conversation, proposals)):
+                # Said here and not by the seat: one that is cut off while a slow listener keeps it waiting has begun.
+                await self.say(ProposalStarted(number, seat, agent.model))
                 tasks.append(asyncio.create_task(self.perform_seat(number, seat, agent.model, request, answers)))
             cut = await waiting.wait(tasks, answers, layer, self.proposals_end(number))
             for seat in cut:
@@ -257,7 +259,6 @@ class _Run:
             if seat not in answers:  # a seat that was cut off is silent from then on
                 await self.say(ProposalDelta(layer, seat, delta))
 
-        await self.say(ProposalStarted(layer, seat, model))
         try:
             answer = await self.models[model](request, send if self.watch else None)
             if not answer.text.strip():
