@@ -4,13 +4,17 @@ from collections.abc import Iterable
 
 from partsong.events import (
     AggregationDelta,
+    AggregationReplaced,
     AggregationStarted,
+    AggregationStep,
     AnyEvent,
     LayerFinished,
     LayerStarted,
+    PromptFitted,
     ProposalDelta,
     ProposalFailed,
     ProposalFinished,
+    ProposalReplaced,
     ProposalStarted,
     RunFailed,
     RunFinished,
@@ -25,7 +29,7 @@ def check(events: Iterable[AnyEvent]) -> None:
     assert isinstance(heard[-1], RunFinished | RunFailed), heard[-1]
     recipe = heard[0].recipe
     layer = -1  # the layer that is or was last open
-    open_layer = aggregating = False
+    open_layer = aggregating = spoke = False
     seats: dict[int, str] = {}
     for event in heard[1:-1]:
         match event:
@@ -41,7 +45,13 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert seat not in seats
                 assert model == recipe.layers[layer].seats[seat].model
                 seats[seat] = "speaks"
-            case ProposalDelta(layer=number, seat=seat):
+            case PromptFitted(layer=number, seat=seat) if number == len(recipe.layers):
+                assert (aggregating, seat, spoke) == (True, 0, False)
+            case ProposalReplaced(layer=number, seat=seat, model=model):
+                assert open_layer
+                assert (number, seats.get(seat)) == (layer, "speaks")
+                assert model in recipe.layers[layer].seats[seat].fallback
+            case ProposalDelta(layer=number, seat=seat) | PromptFitted(layer=number, seat=seat):
                 assert open_layer
                 assert (number, seats.get(seat)) == (layer, "speaks")
             case ProposalFinished(layer=number, seat=seat):
@@ -65,8 +75,14 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert layer == len(recipe.layers) - 1
                 assert model == recipe.aggregator.model
                 aggregating = True
+            case AggregationReplaced(model=model):
+                assert (aggregating, spoke) == (True, False)
+                assert model in recipe.aggregator.fallback
+            case AggregationStep():
+                assert (aggregating, spoke) == (True, False)
             case AggregationDelta():
                 assert aggregating
+                spoke = True
             case _:
                 raise AssertionError(f"{event} in the middle of a run")
     if isinstance(heard[-1], RunFinished):

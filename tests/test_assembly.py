@@ -199,7 +199,7 @@ async def test_a_local_model_gets_the_window_that_is_configured(tmp_path: Path) 
         wrapped = models[name]
         assert isinstance(wrapped, Window)
         assert isinstance(wrapped.model, Local)
-        assert wrapped.window == wrapped.model.window == 20_000
+        assert wrapped.facts.window == wrapped.model.window == 20_000
     async with assemble([name], Configuration()) as models:
         assert isinstance(wrapped := models[name], Window)
-        assert wrapped.window == WINDOW
+        assert wrapped.facts.window == WINDOW

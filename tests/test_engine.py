@@ -47,6 +47,7 @@ from partsong.events import (
     RunFinished,
     RunStarted,
 )
+from partsong.facts import Facts
 from partsong.middleware.window import Window
 from partsong.providers.scripted import Scripted
 from tests import grammar
@@ -262,7 +263,9 @@ async def test_a_question_that_cannot_be_sent_is_refused_before_anything_is_said
 ) -> None:
     proposer = Recorder("a")
     with pytest.raises(QuestionError, match=reason):
-        await heard(mixture("a"), {"t:a": proposer, "t:z": Window(Recorder("z"), "t:z", 100)}, conversation)
+        await heard(
+            mixture("a"), {"t:a": proposer, "t:z": Window(Recorder("z"), "t:z", Facts(window=100))}, conversation
+        )
     assert not proposer.requests
 
 
@@ -273,7 +276,11 @@ async def test_a_recipe_without_its_models_is_refused() -> None:
 
 async def test_a_proposer_whose_window_is_too_small_is_a_loss() -> None:
     small = Recorder("a")
-    models: dict[str, Model] = {"t:a": Window(small, "t:a", 10), "t:b": Recorder("b"), "t:z": Recorder("z")}
+    models: dict[str, Model] = {
+        "t:a": Window(small, "t:a", Facts(window=10)),
+        "t:b": Recorder("b"),
+        "t:z": Recorder("z"),
+    }
     end = (await heard(mixture("a b"), models, "word " * 100))[-1]
     assert isinstance(end, RunFinished)
     assert [(loss.seat, loss.cause) for loss in end.losses] == [(0, "window")]

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from partsong import Answer, ModelError, Request, Send, Text, Usage, asking
+from partsong.facts import Facts
 from partsong.middleware.limit import Limit
 from partsong.middleware.price import Price, fixed, listed
 from partsong.middleware.window import Window
@@ -67,7 +68,7 @@ async def test_no_more_calls_at_once_than_allowed() -> None:
 
 
 async def test_a_request_that_is_too_long_is_not_sent() -> None:
-    model = Window(Scripted("a"), "scripted:a", 50)
+    model = Window(Scripted("a"), "scripted:a", Facts(window=50))
     assert (await model(REQUEST, None)).text
     with pytest.raises(ModelError, match="about 254 tokens, but scripted:a reads 50") as caught:
         await model(Request(asking("word " * 200).messages), None)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from partsong.errors import QuestionError, RecipeError
+from partsong.facts import facts_of
 from partsong.model import Conversation, Image, Model, ToolResult
 from partsong.recipe import Recipe
 from partsong.wire.tokens import likely_tokens
@@ -26,7 +27,7 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
     if length > LONGEST_QUESTION:
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
     # A proposer that cannot read the question is a lost seat; without an aggregator all the others would be in vain.
-    window: int | None = getattr(models[recipe.aggregator.model], "window", None)
+    window = facts_of(models[recipe.aggregator.model]).window
     if window is not None and (tokens := likely_tokens(conversation.messages)) > window:
         raise QuestionError(
             f"the conversation has about {tokens:,} tokens, but {recipe.aggregator.model}, the aggregator, "

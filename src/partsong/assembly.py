@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from partsong import toml
 from partsong.configuration import FILE, Configuration, Known, Provider, known_providers, read_configuration
 from partsong.errors import ConfigurationError
+from partsong.facts import Facts
 from partsong.model import Model
 
 if TYPE_CHECKING:
@@ -225,4 +226,4 @@ def _wrapped(
         elif settings.base_url.startswith("https://"):
             model = Price(model, listed(settings.base_url, name))
     window = known.window or getattr(model, "window", None)
-    return model if window is None else Window(model, identity, window)
+    return Window(model, identity, Facts(window=window))

@@ -53,9 +53,6 @@ from partsong.unfencing import Unfencing
 
 Emit = Callable[[AnyEvent], Awaitable[None]]
 
-# Of what is left before a run's deadline, the aggregator keeps this share: proposals without an answer are worthless.
-AGGREGATOR_RESERVE = 0.4
-
 
 async def perform(
     recipe: Recipe,
@@ -321,7 +318,7 @@ class _Run:
         if self.recipe.deadline is None:
             return None
         now = asyncio.get_running_loop().time()
-        end = self.started + self.recipe.deadline * (1 - AGGREGATOR_RESERVE)
+        end = self.started + self.recipe.deadline * (1 - self.recipe.reserve)
         return now + (end - now) / (len(self.recipe.layers) - number)
 
 

@@ -4,8 +4,10 @@
     ├── InputError            change what you asked for; nothing was spent
     │   ├── RecipeError       … in a recipe: says file and field
     │   ├── ConfigurationError… in partsong.toml or the environment: says file and field, or the variable
-    │   └── QuestionError     … in the conversation: empty, too long, an image that is none
+    │   ├── QuestionError     … in the conversation: empty, too long, an image that is none
+    │   └── BudgetError       … or allow more money: it would not have been enough, or a price is unknown
     ├── WeightsError          a local model's file cannot be had: no source, no room, the wrong bytes
+    ├── StoreError            the store cannot be opened, read or written
     ├── ModelError            one call failed: says the cause; some causes pass, so that trying again makes sense
     └── RunError              the run ended without an answer: carries the transcript of what there was
 
@@ -31,6 +33,8 @@ Cause = Literal[
     "truncated",  # the answer broke off before its end was announced
     "server",  # the provider is broken, or answered what nobody can read
     "network",  # the provider was not reached, or the connection broke
+    "resting",  # the provider has failed too often of late, so it was not asked
+    "budget",  # the money that was allowed would not have been enough
     "cut_off",  # we stopped it: the layer's quorum had answered and the grace was over
     "cancelled",  # the caller left
     "no_proposals",  # every seat of a layer was lost
@@ -57,6 +61,14 @@ class ConfigurationError(InputError):
 
 class QuestionError(InputError):
     """The conversation cannot be sent: it is empty, too long, or holds a picture that is none."""
+
+
+class BudgetError(InputError):
+    """The money that was allowed is not enough for any of it, or a price is unknown: says what would be."""
+
+
+class StoreError(PartsongError):
+    """The store of runs and calls cannot be opened, read or written: the message names the file."""
 
 
 class WeightsError(PartsongError):

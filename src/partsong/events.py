@@ -4,16 +4,17 @@ The grammar, checked by `tests/grammar.py`:
 
     RunStarted
       ( LayerStarted
-          ( ProposalStarted ProposalDelta* (ProposalFinished | ProposalFailed) )+    one for each seat, interleaved
+          ( ProposalStarted (ProposalDelta | PromptFitted | ProposalReplaced)* (ProposalFinished | ProposalFailed) )+
+                                                                                     one for each seat, interleaved
         LayerFinished )*
-      ( AggregationStarted AggregationDelta* )?
+      ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep)* AggregationDelta* )?
     ( RunFinished | RunFailed )
 
 A run may fail at any point after RunStarted, also between a proposal's start and its end. Listeners hear one event at
 a time and are awaited. Layers and seats are counted from 0. Events carry no clock: a listener that wants one has it.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -35,23 +36,44 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     status: int | None = None
 
 
-class Loss(Struct, frozen=True):
-    """A seat that was asked and did not make it into the answer."""
+LossKind = Literal["failed", "cut_off", "replaced", "truncated", "shortened", "dropped"]
+
+
+class Loss(Struct, frozen=True, omit_defaults=True):
+    """What a run did not get as its recipe has it, and why. The aggregator's address is (number of layers, 0).
+
+    failed: the seat has no proposal. cut_off: it was too late. replaced: `model` failed, and `replaced_by` answered in
+    its place. truncated: its text ends at its limit of tokens, and was used as far as it goes. shortened: what it was
+    given to read did not fit its window. dropped: it was never asked, for the money.
+    """
 
     layer: int
     seat: int
     model: str
     cause: Cause
     message: str
+    kind: LossKind = "failed"
+    replaced_by: str = ""
+
+
+class Cut(Struct, frozen=True):
+    """What was taken out of a proposal (counted from 0, in seat order): its tokens before and after."""
+
+    proposal: int
+    before: int
+    after: int
 
 
 class Event(Struct, frozen=True, tag_field="event", tag=_snake):
     """What every event is: a frozen value, in JSON named by `event` in snake case."""
 
 
-class RunStarted(Event, frozen=True):
+class RunStarted(Event, frozen=True, omit_defaults=True):
+    """`recipe` is what is performed; `dropped` names the seats of the one that was asked for that the money forbids."""
+
     recipe: Recipe
     conversation: Conversation
+    dropped: tuple[Loss, ...] = ()
 
 
 class LayerStarted(Event, frozen=True):
@@ -73,10 +95,34 @@ class ProposalDelta(Event, frozen=True):
     delta: Delta
 
 
+class ProposalReplaced(Event, frozen=True, omit_defaults=True):
+    """The seat's model failed with `error`, having used `usage`; `model` is asked in its place, from the beginning."""
+
+    layer: int
+    seat: int
+    model: str
+    error: Failure
+    usage: Usage | None = None
+
+
+class PromptFitted(Event, frozen=True):
+    """What a seat was given did not fit its model's window; `cuts` says what it reads instead. Tokens before, after."""
+
+    layer: int
+    seat: int
+    model: str
+    before: int
+    after: int
+    cuts: tuple[Cut, ...] = ()
+
+
 class ProposalFinished(Event, frozen=True):
+    """`model` is the id that answered: the seat's own, or the one that replaced it."""
+
     layer: int
     seat: int
     answer: Answer
+    model: str = ""
 
 
 class ProposalFailed(Event, frozen=True, omit_defaults=True):
@@ -99,24 +145,51 @@ class AggregationStarted(Event, frozen=True):
     model: str
 
 
+class AggregationReplaced(Event, frozen=True, omit_defaults=True):
+    """The aggregator failed with `error` before it said a word, having used `usage`; `model` is asked in its place."""
+
+    model: str
+    error: Failure
+    usage: Usage | None = None
+
+
+class AggregationStep(Event, frozen=True):
+    """The proposals did not fit the aggregator's window at once: it has aggregated some of them (counted from 0)."""
+
+    proposals: tuple[int, ...]
+    tokens: int
+    answer: Answer
+
+
 class AggregationDelta(Event, frozen=True):
     delta: Delta
 
 
 class RunFinished(Event, frozen=True):
-    """`usage` counts every call of the run."""
+    """`usage` counts every call of the run; `model` is the id that wrote the answer.
+
+    Of `planned` seats of proposers, `answered` have a proposal. With `last_resort` the aggregator failed, and the
+    answer is the proposal that is most like the others.
+    """
 
     answer: Answer
     usage: Usage
     losses: tuple[Loss, ...] = ()
+    model: str = ""
+    planned: int = 0
+    answered: int = 0
+    last_resort: bool = False
 
 
 class RunFailed(Event, frozen=True):
-    """`usage` counts every call of the run: a failed run has cost money, too."""
+    """`usage` counts every call of the run: a failed run costs money, too. `text` is what the aggregator had said."""
 
     error: Failure
     usage: Usage
     losses: tuple[Loss, ...] = ()
+    planned: int = 0
+    answered: int = 0
+    text: str = ""
 
 
 AnyEvent = (
@@ -124,10 +197,14 @@ AnyEvent = (
     | LayerStarted
     | ProposalStarted
     | ProposalDelta
+    | ProposalReplaced
+    | PromptFitted
     | ProposalFinished
     | ProposalFailed
     | LayerFinished
     | AggregationStarted
+    | AggregationReplaced
+    | AggregationStep
     | AggregationDelta
     | RunFinished
     | RunFailed
@@ -137,7 +214,7 @@ AnyEvent = (
 def to_builtins(event: Event) -> dict[str, Any]:
     """The event as plain values for JSON. An answer also gets its `text`, so that a reader need not join parts."""
     plain: dict[str, Any] = msgspec.to_builtins(event)
-    if isinstance(event, ProposalFinished | RunFinished):
+    if isinstance(event, ProposalFinished | AggregationStep | RunFinished):
         plain["answer"]["text"] = event.answer.text
     return plain
 

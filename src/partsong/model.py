@@ -126,6 +126,19 @@ class Conversation(Struct, frozen=True, omit_defaults=True):
     sampling: Sampling = Sampling()
 
 
+class Terms(Struct, frozen=True, omit_defaults=True):
+    """What the caller allows one call: no part of what is asked, so that it never makes two equal requests differ.
+
+    `until` is when nobody waits for the answer any more, by the running loop's clock. With `once`, a call that may have
+    cost something is not made again. `cache` says whether a stored answer will do; `None`: where it would say the same
+    again, at a temperature of 0.
+    """
+
+    until: float | None = None
+    once: bool = False
+    cache: bool | None = None
+
+
 class Request(Struct, frozen=True, omit_defaults=True):
     """One call to one model.
 
@@ -139,6 +152,7 @@ class Request(Struct, frozen=True, omit_defaults=True):
     response_format: bytes | None = None
     sampling: Sampling = Sampling()
     sample: int = 0
+    terms: Terms = Terms()
 
 
 class Usage(Struct, frozen=True):
@@ -171,12 +185,16 @@ NOTHING_USED = Usage(dollars=Decimal(0))
 
 
 class Answer(Struct, frozen=True):
-    """What a model answered. `model` is the id that the provider says answered, whatever was asked for."""
+    """What a model answered. `model` is the id that the provider says answered, whatever was asked for.
+
+    An answer that was found in the store has used nothing: `stored` is what it had used when it was made.
+    """
 
     parts: tuple[Part, ...]
     finish_reason: FinishReason = "stop"
     usage: Usage = Usage()
     model: str = ""
+    stored: Usage | None = None
 
     @property
     def text(self) -> str:

@@ -6,6 +6,7 @@ Whatever stands in a `Recipe` can be run: what cannot be run is refused here, wi
 
 import datetime
 from collections.abc import Iterator
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +19,18 @@ from partsong.errors import RecipeError
 from partsong.model import Sampling
 
 Layout = Literal["tail", "paper"]
+Fit = Literal["fail", "truncate", "window"]
+LastResort = Literal["fail", "best_proposal"]
+# Of a run's deadline, the aggregator keeps this share: proposals without an answer are worthless.
+AGGREGATOR_RESERVE = 0.4
 MAX_SEATS = 1000  # of a layer: more is a slip of the pen, and an expensive one
 
 
 class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A model in a part: which one (`provider:model`), how it samples, and what it is told (`system`).
 
-    `samples` asks the same agent that many times, in as many seats (Self-MoA, arXiv 2502.00674).
+    `samples` asks the same agent that many times, in as many seats (Self-MoA, arXiv 2502.00674). `fallback` names other
+    models, which are asked in turn when this one fails.
     """
 
     model: str
@@ -35,11 +41,15 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     seed: int | None = None
     stop: tuple[str, ...] = ()
     system: str = ""
+    fallback: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        provider, colon, name = self.model.partition(":")
-        if not (provider and colon and name):
-            raise ValueError(f'model is "{self.model}", but an id has the form "provider:model"')
+        for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
+            provider, colon, name = identity.partition(":")
+            if not (provider and colon and name):
+                raise ValueError(f'{field} is "{identity}", but an id has the form "provider:model"')
+        if len({self.model, *self.fallback}) <= len(self.fallback):
+            raise ValueError(f"fallback names a model twice: {', '.join((self.model, *self.fallback))}")
         if not 1 <= self.samples <= MAX_SEATS:
             raise ValueError(f"samples is {self.samples}, but must be from 1 to {MAX_SEATS}")
         if self.temperature is not None and not 0 <= self.temperature <= 2:
@@ -48,6 +58,11 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}, but must be at least 1")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The ids that may answer, in the order in which they are asked."""
+        return (self.model, *self.fallback)
 
     @property
     def sampling(self) -> Sampling:
@@ -101,7 +116,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """Layers of proposers and an aggregator. Without layers it is the aggregator alone: a single model.
 
     `layout` says where the proposals stand in a prompt (see `prompts`), `instruction` replaces our own wording,
-    `deadline` bounds the run in seconds, and with a `seed` every seat that has none gets one derived from it.
+    `deadline` bounds the run in seconds, of which the aggregator keeps the share `reserve`, and with a `seed` every
+    seat that has none gets one derived from it. `max_dollars` is what a run may cost. `fit` says what becomes of
+    proposals that do not fit a model's window, `last_resort` what becomes of a run whose aggregator fails; with
+    `strict`, any loss is a failure.
     """
 
     name: str
@@ -112,11 +130,20 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     layout: Layout = "tail"
     instruction: str | None = None
     deadline: float | None = None
+    reserve: float = AGGREGATOR_RESERVE
+    max_dollars: Decimal | None = None
+    strict: bool = False
+    fit: Fit = "truncate"
+    last_resort: LastResort = "fail"
     seed: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name is empty, but a recipe needs one")
+        if not 0 <= self.reserve <= 0.9:
+            raise ValueError(f"reserve is {self.reserve}, but must be a share of the deadline from 0 to 0.9")
+        if self.max_dollars is not None and not (self.max_dollars.is_finite() and self.max_dollars >= 0):
+            raise ValueError(f"max_dollars is {self.max_dollars}, but must be 0 dollars or more")
         if self.instruction is not None and not self.instruction.strip():
             raise ValueError("instruction is empty; leave it out to use partsong's own")
         _check_deadline(self.deadline)
@@ -129,8 +156,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     @property
     def models(self) -> tuple[str, ...]:
         """Every model id of the recipe, once, in order of appearance."""
-        agents = (agent for layer in self.layers for agent in layer.agents)
-        return tuple(dict.fromkeys([*(agent.model for agent in agents), self.aggregator.model]))
+        agents = [*(agent for layer in self.layers for agent in layer.agents), self.aggregator]
+        return tuple(dict.fromkeys(name for agent in agents for name in agent.models))
 
 
 def single(model: str) -> Recipe:
@@ -223,7 +250,11 @@ def _with_tables(tables: dict[str, Any]) -> dict[str, Any]:
     """The same with each bare model id written out as the table that it stands for."""
 
     def written_out(agent: Any) -> Any:
-        return {"model": agent} if isinstance(agent, str) else agent
+        if isinstance(agent, str):
+            return {"model": agent}
+        if isinstance(agent, dict) and isinstance(agent.get("fallback"), str):
+            return agent | {"fallback": [agent["fallback"]]}
+        return agent
 
     tables = dict(tables)
     if "aggregator" in tables:

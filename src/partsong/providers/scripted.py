@@ -14,9 +14,10 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from partsong.errors import CAUSES, Cause, ConfigurationError, ModelError
-from partsong.model import Answer, Request, Send, Text, TextDelta, Usage
+from partsong.model import Answer, Request, Send, Terms, Text, TextDelta, Usage
 from partsong.toml import closest
 from partsong.wire.tokens import estimate_tokens
 
@@ -82,7 +83,7 @@ class Scripted:
 
     def dice(self, request: Request) -> random.Random:
         """Chance that depends on who is asked what, for the how-manieth time, and on nothing else."""
-        asked = msgspec.json.encode((self.name, self.script.seed, request))
+        asked = msgspec.json.encode((self.name, self.script.seed, replace(request, terms=Terms())))
         return random.Random(hashlib.sha256(asked).digest())
 
     def words(self, request: Request, chance: random.Random) -> list[str]:

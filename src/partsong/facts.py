@@ -1,0 +1,38 @@
+"""What is known of a model beside how to call it: how much it reads, what it costs, how fast it has been.
+
+A model that knows something shows it as its attribute `facts`; the engine plans with it, and does without where there
+is none. A model of a user's own may show them, too.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from partsong.model import Message, Model, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`None` is not known.
+
+    window: tokens that it reads, the answer included
+    max_tokens: new tokens of an answer at most, where a request sets no limit of its own
+    dollars: what a usage costs; `None` for an unknown price
+    count: the tokens of messages, by the model's own tokenizer
+    seconds: how long an answer of so many new tokens takes, at its recent speed; `None` before it was ever asked
+    """
+
+    window: int | None = None
+    max_tokens: int | None = None
+    dollars: Callable[[Usage], Decimal | None] | None = None
+    count: Callable[[tuple[Message, ...]], Awaitable[int]] | None = None
+    seconds: Callable[[int | None], float | None] | None = None
+
+
+NOTHING_KNOWN = Facts()
+
+
+def facts_of(model: Model) -> Facts:
+    """What the model shows of itself."""
+    facts = getattr(model, "facts", NOTHING_KNOWN)
+    return facts if isinstance(facts, Facts) else NOTHING_KNOWN
