@@ -34,7 +34,7 @@ from partsong import (
     asking,
 )
 from partsong.admission import LONGEST_QUESTION
-from partsong.engine import derived_seed, one_at_a_time, perform
+from partsong.engine import one_at_a_time, perform
 from partsong.events import (
     AggregationDelta,
     AnyEvent,
@@ -49,6 +49,7 @@ from partsong.events import (
 )
 from partsong.facts import Facts
 from partsong.middleware.window import Window
+from partsong.performance import derived_seed
 from partsong.providers.scripted import Scripted
 from tests import grammar
 

@@ -14,6 +14,7 @@ from importlib import resources
 from partsong.model import Conversation, Image, Message, Part, Text, ToolCall, ToolResult
 from partsong.recipe import Layout
 
+TRUNCATED = ' truncated="limit of tokens"'  # in the mark of a proposal that stops in the middle
 LONGEST_RESULT = 4000  # characters of a tool's result that an adviser is shown
 
 
@@ -24,18 +25,25 @@ def instruction_for(layout: Layout) -> str:
 
 
 def compose(
-    conversation: Conversation, proposals: tuple[str, ...], layout: Layout, instruction: str, system: str = ""
+    conversation: Conversation,
+    proposals: tuple[str, ...],
+    layout: Layout,
+    instruction: str,
+    system: str = "",
+    truncated: frozenset[int] = frozenset(),
 ) -> tuple[Message, ...]:
     """The messages for an agent that sees `proposals` (in seat order; none in the first layer).
 
-    `system` is what the agent itself is told; it follows the caller's system prompt after a blank line.
+    `system` is what the agent itself is told; it follows the caller's system prompt after a blank line. `truncated`
+    holds the positions of proposals that end at their limit of tokens: they are marked, except in the paper's layout,
+    which stays as it is.
     """
     messages = _told(conversation.messages, system) if system else conversation.messages
     if not proposals:
         return messages
     if layout == "paper":
         return _told(messages, instruction + numbered(proposals))
-    return (*messages, Message("user", (Text(fenced(proposals, instruction)),)))
+    return (*messages, Message("user", (Text(fenced(proposals, instruction, truncated)),)))
 
 
 def numbered(proposals: tuple[str, ...]) -> str:
@@ -43,14 +51,17 @@ def numbered(proposals: tuple[str, ...]) -> str:
     return "".join(f"\n{number}. {text}" for number, text in enumerate(proposals, 1))
 
 
-def fenced(proposals: tuple[str, ...], instruction: str) -> str:
+def fenced(proposals: tuple[str, ...], instruction: str, truncated: frozenset[int] = frozenset()) -> str:
     """The instruction and the proposals, each between fences that no proposal can write.
 
     In the instruction `{fence}` stands for the fence's word, so that the model can be told what to look for, and
     `{proposals}` for where they belong; without it they come after the instruction.
     """
     fence = f"proposal-{fence_word(proposals)}"
-    blocks = "\n\n".join(f"<{fence} number={number}>\n{text}\n</{fence}>" for number, text in enumerate(proposals, 1))
+    blocks = "\n\n".join(
+        f"<{fence} number={position + 1}{TRUNCATED if position in truncated else ''}>\n{text}\n</{fence}>"
+        for position, text in enumerate(proposals)
+    )
     before, placed, after = instruction.partition("{proposals}")
     return before.replace("{fence}", fence) + ("" if placed else "\n\n") + blocks + after.replace("{fence}", fence)
 

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 
 from partsong.events import (
     AggregationDelta,
+    AggregationReplaced,
     AggregationStarted,
     AnyEvent,
     Failure,
     LayerStarted,
     Loss,
+    PromptFitted,
     ProposalDelta,
     ProposalFailed,
     ProposalFinished,
+    ProposalReplaced,
     ProposalStarted,
     RunFailed,
     RunFinished,
@@ -27,9 +30,13 @@ from partsong.recipe import Recipe
 
 @dataclass(slots=True)
 class Seat:
-    """What is known of one seat: `text` grows while the model speaks; at the end `answer` or `error` is there."""
+    """What is known of one seat: `text` grows while the model speaks; at the end `answer` or `error` is there.
+
+    `model` is the one that is asked now; `replaced` holds those that were asked before it, and why they failed.
+    """
 
     model: str
+    replaced: list[tuple[str, Failure]] = field(default_factory=list)
     started: bool = False
     text: str = ""
     answer: Answer | None = None
@@ -38,17 +45,27 @@ class Seat:
 
 @dataclass(slots=True)
 class Transcript:
-    """A run as far as it has come. `layers[i][j]` is the seat (i, j); `text` is the aggregator's so far."""
+    """A run as far as it has come. `layers[i][j]` is the seat (i, j); `text` is the aggregator's so far.
+
+    `aggregator` is the model that is asked to aggregate, and `replaced` those that failed at it; `fitted` says which
+    prompts were cut. At the end, of `planned` seats of proposers `answered` have a proposal, and `losses` says what
+    became of the others; with `last_resort` the answer is a proposal.
+    """
 
     recipe: Recipe | None = None
     conversation: Conversation | None = None
     layers: list[list[Seat]] = field(default_factory=list)
     aggregator: str = ""
+    replaced: list[tuple[str, Failure]] = field(default_factory=list)
+    fitted: list[PromptFitted] = field(default_factory=list)
     text: str = ""
     answer: Answer | None = None
     error: Failure | None = None
     usage: Usage = NOTHING_USED
     losses: tuple[Loss, ...] = ()
+    planned: int = 0
+    answered: int = 0
+    last_resort: bool = False
 
     def proposals(self, layer: int) -> tuple[Answer, ...]:
         """The proposals of a layer (counted from 0), in seat order, without the lost seats."""
@@ -61,8 +78,8 @@ class Transcript:
                 self.layers[layer][seat].text += _words(delta)
             case AggregationDelta(delta=delta):
                 self.text += _words(delta)
-            case RunStarted(recipe=recipe, conversation=conversation):
-                self.recipe, self.conversation = recipe, conversation
+            case RunStarted(recipe=recipe, conversation=conversation, dropped=dropped):
+                self.recipe, self.conversation, self.losses = recipe, conversation, dropped
             case LayerStarted(models=models):
                 self.layers.append([Seat(model) for model in models])
             case ProposalStarted(layer=layer, seat=seat):
@@ -72,12 +89,27 @@ class Transcript:
                 self.layers[layer][seat].text = answer.text
             case ProposalFailed(layer=layer, seat=seat, error=error):
                 self.layers[layer][seat].error = error
+            case ProposalReplaced(layer=layer, seat=seat, model=model, error=error):
+                asked = self.layers[layer][seat]
+                asked.replaced.append((asked.model, error))
+                asked.model, asked.text = model, ""
+            case PromptFitted():
+                self.fitted.append(event)
             case AggregationStarted(model=model):
                 self.aggregator = model
-            case RunFinished(answer=answer, usage=usage, losses=losses):
-                self.answer, self.text, self.usage, self.losses = answer, answer.text, usage, losses
-            case RunFailed(error=error, usage=usage, losses=losses):
-                self.error, self.usage, self.losses = error, usage, losses
+            case AggregationReplaced(model=model, error=error):
+                self.replaced.append((self.aggregator, error))
+                self.aggregator = model
+            case RunFinished(answer=answer, last_resort=last_resort):
+                self.answer, self.text, self.last_resort = answer, answer.text, last_resort
+                self._end(event)
+            case RunFailed(error=error):
+                self.error = error
+                self._end(event)
+
+    def _end(self, event: RunFinished | RunFailed) -> None:
+        self.usage, self.losses = event.usage, event.losses
+        self.planned, self.answered = event.planned, event.answered
 
 
 def _words(delta: Delta) -> str:

@@ -9,7 +9,7 @@ import re
 from partsong.model import Part, Text
 from partsong.prompts import fence_word
 
-LONGEST_MARK = 64  # characters; what is longer is no mark
+LONGEST_MARK = 80  # characters; what is longer is no mark
 
 
 class Unfencing:

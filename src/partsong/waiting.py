@@ -11,22 +11,30 @@ from partsong.model import Answer
 from partsong.recipe import Layer
 
 
+def end_of(layer: Layer, until: float | None) -> tuple[float | None, ModelError]:
+    """When the layer must be done, and what is said to those that are not: its own deadline or the run's `until`."""
+    clock = asyncio.get_running_loop().time
+    if layer.deadline is not None and (until is None or clock() + layer.deadline < until):
+        return clock() + layer.deadline, ModelError(f"the layer's deadline of {layer.deadline:g} s was over", "timeout")
+    return until, ModelError("the run's deadline leaves proposals no more time", "timeout")
+
+
 async def wait(
-    tasks: list[asyncio.Task[None]], answers: dict[int, Answer | None], layer: Layer, until: float | None
+    tasks: list[asyncio.Task[None]],
+    answers: dict[int, Answer | None],
+    layer: Layer,
+    until: float | None,
+    too_late: ModelError,
 ) -> dict[int, ModelError]:
     """Wait until every seat is done, or until the time is up; return the seats to cut off, and why."""
     clock = asyncio.get_running_loop().time
-    too_late = ModelError("the run's deadline leaves proposals no more time", "timeout")
-    if layer.deadline is not None and (until is None or clock() + layer.deadline < until):
-        until = clock() + layer.deadline
-        too_late = ModelError(f"the layer's deadline of {layer.deadline:g} s was over", "timeout")
     quorum, pending = layer.quorum, set(tasks)
     while pending:
         left = None if until is None else max(0.0, until - clock())
         how = asyncio.FIRST_EXCEPTION if quorum is None else asyncio.FIRST_COMPLETED
         done, pending = await asyncio.wait(pending, timeout=left, return_when=how)
         for task in done:
-            task.result()  # what is raised here was not expected by anybody
+            task.result()  # what is raised here ends the run
         if pending and until is not None and clock() >= until:
             return {seat: too_late for seat in range(len(tasks)) if seat not in answers}
         if quorum is not None and sum(answer is not None for answer in answers.values()) >= quorum:

@@ -1,0 +1,106 @@
+"""The aggregator asked, with its fallbacks: it alone gets the tools, and it is always streamed.
+
+Until its first word it can be replaced, and where the recipe allows it the proposal most like the others stands in for
+it; after that a failure is the run's, with what was said kept.
+"""
+
+import asyncio
+
+from msgspec.structs import replace
+
+from partsong.errors import ModelError
+from partsong.events import AggregationDelta, AggregationReplaced
+from partsong.fallback import Begun, ask_in_turn
+from partsong.model import Answer, Delta, Request, Sampling, TextDelta
+from partsong.performance import Performance, Proposal, ended_early, failure, truncated_of
+from partsong.prompts import compose
+from partsong.tally import OpenCall
+from partsong.unfencing import Unfencing
+
+
+async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> tuple[str, Answer]:
+    """The id of the model that answered, and the answer. Raises `ModelError`."""
+    aggregation = _Aggregation(run, proposals)
+    return await aggregation.perform()
+
+
+class _Aggregation:
+    def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
+        self.run, self.agent = run, run.recipe.aggregator
+        self.texts = tuple(proposal.answer.text for proposal in proposals)
+        self.truncated = truncated_of(proposals)
+        self.address = len(run.recipe.layers), 0
+        self.failures: list[ModelError] = []
+        self.call: OpenCall | None = None
+
+    async def perform(self) -> tuple[str, Answer]:
+        run, agent = self.run, self.agent
+        try:
+            async with asyncio.timeout_at(run.end) as limit:
+                model, answer = await ask_in_turn(agent.models, self.ask, self.replace, run.end)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            error = ModelError(f"the run's deadline of {run.recipe.deadline:g} s was over", "timeout")
+            if self.call is not None:
+                error.usage = run.tally.give_up(self.call)
+            raise error from None
+        if self.failures:
+            run.losses.add(*self.address, agent.model, self.failures[0], "replaced", model)
+        if answer.finish_reason == "length":
+            run.losses.add(*self.address, model, ended_early(), "truncated")
+        return model, answer
+
+    async def ask(self, name: str, begun: Begun) -> Answer:
+        run = self.run
+        unfencing = Unfencing(self.texts) if self.texts and run.recipe.layout == "tail" else None
+
+        async def send(delta: Delta) -> None:
+            begun()
+            if unfencing is not None and type(delta) is TextDelta:
+                if not (text := unfencing.take(delta.text)):
+                    return
+                delta = TextDelta(text)
+            await self.say(delta)
+
+        def opened(call: OpenCall) -> None:
+            self.call = call
+
+        answer = await run.ask(name, self.request(), send, opened)
+        if unfencing is not None:
+            if rest := unfencing.rest():
+                await self.say(TextDelta(rest))
+            answer = replace(answer, parts=unfencing.cleaned(answer.parts))
+        return answer
+
+    async def say(self, delta: Delta) -> None:
+        self.run.said.append(delta.text if type(delta) is TextDelta else "")
+        await self.run.say(AggregationDelta(delta))
+
+    async def replace(self, model: str, error: ModelError) -> None:
+        run = self.run
+        # Once the listener has heard words, another beginning would contradict them.
+        if run.said or run.losses.strict:
+            raise error
+        self.failures.append(error)
+        if error.usage is None and self.call is not None:
+            error.usage = run.tally.give_up(self.call)
+        await run.say(AggregationReplaced(model, failure(error), error.usage))
+
+    def request(self) -> Request:
+        run, agent, conversation = self.run, self.agent, self.run.conversation
+        return Request(
+            compose(conversation, self.texts, run.recipe.layout, run.instruction, agent.system, self.truncated),
+            tools=conversation.tools,
+            tool_choice=conversation.tool_choice,
+            response_format=conversation.response_format,
+            sampling=self.sampling(),
+            terms=run.terms(run.end),
+        )
+
+    def sampling(self) -> Sampling:
+        """The aggregator's sampling, with what the caller asked for in place of it."""
+        caller = self.run.conversation.sampling
+        asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
+        sampling = self.run.sampling(self.agent, *self.address, 0)
+        return replace(sampling, **asked) if asked else sampling
