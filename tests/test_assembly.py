@@ -35,11 +35,15 @@ def test_the_documented_configuration_is_read(tmp_path: Path) -> None:
         tmp_path,
         """
 recipe = "local"
+store = "metadata"
+dollars_per_run = 0.25
+dollars_per_day = 5
 [providers.lab]
 api = "openai"
 base_url = "http://127.0.0.1:9100/v1"
 key_env = "LAB_API_KEY"
 concurrency = 64
+dollars_per_day = 1.5
 [models."lab:a"]
 window = 32768
 input_dollars_per_million = 1.0
@@ -48,7 +52,10 @@ output_dollars_per_million = 2.5
     )
     assert read_configuration(path) == Configuration(
         "local",
-        {"lab": Provider("openai", "http://127.0.0.1:9100/v1", "LAB_API_KEY", 64)},
+        "metadata",
+        Decimal("0.25"),
+        Decimal(5),
+        {"lab": Provider("openai", "http://127.0.0.1:9100/v1", "LAB_API_KEY", 64, dollars_per_day=Decimal("1.5"))},
         {"lab:a": Known(32768, Decimal("1.0"), Decimal("2.5"))},
         path,
     )
@@ -60,7 +67,7 @@ output_dollars_per_million = 2.5
         ("recipe = ", "not valid TOML"),
         (
             "recipes = 1",
-            'recipes: there is no such field; known here: recipe, providers, models; did you mean "recipe"?',
+            'recipes: there is no such field; known here: recipe, store, dollars_per_run, dollars_per_day, providers, models; did you mean "recipe"?',
         ),
         (
             '[providers.lab]\napi = "smoke"',
@@ -73,6 +80,9 @@ output_dollars_per_million = 2.5
             'providers."lab".key: there is no such',
         ),
         ('[providers.lab]\napi = "scripted"\nconcurrency = 0', "concurrency is 0"),
+        ("dollars_per_day = -1", "dollars_per_day is -1, but must be 0 dollars or more"),
+        ('[providers.lab]\napi = "scripted"\ndollars_per_day = nan', "dollars_per_day is NaN"),
+        ('store = "some"', 'store: is "some", but must be one of: full, metadata, off'),
         ('[providers.lab]\napi = "scripted"\nsilence = 0', "silence is 0"),
         ('[models."lab:a"]\nwindow = 0', 'models."lab:a": window is 0'),
         ('[models."lab:a"]\ninput_dollars_per_million = 1', "needs both"),

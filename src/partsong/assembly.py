@@ -14,13 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from partsong import toml
-from partsong.configuration import FILE, Configuration, Known, Provider, known_providers, read_configuration
+from partsong.configuration import (
+    FILE,
+    Configuration,
+    Known,
+    Provider,
+    StoreMode,
+    known_providers,
+    read_configuration,
+)
 from partsong.errors import ConfigurationError
 from partsong.facts import Facts
 from partsong.model import Model
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from partsong.providers.http import Http
+    from partsong.store import Store
     from partsong.weights.fetch import Access, Progress
 
 
@@ -61,9 +72,11 @@ async def reachable(names: Iterable[str], configuration: Configuration) -> dict[
     return {name: task.result() for name, task in asked.items()}
 
 
-def user_folder(kind: Literal["config", "cache"]) -> Path:
-    """Where this user keeps partsong's configuration, or its downloads (`PARTSONG_CACHE` moves those)."""
-    if kind == "cache" and (moved := os.environ.get("PARTSONG_CACHE")):
+def user_folder(kind: Literal["config", "cache", "state"]) -> Path:
+    """Where this user keeps partsong's configuration, its downloads (`PARTSONG_CACHE` moves those), or its store
+    (`PARTSONG_STATE` moves that).
+    """
+    if kind != "config" and (moved := os.environ.get(f"PARTSONG_{kind.upper()}")):
         return Path(moved)
     if base := os.environ.get(f"XDG_{kind.upper()}_HOME"):
         return Path(base) / "partsong"
@@ -72,7 +85,19 @@ def user_folder(kind: Literal["config", "cache"]) -> Path:
     if sys.platform == "darwin":
         folder = "Caches" if kind == "cache" else "Application Support"
         return Path.home() / "Library" / folder / "partsong"
-    return Path.home() / f".{kind}" / "partsong"
+    return Path.home() / (".local/state" if kind == "state" else f".{kind}") / "partsong"
+
+
+def store_path() -> Path:
+    """The file in which this user's runs and calls are kept."""
+    return user_folder("state") / "journal.db"
+
+
+def open_journal(configuration: Configuration, mode: StoreMode | None = None) -> "AbstractAsyncContextManager[Store]":
+    """This user's store of runs and calls, to be entered; `mode` replaces what the configuration says is kept."""
+    from partsong.store import open_store
+
+    return open_store(store_path(), mode or configuration.store)
 
 
 @asynccontextmanager

@@ -18,11 +18,15 @@ FILE = "partsong.toml"
 CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
 
 
+StoreMode = Literal["off", "metadata", "full"]
+
+
 class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How to reach a provider: which API it speaks, where, and which environment variable holds the key (if any).
 
     `concurrency` is how many calls it takes at once, `first_token` and `silence` how many seconds a model may take to
-    begin, and may say nothing once it has begun. What is `free` costs nothing.
+    begin, and may say nothing once it has begun. What is `free` costs nothing. `dollars_per_day` is what may be spent
+    there in a day (UTC), over all runs.
     """
 
     api: Literal["openai", "anthropic", "local", "scripted"]
@@ -32,6 +36,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     first_token: float | None = None
     silence: float | None = None
     free: bool = False
+    dollars_per_day: Decimal | None = None
 
     def __post_init__(self) -> None:
         if self.api in ("openai", "anthropic") and not self.base_url.startswith(("http://", "https://")):
@@ -41,6 +46,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
         for name, seconds in (("first_token", self.first_token), ("silence", self.silence)):
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} is {seconds}, but must be a number of seconds above 0")
+        _check_dollars("dollars_per_day", self.dollars_per_day)
 
 
 class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -61,9 +67,16 @@ class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class Configuration(Struct, frozen=True, omit_defaults=True):
-    """`partsong.toml`, read. `path` is where it stood, `None` if there was none."""
+    """`partsong.toml`, read. `path` is where it stood, `None` if there was none.
+
+    `store` says what is kept of runs: everything, no words, or nothing. `dollars_per_run` is what a run may cost where
+    its recipe says nothing, `dollars_per_day` what all runs of a day (UTC) may.
+    """
 
     recipe: str | None = None
+    store: StoreMode = "full"
+    dollars_per_run: Decimal | None = None
+    dollars_per_day: Decimal | None = None
     providers: dict[str, Provider] = {}
     models: dict[str, Known] = {}
     path: Path | None = None
@@ -71,8 +84,15 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     recipe: str | None = None
+    store: StoreMode = "full"
+    dollars_per_run: Decimal | None = None
+    dollars_per_day: Decimal | None = None
     providers: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        _check_dollars("dollars_per_run", self.dollars_per_run)
+        _check_dollars("dollars_per_day", self.dollars_per_day)
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -89,7 +109,13 @@ def read_configuration(path: Path) -> Configuration:
     if recipe is not None and recipe.endswith(".toml"):
         recipe = str(path.parent / Path(recipe).expanduser())
     return Configuration(
-        recipe, entries(Provider, "providers", file.providers), entries(Known, "models", file.models), path
+        recipe,
+        file.store,
+        file.dollars_per_run,
+        file.dollars_per_day,
+        entries(Provider, "providers", file.providers),
+        entries(Known, "models", file.models),
+        path,
     )
 
 
@@ -97,3 +123,8 @@ def known_providers() -> dict[str, Provider]:
     """The providers that partsong knows by name."""
     text = (resources.files("partsong") / "providers" / "known.toml").read_text(encoding="utf-8")
     return toml.convert(tomllib.loads(text), dict[str, Provider], "known.toml", ConfigurationError)
+
+
+def _check_dollars(name: str, dollars: Decimal | None) -> None:
+    if dollars is not None and not (dollars.is_finite() and dollars >= 0):
+        raise ValueError(f"{name} is {dollars}, but must be 0 dollars or more")
