@@ -9,10 +9,12 @@ import asyncio
 from msgspec.structs import replace
 
 from partsong.errors import ModelError
-from partsong.events import AggregationDelta, AggregationReplaced
+from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep
+from partsong.facts import Facts
 from partsong.fallback import Begun, ask_in_turn
+from partsong.fitting import DRAFT, Fitted, fit, fit_in_steps
 from partsong.model import Answer, Delta, Request, Sampling, TextDelta
-from partsong.performance import Performance, Proposal, ended_early, failure, truncated_of
+from partsong.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
 from partsong.prompts import compose
 from partsong.tally import OpenCall
 from partsong.unfencing import Unfencing
@@ -32,6 +34,7 @@ class _Aggregation:
         self.address = len(run.recipe.layers), 0
         self.failures: list[ModelError] = []
         self.call: OpenCall | None = None
+        self.fitted: Fitted | None = None
 
     async def perform(self) -> tuple[str, Answer]:
         run, agent = self.run, self.agent
@@ -47,13 +50,37 @@ class _Aggregation:
             raise error from None
         if self.failures:
             run.losses.add(*self.address, agent.model, self.failures[0], "replaced", model)
+        if self.fitted is not None and self.fitted.cuts:
+            run.losses.add(*self.address, model, shortened(self.fitted), "shortened")
         if answer.finish_reason == "length":
             run.losses.add(*self.address, model, ended_early(), "truncated")
         return model, answer
 
     async def ask(self, name: str, begun: Begun) -> Answer:
+        async def fit_to(facts: Facts) -> Fitted:
+            if self.run.recipe.fit != "window":
+                return await fit(facts, name, self.write, self.texts, self.run.recipe.fit)
+            return await fit_in_steps(facts, name, self.write, self.write_draft, self.texts, draft)
+
+        async def draft(fitted: Fitted) -> str:
+            answer = await self.run.ask(name, fitted.request, None, self.opened)
+            begun()  # it works, though nobody has heard it yet
+            positions = tuple(position for position in fitted.positions if position != DRAFT)
+            await self.run.say(AggregationStep(positions, fitted.after, answer))
+            return answer.text
+
+        async def ask_it(fitted: Fitted) -> Answer:
+            return await self.ask_for_the_answer(name, fitted, begun)
+
+        self.fitted, answer = await self.run.ask_fitted(name, self.address, fit_to, ask_it)
+        return answer
+
+    def opened(self, call: OpenCall) -> None:
+        self.call = call
+
+    async def ask_for_the_answer(self, name: str, fitted: Fitted, begun: Begun) -> Answer:
         run = self.run
-        unfencing = Unfencing(self.texts) if self.texts and run.recipe.layout == "tail" else None
+        unfencing = Unfencing(fitted.texts) if fitted.texts and run.recipe.layout == "tail" else None
 
         async def send(delta: Delta) -> None:
             begun()
@@ -63,10 +90,7 @@ class _Aggregation:
                 delta = TextDelta(text)
             await self.say(delta)
 
-        def opened(call: OpenCall) -> None:
-            self.call = call
-
-        answer = await run.ask(name, self.request(), send, opened)
+        answer = await run.ask(name, fitted.request, send, self.opened)
         if unfencing is not None:
             if rest := unfencing.rest():
                 await self.say(TextDelta(rest))
@@ -87,16 +111,22 @@ class _Aggregation:
             error.usage = run.tally.give_up(self.call)
         await run.say(AggregationReplaced(model, failure(error), error.usage))
 
-    def request(self) -> Request:
-        run, agent, conversation = self.run, self.agent, self.run.conversation
-        return Request(
-            compose(conversation, self.texts, run.recipe.layout, run.instruction, agent.system, self.truncated),
+    def write(self, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
+        """The request for the answer, out of these texts of the proposals at these positions."""
+        conversation = self.run.conversation
+        return replace(
+            self.write_draft(texts, positions),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
             response_format=conversation.response_format,
-            sampling=self.sampling(),
-            terms=run.terms(run.end),
         )
+
+    def write_draft(self, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
+        """The request for a draft, which is prose."""
+        run, agent = self.run, self.agent
+        truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
+        messages = compose(run.conversation, texts, run.recipe.layout, run.instruction, agent.system, truncated)
+        return Request(messages, sampling=self.sampling(), terms=run.terms(run.end))
 
     def sampling(self) -> Sampling:
         """The aggregator's sampling, with what the caller asked for in place of it."""

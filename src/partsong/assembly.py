@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,14 +23,20 @@ from partsong.configuration import (
     known_providers,
     read_configuration,
 )
-from partsong.errors import ConfigurationError
-from partsong.facts import Facts
+from partsong.errors import ConfigurationError, StoreError
+from partsong.facts import Facts, facts_of
 from partsong.model import Model
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from partsong.middleware.breaker import Health
+    from partsong.middleware.cache import Flights
+    from partsong.middleware.limit import Gate
+    from partsong.middleware.pace import Speed
+    from partsong.middleware.price import Pricing
     from partsong.providers.http import Http
+    from partsong.store import Pace as StoredPace
     from partsong.store import Store
     from partsong.weights.fetch import Access, Progress
 
@@ -102,13 +108,18 @@ def open_journal(configuration: Configuration, mode: StoreMode | None = None) ->
 
 @asynccontextmanager
 async def assemble(
-    ids: Iterable[str], configuration: Configuration | None = None, *, fetching: "Progress | None" = None
+    ids: Iterable[str],
+    configuration: Configuration | None = None,
+    *,
+    fetching: "Progress | None" = None,
+    store: "Store | None" = None,
 ) -> AsyncIterator[Mapping[str, Model]]:
     """A model for each id, ready to be called until the block is left.
 
     `ids` are usually `recipe.models`. Weights of local models that are not on this disk are fetched, and `fetching`
-    hears how far that is. Raises `ConfigurationError` for an id, a provider or a key that will not do, and
-    `WeightsError` where weights cannot be had; both before any model is called.
+    hears how far that is. In a `store` every finished call is kept, and found again. Raises `ConfigurationError` for an
+    id, a provider or a key that will not do, and `WeightsError` where weights cannot be had; both before any model is
+    called.
     """
     configuration = find_configuration() if configuration is None else configuration
     providers = known_providers() | configuration.providers
@@ -121,6 +132,8 @@ async def assemble(
     keys = {provider: _key(provider, providers[provider]) for provider, _ in places.values()}
     async with AsyncExitStack() as stack:
         makers = _Makers(stack, providers, keys, fetching)
+        if store is not None:
+            await makers.remember(store, places)
         models = {
             name: await makers.make(*place, configuration.models.get(name, Known())) for name, place in places.items()
         }
@@ -184,7 +197,24 @@ class _Makers:
     ) -> None:
         self.stack, self.providers, self.keys, self.fetching = stack, providers, keys, fetching
         self.http: Http | None = None
-        self.gates: dict[str, asyncio.Semaphore] = {}
+        self.gates: dict[str, Gate] = {}
+        self.health: dict[str, Health] = {}
+        self.store: Store | None = None
+        self.paces: Mapping[str, StoredPace] = {}
+        self.flights: Flights = {}
+
+    async def remember(self, store: "Store", ids: Iterable[str]) -> None:
+        """Keep calls in the store, and begin with what it knows of how fast the models have been."""
+        self.store = store
+        with suppress(StoreError):  # a store that fails is as good as none; it says so itself
+            self.paces = await store.paces(ids)
+
+    def speed(self, identity: str) -> "Speed":
+        """How fast a model has been, as far as the store knows."""
+        from partsong.middleware.pace import Speed
+
+        pace = self.paces.get(identity)
+        return Speed() if pace is None else Speed(first=pace.first or 0.0, each=pace.each, typical=pace.tokens)
 
     async def make(self, provider: str, name: str, known: Known) -> Model:
         settings = self.providers[provider]
@@ -199,14 +229,14 @@ class _Makers:
                 from partsong.providers.openai import OpenAI
 
                 http = await self.connections()
-                return OpenAI(http, provider=provider, base_url=settings.base_url, name=name, key=self.keys[provider])
+                told, key = self.gate(provider).hear, self.keys[provider]
+                return OpenAI(http, provider=provider, base_url=settings.base_url, name=name, key=key, told=told)
             case "anthropic":
                 from partsong.providers.anthropic import Anthropic
 
                 http = await self.connections()
-                return Anthropic(
-                    http, provider=provider, base_url=settings.base_url, name=name, key=self.keys[provider]
-                )
+                told, key = self.gate(provider).hear, self.keys[provider]
+                return Anthropic(http, provider=provider, base_url=settings.base_url, name=name, key=key, told=told)
 
     async def local(self, name: str, window: int | None) -> Model:
         from partsong.providers.local import WINDOW, Local, check_installed
@@ -222,33 +252,78 @@ class _Makers:
             self.http = await self.stack.enter_async_context(_connections())
         return self.http
 
-    def gate(self, provider: str) -> asyncio.Semaphore:
+    def gate(self, provider: str) -> "Gate":
         """The gate that all models of a provider share."""
+        from partsong.middleware.limit import Gate
+
         if provider not in self.gates:
-            self.gates[provider] = asyncio.Semaphore(self.providers[provider].concurrency)
+            self.gates[provider] = Gate(provider, self.providers[provider].concurrency)
         return self.gates[provider]
+
+    def health_of(self, provider: str) -> "Health":
+        """How a provider has been, as all its models have seen it."""
+        from partsong.middleware.breaker import Health
+
+        if provider not in self.health:
+            self.health[provider] = Health(provider)
+        return self.health[provider]
+
+
+def pricing(identity: str, configuration: Configuration) -> "Pricing | None":
+    """What a usage of the model costs, as far as that is known; no key is needed to know it.
+
+    Raises `ConfigurationError` for an id whose provider there is not.
+    """
+    from partsong.middleware.price import fixed, listed
+
+    providers = known_providers() | configuration.providers
+    provider, name = _place(identity, providers)
+    settings, known = providers[provider], configuration.models.get(identity, Known())
+    if known.input_dollars_per_million is not None and known.output_dollars_per_million is not None:
+        return fixed(
+            known.input_dollars_per_million, known.output_dollars_per_million, known.cached_input_dollars_per_million
+        )
+    if settings.api == "scripted":
+        from partsong.providers.scripted import Scripted
+
+        script = Scripted(name).script
+        return fixed(script.input, script.output)
+    if settings.free or settings.api == "local":
+        return fixed(Decimal(0), Decimal(0))
+    return listed(settings.base_url, name) if settings.base_url.startswith("https://") else None
 
 
 def _wrapped(
     model: Model, identity: str, provider: str, name: str, configuration: Configuration, makers: _Makers
 ) -> Model:
     """The model in its middleware: what is known of its price and window, and how its provider is to be asked."""
+    from partsong.middleware.breaker import Breaker
+    from partsong.middleware.cache import Cache
     from partsong.middleware.limit import Limit
+    from partsong.middleware.pace import Pace
     from partsong.middleware.patience import Patience
-    from partsong.middleware.price import Price, fixed, listed
+    from partsong.middleware.price import Price
     from partsong.middleware.retry import Retry
     from partsong.middleware.window import Window
 
-    settings, known = makers.providers[provider], configuration.models.get(identity, Known())
-    if settings.api in ("openai", "anthropic"):
-        if settings.first_token is not None or settings.silence is not None:
-            model = Patience(model, settings.first_token, settings.silence)
-        model = Retry(Limit(model, makers.gate(provider)))
-        if known.input_dollars_per_million is not None and known.output_dollars_per_million is not None:
-            model = Price(model, fixed(known.input_dollars_per_million, known.output_dollars_per_million))
-        elif settings.free:
-            model = Price(model, fixed(Decimal(0), Decimal(0)))
-        elif settings.base_url.startswith("https://"):
-            model = Price(model, listed(settings.base_url, name))
-    window = known.window or getattr(model, "window", None)
-    return Window(model, identity, Facts(window=window))
+    settings, known, own = makers.providers[provider], configuration.models.get(identity, Known()), facts_of(model)
+    hosted = settings.api in ("openai", "anthropic")
+    dollars, speed = pricing(identity, configuration), makers.speed(identity)
+    if hosted and (settings.first_token is not None or settings.silence is not None):
+        model = Patience(model, settings.first_token, settings.silence)
+    model = Pace(model, speed)
+    if hosted:
+        model = Breaker(Limit(model, name, makers.gate(provider)), makers.health_of(provider))
+    if dollars is not None:
+        model = Price(model, dollars)
+    if hosted:
+        model = Retry(model)
+    if makers.store is not None:
+        model = Cache(model, identity, makers.store, makers.flights)
+    window, listed = known.window or own.window, False
+    if window is None and settings.base_url.startswith("https://"):
+        from partsong.windows import listed_window
+
+        window, listed = listed_window(settings.base_url, name), True
+    facts = Facts(window, own.max_tokens, dollars, own.count, speed.seconds, listed)
+    return Window(model, identity, facts)

@@ -7,6 +7,8 @@ What comes too late is dropped, never awaited.
 import asyncio
 from collections.abc import Iterator
 
+import msgspec
+
 from partsong import waiting
 from partsong.errors import ModelError
 from partsong.events import (
@@ -18,9 +20,11 @@ from partsong.events import (
     ProposalReplaced,
     ProposalStarted,
 )
+from partsong.facts import Facts
 from partsong.fallback import Begun, ask_in_turn
+from partsong.fitting import Fitted, fit
 from partsong.model import Answer, Conversation, Delta, Message, Request
-from partsong.performance import Performance, Proposal, ended_early, failure, truncated_of
+from partsong.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
 from partsong.prompts import compose
 from partsong.recipe import Agent, Layer
 from partsong.tally import OpenCall
@@ -40,6 +44,8 @@ class _Layer:
     def __init__(self, run: Performance, number: int, conversation: Conversation, before: tuple[Proposal, ...]) -> None:
         self.run, self.number, self.conversation, self.before = run, number, conversation, before
         self.layer: Layer = run.recipe.layers[number]
+        self.texts = tuple(proposal.answer.text for proposal in before)
+        self.truncated = truncated_of(before)
         self.answers: dict[int, Answer | None] = {}
         self.models: dict[int, str] = {}  # that answered
         self.calls: dict[int, OpenCall] = {}
@@ -80,27 +86,40 @@ class _Layer:
     def requests(self, until: float | None) -> Iterator[tuple[Agent, Request]]:
         """Each seat's agent and what it is asked, in seat order. Seats that are told the same share the messages."""
         run = self.run
-        texts = tuple(proposal.answer.text for proposal in self.before)
-        truncated = truncated_of(self.before)
         told: dict[str, tuple[Message, ...]] = {}
         terms = run.terms(until)
         seat = 0
         for agent in self.layer.agents:
             if agent.system not in told:
-                told[agent.system] = compose(
-                    self.conversation, texts, run.recipe.layout, run.instruction, agent.system, truncated
-                )
+                told[agent.system] = self.messages(self.texts, tuple(range(len(self.texts))), agent)
             for sample in range(agent.samples):
                 sampling = run.sampling(agent, self.number, seat, sample)
                 yield agent, Request(told[agent.system], sampling=sampling, sample=seat, terms=terms)
                 seat += 1
 
+    def messages(self, texts: tuple[str, ...], positions: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
+        """What the agent is told, with these texts of the proposals at these positions."""
+        truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
+        recipe = self.run.recipe
+        return compose(self.conversation, texts, recipe.layout, self.run.instruction, agent.system, truncated)
+
     async def perform_seat(self, seat: int, agent: Agent, request: Request, until: float | None) -> None:
         """Ask the agent's models in turn."""
         run, number, answers = self.run, self.number, self.answers
         failures: list[ModelError] = []
+        fitted: Fitted | None = None
+
+        def write(texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
+            if texts == self.texts:
+                return request
+            return msgspec.structs.replace(request, messages=self.messages(texts, positions, agent))
+
+        async def fit_to(facts: Facts, name: str) -> Fitted:
+            return await fit(facts, name, write, self.texts, run.recipe.fit)
 
         async def ask(name: str, begun: Begun) -> Answer:
+            nonlocal fitted
+
             async def send(delta: Delta) -> None:
                 begun()
                 # A seat that was cut off is silent from then on.
@@ -112,7 +131,12 @@ class _Layer:
 
             # Whether a model has begun can only be seen in a stream.
             streamed = run.watch or len(agent.models) > 1
-            return await run.ask(name, request, send if streamed else None, opened)
+
+            async def ask_it(prompt: Fitted) -> Answer:
+                return await run.ask(name, prompt.request, send if streamed else None, opened)
+
+            fitted, answer = await run.ask_fitted(name, (number, seat), lambda facts: fit_to(facts, name), ask_it)
+            return answer
 
         async def replace(model: str, error: ModelError) -> None:
             failures.append(error)
@@ -137,6 +161,8 @@ class _Layer:
         await run.say(ProposalFinished(number, seat, answer, model))
         if failures:
             run.losses.add(number, seat, agent.model, failures[0], "replaced", model)
+        if fitted is not None and fitted.cuts:
+            run.losses.add(number, seat, model, shortened(fitted), "shortened")
         if answer.finish_reason == "length":
             run.losses.add(number, seat, model, ended_early(), "truncated")
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from partsong.errors import ModelError
-from partsong.events import AnyEvent, Failure
-from partsong.facts import facts_of
+from partsong.events import AnyEvent, Failure, PromptFitted
+from partsong.facts import Facts, facts_of
+from partsong.fitting import Fitted, learnt
 from partsong.losses import Losses
 from partsong.model import (
     Answer,
@@ -94,7 +95,32 @@ class Performance:
         return agent.sampling
 
     def terms(self, until: float | None) -> Terms:
-        return Terms(until=until, cache=self.cache)
+        return Terms(until=until, cache=self.cache, run=f"{id(self):x}")
+
+    async def ask_fitted(
+        self,
+        name: str,
+        address: tuple[int, int],
+        fit: Callable[[Facts], Awaitable[Fitted]],
+        ask: Callable[[Fitted], Awaitable[Answer]],
+    ) -> tuple[Fitted, Answer]:
+        """Ask a model what fits its window, and say what was cut; once more, if its refusal tells how much it reads."""
+        model = self.models[name]
+        known = facts_of(model)
+        try:
+            return await self._ask_fitted(name, address, await fit(known), ask)
+        except ModelError as error:
+            now = facts_of(model)
+            if error.cause != "window" or not learnt(known, now):
+                raise
+        return await self._ask_fitted(name, address, await fit(now), ask)
+
+    async def _ask_fitted(
+        self, name: str, address: tuple[int, int], fitted: Fitted, ask: Callable[[Fitted], Awaitable[Answer]]
+    ) -> tuple[Fitted, Answer]:
+        if fitted.cuts:
+            await self.say(PromptFitted(*address, name, fitted.before, fitted.after, fitted.cuts))
+        return fitted, await ask(fitted)
 
     async def ask(self, name: str, request: Request, send: Send | None, opened: Callable[[OpenCall], None]) -> Answer:
         """Ask one model. What the call has used is counted, also if it fails, when its error tells it.
@@ -141,3 +167,8 @@ def truncated_of(proposals: tuple[Proposal, ...]) -> frozenset[int]:
     return frozenset(
         position for position, proposal in enumerate(proposals) if proposal.answer.finish_reason == "length"
     )
+
+
+def shortened(fitted: Fitted) -> ModelError:
+    """Why a prompt that had to be cut is a loss."""
+    return ModelError(f"it read {fitted.after:,} of {fitted.before:,} tokens, to fit its window", "window")
