@@ -9,6 +9,8 @@ import partsong
 from partsong import Configuration, ConfigurationError, assemble, find_configuration, read_configuration
 from partsong.assembly import user_folder
 from partsong.configuration import Known, Provider, known_providers
+from partsong.middleware.pace import Pace
+from partsong.middleware.price import Price
 from partsong.middleware.window import Window
 from partsong.providers.local import WINDOW, Local
 from tests.server import Server, chat, chunk, event, status, stream
@@ -208,8 +210,10 @@ async def test_a_local_model_gets_the_window_that_is_configured(tmp_path: Path) 
     async with assemble([name], Configuration(models={name: Known(window=20_000)})) as models:
         wrapped = models[name]
         assert isinstance(wrapped, Window)
-        assert isinstance(wrapped.model, Local)
-        assert wrapped.facts.window == wrapped.model.window == 20_000
+        assert isinstance(wrapped.model, Price)
+        assert isinstance(wrapped.model.model, Pace)
+        assert isinstance(wrapped.model.model.model, Local)
+        assert wrapped.facts.window == wrapped.model.model.model.window == 20_000
     async with assemble([name], Configuration()) as models:
         assert isinstance(wrapped := models[name], Window)
         assert wrapped.facts.window == WINDOW

@@ -92,10 +92,10 @@ async def test_what_a_cut_off_seat_was_asked_and_had_said_is_counted() -> None:
     (lost,) = [event for event in events if isinstance(event, ProposalFailed)]
     assert lost.error.cause == "cut_off"
     assert lost.usage is not None
-    assert (lost.usage.output_tokens, lost.usage.estimated, lost.usage.dollars) == (6, True, Decimal("1.50"))
+    assert (lost.usage.output_tokens, lost.usage.estimated, lost.usage.dollars) == (9, True, Decimal("2.25"))
     end = events[-1]
     assert isinstance(end, RunFinished)
-    assert end.usage.dollars == Decimal("1.50") + 2 * Decimal("0.001")
+    assert end.usage.dollars == Decimal("2.25") + 2 * Decimal("0.001")
     assert [loss.kind for loss in end.losses] == ["cut_off"]
 
 
@@ -115,5 +115,5 @@ async def test_a_run_that_is_cancelled_counts_the_calls_that_were_open() -> None
     run.cancel()
     await asyncio.wait([run])
     assert failed[0].error.cause == "cancelled"
-    assert (failed[0].usage.output_tokens, failed[0].usage.dollars) == (6, Decimal("1.50"))
+    assert (failed[0].usage.output_tokens, failed[0].usage.dollars) == (9, Decimal("2.25"))
     assert (failed[0].planned, failed[0].answered) == (1, 0)

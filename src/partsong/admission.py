@@ -27,9 +27,11 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
     if length > LONGEST_QUESTION:
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
     # A proposer that cannot read the question is a lost seat; without an aggregator all the others would be in vain.
-    window = facts_of(models[recipe.aggregator.model]).window
-    if window is not None and (tokens := likely_tokens(conversation.messages)) > window:
+    # A listed window may be wrong, and a fallback may read more.
+    facts = [facts_of(models[name]) for name in recipe.aggregator.models]
+    windows = [known.window for known in facts if known.window is not None and not known.listed]
+    if len(windows) == len(facts) and (tokens := likely_tokens(conversation.messages)) > max(windows):
         raise QuestionError(
             f"the conversation has about {tokens:,} tokens, but {recipe.aggregator.model}, the aggregator, "
-            f"reads {window:,}"
+            f"reads {max(windows):,}"
         )

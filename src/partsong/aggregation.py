@@ -9,13 +9,13 @@ import asyncio
 from msgspec.structs import replace
 
 from partsong.errors import ModelError
-from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep
+from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep, PromptFitted
 from partsong.facts import Facts
 from partsong.fallback import Begun, ask_in_turn
 from partsong.fitting import DRAFT, Fitted, fit, fit_in_steps
-from partsong.model import Answer, Delta, Request, Sampling, TextDelta
+from partsong.model import Answer, Conversation, Delta, Message, Request, Sampling, TextDelta
 from partsong.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
-from partsong.prompts import compose
+from partsong.prompts import advised, compose
 from partsong.tally import OpenCall
 from partsong.unfencing import Unfencing
 
@@ -34,7 +34,8 @@ class _Aggregation:
         self.address = len(run.recipe.layers), 0
         self.failures: list[ModelError] = []
         self.call: OpenCall | None = None
-        self.fitted: Fitted | None = None
+        self.shortened: ModelError | None = None
+        self.fenced = bool(self.texts) and run.recipe.layout == "tail"
 
     async def perform(self) -> tuple[str, Answer]:
         run, agent = self.run, self.agent
@@ -50,8 +51,8 @@ class _Aggregation:
             raise error from None
         if self.failures:
             run.losses.add(*self.address, agent.model, self.failures[0], "replaced", model)
-        if self.fitted is not None and self.fitted.cuts:
-            run.losses.add(*self.address, model, shortened(self.fitted), "shortened")
+        if self.shortened is not None:
+            run.losses.add(*self.address, model, self.shortened, "shortened")
         if answer.finish_reason == "length":
             run.losses.add(*self.address, model, ended_early(), "truncated")
         return model, answer
@@ -63,8 +64,13 @@ class _Aggregation:
             return await fit_in_steps(facts, name, self.write, self.write_draft, self.texts, draft)
 
         async def draft(fitted: Fitted) -> str:
-            answer = await self.run.ask(name, fitted.request, None, self.opened)
+            self.note_cuts(fitted)
+            if fitted.cuts:
+                await self.run.say(PromptFitted(*self.address, name, fitted.before, fitted.after, fitted.cuts))
+            answer = await self.run.ask(name, self.address[0], fitted.request, None, self.opened)
             begun()  # it works, though nobody has heard it yet
+            if self.fenced:
+                answer = replace(answer, parts=Unfencing(fitted.texts).cleaned(answer.parts))
             positions = tuple(position for position in fitted.positions if position != DRAFT)
             await self.run.say(AggregationStep(positions, fitted.after, answer))
             return answer.text
@@ -72,15 +78,20 @@ class _Aggregation:
         async def ask_it(fitted: Fitted) -> Answer:
             return await self.ask_for_the_answer(name, fitted, begun)
 
-        self.fitted, answer = await self.run.ask_fitted(name, self.address, fit_to, ask_it)
+        fitted, answer = await self.run.ask_fitted(name, self.address, fit_to, ask_it)
+        self.note_cuts(fitted)
         return answer
+
+    def note_cuts(self, fitted: Fitted) -> None:
+        if fitted.cuts:
+            self.shortened = self.shortened or shortened(fitted)
 
     def opened(self, call: OpenCall) -> None:
         self.call = call
 
     async def ask_for_the_answer(self, name: str, fitted: Fitted, begun: Begun) -> Answer:
         run = self.run
-        unfencing = Unfencing(fitted.texts) if fitted.texts and run.recipe.layout == "tail" else None
+        unfencing = Unfencing(fitted.texts) if self.fenced else None
 
         async def send(delta: Delta) -> None:
             begun()
@@ -90,7 +101,7 @@ class _Aggregation:
                 delta = TextDelta(text)
             await self.say(delta)
 
-        answer = await run.ask(name, fitted.request, send, self.opened)
+        answer = await run.ask(name, self.address[0], fitted.request, send, self.opened)
         if unfencing is not None:
             if rest := unfencing.rest():
                 await self.say(TextDelta(rest))
@@ -114,19 +125,26 @@ class _Aggregation:
     def write(self, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
         """The request for the answer, out of these texts of the proposals at these positions."""
         conversation = self.run.conversation
-        return replace(
-            self.write_draft(texts, positions),
+        return Request(
+            self.messages(conversation, texts, positions),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
             response_format=conversation.response_format,
+            sampling=self.sampling(),
+            terms=self.run.terms(self.run.end),
         )
 
     def write_draft(self, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
-        """The request for a draft, which is prose."""
-        run, agent = self.run, self.agent
+        """The request for a draft: prose, and no tools."""
+        messages = self.messages(advised(self.run.conversation), texts, positions)
+        return Request(messages, sampling=self.sampling(), terms=self.run.terms(self.run.end))
+
+    def messages(
+        self, conversation: Conversation, texts: tuple[str, ...], positions: tuple[int, ...]
+    ) -> tuple[Message, ...]:
+        run = self.run
         truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
-        messages = compose(run.conversation, texts, run.recipe.layout, run.instruction, agent.system, truncated)
-        return Request(messages, sampling=self.sampling(), terms=run.terms(run.end))
+        return compose(conversation, texts, run.recipe.layout, run.instruction, self.agent.system, truncated)
 
     def sampling(self) -> Sampling:
         """The aggregator's sampling, with what the caller asked for in place of it."""

@@ -30,6 +30,7 @@ from partsong.model import Model
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from partsong.funding import DailyFunds
     from partsong.middleware.breaker import Health
     from partsong.middleware.cache import Flights
     from partsong.middleware.limit import Gate
@@ -104,6 +105,20 @@ def open_journal(configuration: Configuration, mode: StoreMode | None = None) ->
     from partsong.store import open_store
 
     return open_store(store_path(), mode or configuration.store)
+
+
+def daily_funds(configuration: Configuration, store: "Store") -> "DailyFunds | None":
+    """What may be spent in a day, as the configuration says and the store keeps count; `None` where nothing is said."""
+    from partsong.funding import DailyFunds
+
+    caps = {
+        name: provider.dollars_per_day
+        for name, provider in configuration.providers.items()
+        if provider.dollars_per_day is not None
+    }
+    if configuration.dollars_per_day is not None:
+        caps[""] = configuration.dollars_per_day
+    return DailyFunds(store, caps) if caps else None
 
 
 @asynccontextmanager

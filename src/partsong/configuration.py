@@ -50,11 +50,15 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is known of a model: how many tokens it reads, and what a million of them costs."""
+    """What is known of a model: how many tokens it reads, and what a million of them costs.
+
+    Cached input costs as much as any other where nothing is said about it.
+    """
 
     window: int | None = None
     input_dollars_per_million: Decimal | None = None
     output_dollars_per_million: Decimal | None = None
+    cached_input_dollars_per_million: Decimal | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
@@ -62,7 +66,10 @@ class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         prices = (self.input_dollars_per_million, self.output_dollars_per_million)
         if (prices[0] is None) != (prices[1] is None):
             raise ValueError("a price needs both input_dollars_per_million and output_dollars_per_million")
-        if any(price is not None and (not price.is_finite() or price < 0) for price in prices):
+        cached = self.cached_input_dollars_per_million
+        if cached is not None and prices[0] is None:
+            raise ValueError("cached_input_dollars_per_million is given without input_dollars_per_million")
+        if any(price is not None and (not price.is_finite() or price < 0) for price in (*prices, cached)):
             raise ValueError("a price must be 0 dollars or more")
 
 

@@ -17,7 +17,8 @@ from partsong import waiting
 from partsong.admission import check
 from partsong.aggregation import aggregate
 from partsong.errors import ModelError, RunError
-from partsong.events import AggregationDelta, AggregationStarted, AnyEvent, RunFailed, RunFinished, RunStarted
+from partsong.events import AggregationDelta, AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
+from partsong.funding import Funded, Funds, fund
 from partsong.layers import perform_layer
 from partsong.likeness import most_alike
 from partsong.losses import Losses
@@ -36,25 +37,22 @@ async def perform(
     *,
     watch: bool = True,
     cache: bool | None = None,
+    funds: Funds | None = None,
 ) -> None:
     """Perform `recipe` on `conversation` and say everything that happens to `emit`, one event at a time.
 
     `models` holds a model for each id in `recipe.models`. With `watch=False` nobody wants the proposals' deltas, and
     proposers are asked by plain calls, which cost a fraction. `cache` says whether stored answers will do, where
-    there is a store; `None`: at a temperature of 0. Ends with `RunFinished` or `RunFailed`; a run that is cancelled
-    says so in a `RunFailed` and then lets the cancellation pass.
+    there is a store; `None`: at a temperature of 0. `funds` is money that runs share; with them, or with
+    `recipe.max_dollars`, the run is made smaller until its worst case can be paid. Ends with `RunFinished` or
+    `RunFailed`; a run that is cancelled says so in a `RunFailed` and then lets the cancellation pass.
 
-    Raises `QuestionError` or `RecipeError` before the first event, and nothing else that is expected.
+    Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event, and nothing else that is expected
+    (`StoreError` where the funds are kept in a store that fails).
     """
     check(recipe, conversation, models)
-    run = Performance(recipe, conversation, models, one_at_a_time(emit), watch, cache, Losses(recipe))
-    try:
-        await _perform(run)
-    except ModelError as error:
-        await _fail(run, error)
-    except asyncio.CancelledError:
-        await _fail(run, ModelError("the run was cancelled", "cancelled"))
-        raise
+    funded = await fund(recipe, conversation, models, funds)
+    await _perform(recipe, conversation, models, funded, emit, watch, cache)
 
 
 @asynccontextmanager
@@ -65,22 +63,24 @@ async def stream(
     *,
     watch: bool = True,
     cache: bool | None = None,
+    funds: Funds | None = None,
 ) -> AsyncIterator[AsyncIterator[AnyEvent]]:
     """The events of a run, to iterate over; leaving the block ends the run and closes every call.
 
         async with partsong.stream(recipe, "Why is the sky blue?", models) as events:
             async for event in events: ...
 
-    Raises `QuestionError` or `RecipeError` on entering.
+    Raises `QuestionError`, `RecipeError` or `BudgetError` on entering.
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     check(recipe, conversation, models)
+    funded = await fund(recipe, conversation, models, funds)
     # Small, so that a reader who falls behind slows the models instead of filling the memory.
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue(64)
 
     async def tell() -> None:
         try:
-            await perform(recipe, conversation, models, put, watch=watch, cache=cache)
+            await _perform(recipe, conversation, models, funded, put, watch, cache)
         finally:
             await put(None)
 
@@ -111,11 +111,12 @@ async def run(
     *,
     watch: bool = False,
     cache: bool | None = None,
+    funds: Funds | None = None,
 ) -> Transcript:
     """Perform the recipe and return the transcript of the whole run.
 
-    Raises `QuestionError` or `RecipeError` before any call, and `RunError`, which carries the transcript, when the run
-    ended without an answer.
+    Raises `QuestionError`, `RecipeError` or `BudgetError` before any call, and `RunError`, which carries the
+    transcript, when the run ended without an answer.
     """
     transcript = Transcript()
 
@@ -123,7 +124,7 @@ async def run(
         transcript.hear(event)
 
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
-    await perform(recipe, conversation, models, hear, watch=watch, cache=cache)
+    await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds)
     if transcript.error is not None:
         raise RunError(transcript.error.message, transcript)
     return transcript
@@ -155,7 +156,34 @@ def one_at_a_time(emit: Emit) -> Emit:
     return say
 
 
-async def _perform(run: Performance) -> None:
+async def _perform(
+    recipe: Recipe,
+    conversation: Conversation,
+    models: Mapping[str, Model],
+    funded: Funded | None,
+    emit: Emit,
+    watch: bool,
+    cache: bool | None,
+) -> None:
+    """Perform what can be performed and paid, to its end, whatever that is."""
+    dropped: tuple[Loss, ...] = ()
+    if funded is not None:
+        recipe, dropped = funded.plan.recipe, funded.plan.dropped
+    losses = Losses(recipe, dropped)
+    run = Performance(recipe, conversation, models, one_at_a_time(emit), watch, cache, losses, funded)
+    try:
+        await _answer(run)
+    except ModelError as error:
+        await _fail(run, error)
+    except asyncio.CancelledError:
+        await _fail(run, ModelError("the run was cancelled", "cancelled"))
+        raise
+    finally:
+        if funded is not None:
+            await funded.settle()
+
+
+async def _answer(run: Performance) -> None:
     recipe = run.recipe
     await run.say(RunStarted(recipe, run.conversation, tuple(run.losses)))
     proposals: tuple[Proposal, ...] = ()

@@ -39,6 +39,8 @@ Cause = Literal[
     "cancelled",  # the caller left
     "no_proposals",  # every seat of a layer was lost
 ]
+# What was turned away before a model worked on it, or never asked.
+TURNED_AWAY: frozenset[Cause] = frozenset({"auth", "billing", "rate", "refused", "window", "resting", "budget"})
 PASSING: frozenset[Cause] = frozenset({"rate", "timeout", "server", "network", "truncated"})
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
@@ -78,8 +80,10 @@ class WeightsError(PartsongError):
 class ModelError(PartsongError):
     """One call to one model failed.
 
-    `status` is the HTTP status where there was one, `retry_after` the seconds that the provider asked us to wait, and
-    `usage` what the call has cost all the same, where that is known.
+    `status` is the HTTP status where there was one, `retry_after` the seconds that the provider asked us to wait,
+    `usage` what the call has cost all the same, where that is known, and `window` how many tokens the model reads,
+    where the provider said so. `sent` says of a network fault that the request was on its way: the provider may have
+    done its work.
     """
 
     def __init__(
@@ -90,17 +94,34 @@ class ModelError(PartsongError):
         status: int | None = None,
         retry_after: float | None = None,
         usage: Usage | None = None,
+        window: int | None = None,
+        sent: bool = False,
     ) -> None:
         super().__init__(message)
         self.cause: Cause = cause
         self.status = status
         self.retry_after = retry_after
         self.usage = usage
+        self.window = window
+        self.sent = sent
 
     @property
     def passing(self) -> bool:
         """Whether the same call may succeed a little later."""
         return self.cause in PASSING
+
+    @property
+    def unpaid(self) -> bool:
+        """Whether the call has certainly cost nothing."""
+        if self.usage is not None:
+            return self.usage.dollars == 0
+        match self.cause:
+            case "network":
+                return not self.sent
+            case "server":
+                return self.status is not None  # in place of an answer; without one, nobody could read the answer
+            case cause:
+                return cause in TURNED_AWAY
 
 
 class RunError(PartsongError):

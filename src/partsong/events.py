@@ -39,7 +39,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 LossKind = Literal["failed", "cut_off", "replaced", "truncated", "shortened", "dropped"]
 
 
-class Loss(Struct, frozen=True, omit_defaults=True):
+class Loss(Struct, frozen=True):
     """What a run did not get as its recipe has it, and why. The aggregator's address is (number of layers, 0).
 
     failed: the seat has no proposal. cut_off: it was too late. replaced: `model` failed, and `replaced_by` answered in
@@ -57,7 +57,10 @@ class Loss(Struct, frozen=True, omit_defaults=True):
 
 
 class Cut(Struct, frozen=True):
-    """What was taken out of a proposal (counted from 0, in seat order): its tokens before and after."""
+    """What was taken out of a proposal (counted from 0, in seat order): its tokens before and after.
+
+    -1 is the draft of an aggregation in steps.
+    """
 
     proposal: int
     before: int

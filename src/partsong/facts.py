@@ -20,6 +20,7 @@ class Facts:
     dollars: what a usage costs; `None` for an unknown price
     count: the tokens of messages, by the model's own tokenizer
     seconds: how long an answer of so many new tokens takes, at its recent speed; `None` before it was ever asked
+    listed: the window is from a list of models that may be wrong: prompts are fitted to it, but none is refused for it
     """
 
     window: int | None = None
@@ -27,6 +28,7 @@ class Facts:
     dollars: Callable[[Usage], Decimal | None] | None = None
     count: Callable[[tuple[Message, ...]], Awaitable[int]] | None = None
     seconds: Callable[[int | None], float | None] | None = None
+    listed: bool = False
 
 
 NOTHING_KNOWN = Facts()

@@ -14,6 +14,7 @@ from partsong.errors import ModelError
 from partsong.events import (
     LayerFinished,
     LayerStarted,
+    LossKind,
     ProposalDelta,
     ProposalFailed,
     ProposalFinished,
@@ -133,7 +134,7 @@ class _Layer:
             streamed = run.watch or len(agent.models) > 1
 
             async def ask_it(prompt: Fitted) -> Answer:
-                return await run.ask(name, prompt.request, send if streamed else None, opened)
+                return await run.ask(name, number, prompt.request, send if streamed else None, opened)
 
             fitted, answer = await run.ask_fitted(name, (number, seat), lambda facts: fit_to(facts, name), ask_it)
             return answer
@@ -173,5 +174,5 @@ class _Layer:
         if before and before[0] is not error:
             told = "; its fallback: ".join(str(each) for each in (*before, error))
             cause = ModelError(told, before[0].cause, status=before[0].status)
-        kind = "cut_off" if error.cause == "cut_off" else "failed"
+        kind: LossKind = "cut_off" if error.cause == "cut_off" else "failed"
         self.run.losses.add(self.number, seat, model, cause, kind)

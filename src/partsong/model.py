@@ -8,7 +8,7 @@ without a line of code. Identity (ids, keys, clocks) is not theirs; it belongs t
 """
 
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -131,12 +131,13 @@ class Terms(Struct, frozen=True, omit_defaults=True):
 
     `until` is when nobody waits for the answer any more, by the running loop's clock. With `once`, a call that may have
     cost something is not made again. `cache` says whether a stored answer will do; `None`: where it would say the same
-    again, at a temperature of 0.
+    again, at a temperature of 0. Where calls must wait, those of one `run` and those of another take turns.
     """
 
     until: float | None = None
     once: bool = False
     cache: bool | None = None
+    run: str = ""
 
 
 class Request(Struct, frozen=True, omit_defaults=True):
@@ -156,7 +157,7 @@ class Request(Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(Struct, frozen=True):
-    """What a call, or a run, has used. Cached input tokens are part of the input, reasoning tokens of the output.
+    """What a call, or a run, has used. Cached input and cache writes are part of the input, reasoning of the output.
 
     `dollars` is `None` where a price is unknown: unknown is not 0, and a sum with an unknown in it is unknown.
     `estimated` says that the provider did not count, so that we did (high rather than low).
@@ -168,6 +169,7 @@ class Usage(Struct, frozen=True):
     reasoning_tokens: int = 0
     dollars: Decimal | None = None
     estimated: bool = False
+    cache_write_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         unknown = self.dollars is None or other.dollars is None
@@ -178,10 +180,20 @@ class Usage(Struct, frozen=True):
             self.reasoning_tokens + other.reasoning_tokens,
             None if unknown else self.dollars + other.dollars,  # type: ignore[operator]
             self.estimated or other.estimated,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
 
 NOTHING_USED = Usage(dollars=Decimal(0))
+_FINEST = Decimal("1e-12")  # dollars: a millionth of what a token costs
+
+
+def billed(dollars: Decimal) -> Decimal:
+    """The dollars of one call, rounded up at 12 decimals if they have more: few enough digits that sums are exact."""
+    exponent = dollars.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -12:
+        return dollars.quantize(_FINEST, ROUND_UP)
+    return dollars
 
 
 class Answer(Struct, frozen=True):

@@ -15,6 +15,7 @@ from partsong.errors import ModelError
 from partsong.events import AnyEvent, Failure, PromptFitted
 from partsong.facts import Facts, facts_of
 from partsong.fitting import Fitted, learnt
+from partsong.funding import Funded
 from partsong.losses import Losses
 from partsong.model import (
     Answer,
@@ -59,6 +60,7 @@ class Performance:
     watch: bool
     cache: bool | None
     losses: Losses
+    funded: Funded | None = None
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)
@@ -122,8 +124,12 @@ class Performance:
             await self.say(PromptFitted(*address, name, fitted.before, fitted.after, fitted.cuts))
         return fitted, await ask(fitted)
 
-    async def ask(self, name: str, request: Request, send: Send | None, opened: Callable[[OpenCall], None]) -> Answer:
-        """Ask one model. What the call has used is counted, also if it fails, when its error tells it.
+    async def ask(
+        self, name: str, layer: int, request: Request, send: Send | None, opened: Callable[[OpenCall], None]
+    ) -> Answer:
+        """Ask one model, for a layer (counted from 0; the aggregator's is the number of layers).
+
+        What the call has used is counted, also if it fails, when its error tells it.
 
         `opened` is given the call before it is made, so that whoever gives it up can have it counted, too.
         """
@@ -137,7 +143,8 @@ class Performance:
                 await send(delta)
 
         try:
-            answer = await self.models[name](request, send and count_and_send)
+            models = self.models if self.funded is None else self.funded.models(layer)
+            answer = await models[name](request, send and count_and_send)
             if not answer.text.strip() and not any(isinstance(part, ToolCall) for part in answer.parts):
                 raise ModelError(f"{name} answered without a word", "empty", usage=answer.usage)
         except ModelError as error:

@@ -1,4 +1,9 @@
-"""Write the dollars of a call, once, from the tokens that the provider reported. Nobody else knows a price."""
+"""Write the dollars of a call, once, from the tokens that the provider reported. Nobody else knows a price.
+
+What each kind of token costs, the user says or the table that genai-prices ships: cached input and cache writes have
+prices of their own; reasoning is billed as output unless the table says otherwise; pictures are input tokens like any
+other, as providers of chat models count and bill them. Each call is rounded once, so that sums are exact.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,9 +12,10 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from partsong.errors import ModelError
-from partsong.model import Answer, Model, Request, Send, Usage
+from partsong.model import Answer, Model, Request, Send, Usage, billed
 
 Pricing = Callable[[Usage], Decimal | None]
+CACHE_WRITE = Decimal("1.25")  # of the input's price: what providers that bill for writing to their cache take
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +37,14 @@ class Price:
         return usage if usage.dollars is not None else replace(usage, dollars=self.pricing(usage))
 
 
-def fixed(input_dollars: Decimal, output_dollars: Decimal) -> Pricing:
-    """Prices that the user gave, in dollars per million tokens."""
+def fixed(input_dollars: Decimal, output_dollars: Decimal, cached_dollars: Decimal | None = None) -> Pricing:
+    """Prices that the user gave, in dollars per million tokens; cached input costs like any other, if not said."""
+    reading = input_dollars if cached_dollars is None else cached_dollars
 
     def dollars(usage: Usage) -> Decimal:
-        return (usage.input_tokens * input_dollars + usage.output_tokens * output_dollars) / 1_000_000
+        cached, written = _parts_of_input(usage)
+        asked = (usage.input_tokens - cached - written + written * CACHE_WRITE) * input_dollars
+        return billed((asked + cached * reading + usage.output_tokens * output_dollars) / 1_000_000)
 
     return dollars
 
@@ -43,19 +52,34 @@ def fixed(input_dollars: Decimal, output_dollars: Decimal) -> Pricing:
 def listed(base_url: str, model: str) -> Pricing:
     """List prices, from the table that genai-prices ships; unknown for a model or an address that is not in it.
 
-    The table is imported here, when models are put together: a fifth of a second, which no running call should pay.
+    The table is imported here, when models are put together: a fifth of a second, which no running call should pay, and
+    no run whose models are all priced otherwise.
     """
     import genai_prices
 
     def dollars(usage: Usage) -> Decimal | None:
+        cached, written = _parts_of_input(usage)
         tokens = genai_prices.Usage(
             input_tokens=usage.input_tokens,
-            cache_read_tokens=usage.cached_input_tokens or None,
+            cache_read_tokens=cached or None,
+            cache_write_tokens=written or None,
             output_tokens=usage.output_tokens,
+            output_reasoning_tokens=min(usage.reasoning_tokens, usage.output_tokens) or None,
         )
         try:
-            return genai_prices.calc_price(tokens, model, provider_api_url=base_url).total_price
+            price = genai_prices.calc_price(tokens, model, provider_api_url=base_url)
         except LookupError:
             return None
+        known = price.model_price
+        if known.input_mtok is None or (known.output_mtok is None and usage.output_tokens):
+            # It is billed by the minute or the request, or nobody has said how; `:free` is how routers say that it is.
+            return Decimal(0) if model.endswith(":free") else None
+        return billed(price.total_price)
 
     return dollars
+
+
+def _parts_of_input(usage: Usage) -> tuple[int, int]:
+    """The input tokens that were read from a cache and written to one: never more than there were."""
+    cached = min(usage.cached_input_tokens, usage.input_tokens)
+    return cached, min(usage.cache_write_tokens, usage.input_tokens - cached)

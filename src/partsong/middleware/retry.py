@@ -1,11 +1,13 @@
-"""Try again, with growing pauses, while nothing has been said yet."""
+"""Try again, with growing pauses, while nothing has been said yet, and while somebody still waits for the answer."""
 
 import asyncio
 import random
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from partsong.errors import ModelError
-from partsong.model import Answer, Delta, Model, Request, Send
+from partsong.model import Answer, Delta, Model, Request, Send, Usage
 
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 LONGEST_PAUSE = 30.0  # seconds: a provider that asks for more is not coming back within this question
@@ -13,13 +15,18 @@ LONGEST_PAUSE = 30.0  # seconds: a provider that asks for more is not coming bac
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A model that is asked up to `attempts` times, for causes that can pass."""
+    """A model that is asked up to `attempts` times, for causes that can pass.
+
+    What failed attempts have used is part of the usage of the answer, or of the error. Prices belong inside: what is
+    priced by the size of a call is not the same for two calls together.
+    """
 
     model: Model
     attempts: int = 3
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         spoke = False
+        used: Usage | None = None
 
         async def send_and_note(delta: Delta) -> None:
             nonlocal spoke
@@ -29,13 +36,16 @@ class Retry:
 
         for attempt in range(self.attempts):
             try:
-                return await self.model(request, send and send_and_note)
+                answer = await self.model(request, send and send_and_note)
+                return answer if used is None else replace(answer, usage=used + answer.usage)
             except ModelError as error:
-                last = attempt == self.attempts - 1
+                again = pause(attempt, error.retry_after)
                 # Once the listener has heard words, a second start would contradict them.
-                if spoke or last or not error.passing or (error.retry_after or 0) > LONGEST_PAUSE:
+                if spoke or attempt == self.attempts - 1 or not _worth_it(error, request, again):
+                    error.usage = _together(used, error.usage)
                     raise
-                await asyncio.sleep(pause(attempt, error.retry_after))
+                used = _together(used, error.usage)
+            await asyncio.sleep(again)
         raise AssertionError("unreachable")
 
 
@@ -46,3 +56,17 @@ def pause(attempt: int, retry_after: float | None) -> float:
     """
     wanted = retry_after if retry_after is not None else min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
     return wanted + random.uniform(0, FIRST_PAUSE * 2**attempt)
+
+
+def _worth_it(error: ModelError, request: Request, again: float) -> bool:
+    """Whether the call may be made again in so many seconds."""
+    terms = request.terms
+    if not error.passing or (error.retry_after or 0) > LONGEST_PAUSE:
+        return False
+    if terms.once and not error.unpaid:
+        return False  # the provider may have done its work, and charge for it
+    return terms.until is None or asyncio.get_running_loop().time() + again < terms.until
+
+
+def _together(one: Usage | None, other: Usage | None) -> Usage | None:
+    return other if one is None else one if other is None else one + other

@@ -7,7 +7,7 @@ import re
 
 from partsong.model import Answer, Request, Send
 from partsong.providers.exchange import ask
-from partsong.providers.http import Endpoint, Http
+from partsong.providers.http import Endpoint, Http, Told
 from partsong.providers.quirks import NO_STREAM, Body, Quirk, Quirks, drop, refuses
 from partsong.wire import messages
 
@@ -39,10 +39,22 @@ QUIRKS: tuple[Quirk, ...] = (
 class Anthropic:
     """The model `name` at `base_url`. `quirks` is what is known so far of what it does not accept."""
 
-    def __init__(self, http: Http, *, provider: str, base_url: str, name: str, key: str | None = None) -> None:
-        """`base_url` may end in /v1 or not. Raises `ConfigurationError` for an address or a key that cannot be one."""
+    def __init__(
+        self,
+        http: Http,
+        *,
+        provider: str,
+        base_url: str,
+        name: str,
+        key: str | None = None,
+        told: Told | None = None,
+    ) -> None:
+        """`base_url` may end in /v1 or not, and `told` hears what responses say about rate limits.
+
+        Raises `ConfigurationError` for an address or a key that cannot be one.
+        """
         self.name = name
-        self.endpoint = Endpoint(http, provider, base_url, _path(base_url, "messages"), _headers(key), key)
+        self.endpoint = Endpoint(http, provider, base_url, _path(base_url, "messages"), _headers(key), key, told)
         self.quirks = Quirks(QUIRKS, name)
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:

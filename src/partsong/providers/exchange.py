@@ -64,6 +64,7 @@ async def ask(
     while True:
         sent = lesson.change(body)
         async with endpoint.post(_encode(sent)) as call:
+            endpoint.tell(model, call.headers)
             if call.status == 200:
                 quirks.remember(*lesson.in_force)
                 said = wire.Said()

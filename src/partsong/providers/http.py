@@ -8,7 +8,8 @@ elsewhere.
 
 import asyncio
 import ipaddress
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ from yarl import URL
 
 from partsong.errors import ConfigurationError, ModelError
 from partsong.providers.rejection import Rejection, hidden, read_problem, read_rejection, shortened
+from partsong.wire.allowance import Allowance, read_allowance
 
 CONNECT = 10.0  # seconds until a connection stands
 RESOLVE = 5.0  # seconds more for finding out where to connect to
@@ -31,6 +33,9 @@ LARGE = 1 << 20  # bytes of a body from which on it is sent in pieces
 LONGEST_ANSWER = 64 << 20  # bytes
 LONGEST_REJECTION = 64 << 10
 FAULTS = (aiohttp.ClientError, OSError)
+
+# Hears, of which model, what the head of a response says about how much may be used.
+Told = Callable[[str, Allowance], None]
 
 
 class Http:
@@ -76,7 +81,14 @@ class Endpoint:
     """An address and what is sent with every request to it. `secret` is kept out of everything that is said."""
 
     def __init__(
-        self, http: Http, name: str, base_url: str, path: str, headers: Mapping[str, str], secret: str | None = None
+        self,
+        http: Http,
+        name: str,
+        base_url: str,
+        path: str,
+        headers: Mapping[str, str],
+        secret: str | None = None,
+        told: Told | None = None,
     ) -> None:
         """`path` comes after the path of `base_url`, whose query stays; `name` is the provider's.
 
@@ -101,6 +113,7 @@ class Endpoint:
         self.host = url.host_port_subcomponent or host
         self.headers = dict(headers)
         self.secret = secret
+        self.told = told
         self.proxy = proxy_for(url.scheme, host, http.proxies)
 
     def post(self, body: bytes) -> "Call":
@@ -110,6 +123,11 @@ class Endpoint:
     def get(self) -> "Call":
         """A request without a body."""
         return Call(self, "GET", None)
+
+    def tell(self, model: str, headers: Mapping[str, str]) -> None:
+        """Pass on what the headers of a response say about how much of the model may be used, if they say anything."""
+        if self.told is not None and (allowance := read_allowance(headers, time.time())) is not None:
+            self.told(model, allowance)
 
     async def probe(self) -> str | None:
         """What is wrong with this address, asked by a GET; `None` if it answers as it should."""
@@ -142,13 +160,13 @@ class Endpoint:
             case aiohttp.ClientConnectorError():
                 return ModelError(f"{host} cannot be reached: {fault.os_error.strerror or 'no connection'}", "network")
             case aiohttp.ServerDisconnectedError():
-                return ModelError(f"{host} closed the connection without an answer", "network")
+                return ModelError(f"{host} closed the connection without an answer", "network", sent=True)
             case aiohttp.ClientResponseError():
                 return ModelError(f"{host} answered what is not HTTP", "server")
             case _ if answered:
                 return ModelError(f"the connection to {host} broke in the middle of the answer", "truncated")
             case _:
-                return ModelError(f"the connection to {host} broke before it answered", "network")
+                return ModelError(f"the connection to {host} broke before it answered", "network", sent=True)
 
 
 class Call:

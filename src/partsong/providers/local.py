@@ -32,13 +32,15 @@ import msgspec
 from msgspec.structs import replace
 
 from partsong.errors import ConfigurationError, ModelError
-from partsong.model import Answer, Image, Message, Request, Send, Text, ToolResult
+from partsong.facts import Facts
+from partsong.model import Answer, Image, Message, Request, Sampling, Send, Text, ToolResult
 from partsong.wire import chat
 from partsong.wire.chat import Said
 
 WINDOW = 8192  # tokens that a call may have, unless more are asked for: a model keeps 12 to 30 kB of memory for each
 BATCH = 128  # tokens of a prompt between two looks at whether the call was cancelled; larger is no faster on a CPU
 PROMPT_THREADS = 4  # at most: reading a prompt gains from a second core (1.7 times), writing does not
+PADDING = " a"  # the same number of tokens each time, however often it is repeated
 MAX_TOKENS = 2048  # where a request sets no limit: small models are known not to stop
 RANDOM_SEED = 2**32 - 1  # llama.cpp's word for "draw one"
 
@@ -101,6 +103,41 @@ class Local:
         answer = said.answer()
         return replace(answer, model=self.name, usage=replace(answer.usage, dollars=Decimal(0)))
 
+    @property
+    def facts(self) -> Facts:
+        """What is known of it: it counts with its own tokenizer."""
+        return Facts(self.window, MAX_TOKENS, dollars=lambda _: Decimal(0), count=self.count)
+
+    async def count(self, messages: tuple[Message, ...]) -> int:
+        """The tokens of a prompt with these messages and what the model's chat template adds; at times one too many.
+
+        It waits for its turn among the calls, and takes a few milliseconds. Raises `ModelError` as a call would.
+        """
+        # llama.cpp lends its tokenizer to nobody. But it says how many tokens a prompt has that is too long, and that
+        # before it reads any of it; so the prompt is made too long, by a number of tokens that is found out once.
+        padding = PADDING * (self.window + 1024)
+        if self._loaded.padding is None:
+            twice = await self._count((_said_by_user(padding * 2),))
+            self._loaded.padding = twice - await self._count((_said_by_user(padding),))
+        return await self._count((*messages, _said_by_user(padding))) - self._loaded.padding
+
+    async def _count(self, messages: tuple[Message, ...]) -> int:
+        heard: list[bytes] = []
+
+        def hear(data: bytes) -> bool:
+            heard.append(data)
+            return True
+
+        body = _body(Request(messages, sampling=Sampling(max_tokens=1)), self.name)
+        try:
+            await asyncio.wrap_future(self._loaded.submit(body, hear))
+        except RuntimeError as fault:
+            raise ModelError(f"{self.name}: {fault}", "refused") from None
+        problem = _read_problem(b"".join(heard[:1]))
+        if not problem.n_prompt_tokens:
+            raise ModelError(f"{self.name}: its tokens cannot be counted: {problem.message}", "server")
+        return problem.n_prompt_tokens
+
     def _check(self, call: "asyncio.Future[None]", said: Said) -> None:
         """Raise what went wrong with a call that is over, if anything did."""
         try:
@@ -133,6 +170,7 @@ class _Loaded:
         self.thread = threading.Thread(target=self.serve, name=f"partsong {path.stem}", daemon=True)
         self.starting = threading.Lock()
         self.server: Any = None
+        self.padding: int | None = None  # tokens that counting adds, once they are known
         self.closing = False
 
     def submit(self, body: bytes, hear: Hear) -> Future[None]:
@@ -288,11 +326,21 @@ class _Problem(msgspec.Struct):
 
 def _problem(name: str, data: bytes) -> ModelError:
     """The error that llama.cpp sent in place of a chunk."""
-    error = _Error(data.decode("utf-8", "replace"))
-    with suppress(msgspec.DecodeError):
-        error = msgspec.json.decode(data, type=_Problem).error
+    error = _read_problem(data)
     if error.type == "exceed_context_size_error":
         return ModelError(
-            f"{name}: the request has {error.n_prompt_tokens:,} tokens, but it reads {error.n_ctx:,}", "window"
+            f"{name}: the request has {error.n_prompt_tokens:,} tokens, but it reads {error.n_ctx:,}",
+            "window",
+            window=error.n_ctx or None,
         )
     return ModelError(f"{name}: {error.message}", "refused" if error.type == "invalid_request_error" else "server")
+
+
+def _read_problem(data: bytes) -> _Error:
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(data, type=_Problem).error
+    return _Error(data.decode("utf-8", "replace"))
+
+
+def _said_by_user(text: str) -> Message:
+    return Message("user", (Text(text),))

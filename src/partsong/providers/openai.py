@@ -8,7 +8,7 @@ from typing import Any
 
 from partsong.model import Answer, Request, Send
 from partsong.providers.exchange import ask
-from partsong.providers.http import Endpoint, Http
+from partsong.providers.http import Endpoint, Http, Told
 from partsong.providers.quirks import NO_STREAM, Body, Quirk, Quirks, drop, refuses
 from partsong.wire import chat
 
@@ -112,10 +112,19 @@ QUIRKS: tuple[Quirk, ...] = (
 class OpenAI:
     """The model `name` at `base_url`. `quirks` is what is known so far of what it does not accept."""
 
-    def __init__(self, http: Http, *, provider: str, base_url: str, name: str, key: str | None = None) -> None:
-        """Raises `ConfigurationError` for an address or a key that cannot be one."""
+    def __init__(
+        self,
+        http: Http,
+        *,
+        provider: str,
+        base_url: str,
+        name: str,
+        key: str | None = None,
+        told: Told | None = None,
+    ) -> None:
+        """`told` hears what responses say about rate limits. Raises `ConfigurationError` for a wrong address or key."""
         self.name = name
-        self.endpoint = Endpoint(http, provider, base_url, "chat/completions", _headers(key), key)
+        self.endpoint = Endpoint(http, provider, base_url, "chat/completions", _headers(key), key, told)
         self.quirks = Quirks(QUIRKS, name)
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:

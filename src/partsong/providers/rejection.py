@@ -47,8 +47,30 @@ BILLING = re.compile(
 NO_MONEY = re.compile(r"insufficient.(balance|credits?|funds)|credit balance")
 WINDOW = re.compile(
     r"context.?(length|window|size|limit)|prompt is too long|too many (input |prompt )?tokens|input token count"
-    r"|\b(input|prompt|request)\b.{0,40}too (long|large)|reduce the length|max_model_len"
+    r"|\b(input|prompt|request)\b.{0,40}too (long|large)|reduce the length|max_model_len|model token limit"
+    r"|maximum (prompt|model|allowed) length|input length should be|\btokens?\b.{0,30}exceeds? the.{0,20} limit of"
+    r"|tokens \+ `?max_new_tokens"
 )
+# How many tokens the model reads, in the words of those that say it.
+LIMIT = re.compile(
+    r"""(?:maximum\ (?:context|model|prompt|allowed)\ length(?:\ is|\ of|:)?  # OpenAI, vLLM, DeepSeek, xAI, Fireworks
+        |model's\ context\ length|context\ length\ of\ only                # SGLang, LM Studio
+        |tokens\ >                                                         # Anthropic
+        |context\ limit:\ [\d\ +]+>                                       # Anthropic, with the answer's limit
+        |tokens\ allowed                                                   # Gemini
+        |configured\ limit\ of|exceeds\ the\ limit\ of                      # OpenAI, GitHub Copilot
+        |n_ctx\\?":|context\ size                                          # llama.cpp
+        |must\ be\ <=                                                      # text-generation-inference, Together
+        |token\ limit:                                                     # Moonshot
+        |while\ limit\ is                                                  # Cerebras
+        |input\ length\ should\ be\ \[1,                                   # Alibaba
+       )[\ (]*(\d[\d,]*\d)
+     |model\ with\ (\d+)\ maximum\ context\ length                         # Mistral
+     |max\ size:\ (\d+)\ tokens                                           # GitHub Models
+    """,
+    re.VERBOSE,
+)
+LEAST_WINDOW, MOST_WINDOW = 256, 100_000_000  # tokens: what lies outside is no window but some other number
 FILTER = re.compile(
     r"content.?(filter|policy|management|moderation)|responsible.?ai|data_inspection|moderation|flagged"
 )
@@ -91,9 +113,21 @@ class Rejection(Struct, frozen=True):
             return next((cause for cause, kind in KINDS if kind.search(self.kind)), "server")
         return STATUSES.get(status, "refused")
 
+    @property
+    def window(self) -> int | None:
+        """How many tokens the model reads, if that is what it says."""
+        return told_window(self.words) or told_window(self.text) if self.cause == "window" else None
+
     def error(self, usage: Usage | None = None) -> ModelError:
         """The same as an error to raise."""
-        return ModelError(self.message, self.cause, status=self.status, retry_after=self.retry_after, usage=usage)
+        return ModelError(
+            self.message,
+            self.cause,
+            status=self.status,
+            retry_after=self.retry_after,
+            usage=usage,
+            window=self.window,
+        )
 
 
 def read_rejection(status: int, headers: Mapping[str, str], body: bytes, secret: str | None) -> Rejection:
@@ -118,6 +152,15 @@ def read_problem(data: bytes, secret: str | None) -> Rejection:
     words = shortened(_message(value))
     message = f"the provider reported: {words or 'an error without a word'}"
     return Rejection(_status(value), message, _kind(value), words.lower(), text.lower())
+
+
+def told_window(words: str) -> int | None:
+    """The window in a provider's words, in lower case, on a request that is too long; `None` where it gives none."""
+    for found in LIMIT.finditer(words):
+        window = int((found[1] or found[2] or found[3]).replace(",", "")[:12])
+        if LEAST_WINDOW <= window <= MOST_WINDOW:
+            return window
+    return None
 
 
 def hidden(text: str, secret: str | None) -> str:

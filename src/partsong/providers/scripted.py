@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.errors import CAUSES, Cause, ConfigurationError, ModelError
-from partsong.model import Answer, Request, Send, Terms, Text, TextDelta, Usage
+from partsong.model import Answer, Request, Send, Terms, Text, TextDelta, Usage, billed
 from partsong.toml import closest
 from partsong.wire.tokens import estimate_tokens
 
@@ -104,7 +104,7 @@ class Scripted:
     def usage(self, request: Request, output: int) -> Usage:
         asked = estimate_tokens(request)
         dollars = (asked * self.script.input + output * self.script.output) / 1_000_000
-        return Usage(asked, output, dollars=dollars)
+        return Usage(asked, output, dollars=billed(dollars))
 
 
 def read_script(query: str, name: str) -> Script:

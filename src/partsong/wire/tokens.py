@@ -1,36 +1,48 @@
-"""How many tokens a request has, where no tokenizer is at hand: an estimate that errs high.
+"""How many tokens a request has, where no tokenizer is at hand: an estimate that errs high, for money.
 
-A token of English prose has 4 to 5 bytes, of code about 3, of Chinese or Hindi 2 to 4 in current vocabularies. So one
-token for 3 bytes of UTF-8 is rarely too few. What a model can read is checked against the likelier 4 bytes, so that a
-question is not refused that would have fitted.
+It counts by kinds of bytes. Small letters and spaces are five for two tokens; every other character of ASCII is a token
+(many vocabularies split numbers into digits); a character beyond is a token less than its bytes in UTF-8, but as many
+as its bytes where vocabularies often have none for it: emoji, and the scripts from U+1000 to U+1FFF. Against six
+vocabularies of 2023 to 2025 that is 1.6 to 2 times the tokens of English prose, 1.3 to 3 times those of code, 1 of
+digits, 1.2 to 3 of Chinese, Japanese and Korean, 1 to 2.7 of emoji. Only random letters can be more than it says.
+
+What a model can read is checked against the likelier 4 bytes a token, so that a question is not refused that would have
+fitted.
 """
 
-from partsong.model import Image, Message, Request, Text, ToolCall, ToolResult
+from partsong.model import Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
 
-BYTES_A_TOKEN = 3
+BYTES_A_TOKEN = 2  # of words of which only the length is known
 LIKELY_BYTES_A_TOKEN = 4
 TOKENS_AN_IMAGE = 1500  # what a picture of a million pixels costs with the large providers
+MOST_TOKENS_AN_IMAGE = 5000  # and one that they look at as closely as they can
 TOKENS_A_MESSAGE = 4  # the marks around it
+TOKENS_WITH_TOOLS = 700  # what providers tell a model about using tools
+
+_CHEAP = b"abcdefghijklmnopqrstuvwxyz "
+# The first bytes of characters that are counted as one token less than they have bytes.
+_LETTERS_BEYOND = bytes(byte for byte in range(0xC2, 0xF0) if byte != 0xE1)
+_PIECE = 1 << 16  # characters: what fits the processor's cache is counted twice as fast
 
 
 def estimate(text: str) -> int:
     """Tokens of a text, erring high."""
-    return -(-_bytes(text) // BYTES_A_TOKEN)
+    if len(text) <= _PIECE:
+        return _weigh(text.encode("utf-8", "surrogatepass"))
+    return sum(estimate(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
 
 
 def estimate_tokens(request: Request) -> int:
-    """Input tokens of a request, erring high: messages, images and tool schemas."""
-    return _tokens(request.messages, BYTES_A_TOKEN) + sum(
-        estimate(tool.name + tool.description) + len(tool.parameters) // BYTES_A_TOKEN for tool in request.tools
-    )
+    """Input tokens of a request, erring high: messages, images, tool schemas and the schema of the answer."""
+    tokens = sum(TOKENS_A_MESSAGE + sum(_most_tokens(part) for part in message.parts) for message in request.messages)
+    if request.tools:
+        tokens += TOKENS_WITH_TOOLS
+        tokens += sum(estimate(tool.name + tool.description) + _weigh(tool.parameters) for tool in request.tools)
+    return tokens + _weigh(request.response_format or b"")
 
 
 def likely_tokens(messages: tuple[Message, ...]) -> int:
     """Input tokens of messages, as likely too many as too few."""
-    return _tokens(messages, LIKELY_BYTES_A_TOKEN)
-
-
-def _tokens(messages: tuple[Message, ...], bytes_a_token: int) -> int:
     size = images = 0
     for message in messages:
         for part in message.parts:
@@ -41,7 +53,29 @@ def _tokens(messages: tuple[Message, ...], bytes_a_token: int) -> int:
                     images += 1
                 elif isinstance(piece, ToolCall):
                     size += _bytes(piece.name) + _bytes(piece.arguments)
-    return -(-size // bytes_a_token) + TOKENS_AN_IMAGE * images + TOKENS_A_MESSAGE * len(messages)
+    return -(-size // LIKELY_BYTES_A_TOKEN) + TOKENS_AN_IMAGE * images + TOKENS_A_MESSAGE * len(messages)
+
+
+def _most_tokens(part: Part) -> int:
+    match part:
+        case Text(text=text):
+            return estimate(text)
+        case Image():
+            return MOST_TOKENS_AN_IMAGE
+        case Reasoning(text=text, signature=signature):
+            # A signature may hold more thoughts than the text shows, enciphered; four of its letters are three bytes.
+            return max(estimate(text), len(signature) // BYTES_A_TOKEN)
+        case ToolCall(name=name, arguments=arguments):
+            return estimate(name) + estimate(arguments)
+        case ToolResult(parts=parts):
+            return sum(_most_tokens(piece) for piece in parts)
+
+
+def _weigh(data: bytes) -> int:
+    """Tokens of UTF-8, by deleting kinds of bytes at the speed of C and counting what is left."""
+    dear = len(data.translate(None, _CHEAP))
+    tokens = dear - (-2 * (len(data) - dear) // 5)
+    return tokens if data.isascii() else tokens - (len(data) - len(data.translate(None, _LETTERS_BEYOND)))
 
 
 def _bytes(text: str) -> int:

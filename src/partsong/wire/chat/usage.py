@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from partsong.model import Usage
+from partsong.model import Usage, billed
 
 MOST_DOLLARS = 1_000_000  # for one call: what is more was no price
 
 
 class _PromptDetails(Struct, gc=False):
     cached_tokens: int | float | None = None
+    cache_write_tokens: int | float | None = None
 
 
 class _CompletionDetails(Struct, gc=False):
@@ -47,6 +48,7 @@ def count(counted: Counted) -> Usage | None:
     if not asked and not said:
         return None
     cached = counted.prompt_tokens_details.cached_tokens if counted.prompt_tokens_details else None
+    written = counted.prompt_tokens_details.cache_write_tokens if counted.prompt_tokens_details else None
     thought = counted.completion_tokens_details.reasoning_tokens if counted.completion_tokens_details else None
     return Usage(
         asked,
@@ -54,6 +56,7 @@ def count(counted: Counted) -> Usage | None:
         int(cached or counted.prompt_cache_hit_tokens or 0),
         int(thought or 0),
         _dollars(counted),
+        cache_write_tokens=int(written or 0),
     )
 
 
@@ -64,5 +67,5 @@ def _dollars(counted: Counted) -> Decimal | None:
         if counted.is_byok is True:  # the router was only paid its fee, and the model's provider elsewhere
             cost += msgspec.json.decode(counted.cost_details, type=_CostDetails).upstream_inference_cost
         if 0 <= cost < MOST_DOLLARS:
-            return cost
+            return billed(cost)
     return None

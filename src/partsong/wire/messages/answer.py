@@ -235,6 +235,7 @@ class Said:
             counted.cached_input_tokens,
             counted.reasoning_tokens,
             estimated=True,
+            cache_write_tokens=counted.cache_write_tokens,
         )
 
     def answer(self) -> Answer:
@@ -278,8 +279,8 @@ class Said:
         """Take in a count. They are running totals, so that the highest of each is the last, whoever sends zeros."""
         if usage is None or usage.output_tokens is None:
             return
-        cached = usage.cache_read_input_tokens or 0
-        asked = (usage.input_tokens or 0) + (usage.cache_creation_input_tokens or 0) + cached
+        cached, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+        asked = (usage.input_tokens or 0) + written + cached
         thought = usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else None
         before = self._usage
         self._usage = Usage(
@@ -287,6 +288,7 @@ class Said:
             max(before.output_tokens, usage.output_tokens),
             max(before.cached_input_tokens, cached),
             max(before.reasoning_tokens, thought or 0),
+            cache_write_tokens=max(before.cache_write_tokens, written),
         )
         self._counted = to_the_end and self._usage.input_tokens > 0
 

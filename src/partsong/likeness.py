@@ -1,0 +1,41 @@
+"""Which of several texts is most like the others: the one to give when nobody could make one of them all.
+
+Like means: the same sequences of three characters, as often (the cosine of their counts, with case and white space
+evened out). That needs no word boundaries, so it works in every script, and one pass over the texts: the mean
+of a text's cosines with all others is one product with the sum of all.
+
+It finds what is not alone, not what is best: of real proposals of unequal models it took one as good as a random one,
+but hardly ever (2 times in 805) the one of six that had missed the subject.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import sqrt
+
+LETTERS = 3
+
+
+def most_alike(texts: Sequence[str]) -> int:
+    """The position of the text with the highest mean likeness to the others; of equals, the first.
+
+    O(characters in all): 1,000 texts of 2,000 characters take about a second. Raises `ValueError` for no texts.
+    """
+    if not texts:
+        raise ValueError("there is no text to choose from")
+    counts = [_counts(text) for text in texts]
+    lengths = [sqrt(sum(count * count for count in each.values())) or 1.0 for each in counts]
+    together: dict[str, float] = {}
+    for each, length in zip(counts, lengths, strict=True):
+        for piece, count in each.items():
+            together[piece] = together.get(piece, 0.0) + count / length
+    likeness = [
+        sum(count * (together[piece] - count / length) for piece, count in each.items()) / length
+        for each, length in zip(counts, lengths, strict=True)
+    ]
+    # Sums of the same numbers in another order differ in their last digits.
+    return max(range(len(texts)), key=lambda position: (round(likeness[position], 9), -position))
+
+
+def _counts(text: str) -> Counter[str]:
+    even = f" {' '.join(text.lower().split())} "
+    return Counter(even[start : start + LETTERS] for start in range(len(even) - LETTERS + 1))

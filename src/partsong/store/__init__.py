@@ -1,0 +1,12 @@
+"""The store: every call, every run with its events, and the money of each day, in one SQLite file.
+
+It listens to runs and is asked by middleware through small protocols of theirs; it knows neither engine nor models.
+"""
+
+from partsong.call import Call, call_key
+from partsong.store.calls import Pace
+from partsong.store.recorder import Recorder
+from partsong.store.runs import StoredRun
+from partsong.store.store import Mode, Pruned, Store, open_store
+
+__all__ = ["Call", "Mode", "Pace", "Pruned", "Recorder", "Store", "StoredRun", "call_key", "open_store"]

@@ -1,0 +1,72 @@
+"""The tables of the store. A file's `user_version` says how many of these migrations it has seen.
+
+A migration that has been released is never changed; a new one is added behind it. Dollars are text, so that they stay
+exact. What was asked and answered is JSON, prompts and events deflated.
+"""
+
+APPLICATION = 0x70737467  # "pstg": what tells our file from another program's
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        f"PRAGMA application_id = {APPLICATION}",
+        # Every finished call. The key, what was asked and what was answered are absent where words are not to be kept.
+        """
+        CREATE TABLE calls (
+            number INTEGER PRIMARY KEY,
+            key BLOB,
+            model TEXT NOT NULL,
+            answered TEXT NOT NULL,
+            started REAL NOT NULL,
+            seconds REAL NOT NULL,
+            first REAL,
+            input_tokens INTEGER NOT NULL,
+            output_tokens INTEGER NOT NULL,
+            dollars TEXT,
+            finish_reason TEXT NOT NULL,
+            prompt INTEGER,
+            request BLOB,
+            answer BLOB
+        )
+        """,
+        "CREATE INDEX calls_by_key ON calls (key)",
+        "CREATE INDEX calls_by_model ON calls (model, started)",
+        "CREATE INDEX calls_by_prompt ON calls (prompt)",
+        # The messages of calls: the seats of a layer are mostly told the same.
+        "CREATE TABLE prompts (number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, messages BLOB NOT NULL)",
+        """
+        CREATE TABLE runs (
+            id TEXT PRIMARY KEY,
+            mode TEXT NOT NULL,
+            started REAL NOT NULL,
+            seconds REAL NOT NULL,
+            recipe TEXT NOT NULL,
+            model TEXT NOT NULL,
+            question TEXT NOT NULL,
+            status TEXT NOT NULL,
+            cause TEXT NOT NULL,
+            calls INTEGER NOT NULL,
+            stored INTEGER NOT NULL,
+            tokens INTEGER NOT NULL,
+            dollars TEXT,
+            losses INTEGER NOT NULL
+        )
+        """,
+        "CREATE INDEX runs_by_start ON runs (started)",
+        # The events of a run, a few at a time while it goes on; one piece once it has ended.
+        "CREATE TABLE pieces (run TEXT NOT NULL, number INTEGER NOT NULL, events BLOB NOT NULL, UNIQUE (run, number))",
+        # What was spent on a day (UTC) in a scope; and what is held for calls that are not finished, at its worst case.
+        "CREATE TABLE spent (day TEXT NOT NULL, scope TEXT NOT NULL, dollars TEXT NOT NULL, UNIQUE (day, scope))",
+        """
+        CREATE TABLE holds (
+            id INTEGER NOT NULL,
+            day TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            dollars TEXT NOT NULL,
+            UNIQUE (id, scope)
+        )
+        """,
+        "CREATE INDEX holds_by_day ON holds (day)",
+        "CREATE TABLE last_hold (id INTEGER NOT NULL)",
+        "INSERT INTO last_hold VALUES (0)",
+    ),
+)

@@ -1,0 +1,18 @@
+"""How many tokens a hosted model reads, by the table that genai-prices ships (no network).
+
+The table has gaps and mistakes; so what it says is good for fitting prompts, never for refusing one.
+"""
+
+
+def listed_window(base_url: str, model: str) -> int | None:
+    """The model's window in tokens, `None` for a model or an address that is not listed.
+
+    The table is imported here, when models are put together: a third of a second, which no running call should pay.
+    """
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        _, known = get_snapshot().find_provider_model(model, None, None, base_url)
+    except LookupError:
+        return None
+    return known.context_window or None
