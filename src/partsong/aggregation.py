@@ -8,6 +8,7 @@ import asyncio
 
 from msgspec.structs import replace
 
+from partsong import waiting
 from partsong.errors import ModelError
 from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep, PromptFitted
 from partsong.facts import Facts
@@ -34,21 +35,23 @@ class _Aggregation:
         self.address = len(run.recipe.layers), 0
         self.failures: list[ModelError] = []
         self.call: OpenCall | None = None
+        self.over = False
         self.shortened: ModelError | None = None
         self.fenced = bool(self.texts) and run.recipe.layout == "tail"
 
     async def perform(self) -> tuple[str, Answer]:
         run, agent = self.run, self.agent
+        # A task of its own, so that one that will not stop can be left behind.
+        task = asyncio.create_task(ask_in_turn(agent.models, self.ask, self.replace, run.end))
         try:
-            async with asyncio.timeout_at(run.end) as limit:
-                model, answer = await ask_in_turn(agent.models, self.ask, self.replace, run.end)
-        except TimeoutError:
-            if not limit.expired():
-                raise
+            model, answer = await waiting.result_by(task, run.end)
+        except waiting.TooLateError:
             error = ModelError(f"the run's deadline of {run.recipe.deadline:g} s was over", "timeout")
             if self.call is not None:
                 error.usage = run.tally.give_up(self.call)
             raise error from None
+        finally:
+            self.over = True
         if self.failures:
             run.losses.add(*self.address, agent.model, self.failures[0], "replaced", model)
         if self.shortened is not None:
@@ -57,7 +60,7 @@ class _Aggregation:
             run.losses.add(*self.address, model, ended_early(), "truncated")
         return model, answer
 
-    async def ask(self, name: str, begun: Begun) -> Answer:
+    async def ask(self, name: str, share: float | None, begun: Begun) -> Answer:
         async def fit_to(facts: Facts) -> Fitted:
             if self.run.recipe.fit != "window":
                 return await fit(facts, name, self.write, self.texts, self.run.recipe.fit)
@@ -76,7 +79,7 @@ class _Aggregation:
             return answer.text
 
         async def ask_it(fitted: Fitted) -> Answer:
-            return await self.ask_for_the_answer(name, fitted, begun)
+            return await self.ask_for_the_answer(name, fitted, share, begun)
 
         fitted, answer = await self.run.ask_fitted(name, self.address, fit_to, ask_it)
         self.note_cuts(fitted)
@@ -89,7 +92,7 @@ class _Aggregation:
     def opened(self, call: OpenCall) -> None:
         self.call = call
 
-    async def ask_for_the_answer(self, name: str, fitted: Fitted, begun: Begun) -> Answer:
+    async def ask_for_the_answer(self, name: str, fitted: Fitted, share: float | None, begun: Begun) -> Answer:
         run = self.run
         unfencing = Unfencing(fitted.texts) if self.fenced else None
 
@@ -101,7 +104,8 @@ class _Aggregation:
                 delta = TextDelta(text)
             await self.say(delta)
 
-        answer = await run.ask(name, self.address[0], fitted.request, send, self.opened)
+        request = replace(fitted.request, terms=run.terms(share))
+        answer = await run.ask(name, self.address[0], request, send, self.opened)
         if unfencing is not None:
             if rest := unfencing.rest():
                 await self.say(TextDelta(rest))
@@ -109,13 +113,15 @@ class _Aggregation:
         return answer
 
     async def say(self, delta: Delta) -> None:
+        if self.over:
+            return
         self.run.said.append(delta.text if type(delta) is TextDelta else "")
         await self.run.say(AggregationDelta(delta))
 
     async def replace(self, model: str, error: ModelError) -> None:
         run = self.run
         # Once the listener has heard words, another beginning would contradict them.
-        if run.said or run.losses.strict:
+        if run.said or run.losses.strict or self.over:
             raise error
         self.failures.append(error)
         if error.usage is None and self.call is not None:

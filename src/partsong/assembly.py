@@ -334,7 +334,7 @@ def _wrapped(
     if hosted:
         model = Retry(model)
     if makers.store is not None:
-        model = Cache(model, identity, makers.store, makers.flights)
+        model = Cache(model, identity, makers.store, makers.flights, settings.base_url)
     window, listed = known.window or own.window, False
     if window is None and settings.base_url.startswith("https://"):
         from partsong.windows import listed_window

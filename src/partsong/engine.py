@@ -17,12 +17,12 @@ from partsong import waiting
 from partsong.admission import check
 from partsong.aggregation import aggregate
 from partsong.errors import ModelError, RunError
-from partsong.events import AggregationDelta, AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
+from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
 from partsong.funding import Funded, Funds, fund
 from partsong.layers import perform_layer
 from partsong.likeness import most_alike
 from partsong.losses import Losses
-from partsong.model import NOTHING_USED, Answer, Conversation, Model, TextDelta, asking
+from partsong.model import NOTHING_USED, Answer, Conversation, Model, asking
 from partsong.performance import Emit, Performance, Proposal, failure
 from partsong.prompts import advised
 from partsong.recipe import Recipe
@@ -199,7 +199,6 @@ async def _answer(run: Performance) -> None:
             raise
         run.losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
         last_resort, (model, answer) = True, _most_alike(proposals)
-        await run.say(AggregationDelta(TextDelta(answer.text)))
     losses = run.losses
     await run.say(
         RunFinished(answer, run.tally.used, tuple(losses), model, losses.planned, losses.answered, last_resort)

@@ -15,21 +15,23 @@ Begun = Callable[[], None]
 
 async def ask_in_turn(
     names: Sequence[str],
-    ask: Callable[[str, Begun], Awaitable[Answer]],
+    ask: Callable[[str, float | None, Begun], Awaitable[Answer]],
     replace: Callable[[str, ModelError], Awaitable[None]],
     until: float | None,
 ) -> tuple[str, Answer]:
     """The name of the model that answered, and its answer. Raises the last one's `ModelError`.
 
-    `ask` asks the model of a name, and calls what it is given when the model has begun. `replace` hears which model
+    `ask` asks the model of a name, which must have begun at the time that it is given, and calls what it is given when
+    the model has. `replace` hears which model
     comes next, and why; it raises the error if there must not be a next one. `until` is a time of the running loop.
     """
     clock = asyncio.get_running_loop().time
     for position, name in enumerate(names[:-1]):
         left = None if until is None else max(0.0, until - clock()) / (len(names) - position)
+        share = None if left is None else clock() + left
         try:
-            async with asyncio.timeout(left) as limit:
-                return name, await ask(name, lambda limit=limit: limit.reschedule(None))  # type: ignore[misc]
+            async with asyncio.timeout_at(share) as limit:
+                return name, await ask(name, share, lambda limit=limit: limit.reschedule(None))  # type: ignore[misc]
         except ModelError as error:
             failure = error
         except TimeoutError:
@@ -37,4 +39,4 @@ async def ask_in_turn(
                 raise
             failure = ModelError(f"it said nothing for {left:.3g} s, its share of the time that was left", "timeout")
         await replace(names[position + 1], failure)
-    return names[-1], await ask(names[-1], lambda: None)
+    return names[-1], await ask(names[-1], until, lambda: None)

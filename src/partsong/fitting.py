@@ -230,10 +230,7 @@ async def _shortened(
         request = write(now, positions)
         after = await window.count(request)
         if after <= limit:
-            cuts = tuple(
-                Cut(positions[place], round(sizes[place] * scale), round(window.size(now[place]) * scale))
-                for place in cut
-            )
+            cuts = tuple(_cut(positions[place], sizes[place] * scale, estimate(now[place]) * scale) for place in cut)
             best, fits = Fitted(request, now, positions, before, after, cuts), level
             if limit - after <= limit // UNUSED:
                 break
@@ -244,6 +241,12 @@ async def _shortened(
         else:
             level = (fits + too_long) // 2
     return best
+
+
+def _cut(position: int, before: float, after: float) -> Cut:
+    """In whole tokens; what was cut has fewer, however little it was."""
+    whole = max(1, round(before))
+    return Cut(position, whole, min(round(after), whole - 1))
 
 
 def _level(sizes: Collection[int], total: float) -> int:

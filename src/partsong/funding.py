@@ -95,7 +95,9 @@ class Funded:
         return self._models[layer]
 
     async def settle(self) -> None:
-        """Give back what was held and is not spent. A call that is still open counts in full."""
+        """Give back what was held and is not spent. A call that is still open counts in full. Once is enough."""
+        if self.purse.closed:
+            return
         spent = self.purse.close()
         if self.hold is not None:
             await self.hold.settle(spent)

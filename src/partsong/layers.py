@@ -50,6 +50,7 @@ class _Layer:
         self.answers: dict[int, Answer | None] = {}
         self.models: dict[int, str] = {}  # that answered
         self.calls: dict[int, OpenCall] = {}
+        self.failures: dict[int, list[ModelError]] = {}  # of models that were replaced
 
     async def perform(self) -> tuple[Proposal, ...]:
         run, number, layer, answers = self.run, self.number, self.layer, self.answers
@@ -70,9 +71,11 @@ class _Layer:
                 late = ModelError(str(error), error.cause)
                 if seat in self.calls:
                     late.usage = run.tally.give_up(self.calls[seat])
-                await self.lose(seat, agents[seat].model, late)
+                await self.lose(seat, agents[seat].model, late, kind="cut_off")
             await asyncio.gather(*(task for seat, task in enumerate(tasks) if seat not in cut))
         finally:
+            for seat in range(len(tasks)):
+                answers.setdefault(seat, None)  # whoever comes now comes too late
             await waiting.end(tasks)
         proposals = tuple(
             Proposal(seat, self.models[seat], answer) for seat, answer in sorted(answers.items()) if answer is not None
@@ -107,7 +110,7 @@ class _Layer:
     async def perform_seat(self, seat: int, agent: Agent, request: Request, until: float | None) -> None:
         """Ask the agent's models in turn."""
         run, number, answers = self.run, self.number, self.answers
-        failures: list[ModelError] = []
+        failures = self.failures[seat] = []
         fitted: Fitted | None = None
 
         def write(texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
@@ -118,7 +121,7 @@ class _Layer:
         async def fit_to(facts: Facts, name: str) -> Fitted:
             return await fit(facts, name, write, self.texts, run.recipe.fit)
 
-        async def ask(name: str, begun: Begun) -> Answer:
+        async def ask(name: str, share: float | None, begun: Begun) -> Answer:
             nonlocal fitted
 
             async def send(delta: Delta) -> None:
@@ -134,7 +137,12 @@ class _Layer:
             streamed = run.watch or len(agent.models) > 1
 
             async def ask_it(prompt: Fitted) -> Answer:
-                return await run.ask(name, number, prompt.request, send if streamed else None, opened)
+                asked = (
+                    prompt.request
+                    if share == until
+                    else msgspec.structs.replace(prompt.request, terms=run.terms(share))
+                )
+                return await run.ask(name, number, asked, send if streamed else None, opened)
 
             fitted, answer = await run.ask_fitted(name, (number, seat), lambda facts: fit_to(facts, name), ask_it)
             return answer
@@ -153,7 +161,7 @@ class _Layer:
         except ModelError as error:
             if seat not in answers:
                 answers[seat] = None
-                await self.lose(seat, agent.model, error, failures)
+                await self.lose(seat, agent.model, error)
             return
         if seat in answers:
             return
@@ -167,12 +175,10 @@ class _Layer:
         if answer.finish_reason == "length":
             run.losses.add(number, seat, model, ended_early(), "truncated")
 
-    async def lose(self, seat: int, model: str, error: ModelError, before: list[ModelError] | None = None) -> None:
+    async def lose(self, seat: int, model: str, error: ModelError, kind: LossKind = "failed") -> None:
         """Say that a seat is lost. Of several models that failed in it, the agent's own gives the cause."""
         await self.run.say(ProposalFailed(self.number, seat, failure(error), error.usage))
-        cause = error
-        if before and before[0] is not error:
+        if before := self.failures.get(seat):
             told = "; its fallback: ".join(str(each) for each in (*before, error))
-            cause = ModelError(told, before[0].cause, status=before[0].status)
-        kind: LossKind = "cut_off" if error.cause == "cut_off" else "failed"
-        self.run.losses.add(self.number, seat, model, cause, kind)
+            error, kind = ModelError(told, before[0].cause, status=before[0].status), "failed"
+        self.run.losses.add(self.number, seat, model, error, kind)

@@ -23,12 +23,6 @@ from partsong.recipe import Agent, Layer, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
 
 LEAST_SEATS = 2  # of a layer that is made smaller: one proposal leaves nothing to choose from
-# Tokens of a proposal, as its reader is billed and as we estimate them, for each that its author was: vocabularies
-# differ, and our estimate of prose is twice its tokens.
-RETOLD = 2
-STEP = 64  # tokens: what a call reads is rounded up to it, so that equal calls are priced once
-
-Shape = list[list[int]]  # how many samples of each agent of each layer are asked
 Drop = tuple[int, int]  # one sample less: of which layer, of which agent
 
 
@@ -58,7 +52,7 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
             f"{recipe.name}: there is a budget, but the price of {', '.join(unknown)} is unknown; in partsong.toml, "
             f"say what a million tokens cost:{''.join(map(lines_for, unknown))}"
         )
-    costs = _Costs(recipe, conversation, facts)
+    costs = Costs(recipe, conversation, facts)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     shape = _shrunk(full, recipe, costs, caps)
     fits = _over(costs.total(shape), caps) is None
@@ -72,85 +66,7 @@ def lines_for(name: str) -> str:
     return f'\n\n[models."{name}"]\ninput_dollars_per_million = …\noutput_dollars_per_million = …'
 
 
-class _Costs:
-    """What the layers of a recipe cost at most, for any shape of it."""
-
-    def __init__(self, recipe: Recipe, conversation: Conversation, facts: Mapping[str, Facts]) -> None:
-        self.recipe, self.facts = recipe, facts
-        advice = advised(conversation)
-        acted = Request(conversation.messages, tools=conversation.tools, response_format=conversation.response_format)
-        self.advice = estimate_tokens(Request(advice.messages)) + TOKENS_A_MESSAGE
-        self.action = estimate_tokens(acted) + TOKENS_A_MESSAGE
-        instruction = instruction_for(recipe.layout) if recipe.instruction is None else recipe.instruction
-        self.instruction = estimate(instruction) + TOKENS_A_MESSAGE
-        self.mark = estimate(fenced(("",), "", frozenset({0})))  # around each proposal
-        self.caller = conversation.sampling
-        self.known: dict[tuple[str, int, int], Decimal] = {}
-        self.agents = [
-            [(agent, self.longest(agent), estimate(agent.system)) for agent in layer.agents] for layer in recipe.layers
-        ]
-
-    def longest(self, agent: Agent) -> int:
-        """New tokens of a proposal at most, whichever of its models answers."""
-        return max(limit_of(self.facts[name], agent.sampling) for name in agent.models)
-
-    def total(self, shape: Shape) -> Dollars:
-        return _sum(self.layers(shape))
-
-    def layers(self, shape: Shape) -> list[dict[str, Decimal]]:
-        """By scope, of each layer that still has seats, and last of the aggregator."""
-        told = 0  # tokens of what the layer before has proposed, with its marks
-        costs = []
-        for agents, counts in zip(self.agents, shape, strict=True):
-            if not any(counts):
-                continue
-            cost: dict[str, Decimal] = {}
-            next_told = 0
-            for (agent, longest, system), count in zip(agents, counts, strict=True):
-                if count:
-                    asked = self.advice + system + (told and self.instruction + told)
-                    for scope, dollars in self.seat(agent, asked, agent.sampling).items():
-                        cost[scope] = cost.get(scope, Decimal(0)) + count * dollars
-                    next_told += count * (RETOLD * longest + self.mark)
-            costs.append(cost)
-            told = next_told
-        costs.append(self.aggregator(told))
-        return costs
-
-    def aggregator(self, told: int) -> dict[str, Decimal]:
-        agent = self.recipe.aggregator
-        sampling = msgspec.structs.replace(agent.sampling, max_tokens=self.caller.max_tokens or agent.max_tokens)
-        asked = self.action + estimate(agent.system) + (told and self.instruction)
-        return self.seat(agent, asked, sampling, told)
-
-    def seat(self, agent: Agent, asked: int, sampling: Sampling, told: int = 0) -> dict[str, Decimal]:
-        """The dearest of the models that may answer, for the run and for each of their providers."""
-        cost: dict[str, Decimal] = {}
-        for name in agent.models:
-            said = limit_of(self.facts[name], sampling)
-            dollars = self.calls(name, asked, told, said)
-            for scope in ("", provider_of(name)):
-                cost[scope] = max(cost.get(scope, Decimal(0)), dollars)
-        return cost
-
-    def calls(self, name: str, asked: int, told: int, said: int) -> Decimal:
-        """One call; where the aggregator reads the proposals in steps, as many as its window makes necessary."""
-        window = self.facts[name].window
-        if self.recipe.fit != "window" or window is None or asked + told + said <= window:
-            return self.price(name, asked + told, said)
-        room = window - asked - said - RETOLD * said  # each step also reads the draft of the one before
-        steps = min(-(-told // room), told) if room > 0 else told
-        seats = sum(agent.samples for agent in self.recipe.layers[-1].agents)
-        return self.price(name, window, said) * min(steps + 1, seats)
-
-    def price(self, name: str, asked: int, said: int) -> Decimal:
-        asked = -(-asked // STEP) * STEP
-        if (dollars := self.known.get((name, asked, said))) is None:
-            dollars = self.known[name, asked, said] = dearest(self.facts[name], asked, said) or Decimal(0)
-        return dollars
-
-
-def _shrunk(full: Shape, recipe: Recipe, costs: _Costs, caps: Dollars) -> Shape:
+def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
     """The first shape that fits, in the order of dropping; the aggregator alone if none does."""
 
     def fits(shape: Shape, scopes: Dollars = caps) -> bool:
@@ -236,15 +152,15 @@ def _seats(shape: Shape) -> Iterator[Drop]:
         yield number, len(counts[number]) - 1
 
 
-def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: _Costs, caps: Dollars) -> Plan:
+def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Dollars) -> Plan:
     layers = costs.layers(shape)
-    later = tuple(_sum(layers[number + 1 :]) for number in range(len(layers)))
+    later = tuple(added(layers[number + 1 :]) for number in range(len(layers)))
     if shape == full:
-        return Plan(recipe, (), _sum(layers), later)
+        return Plan(recipe, (), added(layers), later)
     message = f"it was not asked: {_comparison(costs.total(full), caps)}"
     dropped = tuple(_dropped(recipe, shape, message))
     kept = tuple(_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts))
-    return Plan(msgspec.structs.replace(recipe, layers=kept), dropped, _sum(layers), later)
+    return Plan(msgspec.structs.replace(recipe, layers=kept), dropped, added(layers), later)
 
 
 def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:
@@ -266,7 +182,7 @@ def _smaller(layer: Layer, counts: Sequence[int]) -> Layer:
     return msgspec.structs.replace(layer, agents=agents, quorum=quorum)
 
 
-def _refusal(recipe: Recipe, costs: _Costs, full: Shape, caps: Dollars, *, strict: bool) -> str:
+def _refusal(recipe: Recipe, costs: Costs, full: Shape, caps: Dollars, *, strict: bool) -> str:
     whole = _comparison(costs.total(full), caps)
     if strict:
         return f"{recipe.name}: {whole}, and strict allows nothing to be dropped; allow more, or ask for less"
@@ -289,11 +205,3 @@ def _comparison(total: Dollars, caps: Dollars, what: str = "the whole recipe") -
 def _over(total: Dollars, caps: Dollars) -> str | None:
     """The first scope whose cap is not kept."""
     return next((scope for scope in sorted(caps) if total.get(scope, Decimal(0)) > caps[scope]), None)
-
-
-def _sum(costs: Sequence[Dollars]) -> dict[str, Decimal]:
-    total: dict[str, Decimal] = {}
-    for cost in costs:
-        for scope, dollars in cost.items():
-            total[scope] = total.get(scope, Decimal(0)) + dollars
-    return total

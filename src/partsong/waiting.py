@@ -5,10 +5,20 @@ not hold up the answer.
 """
 
 import asyncio
+from typing import TypeVar
 
 from partsong.errors import ModelError
 from partsong.model import Answer
 from partsong.recipe import Layer
+
+T = TypeVar("T")
+# Seconds that what was cancelled may take to stop before it is left behind: closing a connection takes a few turns of
+# the loop, and what takes longer takes it from the aggregator.
+STOPPING = 0.005
+
+
+class TooLateError(Exception):
+    """A task was not done in time."""
 
 
 def end_of(layer: Layer, until: float | None) -> tuple[float | None, ModelError]:
@@ -45,17 +55,29 @@ async def wait(
     return {}
 
 
-async def end(tasks: list[asyncio.Task[None]]) -> None:
+async def end(tasks: list[asyncio.Task[T]]) -> None:
     """Cancel what still runs. A model that will not stop is left behind rather than waited for."""
     if running := [task for task in tasks if not task.done()]:
         for task in running:
             task.cancel()
-        await asyncio.wait(running, timeout=1.0)
+        await asyncio.wait(running, timeout=STOPPING)
     for task in tasks:
         task.add_done_callback(look_at)
 
 
-def look_at(task: asyncio.Task[None]) -> None:
+async def result_by(task: asyncio.Task[T], until: float | None) -> T:
+    """What the task returns. Raises `TooLateError` if it has not by then; it is ended, whichever way this is left."""
+    clock = asyncio.get_running_loop().time
+    try:
+        done, _ = await asyncio.wait([task], timeout=None if until is None else max(0.0, until - clock()))
+        if not done:
+            raise TooLateError
+    finally:
+        await end([task])
+    return task.result()
+
+
+def look_at(task: asyncio.Task[T]) -> None:
     """Take note of how a task ended, so that a late fault is not reported as one that nobody looked at."""
     if not task.cancelled():
         task.exception()
