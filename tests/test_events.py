@@ -72,7 +72,8 @@ def test_the_json_has_the_documented_names() -> None:
     assert end["event"] == "run_finished"
     assert end["answer"]["text"] == "So."
     assert end["usage"]["dollars"] == "0.10"
-    assert end["losses"] == [{"layer": 0, "seat": 1, "model": "t:b", "cause": "rate", "message": "too fast"}]
+    loss = {"layer": 0, "seat": 1, "model": "t:b", "cause": "rate", "message": "too fast"}
+    assert end["losses"] == [loss | {"kind": "failed", "replaced_by": ""}]
     assert json.loads(to_json(RunFailed(Failure("rate", "x"), Usage())))["usage"]["dollars"] is None
 
 

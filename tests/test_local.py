@@ -25,10 +25,14 @@ from partsong import (
     TextDelta,
     Tool,
     WeightsError,
+    asking,
     recipe,
     run,
 )
 from partsong.assembly import user_folder
+from partsong.facts import facts_of
+from partsong.fitting import fit
+from partsong.prompts import compose
 from partsong.providers.local import Local
 from partsong.weights import catalogue
 from partsong.weights.fetch import fetch
@@ -167,6 +171,61 @@ async def test_a_question_longer_than_the_window_is_refused_before_it_is_read(we
         await small(asked("word " * 500), None)
     assert caught.value.cause == "window"
     assert (await small(asked(max_tokens=2), None)).text
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (Message("user", (Text("Hi."),)),),
+        (Message("system", (Text("Be brief."),)), Message("user", (Text(QUESTION),))),
+        (
+            Message("user", (Text("Hello.\n"),)),
+            Message("assistant", (Text("Hello! How can I help?"),)),
+            Message("user", (Text("天空为什么是蓝色的？ 👩\u200d👧 def f(x):\n    return x"),)),
+            Message("user", (Text("word " * 60),)),
+        ),
+    ],
+)
+async def test_tokens_are_counted_as_a_call_counts_them(model: Local, messages: tuple[Message, ...]) -> None:
+    used = (await model(Request(messages, sampling=Sampling(max_tokens=1)), None)).usage
+    counted = await model.count(messages)
+    assert 0 <= counted - used.input_tokens <= 1
+    # Counting has read nothing: what was read before is still there.
+    again = (await model(Request(messages, sampling=Sampling(max_tokens=1)), None)).usage
+    assert again.cached_input_tokens >= used.input_tokens - 1
+
+
+async def test_what_is_too_long_for_the_window_can_be_counted(weights: Path) -> None:
+    small = Local(weights, NAME, window=256)
+    messages = asked("word " * 500).messages
+    with pytest.raises(ModelError, match=f"has {await small.count(messages)} tokens, but it reads 256") as caught:
+        await small(Request(messages), None)
+    assert caught.value.window == 256
+    assert facts_of(small).window == 256
+    assert facts_of(small).count is not None
+
+
+async def test_counting_fails_as_a_call_does(model: Local, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="reads text only"):
+        await model.count((Message("user", (Image(b"\x89PNG", "image/png"),)),))
+    (tmp_path / "page.gguf").write_bytes(b"<html>")
+    with pytest.raises(ModelError, match="is no GGUF file"):
+        await Local(tmp_path / "page.gguf", "page").count(asked().messages)
+
+
+async def test_proposals_are_fitted_by_the_models_own_tokenizer(weights: Path) -> None:
+    small = Local(weights, NAME, window=512)
+    proposals = tuple(f"Proposal {number}. {'The sea is blue and so is the sky. ' * 20}" for number in range(3))
+
+    def write(texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
+        messages = compose(asking(QUESTION), texts, "paper", "Answer out of these:")
+        return Request(messages, sampling=Sampling(max_tokens=8, seed=1))
+
+    fitted = await fit(small.facts, NAME, write, proposals, "truncate")
+    assert [cut.proposal for cut in fitted.cuts] == [0, 1, 2]
+    answer = await small(fitted.request, None)
+    assert 0 <= fitted.after - answer.usage.input_tokens <= 1
+    assert 470 < fitted.after <= 504
 
 
 async def test_messages_are_arranged_as_templates_want_them(model: Local) -> None:

@@ -331,7 +331,7 @@ def test_a_whole_answer() -> None:
             ToolCall("t1", "weather", '{"town":"Ulm"}'),
         ),
         "tool_calls",
-        Usage(3210, 40, 3000, 5),
+        Usage(3210, 40, 3000, 5, cache_write_tokens=200),
         "claude-x-20990101",
     )
 
@@ -487,7 +487,7 @@ ANSWER = Answer(
         ToolCall("t3", "weather", '{"town":"Bonn"}'),
     ),
     "tool_calls",
-    Usage(3210, 42, 3000, 6),
+    Usage(3210, 42, 3000, 6, cache_write_tokens=200),
     "claude-x-20990101",
 )
 
@@ -541,7 +541,7 @@ def test_running_totals_never_fall() -> None:
 
 def test_what_was_not_counted_is_estimated_and_said_to_be() -> None:
     words = estimate("Nine bytes and a word more")
-    assert counted(COUNTS | {"output_tokens": 1}) == Usage(3210, words, 3000, 5, estimated=True)
+    assert counted(COUNTS | {"output_tokens": 1}) == Usage(3210, words, 3000, 5, estimated=True, cache_write_tokens=200)
     assert counted({}) == counted({}, {}) == Usage(estimate_tokens(ASKED), words, estimated=True)
     assert counted({}, {"output_tokens": 99}) == Usage(estimate_tokens(ASKED), 99, estimated=True)
     assert whole(content=[text("Nine bytes and a word more")]).usage == counted({})

@@ -131,6 +131,129 @@ def test_the_providers_own_words_are_passed_on(value: Any, words: str) -> None:
     assert rejection(500, value).message == words
 
 
+@pytest.mark.parametrize(
+    ("words", "window"),
+    [
+        # OpenAI, and those that use its words: vLLM, DeepSeek, Together, OpenRouter
+        (
+            (
+                "This model's maximum context length is 8192 tokens. However, your messages resulted in 8545 tokens."
+                " Please reduce the length of the messages."
+            ),
+            8192,
+        ),
+        (
+            (
+                "This model's maximum context length is 4097 tokens, however you requested 4116 tokens (3860 in your"
+                " prompt; 256 for the completion). Please reduce your prompt; or completion length."
+            ),
+            4097,
+        ),
+        (
+            (
+                "This model's maximum context length is 16384 tokens. However, you requested 122946 tokens (112946 in"
+                " the messages, 10000 in the completion). Please reduce the length of the messages or completion."
+            ),
+            16384,
+        ),
+        (
+            (
+                "'max_tokens' or 'max_completion_tokens' is too large: 2000. This model's maximum context length is"
+                " 4096 tokens and your request has 2104 input tokens (2000 > 4096 - 2104)."
+            ),
+            4096,
+        ),
+        (
+            (
+                "This endpoint's maximum context length is 131072 tokens. However, you requested about 140000 tokens"
+                " (139000 of text input, 1000 in the output). Please reduce the length of either one."
+            ),
+            131072,
+        ),
+        ("The decoder prompt (length 12345) is longer than the maximum model length of 8192.", 8192),
+        (
+            (
+                "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 290101 tokens."
+                " Please reduce the length of the messages."
+            ),
+            272000,
+        ),
+        ("Your input exceeds the context window of this model. Please adjust your input and try again.", None),
+        # Anthropic
+        ("prompt is too long: 213462 tokens > 200000 maximum", 200000),
+        ("prompt is too long: 1,000,500 tokens > 1,000,000 maximum", 1_000_000),
+        (
+            (
+                "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease input length or"
+                " `max_tokens` and try again"
+            ),
+            200000,
+        ),
+        # Gemini
+        ("The input token count (1196265) exceeds the maximum number of tokens allowed (1048575).", 1048575),
+        ("The input token count exceeds the maximum number of tokens allowed 1048576.", 1048576),
+        # xAI, Mistral, Fireworks, Cerebras, Moonshot, Alibaba, GitHub
+        ("This model's maximum prompt length is 131072 but the request contains 136973 tokens.", 131072),
+        ("Prompt contains 300000 tokens, too large for model with 131072 maximum context length", 131072),
+        ("The prompt is too long: 203557, model maximum context length: 196607", 196607),
+        ("Please reduce the length of the messages or completion. Current length is 42328 while limit is 40000", 40000),
+        ("Invalid request: Your request exceeded model token limit: 262144 (requested: 291351)", 262144),
+        ("<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]", 30720),
+        ("Request body too large for gpt-4o model. Max size: 8000 tokens.", 8000),
+        ("prompt token count of 140123 exceeds the limit of 128000", 128000),
+        # what runs on one's own machines
+        ("request (631 tokens) exceeds the available context size (512 tokens), try increasing it", 512),
+        ("The input (61709 tokens) is longer than the model's context length (40960 tokens).", 40960),
+        ("Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens).", 59862),
+        ("Input length (265330) exceeds model's maximum context length (262144).", 262144),
+        (
+            (
+                "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 3474 `inputs`"
+                " tokens and 60 `max_new_tokens`"
+            ),
+            2048,
+        ),
+        (
+            (
+                "Trying to keep the first 5000 tokens when context the overflows. However, the model is loaded with"
+                " context length of only 4096 tokens, which is not enough."
+            ),
+            4096,
+        ),
+        # numbers that are no window
+        ("prompt too long; exceeded max context length by 4096 tokens", None),
+        ("invalid params, context window exceeds limit (2013)", None),
+        ("too many tokens: size limit exceeded by 1203 tokens. Try using shorter or fewer inputs.", None),
+        ("context_length_exceeded", None),
+        ("the context length is 12", None),
+        (f"This model's maximum context length is {'9' * 5000} tokens", None),
+    ],
+)
+def test_a_request_that_is_too_long_often_tells_the_window(words: str, window: int | None) -> None:
+    found = rejection(400, openai(words))
+    assert found.cause == "window"
+    assert found.window == found.error().window == window
+
+
+def test_the_window_is_found_wherever_it_stands_and_only_where_it_is_one() -> None:
+    structured = openai(
+        "the request exceeds the available context size. try increasing the context size or enable context shift",
+        type="exceed_context_size_error",
+        n_prompt_tokens=14429,
+        n_ctx=8192,
+    )
+    assert rejection(400, structured).window == 8192
+    assert read_problem(json.dumps(structured).encode(), KEY).error().window == 8192
+    inner = {"message": "This model's maximum context length is 32768 tokens."}
+    nested = openai("Provider returned error", metadata={"raw": json.dumps({"error": inner})})
+    assert rejection(400, nested).window == 32768
+    assert rejection(413, openai("Request exceeds max size: 33554432 bytes")).window is None
+    tpm = openai("Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 7231")
+    assert rejection(413, tpm).window is None
+    # Words on a window in an error of another kind are not its window.
+    assert rejection(429, openai("This model's maximum context length is 8192 tokens")).error().window is None
+
+
 def test_an_unknown_status_has_no_name() -> None:
     assert rejection(529, b"").message == "HTTP 529"
 

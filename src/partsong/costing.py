@@ -89,7 +89,7 @@ class Costs:
         """What the aggregator costs: one call, or as many as its window makes necessary where it reads in steps."""
         sampling = Sampling(max_tokens=self.caller.max_tokens or calls.agent.max_tokens)
         cost = self.seat(calls.agent, calls.asked, sampling)
-        windows = [window for name in calls.agent.models if (window := self.facts[name].window) is not None]
+        windows = [window for name in calls.agent.models if (window := self.facts[name].window)]
         if self.recipe.fit != "window" or not windows or calls.asked + calls.said <= min(windows):
             return cost
         seats = sum(agent.samples for agent in self.recipe.layers[-1].agents) if self.recipe.layers else 1

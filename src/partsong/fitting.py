@@ -230,7 +230,9 @@ async def _shortened(
         request = write(now, positions)
         after = await window.count(request)
         if after <= limit:
-            cuts = tuple(_cut(positions[place], sizes[place] * scale, estimate(now[place]) * scale) for place in cut)
+            cuts = tuple(
+                _told(positions[place], sizes[place] * scale, window.size(now[place]) * scale) for place in cut
+            )
             best, fits = Fitted(request, now, positions, before, after, cuts), level
             if limit - after <= limit // UNUSED:
                 break
@@ -243,7 +245,7 @@ async def _shortened(
     return best
 
 
-def _cut(position: int, before: float, after: float) -> Cut:
+def _told(position: int, before: float, after: float) -> Cut:
     """In whole tokens; what was cut has fewer, however little it was."""
     whole = max(1, round(before))
     return Cut(position, whole, min(round(after), whole - 1))

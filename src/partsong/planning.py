@@ -13,16 +13,16 @@ from functools import partial
 
 import msgspec
 
-from partsong.budget import Dollars, dearest, limit_of, provider_of, shown
+from partsong.budget import Dollars, dearest, provider_of, shown
+from partsong.costing import Costs, Shape, added
 from partsong.errors import BudgetError
 from partsong.events import Loss
-from partsong.facts import Facts, facts_of
-from partsong.model import Conversation, Model, Request, Sampling
-from partsong.prompts import advised, fenced, instruction_for
-from partsong.recipe import Agent, Layer, Recipe
-from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
+from partsong.facts import facts_of
+from partsong.model import Conversation, Model
+from partsong.recipe import Layer, Recipe
 
 LEAST_SEATS = 2  # of a layer that is made smaller: one proposal leaves nothing to choose from
+
 Drop = tuple[int, int]  # one sample less: of which layer, of which agent
 
 

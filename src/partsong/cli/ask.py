@@ -2,24 +2,28 @@
 
 import sys
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from msgspec.structs import replace as with_fields
 
-from partsong.assembly import assemble, find_configuration
+from partsong.assembly import assemble, daily_funds, find_configuration, open_journal
 from partsong.cli.downloads import Downloads
+from partsong.cli.listening import listen
 from partsong.cli.loop import complete
-from partsong.cli.output import Output
 from partsong.cli.printable import single_line
 from partsong.cli.question import read_image, read_question
-from partsong.configuration import Configuration
-from partsong.engine import Emit, perform
-from partsong.errors import InputError
-from partsong.events import AnyEvent, Failure, RunFailed
+from partsong.configuration import Configuration, StoreMode
+from partsong.engine import perform
+from partsong.errors import InputError, StoreError
+from partsong.events import AnyEvent, RunFailed
 from partsong.model import Conversation, asking
 from partsong.recipe import Recipe, find_recipe, replace, single
+
+if TYPE_CHECKING:
+    from partsong.store import Store
 
 DEFAULT_RECIPE = "local"
 
@@ -40,7 +44,19 @@ def ask(
         ),
     ] = (),
     deadline: Annotated[float | None, Parameter(metavar="S", help="Seconds that the whole run may take.")] = None,
+    max_dollars: Annotated[Decimal | None, Parameter(metavar="D", help="Dollars that the run may cost.")] = None,
+    strict: Annotated[bool, Parameter(help="Fail rather than answer out of less than the recipe asks for.")] = False,
     seed: Annotated[int | None, Parameter(metavar="N", help="Sample every seat anew from this seed.")] = None,
+    cache: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-cache", help="Take stored answers, or never; without either, at a temperature of 0 alone."
+        ),
+    ] = None,
+    store: Annotated[
+        StoreMode | None,
+        Parameter(metavar="MODE", help="What is kept of this run, whatever the configuration says."),
+    ] = None,
     proposals: Annotated[bool, Parameter(help="Print the proposals before the answer.")] = False,
     json: Annotated[bool, Parameter(help="Print every event as a line of JSON.")] = False,
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), help="Print the answer alone.")] = False,
@@ -51,18 +67,27 @@ def ask(
     chosen = choose(recipe, model, configuration)
     if deadline is not None:
         chosen = replace(chosen, deadline=deadline)
+    if max_dollars is not None:
+        chosen = replace(chosen, max_dollars=max_dollars)
+    if strict:
+        chosen = replace(chosen, strict=True)
     if seed is not None:
         chosen = reseeded(chosen, seed)
     text = read_question(question, sys.stdin.buffer if sys.stdin else None)
     conversation = asking(text, system=system, images=tuple(read_image(place) for place in image))
-    return complete(answer(chosen, conversation, configuration, proposals=proposals, json=json, quiet=quiet))
+    return complete(
+        answer(chosen, conversation, configuration, store, cache=cache, proposals=proposals, json=json, quiet=quiet)
+    )
 
 
 def choose(recipe: str | None, model: str | None, configuration: Configuration) -> Recipe:
     """The recipe that was asked for, else the configured one, else the one that needs nothing."""
     if recipe is not None and model is not None:
         raise InputError("--recipe and --model exclude each other: a model alone is a recipe of its own")
-    return single(model) if model is not None else find_recipe(recipe or configuration.recipe or DEFAULT_RECIPE)
+    chosen = single(model) if model is not None else find_recipe(recipe or configuration.recipe or DEFAULT_RECIPE)
+    if chosen.max_dollars is None and configuration.dollars_per_run is not None:
+        chosen = replace(chosen, max_dollars=configuration.dollars_per_run)
+    return chosen
 
 
 def reseeded(recipe: Recipe, seed: int) -> Recipe:
@@ -78,46 +103,49 @@ async def answer(
     recipe: Recipe,
     conversation: Conversation,
     configuration: Configuration,
+    mode: StoreMode | None,
     *,
+    cache: bool | None,
     proposals: bool,
     json: bool,
     quiet: bool,
 ) -> int:
-    """Perform the recipe and show it; return the exit code."""
-    failures: list[Failure] = []
+    """Perform the recipe, show it and keep it; return the exit code."""
+    failures: list[RunFailed] = []
     drawn = not json and sys.stdout.isatty()
     async with AsyncExitStack() as stack:
+        store = await keep(stack, configuration, mode)
         with Downloads(sys.stderr) as downloads:
-            models = await stack.enter_async_context(assemble(recipe.models, configuration, fetching=downloads.hear))
+            models = await stack.enter_async_context(
+                assemble(recipe.models, configuration, fetching=downloads.hear, store=store)
+            )
+        recorder = store.record()
+        stack.push_async_callback(recorder.close)
         listener = await listen(stack, drawn=drawn, proposals=proposals, json=json, quiet=quiet)
 
         async def hear(event: AnyEvent) -> None:
+            await recorder.hear(event)
             await listener(event)
             if isinstance(event, RunFailed):
-                failures.append(event.error)
+                failures.append(event)
 
-        await perform(recipe, conversation, models, hear, watch=json or (drawn and not quiet))
-    for failure in failures:
-        print(f"partsong: no answer: {single_line(failure.message, sys.stderr.encoding)}", file=sys.stderr)
+        watch, funds = json or (drawn and not quiet), daily_funds(configuration, store)
+        await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds)
+    if store.problem is not None and not quiet:
+        print(
+            f"partsong: not everything is kept: {single_line(str(store.problem), sys.stderr.encoding)}", file=sys.stderr
+        )
+    for failed in failures:
+        what = "the answer broke off" if failed.text else "no answer"
+        print(f"partsong: {what}: {single_line(failed.error.message, sys.stderr.encoding)}", file=sys.stderr)
     return 1 if failures else 0
 
 
-async def listen(stack: AsyncExitStack, *, drawn: bool, proposals: bool, json: bool, quiet: bool) -> Emit:
-    """Whoever shows the run: until the stack is left."""
-    if json:
-        from partsong.cli.jsonl import JsonLines
-
-        return JsonLines(Output(sys.stdout.buffer), ascii_only=sys.stdout.isatty()).hear
-    if not drawn:
-        from partsong.cli.plain import Plain
-
-        return Plain(Output(sys.stdout), None if quiet else Output(sys.stderr), proposals=proposals).hear
-    from rich.console import Console
-
-    from partsong.cli.region import Region
-    from partsong.cli.terminal import Terminal
-
-    region = Region(Console(highlight=False, markup=False, emoji=False))
-    terminal = Terminal(region, proposals=proposals, quiet=quiet)
-    await stack.enter_async_context(region.drawing(terminal.frame))
-    return terminal.hear
+async def keep(stack: AsyncExitStack, configuration: Configuration, mode: StoreMode | None) -> "Store":
+    """The store, until the stack is left. One that cannot be opened is no reason not to answer: it keeps nothing."""
+    try:
+        return await stack.enter_async_context(open_journal(configuration, mode))
+    except StoreError as problem:
+        store = await stack.enter_async_context(open_journal(configuration, "off"))
+        store.problem = problem
+        return store

@@ -85,6 +85,44 @@ def command_line() -> App:
         ),
     )
     app.command(
+        "partsong.cli.batch:batch",
+        name="batch",
+        help="Answer a file of questions, several at a time; started again, it goes on where it was stopped.",
+        usage="Usage: partsong batch QUESTIONS.jsonl --out ANSWERS.jsonl [OPTIONS]",
+        help_epilogue=_examples(
+            "batch questions.jsonl --out answers.jsonl",
+            "batch questions.jsonl --out answers.jsonl --recipe moa-lite --at-once 16 --max-dollars 5",
+        ),
+    )
+    app.command(
+        "partsong.cli.history:history",
+        name="history",
+        help="List the runs that are stored, or remove old ones.",
+        usage="Usage: partsong history [OPTIONS]\n       partsong history prune --older-than AGE",
+        help_epilogue=_examples("history", "history --limit 100 --json", "history prune --older-than 30d"),
+    )
+    app.command(
+        "partsong.cli.show:show",
+        name="show",
+        help="Show a stored run: its seats, its timeline, the proposals, the answer and what they cost.",
+        usage="Usage: partsong show RUN [OPTIONS]",
+        help_epilogue=_examples("show last", "show 4f1c --brief", 'show last --json | jq ".layers[0].seats[].text"'),
+    )
+    app.command(
+        "partsong.cli.replay:replay",
+        name="replay",
+        help="Let a stored run happen again before your eyes; no model is asked.",
+        usage="Usage: partsong replay RUN [OPTIONS]",
+        help_epilogue=_examples("replay last", "replay 4f1c --speed 4", "replay last --at-once --json"),
+    )
+    app.command(
+        "partsong.cli.cost:cost",
+        name="cost",
+        help="Say what a question would cost, typically and at most; nobody is asked, and no key is needed.",
+        usage="Usage: partsong cost RECIPE --prompt-tokens N [OPTIONS]",
+        help_epilogue=_examples("cost moa-lite --prompt-tokens 500", "cost mine.toml --prompt-tokens 20000 --json"),
+    )
+    app.command(
         "partsong.cli.recipes:recipes",
         name="recipes",
         help="List the shipped recipes, or print one to copy and edit.",

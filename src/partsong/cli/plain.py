@@ -1,9 +1,10 @@
 """The answer alone, as plain text and as it comes: for pipes and files. Losses are told on one line at the end."""
 
+from partsong.cli.losses import LAST_RESORT, short_id, told
 from partsong.cli.output import Output
-from partsong.cli.summary import name, short_id
 from partsong.events import (
     AggregationDelta,
+    AggregationReplaced,
     AggregationStarted,
     AnyEvent,
     LayerFinished,
@@ -22,8 +23,9 @@ class Plain:
     def __init__(self, out: Output[str], err: Output[str] | None, *, proposals: bool = False) -> None:
         self.out, self.err, self.proposals = out, err, proposals
         self.models: tuple[str, ...] = ()
-        self.texts: dict[int, str] = {}  # the layer's proposals, by seat
+        self.texts: dict[int, tuple[str, str]] = {}  # the layer's proposals, by seat: who wrote it, and what
         self.layers = 0
+        self.aggregator = ""
         self.last = ""  # piece of the answer that was written
 
     async def hear(self, event: AnyEvent) -> None:
@@ -36,29 +38,37 @@ class Plain:
             case LayerStarted(models=models) if self.proposals:
                 self.models, self.texts = models, {}
             case ProposalFinished(seat=seat, answer=answer) if self.proposals:
-                self.texts[seat] = answer.text
+                self.texts[seat] = event.model or self.models[seat], answer.text
             case LayerFinished(layer=layer) if self.proposals:
-                for seat, text in sorted(self.texts.items()):
-                    self.out.write(f"{heading(layer, seat, self.models[seat])}{text.strip()}\n\n")
-            case AggregationStarted(model=model) if self.layers:
-                self.out.write(heading(self.layers, 0, model))
-            case RunFinished(answer=answer):
+                for seat, (model, text) in sorted(self.texts.items()):
+                    self.out.write(f"{heading(layer, seat, model)}{text.strip()}\n\n")
+            case AggregationStarted(model=model) | AggregationReplaced(model=model):
+                self.aggregator = model
+            case RunFinished(answer=answer, model=model):
                 if not self.last:  # nothing was streamed
+                    self.aggregator = model or self.aggregator
                     self.write(answer.text)
                 self.end(event)
-            case RunFailed():
+            case RunFailed(text=text):
+                if not self.last and text:
+                    self.write(text)
                 self.end(event)
 
     def write(self, text: str) -> None:
+        if self.layers and not self.last:  # only now is it known who says it
+            self.out.write(heading(self.layers, 0, self.aggregator))
         self.out.write(text)
         self.last = text
 
     def end(self, event: RunFinished | RunFailed) -> None:
         if self.last and not self.last.endswith("\n"):
             self.out.write("\n")
-        if event.losses and self.err is not None:
-            losses = "; ".join(f"{name(loss)}: {loss.cause}: {loss.message}" for loss in event.losses)
-            self.err.write(f"partsong: lost {' '.join(losses.split())}\n")
+        if self.err is None:
+            return
+        if isinstance(event, RunFinished) and event.last_resort:
+            self.err.write(f"partsong: {LAST_RESORT}, of {short_id(event.model)}\n")
+        if event.losses:
+            self.err.write(f"partsong: {'; '.join(told(event, messages=True))}\n")
 
 
 def heading(layer: int, seat: int, model: str) -> str:

@@ -6,31 +6,46 @@ columns are left out, the least needed first.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 from rich.text import Text
 
+from partsong.cli.losses import in_words, short_id
 from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
-from partsong.events import Failure
-from partsong.model import Answer, Delta, ReasoningDelta, TextDelta, Usage
+from partsong.errors import Cause
+from partsong.events import AggregationStep, Failure, PromptFitted
+from partsong.model import NOTHING_USED, Answer, Delta, ReasoningDelta, TextDelta, Usage
 
 LETTERS_A_TOKEN = 4  # of English prose, about
 SHORTEST = 0.05  # seconds: over less, a speed would be chance
 NARROWEST_MODEL = 14  # columns: a model's name is cut to no less before other columns are left out
-STYLES = {"waiting": "dim", "thinking": "yellow", "writing": "cyan", "done": "green", "cut short": "yellow"}
-LOST = "red"
+STYLES = {
+    "waiting": "dim",
+    "thinking": "yellow",
+    "writing": "cyan",
+    "done": "green",
+    "stored": "green",
+    "cut short": "yellow",
+}
+LOST, NOTE = "red", "yellow"
 
 
 @dataclass(slots=True)
 class Row:
-    """One seat. Times are seconds of one clock, `None` where it has not come to that yet."""
+    """One seat. Times are seconds of one clock, `None` where it has not come to that yet.
+
+    Where a model was replaced, `model`, its tokens and its speed are those of the one that is asked now; seconds and
+    dollars are the whole seat's, so that the dollars of all rows are the run's.
+    """
 
     layer: int
     seat: int
     model: str
+    fallback: tuple[str, ...] = ()
     started: float | None = None
+    asked: float | None = None  # the model that is asked now
     spoke: float | None = None
     ended: float | None = None
     letters: int = 0
@@ -38,13 +53,24 @@ class Row:
     thinking: bool = False
     thought: bool = False  # aloud
     cut_short: bool = False
+    stored: bool = False
+    calls: int = 0
+    spent: Usage = NOTHING_USED  # before the call that goes on now, or was the last
     usage: Usage | None = None
-    cause: str = ""
+    cause: Cause | None = None
     message: str = ""
+    replaced: list[str] = field(default_factory=list)
+    fitted: str = ""
+    drafts: int = 0
+    drafted: set[int] = field(default_factory=set)
 
     @property
     def address(self) -> str:
         return f"({self.layer}, {self.seat})"
+
+    def start(self, now: float) -> None:
+        self.started = self.asked = now
+        self.calls = 1
 
     def count(self, delta: Delta, clock: Callable[[], float]) -> None:
         """Take in some more of what the model writes."""
@@ -55,18 +81,60 @@ class Row:
             if self.spoke is None:
                 self.spoke, self.first_letters = clock(), self.letters
 
+    def replace(self, model: str, error: Failure, usage: Usage | None, now: float) -> None:
+        """Another model is asked in this seat, from the beginning: what was heard so far is void."""
+        self.replaced.append(f"instead of {self.model}: {in_words(error.cause)}: {single_line(error.message)}")
+        self.model, self.asked, self.spoke = short_id(model), now, None
+        self.letters = self.first_letters = 0
+        self.thinking = self.thought = False
+        self.spent += usage or NOTHING_USED
+        self.calls += 1
+
+    def fit(self, event: PromptFitted) -> None:
+        """What this seat reads was too long for its model."""
+        self.fitted = f"read {event.after:,} of {event.before:,} tokens: shortened to fit"
+
+    def step(self, event: AggregationStep) -> None:
+        """What this seat reads is too long to be read at once: it has made a draft out of some of it."""
+        self.drafts += 1
+        self.drafted |= set(event.proposals)
+        self.spent += event.answer.usage
+        self.calls += 1
+
     def finish(self, answer: Answer, now: float) -> None:
         self.ended, self.usage, self.cut_short = now, answer.usage, answer.finish_reason == "length"
+        self.stored = answer.stored is not None
+        if answer.stored is not None:
+            self.letters = LETTERS_A_TOKEN * answer.stored.output_tokens
 
     def fail(self, error: Failure, usage: Usage | None, now: float) -> None:
         self.ended, self.usage, self.cause, self.message = now, usage, error.cause, single_line(error.message)
 
+    def give_way(self, error: Failure, now: float) -> None:
+        """No model answered in this seat, and what was heard as its words is a proposal's."""
+        self.letters = self.first_letters = 0
+        self.fail(error, None, now)
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """What stands below the row, each with its style."""
+        notes = [(text, NOTE) for text in self.replaced]
+        if self.fitted:
+            notes.append((self.fitted, NOTE))
+        if self.drafts:
+            drafts = f"{self.drafts} draft{'s' * (self.drafts != 1)}"
+            notes.append((f"too long to read at once: {drafts} over {len(self.drafted)} proposals", NOTE))
+        if self.cause and self.message:
+            why = "" if self.state == "cut off" else f"{in_words(self.cause)}: "
+            notes.append((f"{why}{self.message}", LOST))
+        return notes
+
     @property
     def state(self) -> str:
         if self.cause:
-            return {"cut_off": "cut off", "cancelled": "cancelled"}.get(self.cause, "lost")
+            return in_words(self.cause) if self.cause in ("cut_off", "cancelled") else "lost"
         if self.ended is not None:
-            return "cut short" if self.cut_short else "done"
+            return "cut short" if self.cut_short else "stored" if self.stored else "done"
         if self.spoke is None:
             return "waiting"
         return "thinking" if self.thinking else "writing"
@@ -76,16 +144,16 @@ class Row:
 
     def tokens(self) -> tuple[int, bool]:
         """Tokens so far, and whether they are an estimate."""
-        if self.usage is not None:
+        if self.usage is not None and not self.stored:
             return self.usage.output_tokens, self.usage.estimated
-        return -(-self.letters // LETTERS_A_TOKEN), True
+        return -(-self.letters // LETTERS_A_TOKEN), not self.stored
 
     def speed(self, now: float) -> float | None:
         """Tokens a second, from the first word on; over the whole time, where all the words came at once."""
-        if self.started is None:
+        if self.asked is None or self.stored:
             return None
         tokens: float = self.tokens()[0]
-        end, since = now if self.ended is None else self.ended, self.started
+        end, since = now if self.ended is None else self.ended, self.asked
         if self.spoke is not None and self.letters > self.first_letters:
             if self.usage is not None and not self.thought:
                 tokens -= self.usage.reasoning_tokens  # written before the first word that we heard
@@ -108,7 +176,8 @@ class Row:
             case "seconds":
                 return "" if self.started is None else f"{self.seconds(now):,.1f}"
             case _:
-                return "" if self.usage is None else dollars(self.usage.dollars)
+                spent = self.spent if self.usage is None else self.spent + self.usage
+                return "" if spent == NOTHING_USED and self.usage is None else dollars(spent.dollars)
 
 
 _ORDER = ("seat", "model", "state", "tokens", "tok/s", "seconds", "dollars")
@@ -149,7 +218,8 @@ class Columns:
 
 def fitting(rows: Sequence[Row], width: int) -> Columns:
     """The columns for these rows on a terminal that is `width` wide."""
-    longest = max([5, *(cell_len(row.model) for row in rows)])
+    # A fallback may take the row over: then its name fits, too, and stands below the same heading.
+    longest = max([5, *(cell_len(name) for row in rows for name in (row.model, *row.fallback))])
     widths = {"seat": max([4, *(len(row.address) for row in rows)]), **_WIDTHS}
     gap = "  " if width >= 60 else " "
     for name in _WIDTHS:

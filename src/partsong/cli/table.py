@@ -1,8 +1,9 @@
-"""Plain tables: columns as wide as their longest cell, the last wrapped to the terminal. The same text in a pipe."""
+"""Plain tables: columns as wide as their longest cell, the last wrapped or cut to the terminal; whole in a pipe."""
 
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from partsong.cli.printable import printable
@@ -10,8 +11,8 @@ from partsong.cli.printable import printable
 NARROWEST = 24  # columns: where the last cell has less, it gets lines of its own
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print the rows below their headings, on standard output."""
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, cut: bool = False) -> None:
+    """Print the rows below their headings, on standard output. With `cut`, each row is one line of a terminal."""
     cells = [[printable(cell, sys.stdout.encoding) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings) - 1)]
     before = sum(widths) + 2 * len(widths)
@@ -21,6 +22,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         head = "".join(f"{cell:<{width}}  " for cell, width in zip(first, widths, strict=True))
         if room is None:
             print(f"{head}{last}".rstrip())
+        elif cut:
+            print(shortened(f"{head}{last}".rstrip(), before + room))
         elif room >= NARROWEST:
             print(
                 textwrap.fill(last, before + room, initial_indent=head, subsequent_indent=" " * before) or head.rstrip()
@@ -28,3 +31,18 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         else:
             print(head.rstrip())
             print(textwrap.fill(last, before + room, initial_indent="    ", subsequent_indent="    "))
+
+
+def shortened(text: str, width: int) -> str:
+    """The text's beginning in `width` columns. East Asian letters take two of them."""
+    if text.isascii() and len(text) <= width:
+        return text
+    columns = 0
+    kept = 0  # letters that fit with an ellipsis behind them
+    for position, letter in enumerate(text):
+        columns += 0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if columns > width:
+            return printable(f"{text[:kept].rstrip()}…", sys.stdout.encoding)
+        if columns < width:
+            kept = position + 1
+    return text

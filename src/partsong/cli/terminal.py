@@ -12,21 +12,27 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from partsong.cli.losses import LAST_RESORT, names, short_id
 from partsong.cli.markdown import GrowingMarkdown
 from partsong.cli.printable import printable, single_line
 from partsong.cli.region import Region
-from partsong.cli.rows import LOST, Columns, Row, fitting
-from partsong.cli.summary import short_id, summary
+from partsong.cli.rows import NOTE, Columns, Row, fitting
+from partsong.cli.summary import summary
 from partsong.events import (
     AggregationDelta,
+    AggregationReplaced,
     AggregationStarted,
+    AggregationStep,
     AnyEvent,
     Failure,
     LayerFinished,
     LayerStarted,
+    Loss,
+    PromptFitted,
     ProposalDelta,
     ProposalFailed,
     ProposalFinished,
+    ProposalReplaced,
     ProposalStarted,
     RunFailed,
     RunFinished,
@@ -56,6 +62,7 @@ class Terminal:
         self.said: list[str] = []  # of the answer, not drawn yet
         self.answer = GrowingMarkdown()
         self.answering = False
+        self.untitled = False  # the answer, though it is to have a title
         self.wrote = False
         self.finished: list[RenderableType] = []
         self._columns: tuple[int, Columns] | None = None
@@ -69,13 +76,17 @@ class Terminal:
                 self.rows[0].count(delta, self.clock)
                 if isinstance(delta, TextDelta):
                     self.said.append(delta.text)
-            case RunStarted(recipe=recipe):
-                self.start(recipe)
+            case RunStarted(recipe=recipe, dropped=dropped):
+                self.start(recipe, dropped)
             case LayerStarted(layer=layer):
                 self.rows = [row for row in self.all_rows if row.layer == layer]
                 self.answers = {}
             case ProposalStarted(seat=seat):
-                self.rows[seat].started = self.clock()
+                self.rows[seat].start(self.clock())
+            case ProposalReplaced(seat=seat, model=model, error=error, usage=usage):
+                self.rows[seat].replace(model, error, usage, self.clock())
+            case PromptFitted(seat=seat):
+                self.rows[seat].fit(event)
             case ProposalFinished(seat=seat, answer=answer):
                 self.rows[seat].finish(answer, self.clock())
                 self.answers[seat] = answer
@@ -85,29 +96,45 @@ class Terminal:
                 self.leave_layer()
             case AggregationStarted():
                 self.start_answer()
+            case AggregationReplaced(model=model, error=error, usage=usage):
+                self.rows[0].replace(model, error, usage, self.clock())
+            case AggregationStep():
+                self.rows[0].step(event)
             case RunFinished(answer=answer):
                 self.hear_words()
                 if not self.wrote:  # nothing was streamed
                     self.said.append(answer.text)
-                self.rows[0].finish(answer, self.clock())
+                if event.last_resort:
+                    self.rows[0].give_way(why(event), self.clock())
+                else:
+                    self.rows[0].finish(answer, self.clock())
                 self.leave(event)
-            case RunFailed(error=error):
+            case RunFailed(error=error, text=text):
+                self.hear_words()
+                if not self.wrote:
+                    self.said.append(text)
+                # Seats that were still at work did not fail: they were stopped.
+                cause = error.cause if self.answering else "cancelled"
                 for row in self.rows:
                     if row.ended is None:
-                        row.fail(Failure(error.cause, ""), None, self.clock())
+                        row.fail(Failure(cause, ""), None, self.clock())
                 self.leave(event)
 
-    def start(self, recipe: Recipe) -> None:
+    def start(self, recipe: Recipe, dropped: tuple[Loss, ...]) -> None:
         self.begun, self.layers = self.clock(), len(recipe.layers)
         self.all_rows = [
-            Row(layer, seat, short_id(agent.model))
+            Row(layer, seat, short_id(agent.model), tuple(short_id(name) for name in agent.fallback))
             for layer, agents in enumerate([*(layer.seats for layer in recipe.layers), (recipe.aggregator,)])
             for seat, agent in enumerate(agents)
         ]
         if self.layers and not self.quiet:
             about = f"  {single_line(recipe.about)}" if recipe.about else ""
             title = Text.assemble((single_line(recipe.name), "bold"), (about, "dim"), no_wrap=True, overflow="ellipsis")
-            self.finished += [title, self.columns.heading()]
+            self.finished.append(title)
+        if dropped and not self.quiet:
+            self.finished.append(Text(f"dropped for the budget: {names(dropped)}", NOTE))
+        if self.layers and not self.quiet:
+            self.finished.append(self.columns.heading())
 
     def leave_layer(self) -> None:
         """The layer's rows are finished, and so are its proposals, if they are wanted."""
@@ -121,10 +148,10 @@ class Terminal:
 
     def start_answer(self) -> None:
         self.rows = self.all_rows[-1:]
-        self.rows[0].started = self.clock()
+        self.rows[0].start(self.clock())
         self.answering = True
         if self.proposals and self.layers:
-            self.finished += [Text(), self.title(self.rows[0]), Text()]
+            self.untitled = True
         elif self.layers and not self.quiet:
             self.finished.append(Text())
 
@@ -136,10 +163,15 @@ class Terminal:
         if not self.quiet:
             if self.wrote:
                 self.finished.append(Text())
+            if isinstance(event, RunFinished) and event.last_resort:
+                self.finished += [Text(f"{LAST_RESORT}, of {short_id(event.model)}", f"bold {NOTE}"), Text()]
             if self.layers:
                 self.finished += self.lines(self.rows, self.clock())
-            calls = sum(row.started is not None for row in self.all_rows)
-            self.finished.append(Text(summary(event, calls, self.clock() - self.begun), "dim"))
+            elif self.rows:
+                self.finished += self.notes(self.rows[0], 0)
+            calls = sum(row.calls for row in self.all_rows)
+            stored = sum(row.stored for row in self.all_rows)
+            self.finished.append(Text(summary(event, calls, stored, self.clock() - self.begun), "dim"))
         self.rows, self.answering = [], False
 
     def frame(self) -> tuple[Sequence[RenderableType], Sequence[RenderableType]]:
@@ -160,6 +192,9 @@ class Terminal:
     def hear_words(self) -> None:
         """The words that came since the last frame; the blocks that they finish are finished for good."""
         if self.said:
+            if self.untitled:  # only now is it known who says it
+                self.finished += [Text(), self.title(self.rows[0]), Text()]
+                self.untitled = False
             text, self.said = "".join(self.said), []
             self.wrote = self.wrote or bool(text.strip())
             self.answer.add(printable(text, self.region.console.encoding))
@@ -173,9 +208,9 @@ class Terminal:
         return self._columns[1]
 
     def lines(self, rows: Sequence[Row], now: float, room: int | None = None) -> list[RenderableType]:
-        """The rows as lines, each loss with its reason. Where `room` is short, the seats that still work are shown."""
+        """The rows as lines, each with its notes. Where `room` is short, the seats that still work are shown."""
         lines: list[RenderableType] = []
-        if room is not None and len(rows) + sum(bool(row.cause) for row in rows) > room:
+        if room is not None and sum(1 + len(row.notes) for row in rows) > room:
             busy = [row for row in rows if row.ended is None]
             shown = (busy or list(rows))[: room - 1]
             lines = [self.columns.row(row, now) for row in shown]
@@ -184,10 +219,11 @@ class Terminal:
             more = f"… {len(rows)} seats: {done} done, {lost} lost, {len(busy)} at work"
             return [*lines, Text(more, "dim", no_wrap=True, overflow="crop")]
         for row in rows:
-            lines.append(self.columns.row(row, now))
-            if row.message:
-                lines.append(Padding(Text(f"{row.cause}: {row.message}", LOST), (0, 0, 0, self.columns.indent)))
+            lines += [self.columns.row(row, now), *self.notes(row, self.columns.indent)]
         return lines
+
+    def notes(self, row: Row, indent: int) -> list[RenderableType]:
+        return [Padding(Text(text, style), (0, 0, 0, indent)) for text, style in row.notes]
 
     def title(self, row: Row) -> Text:
         return Text.assemble((row.address, "bold"), f" {row.model}", no_wrap=True, overflow="ellipsis")
@@ -196,3 +232,11 @@ class Terminal:
         whole = GrowingMarkdown()
         whole.add(printable(text, self.region.console.encoding))
         return [Text(), *whole.finish()]
+
+
+def why(event: RunFinished) -> Failure:
+    """Why there is no aggregator's answer, where a proposal had to do."""
+    for loss in reversed(event.losses):
+        if loss.kind == "failed":
+            return Failure(loss.cause, loss.message)
+    return Failure("server", "")

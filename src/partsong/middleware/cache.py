@@ -53,15 +53,19 @@ Flights = dict[bytes, Flight]  # by key; shared by all models whose calls are to
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """The model `name` with its calls in a store. A call that fails is not kept, nor one that brought no answer."""
+    """The model `name` with its calls in a store. A call that fails is not kept, nor one that brought no answer.
+
+    `address` is where the model is asked: under the same name, another server is another model.
+    """
 
     model: Model
     name: str
     store: Calls
     flights: Flights
+    address: str = ""
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
-        key = call_key(self.name, request)
+        key = call_key(f"{self.name} {self.address}".rstrip(), request)
         if not may_be_stored(request):
             return await self.make(key, request, send)
         while (flight := self.flights.get(key)) is not None:

@@ -1,0 +1,278 @@
+"""`partsong batch`: a file of questions in, a file of answers out, several questions at a time.
+
+What is finished is never asked again, whatever ends the process: answers stand in a file beside the one that is made,
+and the calls of questions that were under way stand in the store. The file is the same, however often the batch
+was stopped and started. Equal questions are asked once.
+"""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from partsong.admission import check
+from partsong.assembly import assemble, daily_funds, find_configuration, open_journal
+from partsong.cli.answers import Answers, Outcome, key_of
+from partsong.cli.ask import choose
+from partsong.cli.downloads import Downloads
+from partsong.cli.loop import complete
+from partsong.cli.printable import single_line
+from partsong.cli.questions import Asked, read_questions
+from partsong.cli.summary import dollars
+from partsong.configuration import Configuration
+from partsong.engine import perform
+from partsong.errors import BudgetError, Cause, InputError, QuestionError
+from partsong.events import (
+    AggregationStep,
+    AnyEvent,
+    Failure,
+    Loss,
+    ProposalFinished,
+    RunFailed,
+    RunFinished,
+)
+from partsong.funding import Funds
+from partsong.model import NOTHING_USED, Answer, Model, Usage
+from partsong.recipe import Recipe, replace
+from partsong.store import Store
+
+AT_ONCE = 4
+# What the next question would meet as well: going on would only fail all the others.
+HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})
+
+
+def batch(
+    questions: Annotated[Path, Parameter(metavar="QUESTIONS.jsonl", help="A question a line, in JSON.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=("--out", "-o"), metavar="ANSWERS.jsonl", help="The file to make.")],
+    recipe: Annotated[
+        str | None, Parameter(name=("--recipe", "-r"), metavar="NAME|FILE", help="A shipped recipe, or a TOML file.")
+    ] = None,
+    model: Annotated[str | None, Parameter(name=("--model", "-m"), metavar="ID", help="One model alone.")] = None,
+    at_once: Annotated[int, Parameter(metavar="N", help="How many questions at the same time.")] = AT_ONCE,
+    max_dollars: Annotated[
+        Decimal | None,
+        Parameter(metavar="D", help="Dollars that all of it may cost; each question has an equal share."),
+    ] = None,
+    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+) -> int:
+    """Answer a file of questions, several at a time; started again, it goes on where it was stopped."""
+    configuration = find_configuration(config)
+    chosen = choose(recipe, model, configuration)
+    if at_once < 1:
+        raise InputError(f"--at-once is {at_once}, but must be at least 1")
+    if out.resolve() == questions.resolve():
+        raise InputError(f"{out}: is the file of questions; the answers need one of their own")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder, but must be the name of a file")
+    asked = read_questions(questions)
+    keyed = [(key_of(chosen, each.conversation), each) for each in asked]
+    if max_dollars is not None:
+        share = max_dollars / len(dict(keyed))
+        chosen = replace(chosen, max_dollars=share if chosen.max_dollars is None else min(share, chosen.max_dollars))
+    return complete(answered(keyed, questions, out, chosen, configuration, at_once))
+
+
+async def answered(
+    keyed: Sequence[tuple[str, Asked]],
+    source: Path,
+    out: Path,
+    recipe: Recipe,
+    configuration: Configuration,
+    at_once: int,
+) -> int:
+    """Answer all the questions and write the file; return the exit code."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_journal(configuration))
+        with Downloads(sys.stderr) as downloads:
+            models = await stack.enter_async_context(
+                assemble(recipe.models, configuration, fetching=downloads.hear, store=store)
+            )
+        for _, each in keyed:
+            try:
+                check(recipe, each.conversation, models)
+            except QuestionError as problem:
+                raise QuestionError(f"{source}, line {each.line}: {problem}") from None
+        answers = Answers(out)
+        answers.open()
+        stack.callback(answers.close)
+        work = Batch(recipe, models, store, answers, dict(keyed), daily_funds(configuration, store))
+        with Progress(work):
+            await work.perform(list(work.questions), at_once)
+        if work.hopeless is None:
+            answers.finish(keyed, work.failed)
+    if store.problem is not None:
+        say(f"calls are not kept, so that a batch that is stopped begins its open questions anew: {store.problem}")
+    if work.hopeless is not None:
+        say(f"stopped, since no other question would fare better: {work.hopeless.message}")
+        say(f"{work.answered:,} of {len(work.questions):,} questions are answered; start it again to go on")
+        return 1
+    if work.failed:
+        lines = [each.line for key, each in keyed if key in work.failed]
+        say(
+            f"{len(lines):,} of {len(keyed):,} questions failed (the first on line {lines[0]}); start it again to retry"
+        )
+    return 1 if work.failed else 0
+
+
+class Batch:
+    """The questions that are being answered, by key."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        models: Mapping[str, Model],
+        store: Store,
+        answers: Answers,
+        questions: Mapping[str, Asked],
+        funds: Funds | None,
+    ) -> None:
+        self.funds = funds
+        self.recipe, self.models, self.store, self.answers, self.questions = recipe, models, store, answers, questions
+        self.failed: dict[str, Outcome] = {}
+        self.hopeless: Failure | None = None
+        self.at_work = 0
+        kept = [answers.kept[key] for key in questions if key in answers.kept]
+        self.answered = len(kept)
+        self.used = sum((outcome.usage for outcome in kept), NOTHING_USED)
+
+    async def perform(self, keys: Sequence[str], at_once: int) -> None:
+        """Answer what has no answer yet, so many at the same time, in the order of the file."""
+        open_keys = iter([key for key in keys if key not in self.answers.kept])
+
+        async def work() -> None:
+            for key in open_keys:
+                if self.hopeless is not None:
+                    return
+                self.at_work += 1
+                try:
+                    await self.answer(key)
+                finally:
+                    self.at_work -= 1
+
+        tasks = [asyncio.create_task(work()) for _ in range(at_once)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def answer(self, key: str) -> None:
+        """Answer one question, and write down what came of it."""
+        listener = Listener(key)
+        recorder = self.store.record()
+
+        async def hear(event: AnyEvent) -> None:
+            await recorder.hear(event)
+            listener.hear(event)
+
+        try:
+            await perform(
+                self.recipe,
+                self.questions[key].conversation,
+                self.models,
+                hear,
+                watch=False,
+                cache=True,
+                funds=self.funds,
+            )
+        except BudgetError as problem:
+            self.failed[key] = Outcome(key, NOTHING_USED, error=Failure("budget", str(problem)))
+            return
+        finally:
+            await recorder.close()
+        outcome = listener.outcome()
+        self.used += outcome.usage
+        if outcome.error is None:
+            self.answers.keep(outcome)
+            self.answered += 1
+            return
+        self.failed[key] = outcome
+        if is_hopeless(outcome.error, outcome.losses):
+            self.hopeless = outcome.error
+
+
+def is_hopeless(error: Failure, losses: Sequence[Loss]) -> bool:
+    """Whether the next question would fail in the same way."""
+    if error.cause == "no_proposals":
+        return {loss.cause for loss in losses} <= HOPELESS
+    return error.cause in HOPELESS
+
+
+class Listener:
+    """Hears one run, and makes an outcome of it."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.stored: Usage = NOTHING_USED
+        self.end: RunFinished | RunFailed | None = None
+
+    def hear(self, event: AnyEvent) -> None:
+        match event:
+            case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
+                self.count(answer)
+            case RunFinished(answer=answer, last_resort=last_resort):
+                if not last_resort:  # else it is a proposal, and has been counted
+                    self.count(answer)
+                self.end = event
+            case RunFailed():
+                self.end = event
+
+    def count(self, answer: Answer) -> None:
+        """A stored answer has used nothing now; when it was made, it has."""
+        if answer.stored is not None:
+            self.stored += answer.stored
+
+    def outcome(self) -> Outcome:
+        """What came of the question."""
+        match self.end:
+            case RunFinished(answer=answer, usage=usage, model=model, losses=losses):
+                return Outcome(self.key, usage + self.stored, answer.text, model=model, losses=losses)
+            case RunFailed(error=error, usage=usage, losses=losses):
+                return Outcome(self.key, usage + self.stored, error=error, losses=losses)
+            case None:
+                raise AssertionError("a run has an end")
+
+
+class Progress:
+    """How far a batch is, on one line of a terminal that is written again and again; elsewhere nothing."""
+
+    PAUSE = 0.2  # seconds
+
+    def __init__(self, work: Batch) -> None:
+        self.work = work
+        self.shown = sys.stderr.isatty()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self.draw()
+
+    def __exit__(self, *_: object) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.shown:
+            print(f"\r\x1b[K{self.words()}", file=sys.stderr, flush=True)
+
+    def draw(self) -> None:
+        if self.shown:
+            print(f"\r\x1b[K{self.words()}", end="", file=sys.stderr, flush=True)
+            self.timer = asyncio.get_running_loop().call_later(self.PAUSE, self.draw)
+
+    def words(self) -> str:
+        work = self.work
+        failed = f", {len(work.failed):,} failed" if work.failed else ""
+        at_work = f", {work.at_work:,} at work" if work.at_work else ""
+        price = "price unknown" if work.used.dollars is None else dollars(work.used.dollars)
+        return f"{work.answered:,} of {len(work.questions):,} answered{failed}{at_work} · {price}"
+
+
+def say(what: str) -> None:
+    """A line on standard error."""
+    print(f"partsong: {single_line(what, sys.stderr.encoding)}", file=sys.stderr)

@@ -1,0 +1,82 @@
+"""The questions of a batch: a file with a question a line, read and checked wholly before anything is spent.
+
+A line is a JSON string, or an object with a `question`, and if wanted an `id` and a `system` prompt. What is wrong is
+told with the number of its line.
+"""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from partsong.errors import QuestionError
+from partsong.model import Conversation, asking
+
+
+class Question(Struct, frozen=True, forbid_unknown_fields=True):
+    """One question, as it stands in the file."""
+
+    question: str
+    id: str | int | None = None
+    system: str = ""
+
+
+class Asked(Struct, frozen=True):
+    """One question of a batch: where it stands, what its answer is found under, and what is asked."""
+
+    line: int
+    id: str | int
+    conversation: Conversation
+    question: str
+
+
+_line: msgspec.json.Decoder[str | Question] = msgspec.json.Decoder(str | Question)
+
+
+def read_questions(path: Path) -> list[Asked]:
+    """The questions in the file, in its order; one without an id has the number of its line.
+
+    Raises `QuestionError`, naming the file and the line.
+    """
+    try:
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    except OSError as problem:
+        raise QuestionError(f"{path}: cannot be read: {problem.strerror}") from None
+    asked: list[Asked] = []
+    seen: dict[str | int, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        question = read_question(line, f"{path}, line {number}")
+        identity = number if question.id is None else question.id
+        if identity in seen:
+            raise QuestionError(
+                f"{path}, line {number}: the id {as_written(identity)} is also that of line {seen[identity]}; "
+                "each needs its own (a line without an id has its number)"
+            )
+        seen[identity] = number
+        conversation = asking(question.question, system=question.system)
+        asked.append(Asked(number, identity, conversation, question.question))
+    if not asked:
+        raise QuestionError(f"{path}: has no question; it needs one a line, in JSON, such as {EXAMPLE}")
+    return asked
+
+
+EXAMPLE = '{"question": "Why is the sky blue?"}'
+
+
+def read_question(line: bytes, where: str) -> Question:
+    """The question on one line. Raises `QuestionError`."""
+    try:
+        found = _line.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise QuestionError(f"{where}: {problem}; a line is a question in JSON, such as {EXAMPLE}") from None
+    question = Question(found) if isinstance(found, str) else found
+    if not question.question.strip():
+        raise QuestionError(f"{where}: the question is empty")
+    return question
+
+
+def as_written(identity: str | int) -> str:
+    """An id as it stands in the file."""
+    return msgspec.json.encode(identity).decode()

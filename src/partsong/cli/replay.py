@@ -1,0 +1,83 @@
+"""`partsong replay`: a stored run told again to the listeners that heard it, in its own time, faster, or at once.
+
+No model is asked. What it prints, and how it ends, is what `ask` printed and how that ended: in JSON line for line.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from partsong.cli.journal import stored_run
+from partsong.cli.listening import listen
+from partsong.cli.loop import complete
+from partsong.cli.printable import single_line
+from partsong.errors import InputError
+from partsong.events import AnyEvent, RunFailed, RunFinished
+from partsong.performance import Emit
+
+
+def replay(
+    run: Annotated[str, Parameter(help="The run's id, its first letters, or last.")],
+    /,
+    *,
+    speed: Annotated[float | None, Parameter(metavar="N", help="So many times as fast as it was.")] = None,
+    at_once: Annotated[bool, Parameter(help="Without any pause.")] = False,
+    proposals: Annotated[bool, Parameter(help="Print the proposals before the answer.")] = False,
+    json: Annotated[bool, Parameter(help="Print every event as a line of JSON.")] = False,
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), help="Print the answer alone.")] = False,
+) -> int:
+    """Let a stored run happen again before your eyes; no model is asked."""
+    if at_once and speed is not None:
+        raise InputError("--speed and --at-once exclude each other")
+    if speed is not None and not 0 < speed < float("inf"):
+        raise InputError(f"--speed is {speed:g}, but must be above 0: 2 is twice as fast, 0.5 half as fast")
+    times = float("inf") if at_once else speed or 1.0
+    return complete(replayed(run, times, proposals=proposals, json=json, quiet=quiet))
+
+
+async def replayed(name: str, speed: float, *, proposals: bool, json: bool, quiet: bool) -> int:
+    """Tell the run of that name again; return the exit code that it had."""
+    run, events = await stored_run(name)
+    if not events:
+        raise InputError(f'run {run.id} was stored without its words (store = "metadata"), so nothing can be replayed')
+    clock = Clock(speed)
+    async with AsyncExitStack() as stack:
+        drawn = not json and sys.stdout.isatty()
+        listener = await listen(stack, drawn=drawn, proposals=proposals, json=json, quiet=quiet, clock=clock.now)
+        await tell(events, listener, clock)
+    match events[-1][1]:
+        case RunFinished():
+            return 0
+        case RunFailed(error=error, text=text):
+            what = "the answer broke off" if text else "no answer"
+            print(f"partsong: {what}: {single_line(error.message, sys.stderr.encoding)}", file=sys.stderr)
+        case _:
+            print("partsong: here the stored run ends: it goes on now, or its process was ended", file=sys.stderr)
+    return 1
+
+
+class Clock:
+    """The run's own seconds, so many times as fast as ours. Where speed is without end, they jump to what is told."""
+
+    def __init__(self, speed: float) -> None:
+        self.speed, self.told = speed, 0.0
+        self.loop = asyncio.get_running_loop()
+        self.begun = self.loop.time()
+
+    def now(self) -> float:
+        return self.told if self.speed == float("inf") else (self.loop.time() - self.begun) * self.speed
+
+    async def wait_until(self, seconds: float) -> None:
+        self.told = seconds
+        await asyncio.sleep(max(0.0, (seconds - self.now()) / self.speed))
+
+
+async def tell(events: Sequence[tuple[float, AnyEvent]], listener: Emit, clock: Clock) -> None:
+    """Tell each event when its time has come."""
+    for seconds, event in events:
+        await clock.wait_until(seconds)
+        await listener(event)

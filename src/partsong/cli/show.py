@@ -1,0 +1,172 @@
+"""`partsong show`: one stored run as a page: its seats, its timeline, the proposals, the answer, what they cost.
+
+The rows are those that `ask` draws: the stored events are told to the same listener, with the stored times as its
+clock. On a terminal texts are drawn as Markdown; in a pipe they are what the models wrote.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from partsong.cli.journal import plain, status, stored_run, when
+from partsong.cli.loop import complete
+from partsong.cli.losses import LAST_RESORT, short_id
+from partsong.cli.printable import printable, single_line
+from partsong.cli.summary import dollars, summary
+from partsong.events import AnyEvent, RunFailed, RunFinished
+from partsong.store import StoredRun
+from partsong.transcript import Transcript
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+    from partsong.cli.rows import Row
+
+WIDTH = 100  # columns, where there is no terminal
+LONGEST_BAR = 60
+WAITING, WRITING, UNHEARD, LOST = "░", "█", "━", "×"
+
+
+def show(
+    run: Annotated[str, Parameter(help="The run's id, its first letters, or last.")],
+    /,
+    *,
+    brief: Annotated[bool, Parameter(help="Leave out the proposals and the answer.")] = False,
+    json: Annotated[bool, Parameter(help="Print the run as one JSON object.")] = False,
+) -> int:
+    """Show a stored run: its seats, its timeline, the proposals, the answer and what they cost."""
+    return complete(print_run(run, brief=brief, json=json))
+
+
+async def print_run(name: str, *, brief: bool, json: bool) -> int:
+    """Print the run of that name."""
+    run, events = await stored_run(name)
+    if json:
+        from partsong.cli.stored import as_json
+
+        sys.stdout.buffer.write(msgspec.json.encode(as_json(plain(run), events)) + b"\n")
+        return 0
+    from rich.console import Console
+
+    drawn = sys.stdout.isatty()
+    console = Console(highlight=False, markup=False, emoji=False, width=None if drawn else WIDTH, no_color=not drawn)
+    for piece in await page(run, events, console, brief=brief, drawn=drawn):
+        if drawn:
+            console.print(piece)
+        else:  # letter for letter, without a terminal's lines
+            print(printable(str(piece), sys.stdout.encoding))
+    return 0
+
+
+async def page(
+    run: StoredRun, events: Sequence[tuple[float, AnyEvent]], console: "Console", *, brief: bool, drawn: bool
+) -> "list[RenderableType]":
+    """The whole page, piece by piece."""
+    from rich.text import Text
+
+    from partsong.cli.region import Region
+    from partsong.cli.terminal import Terminal
+
+    now = 0.0
+    terminal = Terminal(Region(console), quiet=True, clock=lambda: now)
+    transcript = Transcript()
+    for seconds, event in events:
+        now = seconds
+        await terminal.hear(event)
+        transcript.hear(event)
+    rows = [row for row in terminal.all_rows if row.started is not None]
+    question = "" if transcript.conversation is None else transcript.conversation.messages[-1].text
+    pieces: list[RenderableType] = list(head(run, question or run.question))
+    if not events:
+        pieces += [Text(), Text('It was stored without its words (store = "metadata"): this is all there is of it.')]
+        pieces += [Text(), Text(came_to(run), "dim")]
+        return pieces
+    if rows:
+        pieces += [Text(), terminal.columns.heading()]
+        for row in rows:
+            indent = " " * terminal.columns.indent
+            pieces += [terminal.columns.row(row, now), *(Text(indent + text, style) for text, style in row.notes)]
+        pieces += [Text(), *timeline(rows, now, console.width)]
+    if not brief:
+        for title, text in texts(rows, transcript, run.model):
+            pieces += [
+                Text(),
+                Text(title, "bold"),
+                *(terminal.markdown(text) if drawn else [Text(f"\n{text.strip()}")]),
+            ]
+    end = events[-1][1]
+    if isinstance(end, RunFinished | RunFailed):
+        calls, stored = sum(row.calls for row in rows), sum(row.stored for row in rows)
+        if isinstance(end, RunFailed):
+            pieces += [Text(), Text(f"no answer: {single_line(end.error.message)}", "red")]
+        pieces += [Text(), Text(summary(end, calls, stored, now), "dim")]
+    else:
+        pieces += [Text(), Text(f"{came_to(run)} · it goes on, or its process was ended", "dim")]
+    return pieces
+
+
+def head(run: StoredRun, question: str) -> "Iterator[Text]":
+    """What was asked of whom, when, and how it ended."""
+    from rich.text import Text
+
+    about = f"  {when(run.started, datetime.now().astimezone())} · {status(run)} · run {run.id}"
+    yield Text.assemble((single_line(run.recipe.partition("?")[0]), "bold"), (about, "dim"))
+    if question:
+        yield Text(printable(question.strip()))
+
+
+def came_to(run: StoredRun) -> str:
+    """What is known of a run without its events."""
+    calls = f"{run.calls:,} call{'s' * (run.calls != 1)}{f', {run.stored:,} stored' if run.stored else ''}"
+    losses = [f"{run.losses:,} lost or changed"] if run.losses else []
+    price = "price unknown" if run.dollars is None else dollars(run.dollars)
+    return " · ".join([calls, f"{run.tokens:,} tokens", price, f"{run.seconds:,.1f} s", *losses])
+
+
+def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator[tuple[str, str]]:
+    """Each proposal and the answer, each below whose it is; `model` wrote the answer."""
+    for row in rows:
+        aggregates = row.layer == len(transcript.layers)
+        text = transcript.text if aggregates else transcript.layers[row.layer][row.seat].text
+        title = f"{LAST_RESORT}, of {short_id(model)}" if aggregates and transcript.last_resort else row.model
+        if text.strip():
+            yield f"## {row.address} {title}", printable(text)
+
+
+def timeline(rows: "Sequence[Row]", end: float, width: int) -> "Iterator[Text]":
+    """A bar for each seat over the run's time, and what the bars are made of."""
+    from rich.text import Text
+
+    address = max(len(row.address) for row in rows)
+    room = max(8, min(LONGEST_BAR, width - address - 3))
+    used = ""
+    for row in rows:
+        cells = bar(row, end, room)
+        used += cells
+        style = "red" if row.cause else "green" if row.ended is not None else "dim"
+        yield Text.assemble(f"{row.address:<{address}}  ", (cells, style), no_wrap=True, overflow="crop")
+    meanings = {WAITING: "nothing said yet", WRITING: "writing", UNHEARD: "asked for all at once", LOST: "lost"}
+    legend = "  ".join(f"{sign} {meaning}" for sign, meaning in meanings.items() if sign in used)
+    yield Text(f"{'':<{address}}  0 to {end:,.1f} s: {legend}", "dim", no_wrap=True, overflow="ellipsis")
+
+
+def bar(row: "Row", end: float, room: int) -> str:
+    """A seat's time as cells of a line: from its start to its end, changing where it began to speak."""
+
+    def cell(seconds: float) -> int:
+        return round(room * seconds / end) if end > 0 else 0
+
+    begun, ended = row.started or 0.0, end if row.ended is None else row.ended
+    first = min(cell(begun), room - 1)
+    last = max(cell(ended), first + 1)
+    if row.spoke is None:
+        cells = (WAITING if row.cause or row.ended is None else UNHEARD) * (last - first)
+    else:
+        spoke = min(max(cell(row.spoke), first), last - 1)
+        cells = WAITING * (spoke - first) + WRITING * (last - spoke)
+    return " " * first + (cells[:-1] + LOST if row.cause else cells)
