@@ -103,16 +103,21 @@ class Server:
         self.exchanges.append(exchange)
         answer = self.answers[min(len(self.exchanges), len(self.answers)) - 1]
         reply = answer if isinstance(answer, Reply) else answer(exchange)
-        try:
-            return await self._answer(request, transport, reply)
-        except (asyncio.CancelledError, ConnectionResetError):
-            exchange.left.set()
-            raise
-
-    async def _answer(self, request: web.Request, transport: asyncio.Transport, reply: Reply) -> web.StreamResponse:
         response = web.StreamResponse(
             status=reply.status or 200, headers={"Content-Type": reply.content_type, **reply.headers}
         )
+        try:
+            await self._answer(request, transport, reply, response)
+        except ConnectionResetError:
+            exchange.left.set()  # no error of the server's, which would be logged with all that was at hand
+        except asyncio.CancelledError:
+            exchange.left.set()
+            raise
+        return response
+
+    async def _answer(
+        self, request: web.Request, transport: asyncio.Transport, reply: Reply, response: web.StreamResponse
+    ) -> None:
         pieces = (reply.body,) if isinstance(reply.body, bytes) else reply.body
         if isinstance(reply.body, bytes) and reply.end == "whole":
             response.content_length = len(reply.body)
@@ -136,7 +141,6 @@ class Server:
                 transport.abort()
             case "whole":
                 await response.write_eof()
-        return response
 
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:

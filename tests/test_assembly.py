@@ -69,8 +69,10 @@ output_dollars_per_million = 2.5
         ("recipe = ", "not valid TOML"),
         (
             "recipes = 1",
-            "recipes: there is no such field; known here: recipe, store, dollars_per_run, dollars_per_day, "
-            'providers, models; did you mean "recipe"?',
+            (
+                "recipes: there is no such field; known here: recipe, store, dollars_per_run, dollars_per_day, "
+                'providers, models; did you mean "recipe"?'
+            ),
         ),
         (
             '[providers.lab]\napi = "smoke"',

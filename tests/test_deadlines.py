@@ -24,6 +24,7 @@ from tests.clock import START, JumpingLoop
 
 SLIP = 1e-6
 NEVER = 1e6
+ODD = 0.0010037  # seconds: no sum of these and of quarters is another, so that no two things happen at once
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Planned:
 
 @st.composite
 def plans(draw: st.DrawFn) -> Planned:
-    """Recipes and models. No two things of a layer fall on the same moment: each model has thousandths of its own."""
+    """Recipes and models. No two things of a layer fall on the same moment: each model has its own odd bit of a second."""
     quarters = st.integers(0, 80).map(lambda number: number / 4)
     maybe = st.none() | quarters.map(lambda seconds: seconds + 0.25)
     models: dict[str, Timed] = {}
@@ -108,7 +109,7 @@ def plans(draw: st.DrawFn) -> Planned:
         seats = draw(st.integers(1, 4))
         for seat in range(seats):
             hangs = draw(st.integers(0, 3)) == 0
-            seconds = NEVER if hangs else draw(quarters) + (number * 4 + seat + 1) / 1000
+            seconds = NEVER if hangs else draw(quarters) + (number * 4 + seat + 1) * ODD
             models[f"t:{number}.{seat}"] = Timed(seconds, fails=draw(st.integers(0, 3)) == 0)
         quorum = draw(st.none() | st.integers(1, seats))
         layers.append(
@@ -119,7 +120,7 @@ def plans(draw: st.DrawFn) -> Planned:
                 deadline=draw(maybe),
             )
         )
-    models["t:z"] = Timed(draw(quarters) + 0.1, fails=draw(st.integers(0, 5)) == 0, needs=draw(maybe))
+    models["t:z"] = Timed(draw(quarters) + 100 * ODD, fails=draw(st.integers(0, 5)) == 0, needs=draw(maybe))
     reserve = draw(st.sampled_from([0.0, 0.1, 0.4, 0.75, 0.9]))
     recipe = Recipe("t", tuple(layers), Aggregator("t:z"), deadline=draw(maybe), reserve=reserve)
     return Planned(recipe, models)

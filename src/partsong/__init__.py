@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from partsong.configuration import Configuration, read_configuration
     from partsong.engine import perform, run, stream
     from partsong.errors import (
+        BudgetError,
         ConfigurationError,
         InputError,
         ModelError,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         QuestionError,
         RecipeError,
         RunError,
+        StoreError,
         WeightsError,
     )
     from partsong.model import (
@@ -42,12 +44,14 @@ if TYPE_CHECKING:
         asking,
     )
     from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe, single
+    from partsong.store import open_store
     from partsong.transcript import Transcript
 
 __all__ = [
     "Agent",
     "Aggregator",
     "Answer",
+    "BudgetError",
     "Configuration",
     "ConfigurationError",
     "Conversation",
@@ -68,6 +72,7 @@ __all__ = [
     "RunError",
     "Sampling",
     "Send",
+    "StoreError",
     "Text",
     "TextDelta",
     "Tool",
@@ -81,6 +86,7 @@ __all__ = [
     "assemble",
     "find_configuration",
     "find_recipe",
+    "open_store",
     "perform",
     "read_configuration",
     "run",
@@ -92,6 +98,7 @@ _HOMES = {
     "assembly": ("assemble", "find_configuration"),
     "configuration": ("Configuration", "read_configuration"),
     "engine": ("perform", "run", "stream"),
+    "store": ("open_store",),
     "recipe": ("Agent", "Aggregator", "Layer", "Recipe", "find_recipe", "single"),
     "transcript": ("Transcript",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),

@@ -5,6 +5,7 @@ it; after that a failure is the run's, with what was said kept.
 """
 
 import asyncio
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -62,9 +63,10 @@ class _Aggregation:
 
     async def ask(self, name: str, share: float | None, begun: Begun) -> Answer:
         async def fit_to(facts: Facts) -> Fitted:
+            write, write_draft = partial(self.write, name), partial(self.write_draft, name)
             if self.run.recipe.fit != "window":
-                return await fit(facts, name, self.write, self.texts, self.run.recipe.fit)
-            return await fit_in_steps(facts, name, self.write, self.write_draft, self.texts, draft)
+                return await fit(facts, name, write, self.texts, self.run.recipe.fit)
+            return await fit_in_steps(facts, name, write, write_draft, self.texts, draft)
 
         async def draft(fitted: Fitted) -> str:
             self.note_cuts(fitted)
@@ -128,7 +130,7 @@ class _Aggregation:
             error.usage = run.tally.give_up(self.call)
         await run.say(AggregationReplaced(model, failure(error), error.usage))
 
-    def write(self, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
+    def write(self, name: str, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
         """The request for the answer, out of these texts of the proposals at these positions."""
         conversation = self.run.conversation
         return Request(
@@ -136,14 +138,14 @@ class _Aggregation:
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
             response_format=conversation.response_format,
-            sampling=self.sampling(),
+            sampling=self.sampling(name),
             terms=self.run.terms(self.run.end),
         )
 
-    def write_draft(self, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
+    def write_draft(self, name: str, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
         """The request for a draft: prose, and no tools."""
         messages = self.messages(advised(self.run.conversation), texts, positions)
-        return Request(messages, sampling=self.sampling(), terms=self.run.terms(self.run.end))
+        return Request(messages, sampling=self.sampling(name), terms=self.run.terms(self.run.end))
 
     def messages(
         self, conversation: Conversation, texts: tuple[str, ...], positions: tuple[int, ...]
@@ -152,9 +154,9 @@ class _Aggregation:
         truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
         return compose(conversation, texts, run.recipe.layout, run.instruction, self.agent.system, truncated)
 
-    def sampling(self) -> Sampling:
+    def sampling(self, name: str) -> Sampling:
         """The aggregator's sampling, with what the caller asked for in place of it."""
         caller = self.run.conversation.sampling
         asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
         sampling = self.run.sampling(self.agent, *self.address, 0)
-        return replace(sampling, **asked) if asked else sampling
+        return self.run.limited(name, replace(sampling, **asked) if asked else sampling)

@@ -102,6 +102,8 @@ async def stream(
         task.cancel()
         await asyncio.wait([task])
         waiting.look_at(task)
+        if funded is not None:  # one that was ended before it began has not given its money back
+            await funded.settle()
 
 
 async def run(

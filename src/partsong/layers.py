@@ -113,12 +113,16 @@ class _Layer:
         failures = self.failures[seat] = []
         fitted: Fitted | None = None
 
-        def write(texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
-            if texts == self.texts:
-                return request
-            return msgspec.structs.replace(request, messages=self.messages(texts, positions, agent))
-
         async def fit_to(facts: Facts, name: str) -> Fitted:
+            whole = request
+            if (sampling := run.limited(name, request.sampling)) is not request.sampling:
+                whole = msgspec.structs.replace(request, sampling=sampling)
+
+            def write(texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
+                if texts == self.texts:
+                    return whole
+                return msgspec.structs.replace(whole, messages=self.messages(texts, positions, agent))
+
             return await fit(facts, name, write, self.texts, run.recipe.fit)
 
         async def ask(name: str, share: float | None, begun: Begun) -> Answer:

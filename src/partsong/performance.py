@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from partsong.budget import limit_of
 from partsong.errors import ModelError
 from partsong.events import AnyEvent, Failure, PromptFitted
 from partsong.facts import Facts, facts_of
@@ -95,6 +96,12 @@ class Performance:
         if self.recipe.seed is not None:
             return replace(agent.sampling, seed=derived_seed(self.recipe.seed, layer, seat))
         return agent.sampling
+
+    def limited(self, name: str, sampling: Sampling) -> Sampling:
+        """The same; under a budget every answer has a limit, which its prompt must leave room for."""
+        if self.funded is None or sampling.max_tokens is not None:
+            return sampling
+        return replace(sampling, max_tokens=limit_of(facts_of(self.models[name]), sampling))
 
     def terms(self, until: float | None) -> Terms:
         return Terms(until=until, cache=self.cache, run=f"{id(self):x}")

@@ -231,3 +231,29 @@ async def test_a_proposal_that_ends_at_its_limit_is_a_loss_and_marked(strict: bo
     (call,) = (call for call in outcome.calls if call.name == "well.c.9.0")
     assert words_of("cut.c.0.0") in call.body
     assert call.body.count("truncated=") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"), [("503", "resting"), ("hung", "resting"), ("401", "auth"), ("429", "rate")]
+)
+@jumping(settle=LISTEN)
+async def test_a_provider_that_keeps_failing_is_rested_and_its_seats_are_lost_at_once(fault: str, cause: str) -> None:
+    stage, clock = Stage(), asyncio.get_running_loop().time
+    async with Server(stage) as server:
+        known = providers({"bad": server.url, "good": server.url}, first_token=2.0)
+        proposers = Layer((Agent(f"bad:{fault}.c.0.0"), Agent("good:well.c.0.1")))
+        wanted = Recipe("t", (proposers,), Aggregator("good:well.c.9.0"), deadline=DEADLINE)
+        async with partsong.assemble(wanted.models, Configuration(providers=known)) as models:
+            for _ in range(6):
+                await perform(wanted, asking("Why?"), models, listen(Performed({}, [])))
+                await asyncio.sleep(2)
+            asked, last = len(stage.calls["c"]), Performed({}, [])
+            last.started = clock()
+            await perform(wanted, asking("Why?"), models, listen(last))
+            assert losses(last) == [(0, 0, "failed", cause)]
+            if cause == "resting":
+                assert len(stage.calls["c"]) - asked == 2, "who rests is not asked"
+                assert when(last, AggregationStarted) <= SLIP
+                await asyncio.sleep(300)
+                await perform(wanted, asking("Why?"), models, listen(Performed({}, [])))
+                assert len(stage.calls["c"]) - asked > 4, "after its rest it is"
