@@ -13,8 +13,11 @@ from partsong import (
     Agent,
     Aggregator,
     Answer,
+    Conversation,
     Delta,
     Layer,
+    Message,
+    Model,
     ModelError,
     Reasoning,
     ReasoningDelta,
@@ -26,8 +29,10 @@ from partsong import (
     TextDelta,
     ToolCall,
     ToolCallDelta,
+    ToolResult,
     Usage,
     asking,
+    run,
 )
 from partsong.errors import StoreError
 from partsong.middleware.cache import Cache, Flights
@@ -333,3 +338,37 @@ async def test_two_runs_at_the_same_moment_pay_once(store: Store) -> None:
     paid = sum((run.usage for run in runs), NOTHING_USED)
     alone = await partsong.run(recipe, "Why is the sky blue?", {name: Scripted(name[9:]) for name in recipe.models})
     assert paid == alone.usage
+
+
+async def test_within_a_turn_of_the_users_advice_is_asked_for_once(tmp_path: Path) -> None:
+    """A coding agent's loop: the user asks, the aggregator calls tools, and each step would ask all proposers again."""
+    asked: list[str] = []
+
+    def counted(name: str) -> Model:
+        async def model(request: Request, send: Send | None) -> Answer:
+            asked.append(name)
+            return Answer((Text(f"{name}{len(asked)}"),), usage=Usage(1, 1))
+
+        return model
+
+    layer = Layer((Agent("t:a", temperature=0.7), Agent("t:b", temperature=0.7)))
+    recipe = Recipe("t", (layer, layer), Aggregator("t:z"))
+    first = asking("Mend it.")
+    step = Conversation(
+        (
+            *first.messages,
+            Message("assistant", (ToolCall("1", "read", "{}"),)),
+            Message("tool", (ToolResult("1", (Text("contents"),)),)),
+        )
+    )
+    async with open_store(tmp_path / "s.db") as store:
+        flights: Flights = {}
+        models = {name: Cache(counted(name), name, store, flights) for name in recipe.models}
+        await run(recipe, first, models)
+        assert sorted(asked) == ["t:a", "t:a", "t:b", "t:b", "t:z"]
+        after = await run(recipe, step, models)
+        assert asked[5:] == ["t:z"]
+        assert all(answer.stored is not None for answer in after.proposals(0))
+        # The user's next turn is new, and so is the advice.
+        await run(recipe, Conversation((*step.messages, *asking("And now?").messages)), models)
+        assert sorted(asked[6:]) == ["t:a", "t:a", "t:b", "t:b", "t:z"]

@@ -100,7 +100,7 @@ class Planned:
 
 @st.composite
 def plans(draw: st.DrawFn) -> Planned:
-    """Recipes and models. No two things of a layer fall on the same moment: each model has its own odd bit of a second."""
+    """Recipes and models. No two things of a layer fall on the same moment: each model has its `ODD` bit."""
     quarters = st.integers(0, 80).map(lambda number: number / 4)
     maybe = st.none() | quarters.map(lambda seconds: seconds + 0.25)
     models: dict[str, Timed] = {}

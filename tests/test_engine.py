@@ -226,6 +226,9 @@ async def test_tools_are_the_aggregators_and_proposers_advise_in_words() -> None
             Message("user", (Text("What is the time?"),)),
             Message("assistant", (ToolCall("1", "clock", '{"zone":"UTC"}'),)),
             Message("tool", (ToolResult("1", (Text("x" * 9000 + "noon"),)),)),
+            Message("user", (Text("And in Rome?"),)),
+            Message("assistant", (ToolCall("2", "clock", '{"zone":"Europe/Rome"}'),)),
+            Message("tool", (ToolResult("2", (Text("one"),)),)),
         ),
         tools=(Tool("clock"),),
         tool_choice="required",
@@ -236,14 +239,16 @@ async def test_tools_are_the_aggregators_and_proposers_advise_in_words() -> None
     advice, act = models["t:a"].requests[0], models["t:z"].requests[0]
     assert advice.tools == ()
     assert advice.sampling.max_tokens is None
-    assert [message.role for message in advice.messages] == ["user", "assistant", "user"]
+    # Up to what the user said last: what has been done about it since is the aggregator's.
+    assert [message.role for message in advice.messages] == ["user", "assistant", "user", "user"]
+    assert advice.messages[-1].text == "And in Rome?"
     assert 'clock with {"zone":"UTC"}' in advice.messages[1].text
     assert "noon" in advice.messages[2].text
     assert "5004 of 9004 characters left out" in advice.messages[2].text
     assert act.tools == conversation.tools
     assert act.tool_choice == "required"
     assert act.sampling.max_tokens == 5
-    assert act.messages[:3] == conversation.messages
+    assert act.messages[:6] == conversation.messages
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import partsong.events
@@ -18,6 +18,7 @@ PIECES = st.sampled_from(
 )
 
 
+@example(f"<{NAME}<{NAME} number=1>>", [23])
 @settings(max_examples=1000)
 @given(st.lists(PIECES, max_size=8).map("".join), st.lists(st.integers(0, 200), max_size=6))
 def test_any_cut_gives_the_text_without_marks(text: str, cuts: list[int]) -> None:

@@ -91,7 +91,7 @@ class _Layer:
         """Each seat's agent and what it is asked, in seat order. Seats that are told the same share the messages."""
         run = self.run
         told: dict[str, tuple[Message, ...]] = {}
-        terms = run.terms(until)
+        terms = run.terms_of_advice(until)
         seat = 0
         for agent in self.layer.agents:
             if agent.system not in told:
@@ -144,7 +144,7 @@ class _Layer:
                 asked = (
                     prompt.request
                     if share == until
-                    else msgspec.structs.replace(prompt.request, terms=run.terms(share))
+                    else msgspec.structs.replace(prompt.request, terms=run.terms_of_advice(share))
                 )
                 return await run.ask(name, number, asked, send if streamed else None, opened)
 

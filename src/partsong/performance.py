@@ -31,7 +31,7 @@ from partsong.model import (
     TextDelta,
     ToolCall,
 )
-from partsong.prompts import instruction_for
+from partsong.prompts import in_a_turn, instruction_for
 from partsong.recipe import Agent, Recipe
 from partsong.tally import OpenCall, Tally
 
@@ -105,6 +105,12 @@ class Performance:
 
     def terms(self, until: float | None) -> Terms:
         return Terms(until=until, cache=self.cache, run=f"{id(self):x}")
+
+    def terms_of_advice(self, until: float | None) -> Terms:
+        """Within a turn of the user's, advice that was given at its first step is good for all."""
+        terms = self.terms(until)
+        within = self.cache is None and in_a_turn(self.conversation)
+        return replace(terms, cache=True) if within else terms
 
     async def ask_fitted(
         self,

@@ -85,11 +85,13 @@ def fence_word(proposals: tuple[str, ...]) -> str:
 
 
 def advised(conversation: Conversation) -> Conversation:
-    """The conversation as a proposer sees it: without tools to call, past calls and results told in words.
+    """The conversation as a proposer sees it: up to the user's last turn, past calls and results told in words.
 
     Proposers advise, the aggregator acts (it alone gets the schemas). Providers refuse tool messages where no tools
-    are declared, and a model that is shown calls would write some; so they become text.
+    are declared, and a model that is shown calls would write some; so they become text. What the aggregator has done
+    since the user spoke is left out: so each step of a turn asks for the same advice, and finds it in the store.
     """
+    conversation = Conversation(conversation.messages[: _user_spoke(conversation) + 1])
     if not any(isinstance(part, ToolCall | ToolResult) for message in conversation.messages for part in message.parts):
         return Conversation(conversation.messages)
     messages = tuple(
@@ -97,6 +99,17 @@ def advised(conversation: Conversation) -> Conversation:
         for message in conversation.messages
     )
     return Conversation(messages)
+
+
+def in_a_turn(conversation: Conversation) -> bool:
+    """Whether the aggregator has begun to act on what the user said last."""
+    return _user_spoke(conversation) < len(conversation.messages) - 1
+
+
+def _user_spoke(conversation: Conversation) -> int:
+    """Where the last message of the user stands; at the end, if there is none."""
+    last = len(conversation.messages) - 1
+    return next((at for at in range(last, -1, -1) if conversation.messages[at].role == "user"), last)
 
 
 def _in_words(part: Part) -> Part:

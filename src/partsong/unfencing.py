@@ -25,9 +25,12 @@ class Unfencing:
         if not self._held and "<" not in text:
             return text
         text = self._without_marks(self._held + text)
-        at = text.rfind("<")
-        self._held = text[at:] if at >= 0 and self._may_become_a_mark(text[at:]) else ""
-        return text.removesuffix(self._held)
+        at = len(text)
+        # A mark may stand in the middle of another, and must be gone before that one is seen: hold both.
+        while (before := text.rfind("<", 0, at)) >= 0 and self._may_become_a_mark(text[before:at]):
+            at = before
+        self._held = text[at:]
+        return text[:at]
 
     def rest(self) -> str:
         """What was held back and has not become a mark."""
