@@ -29,6 +29,7 @@ from partsong.events import (
     RunFinished,
 )
 from partsong.facts import Facts
+from partsong.middleware.window import Window
 from partsong.model import TextDelta, asking
 from partsong.providers.scripted import Scripted
 from partsong.transcript import Transcript
@@ -183,6 +184,26 @@ async def test_the_last_resort_is_the_proposal_most_like_the_others_and_is_marke
     assert [(loss.layer, loss.seat, loss.kind, loss.cause) for loss in end.losses] == [(1, 0, "failed", "server")]
     proposals = [event.answer.usage for event in events if isinstance(event, ProposalFinished)]
     assert end.usage.input_tokens == sum(usage.input_tokens for usage in proposals)  # and no proposal counts twice
+
+
+async def test_what_a_model_cannot_read_its_fallback_reads() -> None:
+    """Without a call there is nothing to count, and nothing that could have been said."""
+    small = Window(Recorder("a"), "t:a", Facts(window=300))
+    layer = Layer((Agent("t:a", fallback=("t:b",)),))
+    recipe = Recipe("t", (Layer((Agent("t:b"),)), layer), Aggregator("t:a", fallback=("t:z",)), fit="fail")
+    long = Scripted("long?text=" + "word " * 400)
+    models: dict[str, Model] = {"t:a": small, "t:b": long, "t:z": Recorder("z")}
+    end = (await heard(recipe, models))[-1]
+    assert isinstance(end, RunFinished)
+    assert [(loss.layer, loss.kind, loss.cause, loss.replaced_by) for loss in end.losses] == [
+        (1, "replaced", "window", "t:b"),
+        (2, "replaced", "window", "t:z"),
+    ]
+    strict = partsong.recipe.replace(recipe, strict=True)
+    failed = (await heard(strict, models))[-1]
+    assert isinstance(failed, RunFailed)
+    assert failed.error.cause == "window"
+    assert "its fallback" not in failed.error.message
 
 
 async def test_prose_does_not_stand_in_for_json() -> None:

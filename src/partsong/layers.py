@@ -152,11 +152,11 @@ class _Layer:
             return answer
 
         async def replace(model: str, error: ModelError) -> None:
-            failures.append(error)
             if run.losses.strict:
                 raise error
+            failures.append(error)
             if seat not in answers:
-                if error.usage is None:
+                if error.usage is None and seat in self.calls:
                     error.usage = run.tally.give_up(self.calls[seat])
                 await run.say(ProposalReplaced(number, seat, model, failure(error), error.usage))
 
