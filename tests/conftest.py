@@ -2,11 +2,16 @@
 
 import asyncio
 import inspect
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.offline import sitecustomize as sitecustomize  # from here on, the network is refused
+
+# A shell ignores Ctrl-C for what it runs in the background, and programs inherit that; those that are tested must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

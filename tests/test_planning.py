@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send, asking
+from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send, asking, assemble, run
 from partsong.errors import BudgetError
 from partsong.facts import Facts
+from partsong.funding import DailyFunds
 from partsong.middleware.price import fixed
 from partsong.model import Conversation, Sampling, Tool
 from partsong.planning import Plan, plan
 from partsong.recipe import replace
+from partsong.store import open_store
 
 QUESTION = asking("Why is the sky blue?")
 DOLLAR_A_THOUSAND = Facts(dollars=fixed(Decimal(0), Decimal(1000)))  # of tokens written; reading is free
@@ -221,3 +224,20 @@ def test_whatever_is_planned_fits_and_misses_only_what_is_told(
     assert gone.items() <= seats.items()
     left = [model for address, model in seats.items() if address not in gone]
     assert left == [agent.model for each in smaller.recipe.layers for agent in each.seats]
+
+
+async def test_a_key_has_a_day_of_its_own(tmp_path: Path) -> None:
+    alone = Recipe("t", (), Aggregator("scripted:a?output=1000", max_tokens=100))
+    async with open_store(tmp_path / "s.db") as store, assemble(alone.models) as models:
+        alice = DailyFunds(store, {"": Decimal(100)}, keys={"key:alice": Decimal("0.15")})
+        bob = DailyFunds(store, {"": Decimal(100)}, keys={"key:bob": Decimal("0.15")})
+        first = await run(alone, "Why?", models, funds=alice)
+        assert first.usage.dollars == Decimal("0.02")
+        assert await alice.left() == {"": Decimal("0.13")}
+        assert await bob.left() == {"": Decimal("0.15")}
+        assert await DailyFunds(store, {"": Decimal(100)}).left() == {"": Decimal("99.98")}
+        for _ in range(2):
+            await run(alone, "Why?", models, funds=alice)
+        with pytest.raises(BudgetError, match=r"0\.09 are allowed"):
+            await run(alone, "Why?", models, funds=alice)
+        await run(alone, "Why?", models, funds=bob)

@@ -51,28 +51,41 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DailyFunds:
-    """The money of a day, as a store keeps it: `caps` are dollars a day, by scope."""
+    """The money of a day, as a store keeps it: `caps` are dollars a day, by scope.
+
+    `keys` are scopes of the caller's own, such as `"key:alice"`, with what each may spend in a day: all that a run
+    costs counts in each of them.
+    """
 
     ledger: Ledger
     caps: Dollars
+    keys: Dollars = field(default_factory=dict)
 
     async def left(self) -> Dollars:
-        return await self.ledger.left(self.caps)
+        left = dict(await self.ledger.left({**self.caps, **self.keys}))
+        for key in self.keys:
+            room = left.pop(key)
+            left[""] = min(room, left.get("", room))
+        return left
 
     async def hold(self, amounts: Dollars) -> "DailyHold | None":
-        number = await self.ledger.hold(amounts, self.caps)
-        return None if number is None else DailyHold(self.ledger, number)
+        number = await self.ledger.hold(self.with_keys(amounts), {**self.caps, **self.keys})
+        return None if number is None else DailyHold(self, number)
+
+    def with_keys(self, amounts: Dollars) -> Dollars:
+        whole = amounts.get("", Decimal(0))
+        return {**amounts, **dict.fromkeys(self.keys, whole)}
 
 
 @dataclass(frozen=True, slots=True)
 class DailyHold:
     """Money of a day that is held for one run."""
 
-    ledger: Ledger
+    funds: DailyFunds
     number: int
 
     async def settle(self, amounts: Dollars) -> None:
-        await self.ledger.settle(self.number, amounts)
+        await self.funds.ledger.settle(self.number, self.funds.with_keys(amounts))
 
 
 @dataclass(slots=True)
