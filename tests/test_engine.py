@@ -231,7 +231,7 @@ async def test_tools_are_the_aggregators_and_proposers_advise_in_words() -> None
             Message("tool", (ToolResult("2", (Text("one"),)),)),
         ),
         tools=(Tool("clock"),),
-        tool_choice="required",
+        tool_choice="auto",
         sampling=Sampling(max_tokens=5),
     )
     models = {"t:a": Recorder("a"), "t:z": Recorder("z")}
@@ -240,13 +240,14 @@ async def test_tools_are_the_aggregators_and_proposers_advise_in_words() -> None
     assert advice.tools == ()
     assert advice.sampling.max_tokens is None
     # Up to what the user said last: what has been done about it since is the aggregator's.
-    assert [message.role for message in advice.messages] == ["user", "assistant", "user", "user"]
+    assert [message.role for message in advice.messages] == ["system", "user", "assistant", "user", "user"]
+    assert "- clock" in advice.messages[0].text
     assert advice.messages[-1].text == "And in Rome?"
-    assert 'clock with {"zone":"UTC"}' in advice.messages[1].text
-    assert "noon" in advice.messages[2].text
-    assert "5004 of 9004 characters left out" in advice.messages[2].text
+    assert 'clock with {"zone":"UTC"}' in advice.messages[2].text
+    assert "noon" in advice.messages[3].text
+    assert "5004 of 9004 characters left out" in advice.messages[3].text
     assert act.tools == conversation.tools
-    assert act.tool_choice == "required"
+    assert act.tool_choice == "auto"
     assert act.sampling.max_tokens == 5
     assert act.messages[:6] == conversation.messages
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from partsong.calls import check_schemas
 from partsong.errors import QuestionError, RecipeError
 from partsong.facts import facts_of
 from partsong.model import Conversation, Image, Model, ToolResult
@@ -23,6 +24,7 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
     for part in (part for message in conversation.messages for part in message.parts):
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
+    check_schemas(conversation)
     length = sum(len(message.text) for message in conversation.messages)
     if length > LONGEST_QUESTION:
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")

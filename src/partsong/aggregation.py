@@ -10,14 +10,27 @@ from functools import partial
 from msgspec.structs import replace
 
 from partsong import waiting
+from partsong.calls import called, fault_of, kept
 from partsong.errors import ModelError
 from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep, PromptFitted
 from partsong.facts import Facts
 from partsong.fallback import Begun, ask_in_turn
 from partsong.fitting import DRAFT, Fitted, fit, fit_in_steps
-from partsong.model import Answer, Conversation, Delta, Message, Request, Sampling, TextDelta
+from partsong.model import (
+    Answer,
+    Conversation,
+    Delta,
+    Message,
+    Part,
+    Request,
+    Sampling,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+)
 from partsong.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
-from partsong.prompts import advised, compose
+from partsong.prompts import acting_instruction, advised, compose
 from partsong.tally import OpenCall
 from partsong.unfencing import Unfencing
 
@@ -98,8 +111,13 @@ class _Aggregation:
         run = self.run
         unfencing = Unfencing(fitted.texts) if self.fenced else None
 
+        held: list[ToolCallDelta] = []  # calls are passed on when they have been checked: see `calls`
+
         async def send(delta: Delta) -> None:
             begun()
+            if type(delta) is ToolCallDelta:
+                held.append(delta)
+                return
             if unfencing is not None and type(delta) is TextDelta:
                 if not (text := unfencing.take(delta.text)):
                     return
@@ -112,6 +130,35 @@ class _Aggregation:
             if rest := unfencing.rest():
                 await self.say(TextDelta(rest))
             answer = replace(answer, parts=unfencing.cleaned(answer.parts))
+        whole = replace(answer, parts=kept(run.conversation, answer.parts))
+        if (fault := fault_of(run.conversation, whole)) is not None:
+            return await self.repair(name, request, whole, fault)
+        for delta in held if len(whole.parts) == len(answer.parts) else _deltas(whole):
+            await self.say(delta)
+        return whole
+
+    async def repair(self, name: str, request: Request, wrong: Answer, fault: str) -> Answer:
+        """Ask once more for what was not right. Raises `ModelError`."""
+        conversation = self.run.conversation
+        again = ModelError(f"{name} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
+        said = Message("assistant", (Text("\n".join(_in_text(part) for part in wrong.parts).strip() or "(nothing)"),))
+        told = Message("user", (Text(f"That cannot be used. {fault} Write it again, and nothing else."),))
+        if conversation.response_format is not None and any(self.run.said):
+            raise again  # it has been heard
+        request = replace(request, messages=(*request.messages, said, told))
+        answer = await self.run.ask(name, self.address[0], request, None, self.opened)
+        usage = wrong.usage + answer.usage
+        parts = kept(conversation, answer.parts)
+        if any(self.run.said):  # what was said before the calls stands
+            before = tuple(part for part in wrong.parts if not isinstance(part, ToolCall))
+            parts = (*before, *(part for part in parts if isinstance(part, ToolCall)))
+        answer = replace(answer, parts=parts, usage=usage)
+        if (fault_left := fault_of(conversation, answer)) is not None:
+            raise ModelError(f"{name} did not answer as it was to, twice: {fault_left}", "invalid", usage=answer.usage)
+        if not any(self.run.said) and answer.text:
+            await self.say(TextDelta(answer.text))
+        for delta in _deltas(answer):
+            await self.say(delta)
         return answer
 
     async def say(self, delta: Delta) -> None:
@@ -137,6 +184,7 @@ class _Aggregation:
             self.messages(conversation, texts, positions),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
+            parallel_tool_calls=conversation.parallel_tool_calls if conversation.tools else None,
             response_format=conversation.response_format,
             sampling=self.sampling(name),
             terms=self.run.terms(self.run.end),
@@ -144,7 +192,7 @@ class _Aggregation:
 
     def write_draft(self, name: str, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
         """The request for a draft: prose, and no tools."""
-        messages = self.messages(advised(self.run.conversation), texts, positions)
+        messages = self.messages(advised(self.run.conversation, self.run.recipe.advice), texts, positions)
         return Request(messages, sampling=self.sampling(name), terms=self.run.terms(self.run.end))
 
     def messages(
@@ -152,7 +200,10 @@ class _Aggregation:
     ) -> tuple[Message, ...]:
         run = self.run
         truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
-        return compose(conversation, texts, run.recipe.layout, run.instruction, self.agent.system, truncated)
+        instruction = run.instruction
+        if conversation.tools and run.recipe.instruction is None and run.recipe.layout == "tail":
+            instruction = acting_instruction()
+        return compose(conversation, texts, run.recipe.layout, instruction, self.agent.system, truncated)
 
     def sampling(self, name: str) -> Sampling:
         """The aggregator's sampling, with what the caller asked for in place of it."""
@@ -160,3 +211,18 @@ class _Aggregation:
         asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
         sampling = self.run.sampling(self.agent, *self.address, 0)
         return self.run.limited(name, replace(sampling, **asked) if asked else sampling)
+
+
+def _deltas(answer: Answer) -> list[Delta]:
+    """The calls of an answer, each at once."""
+    return [ToolCallDelta(at, call.id, call.name, call.arguments) for at, call in enumerate(called(answer))]
+
+
+def _in_text(part: Part) -> str:
+    match part:
+        case Text(text=text):
+            return text
+        case ToolCall(name=name, arguments=arguments):
+            return f"[called the tool {name} with {arguments}]"
+        case _:
+            return ""

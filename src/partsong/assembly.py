@@ -7,11 +7,13 @@ Everything that can be wrong with an id, an address or a key is said before the 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from partsong import toml
 from partsong.configuration import (
@@ -19,6 +21,7 @@ from partsong.configuration import (
     Configuration,
     Known,
     Provider,
+    Serving,
     StoreMode,
     known_providers,
     read_configuration,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from partsong.funding import DailyFunds
+    from partsong.keys import Keys
     from partsong.middleware.breaker import Health
     from partsong.middleware.cache import Flights
     from partsong.middleware.limit import Gate
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
     from partsong.store import Pace as StoredPace
     from partsong.store import Store
     from partsong.weights.fetch import Access, Progress
+
+SERVER = "PARTSONG_SERVER"  # the variable in which a server's processes find what they were told
 
 
 def find_configuration(explicit: Path | None = None) -> Configuration:
@@ -136,23 +142,80 @@ async def assemble(
     id, a provider or a key that will not do, and `WeightsError` where weights cannot be had; both before any model is
     called.
     """
-    configuration = find_configuration() if configuration is None else configuration
-    providers = known_providers() | configuration.providers
-    places = {name: _place(name, providers) for name in dict.fromkeys(ids)}
-    for provider, model in places.values():
-        if providers[provider].api == "local":
-            from partsong.weights.catalogue import find
+    async with assembling(configuration, fetching=fetching, store=store) as assembly:
+        yield await assembly.models(ids)
 
-            find(model)  # a name that is none is said before anything is fetched
-    keys = {provider: _key(provider, providers[provider]) for provider, _ in places.values()}
+
+@asynccontextmanager
+async def assembling(
+    configuration: Configuration | None = None, *, fetching: "Progress | None" = None, store: "Store | None" = None
+) -> AsyncIterator["Assembly"]:
+    """What makes models when they are asked for, and lets them share connections, limits and the store."""
+    configuration = find_configuration() if configuration is None else configuration
     async with AsyncExitStack() as stack:
-        makers = _Makers(stack, providers, keys, fetching)
-        if store is not None:
-            await makers.remember(store, places)
-        models = {
-            name: await makers.make(*place, configuration.models.get(name, Known())) for name, place in places.items()
-        }
-        yield {name: _wrapped(model, name, *places[name], configuration, makers) for name, model in models.items()}
+        yield Assembly(stack, configuration, fetching, store)
+
+
+class Assembly:
+    """Makes each model once. Whatever it makes can be called until the block of `assembling` is left."""
+
+    def __init__(
+        self, stack: AsyncExitStack, configuration: Configuration, fetching: "Progress | None", store: "Store | None"
+    ) -> None:
+        self.configuration = configuration
+        self.providers = known_providers() | configuration.providers
+        self.store = store
+        self._makers = _Makers(stack, self.providers, fetching, store)
+        self._made: dict[str, Model] = {}
+        self._turn = asyncio.Lock()
+
+    def check(self, ids: Iterable[str]) -> None:
+        """Raise `ConfigurationError` for an id, a provider or a key that will not do; nothing is made or fetched."""
+        for name in ids:
+            if name in self._made:
+                continue
+            provider, model = _place(name, self.providers)
+            settings = self.providers[provider]
+            if settings.api == "local":
+                from partsong.weights.catalogue import find
+
+                find(model)  # a name that is none is said before anything is fetched
+            _key(provider, settings)
+
+    def window(self, name: str) -> int | None:
+        """Tokens that the model reads, as far as that is known, also before it is made."""
+        if name in self._made:
+            return facts_of(self._made[name]).window
+        provider, model = _place(name, self.providers)
+        settings = self.providers[provider]
+        if (known := self.configuration.models.get(name, Known()).window) is not None:
+            return known
+        if settings.api == "local":
+            from partsong.providers.local import WINDOW
+
+            return WINDOW
+        if settings.base_url.startswith("https://"):
+            from partsong.windows import listed_window
+
+            return listed_window(settings.base_url, model)
+        return None
+
+    async def models(self, ids: Iterable[str]) -> dict[str, Model]:
+        """A model for each id. Raises as `assemble` does, before anything is fetched."""
+        names = tuple(dict.fromkeys(ids))
+        if new := [name for name in names if name not in self._made]:
+            self.check(new)
+            async with self._turn:
+                await self._make([name for name in new if name not in self._made])
+        return {name: self._made[name] for name in names}
+
+    async def _make(self, names: Sequence[str]) -> None:
+        places = {name: _place(name, self.providers) for name in names}
+        await self._makers.remember(places)
+        known = self.configuration.models
+        made = {name: await self._makers.make(*place, known.get(name, Known())) for name, place in places.items()}
+        for name, model in made.items():
+            self._made[name] = _wrapped(model, name, *places[name], self.configuration, self._makers)
 
 
 def _place(name: str, providers: Mapping[str, Provider]) -> tuple[str, str]:
@@ -207,22 +270,21 @@ class _Makers:
         self,
         stack: AsyncExitStack,
         providers: Mapping[str, Provider],
-        keys: Mapping[str, str | None],
         fetching: "Progress | None",
+        store: "Store | None",
     ) -> None:
-        self.stack, self.providers, self.keys, self.fetching = stack, providers, keys, fetching
+        self.stack, self.providers, self.fetching, self.store = stack, providers, fetching, store
         self.http: Http | None = None
         self.gates: dict[str, Gate] = {}
         self.health: dict[str, Health] = {}
-        self.store: Store | None = None
-        self.paces: Mapping[str, StoredPace] = {}
+        self.paces: dict[str, StoredPace] = {}
         self.flights: Flights = {}
 
-    async def remember(self, store: "Store", ids: Iterable[str]) -> None:
-        """Keep calls in the store, and begin with what it knows of how fast the models have been."""
-        self.store = store
-        with suppress(StoreError):  # a store that fails is as good as none; it says so itself
-            self.paces = await store.paces(ids)
+    async def remember(self, ids: Iterable[str]) -> None:
+        """Begin with what the store knows of how fast the models have been."""
+        if self.store is not None:
+            with suppress(StoreError):  # a store that fails is as good as none; it says so itself
+                self.paces.update(await self.store.paces(ids))
 
     def speed(self, identity: str) -> "Speed":
         """How fast a model has been, as far as the store knows."""
@@ -244,13 +306,13 @@ class _Makers:
                 from partsong.providers.openai import OpenAI
 
                 http = await self.connections()
-                told, key = self.gate(provider).hear, self.keys[provider]
+                told, key = self.gate(provider).hear, _key(provider, settings)
                 return OpenAI(http, provider=provider, base_url=settings.base_url, name=name, key=key, told=told)
             case "anthropic":
                 from partsong.providers.anthropic import Anthropic
 
                 http = await self.connections()
-                told, key = self.gate(provider).hear, self.keys[provider]
+                told, key = self.gate(provider).hear, _key(provider, settings)
                 return Anthropic(http, provider=provider, base_url=settings.base_url, name=name, key=key, told=told)
 
     async def local(self, name: str, window: int | None) -> Model:
@@ -342,3 +404,36 @@ def _wrapped(
         window, listed = listed_window(settings.base_url, name), True
     facts = Facts(window, own.max_tokens, dollars, own.count, speed.seconds, listed)
     return Window(model, identity, facts)
+
+
+def keys_path() -> Path:
+    """The file in which the keys of this user's server are kept."""
+    return user_folder("state") / "keys.json"
+
+
+def keys_of_server() -> "Keys":
+    """The keys that callers of this user's server show."""
+    from partsong.keys import Keys
+
+    return Keys(keys_path())
+
+
+def tell_workers(configuration: Configuration, mode: StoreMode | None, serving: Serving) -> None:
+    """Let the processes of a server that is about to start know what it was told."""
+    path = None if configuration.path is None else str(configuration.path.absolute())
+    os.environ[SERVER] = msgspec.json.encode(_Told(path, mode, serving)).decode()
+
+
+def server_settings() -> tuple[Configuration, StoreMode | None]:
+    """The configuration of a server's process, and what its store keeps: as it was told, else as it is found."""
+    if not (told := os.environ.get(SERVER)):
+        return find_configuration(), None
+    settings = msgspec.json.decode(told, type=_Told)
+    configuration = Configuration() if settings.config is None else read_configuration(Path(settings.config))
+    return msgspec.structs.replace(configuration, server=settings.serving), settings.store
+
+
+class _Told(msgspec.Struct, frozen=True):
+    config: str | None
+    store: StoreMode | None
+    serving: Serving

@@ -73,6 +73,42 @@ class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError("a price must be 0 dollars or more")
 
 
+class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How the server runs: the table `[server]`, with what the command line says in its place.
+
+    `recipes` are names of shipped recipes or TOML files (a folder stands for those in it); without any, all shipped
+    ones and the default recipe are served. `models` is whether callers may name a `provider:model`. Each of `workers`
+    processes performs `at_once` runs and lets `waiting` more wait for at most `patience` seconds. Once it is told to
+    stop it has `drain` seconds to finish. `origins` are web pages' that may call it (CORS); `log` is how it writes its
+    log, and `words` whether prompts and answers stand in it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    recipes: tuple[str, ...] = ()
+    models: bool = True
+    workers: int = 1
+    at_once: int = 1000
+    waiting: int = 1000
+    patience: float = 30.0
+    drain: float = 30.0
+    origins: tuple[str, ...] = ()
+    log: Literal["text", "json"] = "text"
+    words: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"port is {self.port}, but must be from 0 to 65535")
+        for name, number in (("workers", self.workers), ("at_once", self.at_once)):
+            if number < 1:
+                raise ValueError(f"{name} is {number}, but must be at least 1")
+        if self.waiting < 0:
+            raise ValueError(f"waiting is {self.waiting}, but must be 0 or more")
+        for name, seconds in (("patience", self.patience), ("drain", self.drain)):
+            if not 0 <= seconds < float("inf"):
+                raise ValueError(f"{name} is {seconds}, but must be 0 seconds or more")
+
+
 class Configuration(Struct, frozen=True, omit_defaults=True):
     """`partsong.toml`, read. `path` is where it stood, `None` if there was none.
 
@@ -87,6 +123,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     providers: dict[str, Provider] = {}
     models: dict[str, Known] = {}
     path: Path | None = None
+    server: Serving = Serving()
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +133,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     dollars_per_day: Decimal | None = None
     providers: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
+    server: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         _check_dollars("dollars_per_run", self.dollars_per_run)
@@ -123,6 +161,7 @@ def read_configuration(path: Path) -> Configuration:
         entries(Provider, "providers", file.providers),
         entries(Known, "models", file.models),
         path,
+        toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
     )
 
 

@@ -189,7 +189,7 @@ async def _answer(run: Performance) -> None:
     recipe = run.recipe
     await run.say(RunStarted(recipe, run.conversation, tuple(run.losses)))
     proposals: tuple[Proposal, ...] = ()
-    advice = advised(run.conversation)
+    advice = advised(run.conversation, recipe.advice)
     for number in range(len(recipe.layers)):
         proposals = await perform_layer(run, number, advice, proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))

@@ -5,6 +5,7 @@
     │   ├── RecipeError       … in a recipe: says file and field
     │   ├── ConfigurationError… in partsong.toml or the environment: says file and field, or the variable
     │   ├── QuestionError     … in the conversation: empty, too long, an image that is none
+    │   ├── RequestError      … in a request of a client's, over HTTP: says the field
     │   └── BudgetError       … or allow more money: it would not have been enough, or a price is unknown
     ├── WeightsError          a local model's file cannot be had: no source, no room, the wrong bytes
     ├── StoreError            the store cannot be opened, read or written
@@ -35,6 +36,7 @@ Cause = Literal[
     "network",  # the provider was not reached, or the connection broke
     "resting",  # the provider has failed too often of late, so it was not asked
     "budget",  # the money that was allowed would not have been enough
+    "invalid",  # what it answered is not what was asked for: an undeclared tool, arguments or JSON against the schema
     "cut_off",  # we stopped it: the layer's quorum had answered and the grace was over
     "cancelled",  # the caller left
     "no_proposals",  # every seat of a layer was lost
@@ -63,6 +65,14 @@ class ConfigurationError(InputError):
 
 class QuestionError(InputError):
     """The conversation cannot be sent: it is empty, too long, or holds a picture that is none."""
+
+
+class RequestError(InputError):
+    """A client's request cannot be read, or asks for what a mixture cannot do. `field` says where: `tools[0].name`."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class BudgetError(InputError):

@@ -17,10 +17,16 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class Text(Struct, frozen=True, tag="text", tag_field="type"):
+# How long a caller wants everything up to a part to stay in the provider's cache: "5m", "1h", or "" for no wish. Only
+# providers whose API has such marks are told; to others it says nothing.
+Mark = Literal["", "5m", "1h"]
+
+
+class Text(Struct, frozen=True, tag="text", tag_field="type", omit_defaults=True):
     """Words."""
 
     text: str
+    mark: Mark = ""
 
 
 class Image(Struct, frozen=True, tag="image", tag_field="type", omit_defaults=True):
@@ -29,6 +35,7 @@ class Image(Struct, frozen=True, tag="image", tag_field="type", omit_defaults=Tr
     data: bytes = b""
     media_type: str = ""
     url: str = ""
+    mark: Mark = ""
 
 
 class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type", omit_defaults=True):
@@ -38,12 +45,13 @@ class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type", omit_def
     signature: str = ""
 
 
-class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type"):
+class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type", omit_defaults=True):
     """A model asks for a tool; `arguments` is the JSON text exactly as the model wrote it."""
 
     id: str
     name: str
     arguments: str
+    mark: Mark = ""
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type", omit_defaults=True):
@@ -52,6 +60,7 @@ class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type", omit_
     call_id: str
     parts: tuple[Text | Image, ...]
     is_error: bool = False
+    mark: Mark = ""
 
 
 Part = Text | Image | Reasoning | ToolCall | ToolResult
@@ -94,29 +103,48 @@ class Message(Struct, frozen=True):
         return text_of(self.parts)
 
 
-class Tool(Struct, frozen=True):
-    """A tool that a model may call. `parameters` is its JSON Schema, kept as the bytes that the caller sent."""
+class Tool(Struct, frozen=True, omit_defaults=True):
+    """A tool that a model may call. `parameters` is its JSON Schema, kept as the bytes that the caller sent.
+
+    With `strict` the provider is asked to let the model write nothing that the schema forbids.
+    """
 
     name: str
     description: str = ""
     parameters: bytes = b"{}"
+    strict: bool | None = None
+    mark: Mark = ""
+
+
+ANY_OBJECT = b'{"type":"object","additionalProperties":true}'  # as a `response_format`: any JSON object will do
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
-    """How a model samples. `None` leaves the provider's default; `max_tokens` counts new tokens."""
+    """How a model samples. `None` leaves the provider's default; `max_tokens` counts new tokens.
+
+    `effort` is how much it reasons, in its provider's words (`minimal`, `low`, `medium`, `high` …; `none` for not at
+    all), `thinking` at most how many tokens of that; `verbosity` is how much it says (`low`, `medium`, `high`).
+    """
 
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    effort: str | None = None
+    thinking: int | None = None
+    verbosity: str | None = None
 
 
 class Conversation(Struct, frozen=True, omit_defaults=True):
     """What a caller brings: the messages so far, the last one to be answered, and what the answer may be made of.
 
     Tools, `tool_choice` (`"auto"`, `"none"`, `"required"` or a tool's name) and `response_format` (a JSON Schema's
-    bytes) are the aggregator's alone: it acts, proposers advise. `sampling` overrides the aggregator's.
+    bytes) are the aggregator's alone: it acts, proposers advise. `parallel_tool_calls` says whether it may call several
+    at once; `None` leaves the provider's default. `sampling` overrides the aggregator's.
     """
 
     messages: tuple[Message, ...]
@@ -124,6 +152,7 @@ class Conversation(Struct, frozen=True, omit_defaults=True):
     tool_choice: str | None = None
     response_format: bytes | None = None
     sampling: Sampling = Sampling()
+    parallel_tool_calls: bool | None = None
 
 
 class Terms(Struct, frozen=True, omit_defaults=True):
@@ -154,6 +183,7 @@ class Request(Struct, frozen=True, omit_defaults=True):
     sampling: Sampling = Sampling()
     sample: int = 0
     terms: Terms = Terms()
+    parallel_tool_calls: bool | None = None
 
 
 class Usage(Struct, frozen=True):

@@ -109,7 +109,7 @@ class Performance:
     def terms_of_advice(self, until: float | None) -> Terms:
         """Within a turn of the user's, advice that was given at its first step is good for all."""
         terms = self.terms(until)
-        within = self.cache is None and in_a_turn(self.conversation)
+        within = self.cache is None and in_a_turn(self.conversation, self.recipe.advice)
         return replace(terms, cache=True) if within else terms
 
     async def ask_fitted(

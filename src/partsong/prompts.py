@@ -11,17 +11,28 @@ Proposals always refer to the latest turn only: no earlier layer's text is ever 
 import hashlib
 from importlib import resources
 
-from partsong.model import Conversation, Image, Message, Part, Text, ToolCall, ToolResult
-from partsong.recipe import Layout
+from msgspec.structs import replace
+
+from partsong.model import Conversation, Image, Message, Part, Text, Tool, ToolCall, ToolResult
+from partsong.recipe import Advice, Layout
 
 TRUNCATED = ' truncated="limit of tokens"'  # in the mark of a proposal that stops in the middle
+LONGEST_DESCRIPTION = 200  # characters of a tool's description that an adviser is shown
 LONGEST_RESULT = 4000  # characters of a tool's result that an adviser is shown
 
 
 def instruction_for(layout: Layout) -> str:
     """Our own aggregate-and-synthesize instruction for a layout."""
-    file = resources.files("partsong") / "instructions" / f"{layout}.md"
-    return file.read_text(encoding="utf-8").rstrip("\n")
+    return _wording(layout)
+
+
+def acting_instruction() -> str:
+    """Our own instruction for an aggregator with tools, in the layout `tail`."""
+    return _wording("act")
+
+
+def _wording(name: str) -> str:
+    return (resources.files("partsong") / "instructions" / f"{name}.md").read_text(encoding="utf-8").rstrip("\n")
 
 
 def compose(
@@ -84,26 +95,53 @@ def fence_word(proposals: tuple[str, ...]) -> str:
     return word
 
 
-def advised(conversation: Conversation) -> Conversation:
-    """The conversation as a proposer sees it: up to the user's last turn, past calls and results told in words.
+def advised(conversation: Conversation, advice: Advice = "user_turn") -> Conversation:
+    """The conversation as a proposer sees it: up to where advice was last due, past calls and results told in words.
 
     Proposers advise, the aggregator acts (it alone gets the schemas). Providers refuse tool messages where no tools
     are declared, and a model that is shown calls would write some; so they become text. What the aggregator has done
-    since the user spoke is left out: so each step of a turn asks for the same advice, and finds it in the store.
+    since advice was due is left out: so the steps until it is due again ask for the same, and find it in the store.
+    Marks for a provider's cache go, too: clients move them from step to step.
     """
-    conversation = Conversation(conversation.messages[: _user_spoke(conversation) + 1])
-    if not any(isinstance(part, ToolCall | ToolResult) for message in conversation.messages for part in message.parts):
-        return Conversation(conversation.messages)
-    messages = tuple(
-        Message("user" if message.role == "tool" else message.role, tuple(_in_words(part) for part in message.parts))
-        for message in conversation.messages
+    messages = conversation.messages[: _due(conversation, advice) + 1]
+    if conversation.tools:
+        messages = _told(messages, _advising(conversation.tools))
+    return Conversation(
+        tuple(
+            Message(
+                "user" if message.role == "tool" else message.role, tuple(_in_words(part) for part in message.parts)
+            )
+            for message in messages
+        )
     )
-    return Conversation(messages)
 
 
-def in_a_turn(conversation: Conversation) -> bool:
-    """Whether the aggregator has begun to act on what the user said last."""
-    return _user_spoke(conversation) < len(conversation.messages) - 1
+def in_a_turn(conversation: Conversation, advice: Advice = "user_turn") -> bool:
+    """Whether the aggregator has begun to act on the advice that it was given last."""
+    return _due(conversation, advice) < len(conversation.messages) - 1
+
+
+def _due(conversation: Conversation, advice: Advice) -> int:
+    """The last message that proposers are shown."""
+    last, spoke = len(conversation.messages) - 1, _user_spoke(conversation)
+    if advice == "user_turn":
+        return spoke
+    if advice == "every_step":
+        return last
+    # A step is what the assistant did, with the results that it got for it.
+    ends = [at for at in range(spoke, last) if conversation.messages[at + 1].role == "assistant"] + [last]
+    return ends[(len(ends) - 1) // advice * advice]
+
+
+def _advising(tools: tuple[Tool, ...]) -> str:
+    listed = "\n".join(f"- {tool.name}: {_line(tool.description)}".rstrip(": ") for tool in tools)
+    return _wording("advise").replace("{tools}", listed)
+
+
+def _line(text: str) -> str:
+    """The first line of a description, as far as it is one."""
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= LONGEST_DESCRIPTION else f"{line[:LONGEST_DESCRIPTION]}…"
 
 
 def _user_spoke(conversation: Conversation) -> int:
@@ -119,6 +157,8 @@ def _in_words(part: Part) -> Part:
         case ToolResult(parts=parts, is_error=is_error):
             text = "".join(piece.text if isinstance(piece, Text) else "[a picture]" for piece in parts)
             return Text(f"[{'the tool failed with' if is_error else 'the tool returned'}:\n{_shortened(text)}\n]")
+        case Text(mark=mark) | Image(mark=mark) if mark:
+            return replace(part, mark="")
         case _:
             return part
 

@@ -21,6 +21,7 @@ from partsong.model import Sampling
 Layout = Literal["tail", "paper"]
 Fit = Literal["fail", "truncate", "window"]
 LastResort = Literal["fail", "best_proposal"]
+Advice = Literal["user_turn", "every_step"] | int
 # Of a run's deadline, the aggregator keeps this share: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
 MAX_SEATS = 1000  # of a layer: more is a slip of the pen, and an expensive one
@@ -30,7 +31,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     """A model in a part: which one (`provider:model`), how it samples, and what it is told (`system`).
 
     `samples` asks the same agent that many times, in as many seats (Self-MoA, arXiv 2502.00674). `fallback` names other
-    models, which are asked in turn when this one fails.
+    models, which are asked in turn when this one fails. `effort` is how much it reasons, in its provider's words.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     stop: tuple[str, ...] = ()
     system: str = ""
     fallback: tuple[str, ...] = ()
+    effort: str | None = None
 
     def __post_init__(self) -> None:
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
@@ -66,7 +68,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_tokens, self.seed, self.stop)
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.seed, self.stop, effort=self.effort)
 
 
 class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -120,6 +122,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     seat that has none gets one derived from it. `max_dollars` is what a run may cost. `fit` says what becomes of
     proposals that do not fit a model's window, `last_resort` what becomes of a run whose aggregator fails; with
     `strict`, any loss is a failure.
+
+    Where there are tools, the aggregator acts and proposers advise: once for each turn of the user's (`advice` is
+    `user_turn`), at every step of it (`every_step`), or at every n-th (a number).
     """
 
     name: str
@@ -136,12 +141,15 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     fit: Fit = "truncate"
     last_resort: LastResort = "fail"
     seed: int | None = None
+    advice: Advice = "user_turn"
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name is empty, but a recipe needs one")
         if not 0 <= self.reserve <= 0.9:
             raise ValueError(f"reserve is {self.reserve}, but must be a share of the deadline from 0 to 0.9")
+        if isinstance(self.advice, int) and self.advice < 1:
+            raise ValueError(f"advice is {self.advice}, but every how manieth step it is given must be at least 1")
         if self.max_dollars is not None and not (self.max_dollars.is_finite() and self.max_dollars >= 0):
             raise ValueError(f"max_dollars is {self.max_dollars}, but must be 0 dollars or more")
         if self.instruction is not None and not self.instruction.strip():
@@ -282,3 +290,11 @@ def replace(recipe: Recipe, **changes: Any) -> Recipe:
     except ValueError as problem:
         raise RecipeError(f"{recipe.name}: {problem}") from None
     return changed
+
+
+def overridden(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
+    """The recipe with these fields, written as in TOML, in place of its own. Raises `RecipeError`."""
+    if "name" in fields:
+        raise RecipeError(f"{recipe.name}: name: cannot be replaced")
+    whole = msgspec.to_builtins(recipe, builtin_types=(datetime.date, Decimal)) | fields
+    return toml.convert(_with_tables(whole), Recipe, recipe.name, RecipeError)

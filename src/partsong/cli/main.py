@@ -144,6 +144,20 @@ def command_line() -> App:
         help_epilogue=_examples("pull", "pull smollm2-135m qwen2.5-coder-1.5b", "pull owner/repository/model.gguf"),
     )
     app.command(
+        "partsong.cli.serve:serve",
+        name="serve",
+        help="Serve recipes and models behind the APIs of OpenAI and Anthropic, until it is stopped.",
+        usage="Usage: partsong serve [OPTIONS]",
+        help_epilogue=_examples("serve", "serve --recipe frontier --recipe mine.toml --port 9000 --workers 2"),
+    )
+    app.command(
+        "partsong.cli.keys:keys",
+        name="keys",
+        help="Make, list or remove the keys that callers of the server show.",
+        usage="Usage: partsong keys add NAME [OPTIONS]\n       partsong keys list\n       partsong keys remove NAME",
+        help_epilogue=_examples("keys add alice --max-dollars-per-day 5", "keys list", "keys remove alice"),
+    )
+    app.command(
         "partsong.cli.doctor:doctor",
         name="doctor",
         help="Say what is configured, which keys are there, and which endpoints answer.",

@@ -8,8 +8,9 @@ import asyncio
 import datetime
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
@@ -43,8 +44,18 @@ _EPOCH = 1_577_836_800  # 2020, in Unix time: eight letters of milliseconds last
 class Recorder:
     """Records one run under `id`: give its `hear` the run's events, and `close` it. Without a database it is deaf."""
 
-    def __init__(self, database: Database | None, run: str, note: Callable[[StoreError], None], *, words: bool) -> None:
+    def __init__(
+        self,
+        database: Database | None,
+        run: str,
+        note: Callable[[StoreError], None],
+        *,
+        words: bool,
+        caller: str = "",
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.id = run
+        self._caller, self._labels = caller, dict(labels) if words else {}
         self._database, self._note, self._words = database, note, words
         self._run: StoredRun | None = None
         self._began = 0.0
@@ -136,6 +147,8 @@ class Recorder:
             0,
             None,
             0,
+            self._caller,
+            self._labels,
         )
 
     def _counted(self, run: StoredRun, event: AnyEvent) -> StoredRun:

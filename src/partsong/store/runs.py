@@ -26,6 +26,7 @@ class StoredRun(Struct, frozen=True):
 
     `calls` were asked of models, `stored` more were answered from the store. `model` wrote the answer, or was to.
     `question` is its first line, `cause` why it failed. In `mode` "metadata" there are neither words nor events.
+    `caller` is the name of the key that asked the server for it, `labels` what the caller called it.
     """
 
     id: str
@@ -42,6 +43,8 @@ class StoredRun(Struct, frozen=True):
     tokens: int
     dollars: Decimal | None
     losses: int
+    caller: str = ""
+    labels: dict[str, str] = {}
 
 
 _COLUMNS = ", ".join(StoredRun.__struct_fields__)
@@ -52,7 +55,8 @@ def save(connection: sqlite3.Connection, run: StoredRun, number: int, events: Se
     """Write down what is known of the run by now, and its latest events as the piece `number`. 0 begins it anew."""
     if number == 0:
         connection.execute("DELETE FROM pieces WHERE run = ?", (run.id,))
-    row = structs.asdict(run) | {"started": run.started.timestamp()}
+    labels = msgspec.json.encode(run.labels).decode()
+    row = structs.asdict(run) | {"started": run.started.timestamp(), "labels": labels}
     if run.dollars is not None:
         row["dollars"] = str(run.dollars)
     connection.execute(f"INSERT OR REPLACE INTO runs ({_COLUMNS}) VALUES ({_MARKS})", tuple(row.values()))
@@ -130,6 +134,7 @@ def _run(row: tuple[Any, ...]) -> StoredRun:
         run,
         started=datetime.datetime.fromtimestamp(row[2], datetime.UTC),
         dollars=None if run.dollars is None else Decimal(run.dollars),
+        labels=msgspec.json.decode(row[-1], type=dict[str, str]),
     )
 
 

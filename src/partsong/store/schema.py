@@ -69,4 +69,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE last_hold (id INTEGER NOT NULL)",
         "INSERT INTO last_hold VALUES (0)",
     ),
+    (
+        # Who asked for a run (the name of a key, "" for this user), and what it was called, as JSON.
+        "ALTER TABLE runs ADD COLUMN caller TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
+    ),
 )

@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 from msgspec import Struct
@@ -85,9 +86,15 @@ class Store:
         if self._database is not None:
             await self._noting(self._database.write, partial(calls.keep, call=call, words=self.mode == "full"))
 
-    def record(self, run: str | None = None) -> Recorder:
-        """A listener that records a run, under an id of its own or the given one, which is then recorded anew."""
-        return Recorder(self._database, run or new_id(), self._note, words=self.mode == "full")
+    def record(
+        self, run: str | None = None, *, caller: str = "", labels: Mapping[str, str] = MappingProxyType({})
+    ) -> Recorder:
+        """A listener that records a run, under an id of its own or the given one, which is then recorded anew.
+
+        `caller` is whose run it is, `labels` what they call it.
+        """
+        words = self.mode == "full"
+        return Recorder(self._database, run or new_id(), self._note, words=words, caller=caller, labels=labels)
 
     async def runs(self, limit: int = 20) -> list[StoredRun]:
         """The newest runs, newest first."""

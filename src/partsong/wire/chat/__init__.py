@@ -1,6 +1,12 @@
-"""The OpenAI Chat Completions format: a request to JSON, and an answer back, whole or as the chunks of a stream."""
+"""Chat Completions, the API that OpenAI began and nearly everybody speaks, in both directions.
+
+Providers write requests with `body` and read answers with `Said`; the server reads requests with `read` and writes
+answers with `whole`, `Stream` and `failed`.
+"""
 
 from partsong.wire.chat.answer import Said
+from partsong.wire.chat.asked import read
 from partsong.wire.chat.request import body
+from partsong.wire.chat.written import Stream, failed, whole
 
-__all__ = ["Said", "body"]
+__all__ = ["Said", "Stream", "body", "failed", "read", "whole"]

@@ -10,8 +10,21 @@ from typing import Any
 
 from msgspec import Raw
 
-from partsong.model import Image, Message, Part, Request, Text, Tool, ToolCall, ToolResult, text_of
+from partsong.model import ANY_OBJECT, Image, Message, Part, Request, Text, Tool, ToolCall, ToolResult, text_of
 from partsong.wire.json import read_schema
+
+# What a sampling says, and how the format calls it.
+FIELDS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "seed": "seed",
+    "top_k": "top_k",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "effort": "reasoning_effort",
+    "verbosity": "verbosity",
+}
 
 
 def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
@@ -27,14 +40,18 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
             body["tool_choice"] = choice
         elif choice is not None:
             body["tool_choice"] = {"type": "function", "function": {"name": choice}}
-    if request.response_format is not None:
+        if request.parallel_tool_calls is not None:
+            body["parallel_tool_calls"] = request.parallel_tool_calls
+    if request.response_format == ANY_OBJECT:
+        body["response_format"] = {"type": "json_object"}
+    elif request.response_format is not None:
         read_schema(request.response_format, "the contents of response_format")
         schema = {"name": "answer", "strict": True, "schema": Raw(request.response_format)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     sampling = request.sampling
-    for name in ("temperature", "top_p", "max_tokens", "seed"):
+    for name, field in FIELDS.items():
         if (value := getattr(sampling, name)) is not None:
-            body[name] = value
+            body[field] = value
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if stream:
@@ -48,6 +65,8 @@ def _function(tool: Tool) -> dict[str, Any]:
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
+    if tool.strict is not None:
+        function["strict"] = tool.strict
     schema = read_schema(tool.parameters, f"the parameters of the tool {tool.name}")
     if schema.get("type") == "object" and "properties" not in schema:
         function["parameters"] = schema | {"properties": {}}

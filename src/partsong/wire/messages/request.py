@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from partsong.model import Image, Message, Part, Reasoning, Request, Text, Tool, ToolCall, ToolResult
+from partsong.model import ANY_OBJECT, Image, Message, Part, Reasoning, Request, Text, Tool, ToolCall, ToolResult
 from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
 
 MAX_TOKENS = 4096  # where nothing was said: every model allows it, and a proposal is seldom longer
+JSON_ALONE = "Answer with one JSON object, and with nothing else."
 OPENING = "(The user has not spoken yet.)"  # the first turn must be the user's
 
 
@@ -33,13 +34,25 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
         body["tools"] = [_tool(tool) for tool in request.tools]
         if request.tool_choice is not None:
             body["tool_choice"] = _tool_choice(request.tool_choice)
-    if request.response_format is not None:
+        if request.parallel_tool_calls is False and request.tool_choice != "none":
+            body["tool_choice"] = body.get("tool_choice", {"type": "auto"}) | {"disable_parallel_tool_use": True}
+    if request.response_format == ANY_OBJECT:  # the API knows no JSON without a schema
+        body["system"] = f"{body['system']}\n\n{JSON_ALONE}" if "system" in body else JSON_ALONE
+    elif request.response_format is not None:
         schema = read_schema(request.response_format, "the contents of response_format")
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     if sampling.temperature is not None:
         body["temperature"] = min(sampling.temperature, 1.0)
     if sampling.top_p is not None:
         body["top_p"] = sampling.top_p
+    if sampling.top_k is not None:
+        body["top_k"] = sampling.top_k
+    if sampling.thinking is not None:
+        body["thinking"] = {"type": "enabled", "budget_tokens": sampling.thinking}
+        for name in ("temperature", "top_k"):  # which the API refuses beside it
+            body.pop(name, None)
+    if sampling.effort not in (None, "none"):
+        body["output_config"] = body.get("output_config", {}) | {"effort": sampling.effort}
     if sampling.stop:
         body["stop_sequences"] = list(sampling.stop)
     if stream:
@@ -122,7 +135,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     return {"name": tool.name, **described, "input_schema": schema}
 
 
-def _tool_choice(choice: str) -> dict[str, str]:
+def _tool_choice(choice: str) -> dict[str, Any]:
     match choice:
         case "auto" | "none":
             return {"type": choice}

@@ -1,0 +1,64 @@
+"""`partsong keys`: the keys that callers of the server show. A secret is printed once, when it is made."""
+
+import sys
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from partsong.assembly import keys_of_server
+from partsong.cli.table import print_table
+from partsong.errors import InputError
+
+
+def keys(
+    action: Annotated[Literal["add", "list", "remove"], Parameter(help="What to do.")] = "list",
+    name: Annotated[str | None, Parameter(help="The key's name.")] = None,
+    /,
+    *,
+    max_dollars_per_day: Annotated[
+        Decimal | None, Parameter(metavar="D", help="What its runs may cost in a day (UTC).")
+    ] = None,
+    recipes: Annotated[str, Parameter(metavar="A,B", help="The recipes that it may ask for; all, if not said.")] = "",
+    requests_per_minute: Annotated[int | None, Parameter(metavar="N", help="Requests a minute.")] = None,
+    at_once: Annotated[int | None, Parameter(metavar="N", help="Requests at once.")] = None,
+    json: Annotated[bool, Parameter(help="With list: each key as a line of JSON.")] = False,
+) -> int:
+    """Make, list or remove keys of the server."""
+    known = keys_of_server()
+    if action == "list":
+        if json:
+            for key in known.all():
+                sys.stdout.buffer.write(msgspec.json.encode(key) + b"\n")
+            return 0
+        rows = [
+            (
+                key.name,
+                f"{key.created:%Y-%m-%d}",
+                "any" if key.dollars_per_day is None else f"${key.dollars_per_day}",
+                ", ".join(key.recipes) or "all",
+            )
+            for key in known.all()
+        ]
+        if rows:
+            print_table(("key", "made", "a day", "recipes"), rows)
+        else:
+            print("There are no keys: the server answers this machine alone. Make one: partsong keys add NAME")
+        return 0
+    if name is None:
+        raise InputError(f"keys {action} needs the key's name: partsong keys {action} NAME")
+    if action == "remove":
+        known.remove(name)
+        return 0
+    allowed = tuple(each.strip() for each in recipes.split(",") if each.strip())
+    secret = known.add(
+        name,
+        dollars_per_day=max_dollars_per_day,
+        recipes=allowed,
+        requests_per_minute=requests_per_minute,
+        at_once=at_once,
+    )
+    print(secret)
+    print(f"partsong: this is the key of {name}; it is shown this once", file=sys.stderr)
+    return 0

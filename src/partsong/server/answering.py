@@ -1,0 +1,259 @@
+"""One request answered: read, allowed, performed, and written in the API that it came in.
+
+The engine's events are heard by whoever is concerned: the record, the report, and the stream to the client, to whom the
+aggregator's deltas go as they come. A client that leaves cancels its run, and with it every call.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from partsong.engine import perform
+from partsong.errors import PartsongError, RequestError
+from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, to_json
+from partsong.keys import Key
+from partsong.model import NOTHING_USED, Answer, Conversation, Usage
+from partsong.recipe import Recipe
+from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
+from partsong.server.problems import ProblemError, failed, unusable
+from partsong.server.report import Report
+from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
+from partsong.server.service import Service, caller_of
+from partsong.wire.asked import Asked, read_options
+from partsong.wire.reply import Format, Head, Problem
+
+LOG = logging.getLogger("partsong.server")
+OPTIONS = "x-partsong"  # the header that holds options as JSON, for clients that can add no field
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One of the APIs: what it is called in logs and metrics, and how it is read and written."""
+
+    name: str
+    format: Format
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answering:
+    """An ASGI application for the requests of one API. `service` is there once the server has started."""
+
+    api: Api
+    service: Callable[[], Service]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: SendBytes) -> None:
+        service = self.service()
+        request = _Request(self.api, service, scope, send)
+        try:
+            if service.stopping:
+                raise ProblemError(Problem(503, "overloaded", "the server is being stopped", retry_after=5.0))
+            headers = headers_of(scope)
+            key = identify(headers, service.keys, service.serving.origins)
+            body = await read_body(headers, receive)
+            work = asyncio.create_task(request.answer(body, headers, key))
+        except ClientLeftError:
+            return
+        except ProblemError as error:
+            await request.refuse(error.problem)
+            return
+        service.working.add(work)
+        left = asyncio.create_task(until_left(receive))
+        try:
+            await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait((work,))
+            service.working.discard(work)
+        if not work.cancelled():
+            work.result()
+
+
+class _Request:
+    def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes) -> None:
+        self.api, self.service, self.scope, self.send = api, service, scope, send
+
+    async def answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
+        """Answer, or say why not."""
+        try:
+            asked = self.api.format.read(body)
+            if (options := headers.get(OPTIONS)) is not None:
+                asked = replace(asked, options=_options_of(options))
+            recipe = self.service.recipe_for(asked, key)
+            if asked.previous:
+                asked = await self.going_on(asked, key)
+            async with self.service.turnstile.enter(key):
+                models = await self.service.assembly.models(recipe.models)
+                run = _Run(self, asked, recipe, key, models)
+                await run.perform()
+        except ProblemError as error:
+            await self.refuse(error.problem)
+        except PartsongError as error:
+            await self.refuse(unusable(error))
+
+    async def going_on(self, asked: Asked, key: Key | None) -> Asked:
+        before = await self.service.messages_before(asked, key)
+        messages = asked.conversation.messages
+        told = 1 if asked.echo.get("instructions") else 0
+        whole = (*messages[:told], *before, *messages[told:])
+        return replace(asked, conversation=replace(asked.conversation, messages=whole))
+
+    async def refuse(self, problem: Problem) -> None:
+        """Say why there is no answer, where nothing has been sent yet."""
+        headers: Headers = [(b"cache-control", b"no-store")]
+        if problem.retry_after is not None:
+            headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
+        if problem.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        await send_json(self.send, problem.status, self.api.format.failed(problem), headers)
+
+
+class _Run:
+    """The runs of one request: one, or as many as answers are wanted."""
+
+    def __init__(self, request: _Request, asked: Asked, recipe: Recipe, key: Key | None, models: Any) -> None:
+        self.request, self.asked, self.recipe, self.key, self.models = request, asked, recipe, key, models
+        self.service = request.service
+        labels = {"api": request.api.name, **asked.labels}
+        if request.api.name == "responses":
+            labels |= {"keep": "yes" if asked.keep else "no"}
+            labels |= {"instructions": "yes"} if asked.echo.get("instructions") else {}
+        caller = caller_of(key)
+        self.recorders = [self.service.store.record(caller=caller, labels=labels) for _ in range(asked.samples)]
+        self.reports = [Report(recorder.id, recipe.name) for recorder in self.recorders]
+        self.head = Head(self.recorders[0].id, int(time.time()), asked.model)
+        self.stream: EventStream | None = None
+        if asked.stream:
+            self.writer = request.api.format.Stream(asked, self.head)
+            self.stream = EventStream(request.send, self.writer, self.headers())
+
+    async def perform(self) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                for recorder in self.recorders:
+                    stack.push_async_callback(recorder.close)
+                if self.asked.options.events and self.stream is not None:
+                    await self.stream.start()
+                await self.perform_all()
+                for recorder in self.recorders:  # whoever has heard the end can look the run up, or go on from it
+                    await recorder.close()
+                await self.finish()
+        except SlowReaderError:
+            return
+        except PartsongError as error:  # before the first event
+            await self.fail(unusable(error))
+        except asyncio.CancelledError:
+            if self.service.stopping:
+                message = "the server was stopped before the run had ended"
+                await self.fail(Problem(503, "overloaded", message, code="cancelled", retry_after=5.0))
+            raise
+        except Exception:
+            LOG.exception("run %s: a fault of ours", self.head.run)
+            await self.fail(Problem(500, "server", "the server has a fault; its log says more"))
+        finally:
+            if self.stream is not None:
+                self.stream.stop()
+
+    async def perform_all(self) -> None:
+        if len(self.reports) == 1:
+            await self.perform_one(0)
+            return
+        tasks = [asyncio.create_task(self.perform_one(choice)) for choice in range(len(self.reports))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def perform_one(self, choice: int) -> None:
+        options, funds = self.asked.options, self.service.funds_for(self.key)
+        conversation = _sample(self.asked.conversation, choice)
+        listener = self.listener(choice)
+        await perform(
+            self.recipe, conversation, self.models, listener, watch=options.events, cache=options.cache, funds=funds
+        )
+
+    def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:
+        recorder, report, stream = self.recorders[choice], self.reports[choice], self.stream
+        events = self.asked.options.events and stream is not None
+
+        async def hear(event: AnyEvent) -> None:
+            await recorder.hear(event)
+            kind = type(event)
+            if kind is AggregationDelta:
+                if stream is not None:
+                    await stream.put(self.writer.say(event.delta, choice))  # type: ignore[union-attr]
+                return
+            if kind is not ProposalDelta:
+                report.hear(event)
+            if events and stream is not None:
+                await stream.put(self.writer.tell(to_json(event), choice))
+
+        return hear
+
+    async def finish(self) -> None:
+        """Write the answers, or the first failure."""
+        for report in self.reports:
+            if report.error is not None:
+                await self.fail(failed(report.error, self.plain()))
+                return
+        answers = tuple(report.answer for report in self.reports if report.answer is not None)
+        usage = self.usage(answers)
+        if self.stream is not None:
+            await self.stream.close(self.writer.finish(answers, usage, self.plain()))
+            return
+        whole = self.request.api.format.whole(self.asked, self.head, answers, usage, self.plain())
+        await send_json(self.request.send, 200, whole, self.headers())
+
+    async def fail(self, problem: Problem) -> None:
+        if self.stream is not None and self.stream.started:
+            await self.stream.close(self.writer.fail(problem))
+        else:
+            await self.request.refuse(problem)
+
+    def usage(self, answers: tuple[Answer, ...]) -> Usage:
+        if self.asked.options.usage == "answer":
+            return sum((answer.usage for answer in answers), NOTHING_USED)
+        return sum((report.usage for report in self.reports), NOTHING_USED)
+
+    def plain(self) -> dict[str, Any]:
+        first = self.reports[0].plain()
+        if len(self.reports) == 1:
+            return first
+        used = sum((report.usage for report in self.reports), NOTHING_USED)
+        total = None if used.dollars is None else str(used.dollars)
+        return {"recipe": self.recipe.name, "dollars": total, "runs": [report.plain() for report in self.reports]}
+
+    def headers(self) -> Headers:
+        headers = [("x-partsong-run", self.head.run), ("x-partsong-recipe", self.recipe.name)]
+        if all(report.answer is not None for report in self.reports):
+            used = sum((report.usage for report in self.reports), NOTHING_USED)
+            headers.append(("x-partsong-losses", str(sum(report.losses for report in self.reports))))
+            if used.dollars is not None:
+                headers.append(("x-partsong-dollars", str(used.dollars)))
+        return [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+
+
+def _options_of(header: str) -> Any:
+    try:
+        value = msgspec.json.decode(header.encode("latin-1"))
+    except msgspec.DecodeError as problem:
+        raise RequestError(f"the header X-Partsong is no JSON: {problem}", "X-Partsong") from None
+    return read_options(value, "X-Partsong")
+
+
+def _sample(conversation: Conversation, choice: int) -> Conversation:
+    """The conversation for one of several answers: with a seed, each has its own."""
+    sampling = conversation.sampling
+    if choice == 0 or sampling.seed is None:
+        return conversation
+    return replace(conversation, sampling=replace(sampling, seed=sampling.seed + choice))

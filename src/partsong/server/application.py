@@ -1,0 +1,182 @@
+"""The routes, and what starts and stops with them. Everything else is in a file of its own.
+
+Streams are sent by plain ASGI, not through response objects: that costs a fraction.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from partsong.configuration import Configuration, StoreMode
+from partsong.errors import PartsongError
+from partsong.server import listing, live
+from partsong.server.answering import Answering, Api
+from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
+from partsong.server.problems import ProblemError, unusable
+from partsong.server.service import Service, open_service
+from partsong.wire import chat, messages, responses
+from partsong.wire.reply import Format, Problem
+from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
+
+Settings = Callable[[], tuple[Configuration, StoreMode | None]]
+
+
+def make_app(settings: Settings) -> "Application":
+    """The ASGI application; `settings` is asked for the configuration when it starts."""
+    return Application(settings)
+
+
+class Application:
+    """The routes around one service, which lives from the lifespan's start to its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._service: Service | None = None
+        self._routes: ASGIApp = Starlette(routes=self.routes(), lifespan=self.lifespan, exception_handlers=HANDLERS)
+        self._inner: ASGIApp = self._routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._routes if scope["type"] == "lifespan" else self._inner)(scope, receive, send)
+
+    def service(self) -> Service:
+        if self._service is None:
+            raise RuntimeError("the server has not started: its ASGI lifespan must be run")
+        return self._service
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        configuration, mode = self.settings()
+        origins = list(configuration.server.origins)
+        if origins:
+            middleware = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+            self._inner = middleware.cls(self._routes, *middleware.args, **middleware.kwargs)
+        async with open_service(configuration, mode) as service:
+            self._service = service
+            try:
+                yield
+            finally:
+                await service.drain()
+                self._service = None
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/chat/completions", Answering(Api("chat", chat), self.service), methods=["POST"]),
+            Route("/v1/responses", Answering(Api("responses", responses), self.service), methods=["POST"]),
+            Route("/v1/messages", Answering(Api("messages", messages), self.service), methods=["POST"]),
+            Route("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
+            Route("/v1/models", self.models, methods=["GET"]),
+            Route("/v1/models/{name:path}", self.model, methods=["GET"]),
+            Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
+            Route("/healthz", self.healthz, methods=["GET"]),
+            Route("/readyz", self.readyz, methods=["GET"]),
+        ]
+
+    async def models(self, request: Request) -> Response:
+        service = self.service()
+        key = identify(headers_of(request.scope), service.keys, service.serving.origins)
+        return json(listing.listed(service, key))
+
+    async def model(self, request: Request) -> Response:
+        service = self.service()
+        key = identify(headers_of(request.scope), service.keys, service.serving.origins)
+        return json(listing.found(service, request.path_params["name"], key))
+
+    async def count_tokens(self, request: Request) -> Response:
+        """The tokens of a request, by the aggregator's own tokenizer where there is one, else as likely too many."""
+        service = self.service()
+        headers = headers_of(request.scope)
+        key = identify(headers, service.keys, service.serving.origins)
+        asked = messages.read_count(await read_body(headers, request.receive))
+        service.recipe_for(asked, key)
+        conversation = asked.conversation
+        tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
+        tokens = likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
+        return Response(messages.counted(tokens), media_type="application/json")
+
+    async def healthz(self, request: Request) -> Response:
+        return json({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """Whether it can answer: it is not being stopped, and there is a recipe or a model to ask."""
+        service = self._service
+        if service is None or service.stopping:
+            return json({"status": "stopping"}, 503)
+        if not service.recipes and not service.serving.models:
+            return json({"status": "no recipe can be used", "unusable": service.unusable}, 503)
+        return json({"status": "ready", "recipes": list(service.recipes), "unusable": list(service.unusable)})
+
+
+class RunEvents:
+    """`GET /v1/runs/{id}/events`: a run's events as server-sent events, live or stored."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service = self.application.service()
+        key = identify(headers_of(scope), service.keys, service.serving.origins)
+        run = await live.find(service, scope["path_params"]["run"], key)
+        telling = asyncio.create_task(live.tell(service, run, send))
+        left = asyncio.create_task(until_left(receive))
+        try:
+            await asyncio.wait((telling, left), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left.cancel()
+            if not telling.done():
+                telling.cancel()
+            await asyncio.wait((telling, left))
+        if not telling.cancelled():
+            telling.result()
+
+
+def json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def problem_response(request: Request, problem: Problem) -> Response:
+    """A problem, in the shape of the API whose address was called."""
+    form: Format = messages if request.url.path.startswith("/v1/messages") else chat
+    headers = {} if problem.retry_after is None else {"retry-after": str(max(1, round(problem.retry_after)))}
+    return Response(form.failed(problem), problem.status, headers, media_type="application/json")
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return problem_response(request, error.problem)
+
+
+async def on_expected(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PartsongError)
+    return problem_response(request, unusable(error))
+
+
+async def on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = f"{request.method} {request.url.path}"
+    if error.status_code == 405:
+        return problem_response(request, Problem(405, "not_found", f"{what}: this address takes another method"))
+    message = f"{what}: there is nothing at this address"
+    return problem_response(request, Problem(error.status_code, "not_found", message))
+
+
+async def on_left(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+HANDLERS: dict[int | type[Exception], Handler] = {
+    ProblemError: on_problem,
+    PartsongError: on_expected,
+    HTTPException: on_http,
+    ClientLeftError: on_left,
+}

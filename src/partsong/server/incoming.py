@@ -1,0 +1,83 @@
+"""What comes in: who asks, and the body of the request, neither too long nor too slow, and not from a web page.
+
+A page in a browser may post to any address, this machine's own included. So a request that names the page that it
+comes from (`Origin`) is refused unless the page may call, and a body must be declared as JSON, which no page may do
+without asking first.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from partsong.keys import Key, Keys
+from partsong.server.problems import ProblemError
+from partsong.server.response import Receive, Scope
+from partsong.wire.reply import Problem
+
+LARGEST = 32 * 1024 * 1024  # bytes of a body
+SLOWEST = 60.0  # seconds that a body may take
+
+
+class ClientLeftError(Exception):
+    """The client has closed its connection: nobody waits for an answer."""
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The request's headers by name, in small letters."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def identify(headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...]) -> Key | None:
+    """Whose request it is; `None` where no keys are made, so that everybody on this machine may ask.
+
+    Raises `ProblemError`.
+    """
+    origin = headers.get("origin")
+    if origin is not None and origin not in origins and "*" not in origins:
+        message = f"pages of {origin} may not call this server (see [server] origins)"
+        raise ProblemError(Problem(403, "permission", message))
+    if not keys.any():
+        return None
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    secret = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
+    if not secret:
+        message = "a key is needed, as `Authorization: Bearer KEY` or as `x-api-key: KEY`"
+        raise ProblemError(Problem(401, "authentication", message))
+    key = keys.find(secret)
+    if key is None:
+        raise ProblemError(Problem(401, "authentication", "this key is not known here", code="invalid_api_key"))
+    return key
+
+
+async def read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
+    """The whole body. Raises `ProblemError`, or `ClientLeftError`."""
+    media = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise ProblemError(Problem(400, "invalid_request", "the body must be sent as Content-Type: application/json"))
+    too_large = ProblemError(Problem(413, "too_large", f"the body has more than {LARGEST // 1024 // 1024} MiB"))
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > LARGEST:
+        raise too_large
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(SLOWEST):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeftError
+                piece = message.get("body", b"")
+                size += len(piece)
+                if size > LARGEST:
+                    raise too_large
+                pieces.append(piece)
+                if not message.get("more_body", False):
+                    return b"".join(pieces)
+    except TimeoutError:
+        late = f"the body was not there after {SLOWEST:.0f} seconds"
+        raise ProblemError(Problem(408, "invalid_request", late)) from None
+
+
+async def until_left(receive: Receive) -> None:
+    """Returns when the client has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

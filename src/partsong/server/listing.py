@@ -1,0 +1,60 @@
+"""What can be asked for: recipes first, each with the window that it really has, the smallest of its members'.
+
+An entry has the fields of OpenAI's list and of Anthropic's, whose clients read the same address.
+"""
+
+from typing import Any
+
+from partsong.keys import Key
+from partsong.recipe import Recipe
+from partsong.server.problems import ProblemError
+from partsong.server.service import Service
+from partsong.wire.reply import Problem
+
+
+def listed(service: Service, key: Key | None) -> dict[str, Any]:
+    """All recipes that this key may use."""
+    entries = [entry(service, recipe) for recipe in service.recipes.values() if _allowed(recipe.name, key)]
+    ends = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
+    return {"object": "list", "data": entries, "has_more": False, "first_id": ends[0], "last_id": ends[1]}
+
+
+def found(service: Service, name: str, key: Key | None) -> dict[str, Any]:
+    """One of them, or a single model. Raises `ProblemError`."""
+    if _allowed(name, key):
+        if name in service.recipes:
+            return entry(service, service.recipes[name])
+        if ":" in name and service.serving.models:
+            from partsong.recipe import single
+
+            service.assembly.check((name,))
+            return entry(service, single(name))
+    raise ProblemError(Problem(404, "not_found", f'there is no model "{name}"', "model", "model_not_found"))
+
+
+def entry(service: Service, recipe: Recipe) -> dict[str, Any]:
+    window = window_of(service, recipe)
+    date = recipe.date.isoformat() if recipe.date is not None else "2024-06-07"
+    return {
+        "id": recipe.name,
+        "object": "model",
+        "type": "model",
+        "created": 1_717_718_400,
+        "created_at": f"{date}T00:00:00Z",
+        "owned_by": "partsong",
+        "display_name": recipe.about or recipe.name,
+        "context_window": window,
+        "context_length": window,
+        "max_input_tokens": window,
+        "partsong": {"layers": len(recipe.layers) + 1, "calls": recipe.calls, "models": list(recipe.models)},
+    }
+
+
+def window_of(service: Service, recipe: Recipe) -> int | None:
+    """Tokens that every member reads; `None` where that is not known of any."""
+    windows = [window for name in recipe.models if (window := service.assembly.window(name)) is not None]
+    return min(windows, default=None)
+
+
+def _allowed(name: str, key: Key | None) -> bool:
+    return key is None or not key.recipes or name in key.recipes

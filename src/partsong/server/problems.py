@@ -1,0 +1,82 @@
+"""Everything that can go wrong with a request, as the one `Problem` that a format writes in its own shape.
+
+Statuses say what a caller can do: 4xx change the request or the key, 429 and 503 ask again later, 504 allow more time.
+What a provider said of its own key or account is the server's trouble, never the caller's 401.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from partsong.errors import (
+    BudgetError,
+    Cause,
+    ConfigurationError,
+    PartsongError,
+    QuestionError,
+    RecipeError,
+    RequestError,
+    StoreError,
+)
+from partsong.events import Failure
+from partsong.wire.reply import Kind, Problem
+
+# What a run's failure means for whoever asked.
+STATUSES: Mapping[Cause, tuple[int, Kind]] = {
+    "auth": (500, "server"),
+    "billing": (500, "server"),
+    "rate": (429, "rate_limit"),
+    "timeout": (504, "timeout"),
+    "refused": (400, "invalid_request"),
+    "window": (400, "invalid_request"),
+    "content_filter": (400, "invalid_request"),
+    "empty": (502, "server"),
+    "truncated": (502, "server"),
+    "server": (502, "server"),
+    "network": (502, "server"),
+    "resting": (503, "overloaded"),
+    "budget": (402, "billing"),
+    "invalid": (502, "server"),
+    "cut_off": (504, "timeout"),
+    "cancelled": (503, "overloaded"),
+    "no_proposals": (502, "server"),
+}
+
+
+class ProblemError(Exception):
+    """A request that gets a problem for an answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def unusable(error: PartsongError) -> Problem:
+    """The problem of a request that could not even be started."""
+    match error:
+        case RequestError():
+            return Problem(400, "invalid_request", str(error), field=error.field)
+        case BudgetError():
+            return Problem(402, "billing", str(error), code="budget")
+        case QuestionError():
+            return Problem(400, "invalid_request", str(error), field="messages")
+        case RecipeError():
+            return Problem(400, "invalid_request", str(error), field="model")
+        case ConfigurationError():
+            return Problem(404, "not_found", str(error), field="model", code="model_not_found")
+        case StoreError():
+            return Problem(503, "overloaded", str(error), retry_after=5.0)
+        case _:
+            return Problem(500, "server", str(error))
+
+
+def failed(error: Failure, report: dict[str, Any]) -> Problem:
+    """The problem of a run that ended without an answer."""
+    status, kind = STATUSES[error.cause]
+    after = 5.0 if status in (429, 503) else None
+    return Problem(status, kind, error.message, code=error.cause, retry_after=after, partsong=report)
+
+
+def with_report(problem: Problem, report: dict[str, Any]) -> Problem:
+    return replace(problem, partsong=report)

@@ -1,0 +1,97 @@
+"""One HTTP response being sent. A stream begins with its first words, so that what fails before has its own status.
+
+While nothing is said, a comment keeps the connection alive; who does not read is cut off. Whole events are sent, so
+nothing has to wait for its turn.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from partsong.wire.reply import Stream
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+SendBytes = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+ALIVE = 10.0  # seconds of silence until a comment is sent
+SLOWEST = 60.0  # seconds that a reader may take for what was sent
+EVENTS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class SlowReaderError(Exception):
+    """The client does not read what it asked for."""
+
+
+async def send_json(send: SendBytes, status: int, body: bytes, headers: Headers) -> None:
+    """A whole response."""
+    head = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+class EventStream:
+    """A stream of events to one client. `started` says whether the status is out, so that no other can be sent."""
+
+    def __init__(self, send: SendBytes, stream: Stream, headers: Headers) -> None:
+        self.started = False
+        self.closed = False
+        self._send, self._stream, self._headers = send, stream, headers
+        self._loop = asyncio.get_running_loop()
+        self._spoke = self._loop.time()
+        self._timer = self._loop.call_at(self._spoke + ALIVE, self._wake)
+        self._waking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Send the status and what comes before the first words."""
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": [*EVENTS, *self._headers]})
+            if first := self._stream.begin():
+                await self.put(first)
+
+    async def put(self, data: bytes) -> None:
+        """Send whole events. Raises `SlowReaderError`."""
+        if not self.started:
+            await self.start()
+        if not data or self.closed:
+            return
+        self._spoke = self._loop.time()
+        try:
+            async with asyncio.timeout(SLOWEST):
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError:
+            raise SlowReaderError("the client has not read for a minute") from None
+
+    async def close(self, last: bytes = b"") -> None:
+        """Send the last events, and end the response."""
+        self.stop()
+        if not self.closed:
+            await self.put(last)
+            self.closed = True
+            await self._send({"type": "http.response.body", "body": b""})
+
+    def stop(self) -> None:
+        """Send no more comments."""
+        self._timer.cancel()
+        if self._waking is not None:
+            self._waking.cancel()
+
+    def _wake(self) -> None:
+        now = self._loop.time()
+        if now >= self._spoke + ALIVE and (self._waking is None or self._waking.done()):
+            self._waking = self._loop.create_task(self._comment())
+            self._spoke = now
+        self._timer = self._loop.call_at(self._spoke + ALIVE, self._wake)
+
+    async def _comment(self) -> None:
+        try:
+            await self.start()
+            await self.put(self._stream.wait())
+        except (SlowReaderError, OSError):
+            self.closed = True  # whoever writes next finds it out

@@ -1,0 +1,180 @@
+"""What all requests share: recipes, models, the store, keys and limits; and how a request becomes a recipe to perform.
+
+Nothing of a request changes anything here: its options make a recipe of its own.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from partsong.assembly import Assembly, assembling, daily_funds, keys_path, open_journal
+from partsong.configuration import Configuration, Serving, StoreMode
+from partsong.errors import ConfigurationError, InputError, RecipeError, RequestError
+from partsong.funding import DailyFunds
+from partsong.keys import Key, Keys
+from partsong.model import Message
+from partsong.recipe import Recipe, find_recipe, overridden, replace, shipped, single
+from partsong.server.problems import ProblemError
+from partsong.server.turnstile import Turnstile
+from partsong.store import Store
+from partsong.wire.asked import Asked
+from partsong.wire.reply import Problem
+
+DEFAULT_RECIPE = "local"
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    """`recipes` by name, those that can be asked; `unusable` says of the others why not."""
+
+    configuration: Configuration
+    store: Store
+    assembly: Assembly
+    keys: Keys
+    turnstile: Turnstile
+    recipes: dict[str, Recipe]
+    unusable: dict[str, str]
+    working: set[asyncio.Task[None]] = field(default_factory=set)
+    stopping: bool = False
+
+    @property
+    def serving(self) -> Serving:
+        return self.configuration.server
+
+    def recipe_for(self, asked: Asked, key: Key | None) -> Recipe:
+        """The recipe of a request, with its options. Raises `ProblemError`, `RequestError` or `RecipeError`."""
+        name, options = asked.model, asked.options
+        if key is not None and key.recipes and name not in key.recipes:
+            raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "model"))
+        if name in self.recipes:
+            recipe = self.recipes[name]
+        elif name in self.unusable:
+            raise ProblemError(Problem(503, "overloaded", f'the recipe "{name}" cannot be used: {self.unusable[name]}'))
+        elif ":" in name and self.serving.models:
+            recipe = single(name)
+        else:
+            known = ", ".join(self.recipes)
+            more = " (or provider:model)" if self.serving.models else ""
+            message = f'there is no model "{name}"; known: {known}{more}'
+            raise ProblemError(Problem(404, "not_found", message, "model", "model_not_found"))
+        if options.recipe:
+            chosen = (not self.serving.models or (key is not None and key.recipes)) and sorted(
+                {"layers", "aggregator"} & options.recipe.keys()
+            )
+            if chosen:
+                raise ProblemError(
+                    Problem(403, "permission", "models may not be chosen here", f"partsong.recipe.{chosen[0]}")
+                )
+            try:
+                recipe = overridden(recipe, options.recipe)
+            except RecipeError as problem:
+                raise RequestError(f"partsong.recipe: {problem}", "partsong.recipe") from None
+        dollars = [recipe.max_dollars, options.max_dollars, self.configuration.dollars_per_run, self.limit(name)]
+        deadlines = [recipe.deadline, options.deadline]
+        if caps := [cap for cap in dollars if cap is not None]:
+            recipe = replace(recipe, max_dollars=min(caps))
+        if ends := [deadline for deadline in deadlines if deadline is not None]:
+            recipe = replace(recipe, deadline=min(ends))
+        return replace(recipe, strict=True) if options.strict else recipe
+
+    def limit(self, name: str) -> Decimal | None:
+        """What a run of the recipe of that name may cost, as the recipe's author has it, whatever a request says."""
+        return self.recipes[name].max_dollars if name in self.recipes else None
+
+    def funds_for(self, key: Key | None) -> DailyFunds | None:
+        """The day's money that a key's run is paid from."""
+        funds = daily_funds(self.configuration, self.store)
+        if key is None or key.dollars_per_day is None:
+            return funds
+        caps = {} if funds is None else funds.caps
+        return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
+
+    async def messages_before(self, asked: Asked, key: Key | None) -> tuple[Message, ...]:
+        """The conversation that led to the response which this request goes on from. Raises `ProblemError`."""
+        from partsong.events import RunFinished, RunStarted
+
+        name = asked.previous.removeprefix("resp_")
+        missing = ProblemError(
+            Problem(
+                404,
+                "not_found",
+                f'there is no response "{asked.previous}" to go on from',
+                "previous_response_id",
+                "previous_response_not_found",
+            )
+        )
+        try:
+            run = await self.store.find_run(name)
+            if run.id != name or run.caller != caller_of(key) or run.labels.get("keep") != "yes":
+                raise missing
+            events = [event for _, event in await self.store.events(run.id)]
+        except InputError:
+            raise missing from None
+        start, end = events[0], events[-1]
+        if not isinstance(start, RunStarted) or not isinstance(end, RunFinished):
+            raise missing
+        # Instructions hold for their own request alone (OpenAI's API reference, `previous_response_id`).
+        messages = start.conversation.messages[1 if run.labels.get("instructions") == "yes" else 0 :]
+        return (*messages, Message("assistant", end.answer.parts))
+
+    async def drain(self) -> None:
+        """Let the runs that go on finish, for as long as that may take; then cut them."""
+        self.stopping = True
+        if self.working:
+            await asyncio.wait(self.working, timeout=self.serving.drain)
+        for task in self.working:
+            task.cancel()
+        if self.working:
+            await asyncio.wait(self.working, timeout=5)
+
+
+def caller_of(key: Key | None) -> str:
+    """Whose a run is: a key's name, or nobody's in particular."""
+    return "" if key is None else key.name
+
+
+@asynccontextmanager
+async def open_service(configuration: Configuration, mode: StoreMode | None = None) -> AsyncIterator[Service]:
+    """The service, until the block is left; then its runs have ended and the store is written out."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_journal(configuration, mode))
+        assembly = await stack.enter_async_context(assembling(configuration, store=store))
+        recipes, unusable = load(configuration, assembly)
+        serving = configuration.server
+        turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience)
+        service = Service(configuration, store, assembly, Keys(keys_path()), turnstile, recipes, unusable)
+        try:
+            yield service
+        finally:
+            await service.drain()
+
+
+def load(configuration: Configuration, assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """The recipes that are served, the default one first, and why others cannot be used.
+
+    Raises `InputError` for one that was asked for by name and is none.
+    """
+    default = configuration.recipe or DEFAULT_RECIPE
+    if configuration.server.recipes:
+        found = [recipe for name in configuration.server.recipes for recipe in _at(name)]
+    else:
+        found = [find_recipe(default), *shipped()]
+    recipes: dict[str, Recipe] = {}
+    unusable: dict[str, str] = {}
+    for recipe in found:
+        try:
+            assembly.check(recipe.models)
+            recipes.setdefault(recipe.name, recipe)
+        except ConfigurationError as problem:
+            unusable.setdefault(recipe.name, str(problem))
+    return recipes, unusable
+
+
+def _at(name: str) -> list[Recipe]:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return [find_recipe(str(path)) for path in sorted(folder.glob("*.toml"))]
+    return [find_recipe(name)]

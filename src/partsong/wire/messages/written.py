@@ -1,0 +1,170 @@
+"""Answers as messages: whole, as a stream's events, or as the error that came in their place.
+
+What a stream repeats is encoded once; for each delta only its words are.
+"""
+
+from typing import Any
+
+import msgspec
+
+from partsong.model import Answer, Delta, Reasoning, ReasoningDelta, Text, TextDelta, ToolCall, Usage
+from partsong.wire.asked import FIELD, Asked
+from partsong.wire.messages.answer import REDACTED
+from partsong.wire.reply import Head, Kind, Problem
+
+TYPES: dict[Kind, str] = {
+    "invalid_request": "invalid_request_error",
+    "authentication": "authentication_error",
+    "billing": "billing_error",
+    "permission": "permission_error",
+    "not_found": "not_found_error",
+    "too_large": "request_too_large",
+    "rate_limit": "rate_limit_error",
+    "cancelled": "api_error",
+    "server": "api_error",
+    "overloaded": "overloaded_error",
+    "timeout": "timeout_error",
+}
+REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+_encode = msgspec.json.Encoder().encode
+
+
+def whole(asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+    """A `message`."""
+    (answer,) = answers
+    message = _message(head) | {"content": _content(answer), "stop_reason": _reason(answer), "usage": _usage(usage)}
+    return _encode(message | {FIELD: partsong})
+
+
+def failed(problem: Problem) -> bytes:
+    """The body of an error."""
+    error = {"type": TYPES[problem.kind], "message": problem.message}
+    body: dict[str, Any] = {"type": "error", "error": error, "request_id": problem.partsong.get("run")}
+    return _encode(body | {FIELD: problem.partsong} if problem.partsong else body)
+
+
+def counted(tokens: int) -> bytes:
+    """The body of an answer to `count_tokens`."""
+    return _encode({"input_tokens": tokens})
+
+
+class Stream:
+    """One streamed message, event by event. Blocks begin and end with what is said."""
+
+    def __init__(self, asked: Asked, head: Head) -> None:
+        self._head = head
+        self._index = -1
+        self._open: object = None  # the type of the deltas of the block that is open, or a tool call's index
+        self._words = b""
+
+    def begin(self) -> bytes:
+        """The message, empty."""
+        message = _message(self._head) | {"content": [], "stop_reason": None, "usage": _usage(Usage())}
+        return _event("message_start", {"message": message})
+
+    def say(self, delta: Delta, choice: int = 0) -> bytes:
+        """A delta, with the end of the block before it and the start of its own where it is another's."""
+        if type(delta) is TextDelta:
+            begun = (
+                b"" if self._open is TextDelta else self._block(TextDelta, {"type": "text", "text": ""}, "text_delta")
+            )
+            return begun + self._words + _encode(delta.text) + b"}}\n\n"
+        if type(delta) is ReasoningDelta:
+            thinking = {"type": "thinking", "thinking": "", "signature": ""}
+            begun = b"" if self._open is ReasoningDelta else self._block(ReasoningDelta, thinking, "thinking_delta")
+            return begun + self._words + _encode(delta.text) + b"}}\n\n"
+        begun = b""
+        if self._open != ("call", delta.index):  # type: ignore[union-attr]
+            block: dict[str, Any] = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}  # type: ignore[union-attr]
+            begun = self._block(("call", delta.index), block, "input_json_delta")  # type: ignore[union-attr]
+        if not delta.arguments:  # type: ignore[union-attr]
+            return begun
+        return begun + self._words + _encode(delta.arguments) + b"}}\n\n"  # type: ignore[union-attr]
+
+    def tell(self, event: bytes, choice: int = 0) -> bytes:
+        """An event under a name that clients do not know, and so pass over."""
+        return b'event: partsong\ndata: {"type":"partsong","event":' + event + b"}\n\n"
+
+    def wait(self) -> bytes:
+        return b": the proposers are at work\n\n"
+
+    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+        """Why the message ends, what it has used, and the report on the run."""
+        (answer,) = answers
+        signature = next((part.signature for part in answer.parts if type(part) is Reasoning and part.signature), "")
+        last = {
+            "delta": {"stop_reason": _reason(answer), "stop_sequence": None},
+            "usage": _usage(usage),
+            FIELD: partsong,
+        }
+        return self._end(signature) + _event("message_delta", last) + _event("message_stop", {})
+
+    def fail(self, problem: Problem) -> bytes:
+        return b"event: error\ndata: " + failed(problem) + b"\n\n"
+
+    def _block(self, kind: object, block: dict[str, Any], deltas: str) -> bytes:
+        ended = self._end("")
+        self._index, self._open = self._index + 1, kind
+        field = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}[deltas]
+        self._words = (
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":'
+            % (self._index, deltas.encode(), field.encode())
+        )
+        return ended + _event("content_block_start", {"index": self._index, "content_block": block})
+
+    def _end(self, signature: str) -> bytes:
+        if self._open is None:
+            return b""
+        signed = b""
+        if signature and self._open is ReasoningDelta and not signature.startswith(REDACTED):
+            delta = {"type": "signature_delta", "signature": signature}
+            signed = _event("content_block_delta", {"index": self._index, "delta": delta})
+        self._open = None
+        return signed + _event("content_block_stop", {"index": self._index})
+
+
+def _event(name: str, fields: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode({"type": name, **fields}))
+
+
+def _message(head: Head) -> dict[str, Any]:
+    return {"id": f"msg_{head.run}", "type": "message", "role": "assistant", "model": head.model, "stop_sequence": None}
+
+
+def _content(answer: Answer) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    for part in answer.parts:
+        match part:
+            case Text(text=text) if text:
+                blocks.append({"type": "text", "text": text})
+            case Reasoning(signature=signature) if signature.startswith(REDACTED):
+                blocks.append({"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)})
+            case Reasoning(text=text, signature=signature):
+                blocks.append({"type": "thinking", "thinking": text, "signature": signature})
+            case ToolCall(id=call, name=name, arguments=arguments):
+                blocks.append({"type": "tool_use", "id": call, "name": name, "input": _input(arguments)})
+    return blocks
+
+
+def _input(arguments: str) -> Any:
+    try:
+        return msgspec.json.decode(arguments.encode("utf-8", "surrogatepass"), type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
+def _reason(answer: Answer) -> str:
+    if answer.finish_reason == "stop" and any(type(part) is ToolCall for part in answer.parts):
+        return "tool_use"
+    return REASONS[answer.finish_reason]
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """The API counts what was read from the cache, and written to it, apart from other input."""
+    read, wrote = usage.cached_input_tokens, usage.cache_write_tokens
+    return {
+        "input_tokens": max(0, usage.input_tokens - read - wrote),
+        "cache_read_input_tokens": read,
+        "cache_creation_input_tokens": wrote,
+        "output_tokens": usage.output_tokens,
+    }

@@ -1,0 +1,88 @@
+"""What the server says to a client, before it is written in one of the formats: answers, or a problem.
+
+Each format has the functions and the `Stream` of `Format`; a `Stream` makes the bytes of one streamed response, ready
+to be sent, one call for each thing that happens.
+"""
+
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from partsong.model import Answer, Delta, Usage
+from partsong.wire.asked import Asked
+
+Kind = Literal[
+    "invalid_request",  # 400
+    "authentication",  # 401
+    "billing",  # 402
+    "permission",  # 403
+    "not_found",  # 404, 405
+    "too_large",  # 413
+    "rate_limit",  # 429
+    "cancelled",  # 499: the client has left; nobody reads it
+    "server",  # 500, 502
+    "overloaded",  # 503
+    "timeout",  # 504
+]
+
+
+class Problem(Struct, frozen=True):
+    """Why there is no answer. `field` is where in the request, `code` partsong's cause (see `errors.Cause`), if any.
+
+    `retry_after` is in seconds. `partsong` is the report on the run, if there was one (`run`, `losses`, `dollars` …).
+    """
+
+    status: int
+    kind: Kind
+    message: str
+    field: str | None = None
+    code: str | None = None
+    retry_after: float | None = None
+    partsong: dict[str, Any] = {}
+
+
+class Head(Struct, frozen=True):
+    """What a response says of itself: `run` is the run's id, `created` a Unix time, `model` the one asked for."""
+
+    run: str
+    created: int
+    model: str
+
+
+class Stream(Protocol):
+    """One streamed response, as bytes of server-sent events. `choice` counts the answers, where several are wanted."""
+
+    def begin(self) -> bytes:
+        """What comes before the first delta, if anything."""
+
+    def say(self, delta: Delta, choice: int = 0) -> bytes:
+        """A delta of the aggregator's."""
+
+    def tell(self, event: bytes, choice: int = 0) -> bytes:
+        """An event of the run (a JSON object), in such a way that clients who do not know of it ignore it."""
+
+    def wait(self) -> bytes:
+        """What keeps the connection alive while nothing is said: a comment."""
+
+    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+        """The end, with what all of it has used, and the report on the run."""
+
+    def fail(self, problem: Problem) -> bytes:
+        """The end, where there is no answer, or only half of one."""
+
+
+class Format(Protocol):
+    """One API's way of writing: a package of `partsong.wire` that has these names."""
+
+    def read(self, body: bytes) -> Asked:
+        """Read a request. Raises `RequestError`."""
+
+    def whole(
+        self, asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+    ) -> bytes:
+        """A response that is not streamed."""
+
+    def failed(self, problem: Problem) -> bytes:
+        """The body of an error."""
+
+    def Stream(self, asked: Asked, head: Head) -> Stream: ...

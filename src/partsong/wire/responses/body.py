@@ -1,0 +1,114 @@
+"""The body of a request, as far as its fields have one shape. What is not named here is ignored.
+
+What may be one of many things (an input item, a tool, a format) stays raw until its `type` was read, so that whoever
+sent something else hears which of its fields is wrong. Schemas stay raw for good: they are the caller's bytes.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Raw, Struct
+from msgspec.json import Decoder
+
+from partsong.wire.json import decode_field as decode
+from partsong.wire.json import given, join
+
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
+Effort = Annotated[str, Meta(min_length=1, max_length=32)]
+
+
+class Kind(Struct):
+    """What an object says it is."""
+
+    type: str | None = None
+
+
+class TextConfig(Struct):
+    format: Raw = Raw()
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class Schema(Struct):
+    """A text format of the type `json_schema`."""
+
+    name: Name
+    schema: Raw
+
+
+class ReasoningConfig(Struct):
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    mode: str | None = None
+
+
+class Function(Struct):
+    """A tool of the type `function`."""
+
+    name: Name
+    description: str | None = None
+    parameters: Raw = Raw()
+    strict: bool | None = None
+    defer_loading: bool | None = None
+
+
+class Choice(Struct):
+    """A `tool_choice` that is an object: a function, or some of the tools."""
+
+    type: str
+    name: str | None = None
+    mode: Literal["auto", "required"] | None = None
+    tools: list[Raw] = []
+
+
+class Named(Struct):
+    type: str
+    name: str | None = None
+
+
+class Body(Struct):
+    """A request. The fields that are `Any` are refused unless they are empty."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    input: str | list[Raw] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    tools: list[Raw] | None = None
+    tool_choice: Raw = Raw()
+    parallel_tool_calls: bool | None = None
+    text: TextConfig | None = None
+    reasoning: ReasoningConfig | None = None
+    metadata: Metadata | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    include: list[str] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    service_tier: str | None = None
+    top_logprobs: int | None = None
+    partsong: Raw = Raw()
+    background: Any = None
+    context_management: Any = None
+    conversation: Any = None
+    max_tool_calls: Any = None
+    moderation: Any = None
+    prompt: Any = None
+
+
+__all__ = ["decode", "given", "join"]
+
+read_body = Decoder(Body)
+read_kind = Decoder(Kind)
+read_schema = Decoder(Schema)
+read_function = Decoder(Function)
+read_choice = Decoder(str | Choice | None)
+read_named = Decoder(Named)
+read_object = Decoder(dict[str, Any])
+read_anything = Decoder(Any)

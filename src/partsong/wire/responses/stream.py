@@ -1,0 +1,300 @@
+"""A response as a stream of events: each item of the output is announced, told in deltas, and told again when done.
+
+All of a delta but its number and its words is made once for its item. Items are done in the order in which they began,
+and tool calls only at the end: providers send pieces of several at once, and the engine looks at calls before they
+count. So is reasoning where its signature is wanted, which comes last.
+
+The answer has the last word. What of it was not streamed is streamed at the end; what was streamed and is not in it is
+done as incomplete, and does not stand in the final response.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from partsong.model import (
+    Answer,
+    Delta,
+    Part,
+    Reasoning,
+    ReasoningDelta,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+from partsong.wire.asked import Asked
+from partsong.wire.reply import Head, Problem
+from partsong.wire.responses.written import (
+    Status,
+    call,
+    encrypts,
+    error_of,
+    identity,
+    message,
+    outcome,
+    output_text,
+    response,
+    thought,
+)
+
+encode = msgspec.json.encode
+WAITING = b": waiting\n\n"
+DELTAS: dict[str, tuple[str, dict[str, Any]]] = {
+    "reasoning": ("response.reasoning_summary_text.delta", {"summary_index": 0}),
+    "message": ("response.output_text.delta", {"content_index": 0, "logprobs": []}),
+    "function_call": ("response.function_call_arguments.delta", {}),
+}
+
+
+class _Item:
+    """One item of the output, as far as it was told. `ready`: nothing more will be known of it."""
+
+    __slots__ = (
+        "call_id",
+        "dropped",
+        "id",
+        "kind",
+        "name",
+        "number",
+        "pieces",
+        "prefix",
+        "ready",
+        "signature",
+        "status",
+    )
+
+    def __init__(self, kind: str, item_id: str, number: int, call_id: str = "", name: str = "") -> None:
+        self.kind, self.id, self.number, self.call_id, self.name = kind, item_id, number, call_id, name
+        self.pieces: list[str] = []
+        self.status: Status = "in_progress"
+        self.ready = self.dropped = False
+        self.signature = ""
+        event, places = DELTAS[kind]
+        fields = encode({"type": event, "item_id": item_id, "output_index": number, **places})
+        self.prefix = b"event: %b\ndata: %b," % (event.encode(), fields[:-1])
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def written(self) -> dict[str, Any]:
+        match self.kind:
+            case "reasoning":
+                shown = thought(self.id, self.text, self.signature)
+                return shown | {"status": self.status} if self.status == "incomplete" else shown
+            case "message":
+                return message(self.id, self.text, self.status)
+        return call(self.id, self.call_id, self.name, self.text, self.status)
+
+
+class Stream:
+    """One streamed response; see `partsong.wire.reply.Stream`."""
+
+    __slots__ = ("_asked", "_begun", "_calls", "_count", "_done", "_encrypts", "_head", "_items", "_open")
+
+    def __init__(self, asked: Asked, head: Head) -> None:
+        self._asked, self._head = asked, head
+        self._encrypts = encrypts(asked)
+        self._begun = False
+        self._count = 0  # of events, so far
+        self._items: list[_Item] = []
+        self._open: _Item | None = None  # the message or the reasoning that is being told
+        self._calls: dict[int, _Item] = {}
+        self._done = 0  # so many items were told to be done
+
+    def begin(self) -> bytes:
+        if self._begun:
+            return b""
+        self._begun = True
+        started = response(self._asked, self._head, "in_progress", [])
+        return self._event("response.created", response=started) + self._event("response.in_progress", response=started)
+
+    def say(self, delta: Delta, choice: int = 0) -> bytes:
+        if type(delta) is TextDelta:
+            return self._say("message", delta.text)
+        if type(delta) is ReasoningDelta:
+            return self._say("reasoning", delta.text)
+        if type(delta) is ToolCallDelta:
+            return self._call(delta)
+        return b""
+
+    def tell(self, event: bytes, choice: int = 0) -> bytes:
+        told = (
+            self.begin() + b'event: partsong.event\ndata: {"type":"partsong.event","sequence_number":%d,"event":%b}\n\n'
+        )
+        told %= (self._count, event)
+        self._count += 1
+        return told
+
+    def wait(self) -> bytes:
+        return WAITING
+
+    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+        answer = answers[0]
+        said = [self.begin()]
+        if self._items:
+            said += self._complete(answer)
+        else:
+            said += [self._repeat(part) for part in answer.parts]
+        said.append(self._close())
+        status, _ = outcome(answer)
+        left = [item for item in self._items if not item.dropped]
+        if status == "incomplete" and left and left[-1].number >= self._done:
+            left[-1].status = "incomplete"
+        if self._encrypts:
+            signatures = {part.text: part.signature for part in answer.parts if type(part) is Reasoning}
+            for item in left:
+                if item.kind == "reasoning":
+                    item.signature = item.signature or signatures.get(item.text, "")
+        for item in self._items:
+            item.ready = True
+        said.append(self._release())
+        output = [item.written() for item in left]
+        told = response(self._asked, self._head, status, output, answer=answer, usage=usage)
+        said.append(self._event(f"response.{status}", response=told | {"partsong": partsong}))
+        return b"".join(said)
+
+    def fail(self, problem: Problem) -> bytes:
+        begun = self.begin()
+        for item in self._items:
+            if item.status == "in_progress":
+                item.status = "incomplete"
+        output = [item.written() for item in self._items]
+        failed = response(self._asked, self._head, "failed", output, error=error_of(problem))
+        return begun + self._event("response.failed", response=failed | {"partsong": problem.partsong})
+
+    def _say(self, kind: str, text: str) -> bytes:
+        """Some more words of a message or of reasoning."""
+        item = self._open
+        if item is None or item.kind != kind:
+            if not text:
+                return b""
+            before = self.begin() + self._close() + self._release()
+            item, added = self._add(kind)
+            self._open = item
+            if kind == "reasoning":
+                part = {"type": "summary_text", "text": ""}
+                added += self._of("response.reasoning_summary_part.added", item, summary_index=0, part=part)
+            return before + added + self._delta(item, text)
+        return self._delta(item, text)
+
+    def _call(self, delta: ToolCallDelta) -> bytes:
+        before = b""
+        item = self._calls.get(delta.index)
+        if item is None:
+            before = self.begin() + self._close() + self._release()
+            item, added = self._add("function_call", delta.id, delta.name)
+            self._calls[delta.index] = item
+            before += added
+        elif delta.name and not item.name:
+            item.name = delta.name  # some providers say it late; when the item is done, everybody knows
+        return before + self._delta(item, delta.arguments) if delta.arguments else before
+
+    def _delta(self, item: _Item, text: str) -> bytes:
+        item.pieces.append(text)
+        told = b'%b"sequence_number":%d,"delta":%b}\n\n' % (item.prefix, self._count, encode(text))
+        self._count += 1
+        return told
+
+    def _add(self, kind: str, call_id: str = "", name: str = "") -> tuple[_Item, bytes]:
+        number = len(self._items)
+        item = _Item(kind, identity(kind, self._head, number), number, call_id, name)
+        self._items.append(item)
+        empty = item.written() | ({"content": []} if kind == "message" else {})
+        added = self._event("response.output_item.added", output_index=number, item=empty)
+        if kind == "message":
+            added += self._of("response.content_part.added", item, content_index=0, part=output_text(""))
+        return item, added
+
+    def _close(self) -> bytes:
+        """The end of the message or the reasoning that is being told, if one is."""
+        item, self._open = self._open, None
+        if item is None:
+            return b""
+        text, said = item.text, b""
+        item.ready = item.kind == "message" or not self._encrypts
+        if item.kind == "message":
+            said += self._of("response.output_text.done", item, content_index=0, text=text, logprobs=[])
+            said += self._of("response.content_part.done", item, content_index=0, part=output_text(text))
+        else:
+            part = {"type": "summary_text", "text": text}
+            said += self._of("response.reasoning_summary_text.done", item, summary_index=0, text=text)
+            said += self._of("response.reasoning_summary_part.done", item, summary_index=0, part=part)
+        return said
+
+    def _release(self) -> bytes:
+        """The end of the items that are ready, as far as none before them is waited for."""
+        said = b""
+        while self._done < len(self._items) and (item := self._items[self._done]).ready:
+            self._done += 1
+            if item.status == "in_progress":
+                item.status = "completed"
+            if item.kind == "function_call":
+                said += self._of("response.function_call_arguments.done", item, name=item.name, arguments=item.text)
+            said += self._event("response.output_item.done", output_index=item.number, item=item.written())
+        return said
+
+    def _complete(self, answer: Answer) -> list[bytes]:
+        """What of the answer was not streamed yet; what was streamed and is not in it is dropped."""
+        said: list[bytes] = []
+        thoughts = [part for part in answer.parts if type(part) is Reasoning]
+        words = [part for part in answer.parts if type(part) is Text]
+        told_parts: tuple[tuple[str, Sequence[Reasoning | Text]], ...] = (("reasoning", thoughts), ("message", words))
+        for kind, parts in told_parts:
+            told = "".join(item.text for item in self._items if item.kind == kind)
+            wanted = "".join(part.text for part in parts)
+            if told and wanted.startswith(told):
+                if rest := wanted[len(told) :]:
+                    said.append(self._say(kind, rest))
+                continue
+            self._drop(item for item in self._items if item.kind == kind)
+            said.append(self._close())
+            said += [self._repeat(part) for part in parts]
+        calls = {item.call_id: item for item in self._calls.values()}
+        for part in answer.parts:
+            if type(part) is not ToolCall:
+                continue
+            item = calls.pop(part.id, None)
+            if item is None:
+                said.append(self._repeat(part))
+                continue
+            item.name, told = part.name, item.text
+            if not part.arguments.startswith(told):
+                item.pieces = [part.arguments]
+            elif rest := part.arguments[len(told) :]:
+                said.append(self._delta(item, rest))
+        self._drop(calls.values())
+        return said
+
+    def _drop(self, items: Iterable[_Item]) -> None:
+        for item in items:
+            item.dropped, item.status = True, "incomplete"
+
+    def _repeat(self, part: Part) -> bytes:
+        """A part of the answer of which nothing was streamed."""
+        match part:
+            case Text(text=text):
+                return self._say("message", text)
+            case Reasoning(text=text, signature=signature):
+                before = self._close()
+                if text:
+                    return before + self._say("reasoning", text)
+                if signature and self._encrypts:
+                    item, added = self._add("reasoning")
+                    item.signature = signature
+                    return before + added
+                return before
+            case ToolCall(id=call_id, name=name, arguments=arguments):
+                return self._call(ToolCallDelta(max(self._calls, default=-1) + 1, call_id, name, arguments))
+        return b""
+
+    def _event(self, event: str, **fields: Any) -> bytes:
+        told = encode({"type": event, "sequence_number": self._count, **fields})
+        self._count += 1
+        return b"event: %b\ndata: %b\n\n" % (event.encode(), told)
+
+    def _of(self, event: str, item: _Item, **fields: Any) -> bytes:
+        return self._event(event, item_id=item.id, output_index=item.number, **fields)

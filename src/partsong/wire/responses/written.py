@@ -1,0 +1,171 @@
+"""The response object, as it stands in an answer that is not streamed, and as a stream repeats it.
+
+Reasoning is shown as a summary, since that is what clients display. Its signature goes where the API has what only its
+own models can read (`encrypted_content`), and only to those who ask for it, as there.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from partsong.model import Answer, Reasoning, Text, ToolCall, Usage
+from partsong.wire.asked import Asked
+from partsong.wire.reply import Head, Kind, Problem
+from partsong.wire.responses.asked import ENCRYPTED
+
+Status = Literal["in_progress", "completed", "incomplete", "failed"]
+PREFIXES = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
+TYPES: dict[Kind, str] = {
+    "invalid_request": "invalid_request_error",
+    "authentication": "authentication_error",
+    "billing": "insufficient_quota",
+    "permission": "permission_error",
+    "not_found": "invalid_request_error",
+    "too_large": "invalid_request_error",
+    "rate_limit": "rate_limit_error",
+    "cancelled": "server_error",
+    "server": "server_error",
+    "overloaded": "service_unavailable_error",
+    "timeout": "timeout_error",
+}
+# What a response that failed says of the reason: the API has few words for it, and clients act on some of them.
+CODES: dict[Kind, str] = {
+    "invalid_request": "invalid_prompt",
+    "billing": "insufficient_quota",
+    "rate_limit": "rate_limit_exceeded",
+}
+
+
+def whole(asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+    """A response that is not streamed. There is one answer: the API knows no other number."""
+    answer = answers[0]
+    status, _ = outcome(answer)
+    return msgspec.json.encode(
+        response(asked, head, status, items(answer, head, encrypts(asked)), answer=answer, usage=usage)
+        | {"partsong": partsong}
+    )
+
+
+def failed(problem: Problem) -> bytes:
+    """The body of an error."""
+    error = {
+        "message": problem.message,
+        "type": TYPES[problem.kind],
+        "param": problem.field,
+        "code": "context_length_exceeded" if problem.code == "window" else problem.code,
+    }
+    return msgspec.json.encode({"error": error} | ({"partsong": problem.partsong} if problem.partsong else {}))
+
+
+def error_of(problem: Problem) -> dict[str, Any]:
+    """The problem as the `error` of a response."""
+    code = "context_length_exceeded" if problem.code == "window" else CODES.get(problem.kind, "server_error")
+    return {"code": code, "message": problem.message}
+
+
+def encrypts(asked: Asked) -> bool:
+    """Whether the signatures of reasoning are wanted."""
+    return ENCRYPTED in asked.echo.get("include", ())
+
+
+def outcome(answer: Answer) -> tuple[Status, dict[str, Any] | None]:
+    """The status of a response with this answer, and the details where it is incomplete."""
+    match answer.finish_reason:
+        case "length":
+            return "incomplete", {"reason": "max_output_tokens"}
+        case "content_filter":
+            return "incomplete", {"reason": "content_filter"}
+    return "completed", None
+
+
+def response(
+    asked: Asked,
+    head: Head,
+    status: Status,
+    output: list[dict[str, Any]],
+    *,
+    answer: Answer | None = None,
+    usage: Usage | None = None,
+    error: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The response object, for `msgspec.json.encode`."""
+    return {
+        "id": f"resp_{head.run}",
+        "object": "response",
+        "created_at": head.created,
+        "status": status,
+        "background": False,
+        "error": error,
+        "incomplete_details": outcome(answer)[1] if answer else None,
+        "model": head.model,
+        "output": output,
+        "usage": _usage(usage) if usage else None,
+        "service_tier": "default",
+        "top_logprobs": 0,
+        "max_tool_calls": None,
+        **{name: value for name, value in asked.echo.items() if name != "include"},
+    }
+
+
+def items(answer: Answer, head: Head, encrypted: bool, start: int = 0) -> list[dict[str, Any]]:
+    """The answer as output items, numbered from `start`. Texts that follow one another are one message."""
+    output: list[dict[str, Any]] = []
+    for part in answer.parts:
+        number = start + len(output)
+        match part:
+            case Reasoning(text=text, signature=signature):
+                if text or (encrypted and signature):
+                    output.append(thought(identity("reasoning", head, number), text, signature if encrypted else ""))
+            case Text(text=text):
+                if output and output[-1]["type"] == "message":
+                    output[-1]["content"][0]["text"] += text
+                else:
+                    output.append(message(identity("message", head, number), text))
+            case ToolCall(id=call_id, name=name, arguments=arguments):
+                output.append(call(identity("function_call", head, number), call_id, name, arguments))
+    if output and outcome(answer)[0] == "incomplete":
+        output[-1]["status"] = "incomplete"
+    return output
+
+
+def identity(kind: str, head: Head, number: int) -> str:
+    return f"{PREFIXES[kind]}_{head.run}_{number}"
+
+
+def thought(item_id: str, text: str, signature: str) -> dict[str, Any]:
+    summary = [{"type": "summary_text", "text": text}] if text else []
+    return {"type": "reasoning", "id": item_id, "summary": summary} | (
+        {"encrypted_content": signature} if signature else {}
+    )
+
+
+def message(item_id: str, text: str, status: Status = "completed") -> dict[str, Any]:
+    return {"type": "message", "id": item_id, "status": status, "role": "assistant", "content": [output_text(text)]}
+
+
+def output_text(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def call(item_id: str, call_id: str, name: str, arguments: str, status: Status = "completed") -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "id": item_id,
+        "status": status,
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+    }
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_input_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }

@@ -1,0 +1,537 @@
+"""The Responses API as the server speaks it, read by the types of OpenAI's own client."""
+
+import base64
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai import omit
+from openai._models import construct_type
+from openai.lib.streaming.responses._responses import ResponseStreamState
+from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
+from pydantic import TypeAdapter
+
+from partsong.errors import RequestError
+from partsong.model import (
+    ANY_OBJECT,
+    Answer,
+    Delta,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    ReasoningDelta,
+    Sampling,
+    Text,
+    TextDelta,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+    Usage,
+)
+from partsong.wire import responses
+from partsong.wire.asked import Asked, Options
+from partsong.wire.reply import Format, Head, Problem
+from partsong.wire.responses import Stream, failed, read, whole
+from partsong.wire.sse import Decoder
+
+HEAD = Head("r1", 1_700_000_000, "trio")
+USED = Usage(100, 20, 40, 5, Decimal("0.01"), cache_write_tokens=7)
+PARAMS: TypeAdapter[Any] = TypeAdapter(ResponseCreateParamsNonStreaming)
+EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = {"type": "function", "name": "weather", "description": "Tells.", "parameters": SCHEMA, "strict": True}
+ENCRYPTED = ["reasoning.encrypted_content"]
+
+
+def asked(**fields: Any) -> Asked:
+    request = {"model": "trio", "input": "Hello?"} | fields
+    return read(json.dumps(request).encode())
+
+
+def refused(**fields: Any) -> str | None:
+    with pytest.raises(RequestError) as caught:
+        asked(**fields)
+    assert caught.value.field is None or caught.value.field in str(caught.value)
+    return caught.value.field
+
+
+def events_in(stream: bytes) -> list[dict[str, Any]]:
+    """The events of a stream; each is what its line says, and they are numbered."""
+    events: list[dict[str, Any]] = []
+    for name, data in Decoder().feed(stream):
+        event = json.loads(data)
+        assert event["type"] == name
+        assert event["sequence_number"] == len(events)
+        events.append(event)
+    return events
+
+
+def accumulated(stream: bytes) -> Any:
+    """The final response, as the client's helper for streams has it, after every event was read as strictly as can."""
+    state: Any = ResponseStreamState(input_tools=omit, text_format=omit)
+    for event in events_in(stream):
+        if event["type"] != "partsong.event":
+            state.handle_event(EVENTS.validate_python(event))
+    return state._completed_response
+
+
+def streamed(request: Asked, deltas: list[Delta], parts: tuple[Part, ...], finish: Any = "stop") -> bytes:
+    stream = Stream(request, HEAD)
+    said = stream.begin() + b"".join(stream.say(delta) for delta in deltas)
+    return said + stream.finish((Answer(parts, finish),), USED, {"run": "r1"})
+
+
+def as_format(module: Format) -> Format:
+    return module
+
+
+def test_the_package_is_a_format() -> None:
+    assert as_format(responses).read(b'{"model":"m","input":"x"}').model == "m"
+
+
+def test_a_string_is_a_question_of_the_user_under_the_instructions() -> None:
+    request = asked(instructions="Be brief.")
+    assert request.conversation.messages == (
+        Message("system", (Text("Be brief."),)),
+        Message("user", (Text("Hello?"),)),
+    )
+    assert (request.model, request.stream, request.keep, request.previous, request.samples) == (
+        "trio",
+        False,
+        True,
+        "",
+        1,
+    )
+
+
+def test_every_setting_that_a_mixture_can_honour_is_read() -> None:
+    fields: dict[str, Any] = {
+        "model": "trio",
+        "input": "Hello?",
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_output_tokens": 50,
+        "parallel_tool_calls": False,
+        "reasoning": {"effort": "high", "summary": "auto"},
+        "text": {"verbosity": "low", "format": {"type": "json_schema", "name": "place", "schema": SCHEMA}},
+        "metadata": {"team": "a"},
+        "user": "u",
+        "safety_identifier": "s",
+        "prompt_cache_key": "k",
+        "store": False,
+        "previous_response_id": "resp_0",
+        "tools": [WEATHER],
+        "tool_choice": {"type": "function", "name": "weather"},
+        "include": ENCRYPTED,
+        "truncation": "auto",
+        "service_tier": "auto",
+        "background": False,
+        "top_logprobs": 0,
+        "stream_options": {"include_obfuscation": False},
+        "stream": False,
+        "unheard_of": {"x": 1},
+    }
+    PARAMS.validate_python(fields)
+    request = asked(**fields, partsong={"deadline": 9, "events": True})
+    said = request.conversation
+    assert said.sampling == Sampling(0.5, 0.9, 50, effort="high", verbosity="low")
+    assert said.tools == (Tool("weather", "Tells.", json.dumps(SCHEMA).encode(), True),)
+    assert (said.tool_choice, said.parallel_tool_calls) == ("weather", False)
+    assert json.loads(said.response_format or b"") == SCHEMA
+    assert request.labels == {"team": "a", "user": "u", "safety_identifier": "s", "prompt_cache_key": "k"}
+    assert (request.keep, request.previous) == (False, "resp_0")
+    assert request.options == Options(events=True, deadline=9.0)
+    shown = Response.model_validate_json(whole(request, HEAD, (Answer((Text("x"),)),), USED, {}))
+    assert shown.tools[0].to_dict() == WEATHER
+    assert (shown.temperature, shown.top_p, shown.max_output_tokens, shown.user) == (0.5, 0.9, 50, "u")
+    assert (shown.store if hasattr(shown, "store") else None, shown.truncation) == (False, "auto")
+    assert shown.previous_response_id == "resp_0"
+    assert shown.metadata == {"team": "a"}
+    assert shown.parallel_tool_calls is False
+    assert shown.reasoning is not None
+    assert shown.reasoning.effort == "high"
+    assert shown.text is not None
+    assert shown.text.format is not None
+    assert shown.text.format.to_dict() == fields["text"]["format"]
+
+
+def test_a_turn_of_the_assistants_is_put_together_again() -> None:
+    picture = "data:image/png;base64," + base64.b64encode(b"png").decode()
+    items: list[Any] = [
+        {"role": "developer", "content": "Rules."},
+        {
+            "type": "message",
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "Look"},
+                {"type": "input_image", "image_url": picture, "detail": "auto"},
+                {"type": "input_image", "image_url": "https://example.org/a.png", "detail": "low"},
+            ],
+        },
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [{"type": "summary_text", "text": "hm"}],
+            "encrypted_content": "sig",
+        },
+        {
+            "type": "message",
+            "id": "msg_1",
+            "status": "completed",
+            "role": "assistant",
+            "content": [
+                {"type": "output_text", "text": "I ask", "annotations": []},
+                {"type": "refusal", "refusal": "."},
+            ],
+        },
+        {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"},
+        {"type": "function_call", "call_id": "c2", "name": "weather", "arguments": '{"a":1}'},
+        {"type": "function_call_output", "call_id": "c1", "output": "rain"},
+        {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "sun"}]},
+        {"role": "assistant", "content": "One."},
+        {"role": "assistant", "content": "Two."},
+        {"role": "user", "content": "Go on"},
+    ]
+    PARAMS.validate_python({"model": "trio", "input": items})
+    assert asked(input=items).conversation.messages == (
+        Message("system", (Text("Rules."),)),
+        Message("user", (Text("Look"), Image(b"png", "image/png"), Image(url="https://example.org/a.png"))),
+        Message(
+            "assistant",
+            (
+                Reasoning("hm", "sig"),
+                Text("I ask"),
+                Text("."),
+                ToolCall("c1", "weather", "{}"),
+                ToolCall("c2", "weather", '{"a":1}'),
+            ),
+        ),
+        Message("tool", (ToolResult("c1", (Text("rain"),)),)),
+        Message("tool", (ToolResult("c2", (Text("sun"),)),)),
+        Message("assistant", (Text("One."),)),
+        Message("assistant", (Text("Two."),)),
+        Message("user", (Text("Go on"),)),
+    )
+
+
+def test_schemas_stay_the_callers_bytes() -> None:
+    schema = b'{ "b":1.0,  "a":"\\u00e4" }'
+    body = b'{"model":"m","input":"x","tools":[{"type":"function","name":"f","parameters":%b}],' % schema
+    request = read(body + b'"text":{"format":{"type":"json_schema","name":"n","schema":%b}}}' % schema)
+    assert request.conversation.tools[0].parameters == schema
+    assert request.conversation.response_format == schema
+    assert asked(text={"format": {"type": "json_object"}}).conversation.response_format == ANY_OBJECT
+    assert asked(text={"format": {"type": "text"}}).conversation.response_format is None
+
+
+def test_a_choice_of_some_tools_leaves_only_these() -> None:
+    tools = [WEATHER, WEATHER | {"name": "time"}]
+    choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "time"}]}
+    said = asked(tools=tools, tool_choice=choice).conversation
+    assert [tool.name for tool in said.tools] == ["time"]
+    assert said.tool_choice == "required"
+    assert asked(tools=tools, tool_choice="none").conversation.tool_choice == "none"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"model": ""}, "model"),
+        ({"model": None}, "model"),
+        ({"input": None}, "input"),
+        ({"input": []}, "input"),
+        ({"input": 3}, "input"),
+        ({"background": True}, "background"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
+        ({"max_tool_calls": 3}, "max_tool_calls"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"truncation": "some"}, "truncation"),
+        ({"temperature": 3}, "temperature"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"metadata": {"a": 1}}, "metadata[...]"),
+        ({"include": [*ENCRYPTED, "message.output_text.logprobs"]}, "include[1]"),
+        ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
+        ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
+        ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
+        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": 1}}}, "text.format.schema"),
+        ({"tools": [WEATHER, {"type": "web_search"}]}, "tools[1].type"),
+        ({"tools": [{"type": "custom", "name": "f"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"tools": [WEATHER | {"name": "a b"}]}, "tools[0].name"),
+        ({"tools": [WEATHER | {"parameters": []}]}, "tools[0].parameters"),
+        ({"tools": [WEATHER, WEATHER]}, "tools[1].name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice.type"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+        ({"input": [{"type": "local_shell_call_output", "output": "x"}]}, "input[0].type"),
+        ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
+        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
+            "input[0].content[0].file_id",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "file:///etc/passwd"}]}]},
+            "input[0].content[0].image_url",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,*"}]}]},
+            "input[0].content[0].image_url",
+        ),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
+        ({"partsong": {"evnets": True}}, "partsong"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_the_name_of_its_field(fields: dict[str, Any], field: str) -> None:
+    assert refused(**fields) == field
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"model":"\xff"}', b"[" * 100_000, b"null"])
+def test_what_is_no_request_is_refused(body: bytes) -> None:
+    with pytest.raises(RequestError):
+        read(body)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+names = st.sampled_from(
+    [
+        "input",
+        "instructions",
+        "tools",
+        "tool_choice",
+        "text",
+        "reasoning",
+        "metadata",
+        "include",
+        "partsong",
+        "temperature",
+        "top_p",
+        "store",
+    ]
+)
+words = st.sampled_from(
+    [
+        "message",
+        "function_call",
+        "function_call_output",
+        "reasoning",
+        "input_image",
+        "input_text",
+        "user",
+        "assistant",
+        "function",
+    ]
+)
+keys = st.sampled_from(
+    [
+        "type",
+        "role",
+        "content",
+        "summary",
+        "output",
+        "call_id",
+        "name",
+        "arguments",
+        "text",
+        "image_url",
+        "parameters",
+        "format",
+        "schema",
+        "tools",
+    ]
+)
+likely = st.recursive(
+    words | json_values,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(names, likely, max_size=4) | json_values)
+def test_nothing_but_a_request_error_comes_of_any_json(body: Any) -> None:
+    if isinstance(body, dict):
+        body = {"model": "m", "input": "x"} | body
+    try:
+        request = read(json.dumps(body).encode())
+    except RequestError:
+        return
+    assert whole(request, HEAD, (Answer((Text("x"),)),), USED, {})
+
+
+def test_a_whole_answer_is_what_the_client_expects() -> None:
+    parts = (Reasoning("hm", "sig"), Text("I "), Text("ask"), ToolCall("c1", "weather", '{"city":"Rome"}'))
+    shown = Response.model_validate_json(whole(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"}))
+    assert (shown.id, shown.created_at, shown.model, shown.status) == ("resp_r1", 1_700_000_000, "trio", "completed")
+    assert [item.type for item in shown.output] == ["reasoning", "message", "function_call"]
+    assert shown.output_text == "I ask"
+    assert shown.output[2].to_dict() == {
+        "type": "function_call",
+        "id": "fc_r1_2",
+        "status": "completed",
+        "call_id": "c1",
+        "name": "weather",
+        "arguments": '{"city":"Rome"}',
+    }
+    assert shown.usage is not None
+    assert shown.usage.to_dict() == {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 7},
+        "output_tokens": 20,
+        "output_tokens_details": {"reasoning_tokens": 5},
+        "total_tokens": 120,
+    }
+    assert shown.to_dict()["partsong"] == {"run": "r1"}
+
+
+@pytest.mark.parametrize(("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
+def test_an_answer_that_broke_off_is_incomplete(finish: Any, reason: str) -> None:
+    shown = Response.model_validate_json(whole(asked(), HEAD, (Answer((Text("I"),), finish),), USED, {}))
+    assert shown.status == "incomplete"
+    assert shown.incomplete_details is not None
+    assert shown.incomplete_details.reason == reason
+    events = events_in(streamed(asked(), [TextDelta("I")], (Text("I"),), finish))
+    assert events[-1]["type"] == "response.incomplete"
+    assert events[-2]["item"]["status"] == "incomplete"
+    EVENTS.validate_python(events[-1])
+
+
+def test_a_stream_tells_items_in_the_documented_order() -> None:
+    deltas: list[Delta] = [
+        ReasoningDelta("h"),
+        ReasoningDelta("m"),
+        TextDelta("I "),
+        TextDelta("äsk"),
+        ToolCallDelta(0, "c1", "weather"),
+        ToolCallDelta(1, "c2", "weather", "{"),
+        ToolCallDelta(0, arguments="{}"),
+        ToolCallDelta(1, arguments="}"),
+    ]
+    parts = (Reasoning("hm"), Text("I äsk"), ToolCall("c1", "weather", "{}"), ToolCall("c2", "weather", "{}"))
+    stream = streamed(asked(), deltas, parts, "tool_calls")
+    events = events_in(stream)
+    assert [event["type"].removeprefix("response.") for event in events] == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "reasoning_summary_part.added",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.done",
+        "reasoning_summary_part.done",
+        "output_item.done",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.delta",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+        "function_call_arguments.done",
+        "output_item.done",
+        "completed",
+    ]
+    final = accumulated(stream)
+    assert final.output_text == "I äsk"
+    plain = json.loads(whole(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"}))
+    assert events[-1]["response"] == plain
+    assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == plain["output"]
+
+
+def test_reasoning_keeps_its_signature_where_it_is_asked_for() -> None:
+    parts = (Reasoning("hm", "sig"), Text("I"), Reasoning("", "veiled"))
+    request = asked(include=ENCRYPTED)
+    stream = streamed(request, [ReasoningDelta("hm"), TextDelta("I")], parts)
+    items = [event["item"] for event in events_in(stream) if event["type"] == "response.output_item.done"]
+    assert [(item["type"], item.get("encrypted_content")) for item in items[:2]] == [
+        ("reasoning", "sig"),
+        ("message", None),
+    ]
+    again = asked(input=[*items[:2], {"role": "user", "content": "And?"}]).conversation.messages
+    assert again[0] == Message("assistant", (Reasoning("hm", "sig"), Text("I")))
+    assert b"sig" not in streamed(asked(), [ReasoningDelta("hm"), TextDelta("I")], parts)
+    assert b"sig" not in whole(asked(), HEAD, (Answer(parts),), USED, {})
+    whole_items = json.loads(whole(request, HEAD, (Answer(parts),), USED, {}))["output"]
+    assert asked(input=whole_items).conversation.messages[0].parts == (Reasoning("", "veiled"), *parts[:2])
+
+
+@pytest.mark.parametrize(
+    ("deltas", "parts"),
+    [
+        ([], (Reasoning("hm"), Text("All of it"), ToolCall("c1", "f", "{}"))),
+        ([TextDelta("All")], (Text("All of it"),)),
+        ([TextDelta("Something else")], (Text("All of it"),)),
+        ([ToolCallDelta(0, "c1", "f", '{"a"')], (Text("All of it"), ToolCall("c1", "f", '{"a":1}'))),
+        ([ToolCallDelta(0, "c1", "f", "{oops")], (ToolCall("c1", "f", "{}"),)),
+        ([ToolCallDelta(0, "c1", "f", "{oops")], (Text("All of it"), ToolCall("c2", "f", "{}"))),
+        ([ReasoningDelta("no"), TextDelta("All of ")], (Reasoning("hm"), Text("All of it"))),
+    ],
+)
+def test_the_answer_has_the_last_word(deltas: list[Delta], parts: tuple[Part, ...]) -> None:
+    stream = streamed(asked(), deltas, parts)
+    final = accumulated(stream)
+    assert final.output_text == "".join(part.text for part in parts if isinstance(part, Text))
+    calls = [(item.call_id, item.arguments) for item in final.output if item.type == "function_call"]
+    assert calls == [(part.id, part.arguments) for part in parts if isinstance(part, ToolCall)]
+    events = events_in(stream)
+    added = [event["output_index"] for event in events if event["type"] == "response.output_item.added"]
+    done = [event["output_index"] for event in events if event["type"] == "response.output_item.done"]
+    assert added == done == list(range(len(added)))
+
+
+def test_events_of_the_run_go_unnoticed_by_the_client() -> None:
+    stream = Stream(asked(), HEAD)
+    said = stream.tell(b'{"type":"layer_started","error":"x"}') + stream.wait() + stream.begin()
+    said += stream.say(TextDelta("Hi")) + stream.tell(b"{}") + stream.finish((Answer((Text("Hi"),)),), USED, {})
+    assert [event["type"] for event in events_in(said)].count("response.created") == 1
+    told = [event for event in events_in(said) if event["type"] == "partsong.event"]
+    assert [event["event"] for event in told] == [{"type": "layer_started", "error": "x"}, {}]
+    assert not any("error" in event for event in told)  # the client takes that, at the top of any event, for a failure
+    state: Any = ResponseStreamState(input_tools=omit, text_format=omit)
+    kinds = []
+    for event in events_in(said):
+        kinds += [each.type for each in state.handle_event(construct_type(type_=ResponseStreamEvent, value=event))]
+    assert kinds.count("partsong.event") == 2
+    assert state._completed_response.output_text == "Hi"
+
+
+def test_a_stream_that_fails_says_so_and_what_there_was() -> None:
+    stream = Stream(asked(), HEAD)
+    said = stream.begin() + stream.say(TextDelta("Half"))
+    said += stream.fail(Problem(429, "rate_limit", "too many", code="rate", partsong={"run": "r1"}))
+    last = EVENTS.validate_python(events_in(said)[-1])
+    assert (last.type, last.response.status) == ("response.failed", "failed")
+    assert (last.response.error.code, last.response.error.message) == ("rate_limit_exceeded", "too many")
+    assert last.response.output_text == "Half"
+    assert last.response.to_dict()["partsong"] == {"run": "r1"}
+
+
+def test_a_problem_is_an_error_of_openais_shape() -> None:
+    body = json.loads(failed(Problem(400, "invalid_request", "no", field="tools[0]", code=None)))
+    assert body == {"error": {"message": "no", "type": "invalid_request_error", "param": "tools[0]", "code": None}}
+    assert json.loads(failed(Problem(400, "invalid_request", "long", code="window", partsong={"run": "r"}))) == {
+        "error": {"message": "long", "type": "invalid_request_error", "param": None, "code": "context_length_exceeded"},
+        "partsong": {"run": "r"},
+    }
