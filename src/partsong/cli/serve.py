@@ -73,15 +73,23 @@ def check_address(host: str) -> None:
     """Raise `InputError` where others can reach the address and no key is made."""
     if keys_of_server().any():
         return
-    try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
-    except OSError as problem:
-        raise InputError(f"--host {host}: there is no such address here: {problem.strerror}") from None
-    if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found):
+    if not all(address.is_loopback for address in _addresses(host)):
         raise InputError(
             f"--host {host} can be reached from other machines, and there are no keys, so that anybody could spend "
             f"your money. Make one first: partsong keys add NAME (they are kept in {keys_path()})"
         )
+
+
+def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        return [ipaddress.ip_address(host)]
+    except ValueError:  # a name
+        pass
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
+    except OSError as problem:
+        raise InputError(f"--host {host}: there is no such address here: {problem.strerror}") from None
+    return [ipaddress.ip_address(address) for address in found]
 
 
 def free_port(serving: Serving) -> int:

@@ -1,0 +1,103 @@
+"""`partsong serve` as a process of its own: it listens, answers, notices who leaves, and stops when it is told to."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.serving import recipe_file
+
+QUESTION = {"model": "three", "stream": True, "messages": [{"role": "user", "content": "Is it so?"}]}
+
+
+@contextmanager
+def served(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and its address once it answers."""
+    command = [sys.executable, "-m", "partsong", "serve", "--port", "0", *arguments]
+    environment = os.environ | {"PARTSONG_STATE": str(folder / "state")}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
+    try:
+        assert process.stderr is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
+        assert found is not None
+        yield process, found[0]
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+async def ready(session: aiohttp.ClientSession, url: str) -> None:
+    for _ in range(600):
+        try:
+            async with session.get(f"{url}/readyz") as response:
+                if response.status == 200:
+                    return
+        except aiohttp.ClientError:
+            pass
+        await asyncio.sleep(0.05)
+    raise AssertionError("the server never answered")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_it_answers_and_ends_when_it_is_told_to(tmp_path: Path, workers: str) -> None:
+    with served(tmp_path, "--recipe", recipe_file(tmp_path), "--workers", workers) as (process, url):
+        async with aiohttp.ClientSession() as session:
+            await ready(session, url)
+            for _ in range(4):
+                async with session.post(f"{url}/v1/chat/completions", json=QUESTION | {"stream": False}) as response:
+                    answer = await response.json()
+                assert answer["choices"][0]["message"]["content"] == "So it is"
+                # Whichever process answers: a run is known to all.
+                async with session.get(f"{url}/v1/runs/{answer['partsong']['run']}/events") as response:
+                    assert response.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 60) == 0
+
+
+async def test_a_run_that_goes_on_is_finished_before_it_ends(tmp_path: Path) -> None:
+    slow = recipe_file(tmp_path, aggregator="scripted:z?tokens=20&each=0.1")
+    with served(tmp_path, "--recipe", slow) as (process, url):
+        async with aiohttp.ClientSession() as session:
+            await ready(session, url)
+            async with session.post(f"{url}/v1/chat/completions", json=QUESTION) as response:
+                await response.content.readline()
+                process.send_signal(signal.SIGTERM)
+                assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
+
+
+async def test_who_leaves_has_stopped_the_run(tmp_path: Path) -> None:
+    slow = recipe_file(tmp_path, aggregator="scripted:z?tokens=100000&each=0.01")
+    with served(tmp_path, "--recipe", slow) as (_, url):
+        async with aiohttp.ClientSession() as session:
+            await ready(session, url)
+            async with session.post(f"{url}/v1/chat/completions", json=QUESTION) as response:
+                first = await response.content.readline()
+            run = json.loads(first.removeprefix(b"data: "))["id"].removeprefix("chatcmpl-")
+            async with session.get(f"{url}/v1/runs/{run}/events") as response:
+                told = await response.read()
+    assert b"event: run_failed" in told
+    assert b'"cancelled"' in told
+
+
+def test_a_port_that_is_taken_is_said_in_a_line(tmp_path: Path) -> None:
+    with served(tmp_path, "--recipe", recipe_file(tmp_path)) as (_, url):
+        asyncio.run(_until_ready(url))
+        port = url.rpartition(":")[2]
+        command = [sys.executable, "-m", "partsong", "serve", "--port", port]
+        other = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert other.returncode == 2
+    assert f"127.0.0.1:{port} cannot be listened on" in other.stderr
+
+
+async def _until_ready(url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        await ready(session, url)
