@@ -58,6 +58,7 @@ async def serving(
             patience=settings.patience,
             drain=settings.drain,
             origins=settings.origins,
+            log=settings.log,
         ),
     )
     app = make_app(lambda: (whole, mode))

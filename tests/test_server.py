@@ -377,3 +377,22 @@ async def test_a_body_beyond_the_limit_is_refused(server: tuple[str, Application
                 assert response.status == 413
         except aiohttp.ClientError:  # it may be hung up on while it is still sending
             pass
+
+
+@pytest.mark.parametrize("kind", ["json", "text"])
+async def test_each_run_is_a_line_of_the_log_without_a_word_of_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: Any
+) -> None:
+    question: Any = [{"role": "user", "content": "Is it a secret?"}]
+    async with serving([recipe_file(tmp_path)], server=Serving(log=kind)) as (url, _):
+        async with openai_at(url) as client:
+            completion = await client.chat.completions.create(model="three", messages=question)
+            with pytest.raises(openai.NotFoundError):
+                await client.chat.completions.create(model="no\x1bne", messages=question)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "three" in line]
+    assert completion.id.removeprefix("chatcmpl-") in lines[0]
+    assert "finished" in lines[0]
+    assert "refused" in lines[1]
+    assert not any("secret" in line or "\x1b" in line for line in lines)
+    if kind == "json":
+        assert json.loads(lines[0])["losses"] == 0

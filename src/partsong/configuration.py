@@ -80,7 +80,7 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     ones and the default recipe are served. `models` is whether callers may name a `provider:model`. Each of `workers`
     processes performs `at_once` runs and lets `waiting` more wait for at most `patience` seconds. Once it is told to
     stop it has `drain` seconds to finish. `origins` are web pages' that may call it (CORS); `log` is how it writes its
-    log, and `words` whether prompts and answers stand in it.
+    log.
     """
 
     host: str = "127.0.0.1"
@@ -94,7 +94,6 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     drain: float = 30.0
     origins: tuple[str, ...] = ()
     log: Literal["text", "json"] = "text"
-    words: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:

@@ -108,6 +108,8 @@ class _Request:
 
     async def refuse(self, problem: Problem) -> None:
         """Say why there is no answer, where nothing has been sent yet."""
+        if "run" not in problem.partsong:
+            self.service.log.refused(self.api.name, problem)
         headers: Headers = [(b"cache-control", b"no-store")]
         if problem.retry_after is not None:
             headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
@@ -129,6 +131,7 @@ class _Run:
         caller = caller_of(key)
         self.recorders = [self.service.store.record(caller=caller, labels=labels) for _ in range(asked.samples)]
         self.reports = [Report(recorder.id, recipe.name) for recorder in self.recorders]
+        self.began = time.monotonic()
         self.head = Head(self.recorders[0].id, int(time.time()), asked.model)
         self.stream: EventStream | None = None
         if asked.stream:
@@ -161,6 +164,9 @@ class _Run:
         finally:
             if self.stream is not None:
                 self.stream.stop()
+            for report in self.reports:
+                if report.answer is not None or report.error is not None:
+                    self.service.log.run(self.request.api.name, caller_of(self.key), report, self.began)
 
     async def perform_all(self) -> None:
         if len(self.reports) == 1:

@@ -17,6 +17,7 @@ from partsong.funding import DailyFunds
 from partsong.keys import Key, Keys
 from partsong.model import Message
 from partsong.recipe import Recipe, find_recipe, overridden, replace, shipped, single
+from partsong.server.log import Log
 from partsong.server.problems import ProblemError
 from partsong.server.turnstile import Turnstile
 from partsong.store import Store
@@ -37,6 +38,7 @@ class Service:
     turnstile: Turnstile
     recipes: dict[str, Recipe]
     unusable: dict[str, str]
+    log: Log
     working: set[asyncio.Task[None]] = field(default_factory=set)
     stopping: bool = False
 
@@ -145,7 +147,9 @@ async def open_service(configuration: Configuration, mode: StoreMode | None = No
         recipes, unusable = load(configuration, assembly)
         serving = configuration.server
         turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience)
-        service = Service(configuration, store, assembly, Keys(keys_path()), turnstile, recipes, unusable)
+        service = Service(
+            configuration, store, assembly, Keys(keys_path()), turnstile, recipes, unusable, Log(serving.log)
+        )
         try:
             yield service
         finally:
