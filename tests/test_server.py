@@ -17,6 +17,8 @@ from partsong.configuration import Serving
 from partsong.events import from_json
 from partsong.keys import Keys
 from partsong.server.application import Application
+from partsong.server.incoming import identify
+from partsong.server.problems import ProblemError
 from tests.grammar import check
 from tests.serving import recipe_file, serving
 
@@ -396,3 +398,12 @@ async def test_each_run_is_a_line_of_the_log_without_a_word_of_it(
     assert not any("secret" in line or "\x1b" in line for line in lines)
     if kind == "json":
         assert json.loads(lines[0])["losses"] == 0
+
+
+def test_without_keys_only_this_machine_may_ask() -> None:
+    none = Keys(keys_path())
+    for near in ("127.0.0.1", "::1"):
+        assert identify({"client": (near, 1)}, {}, none, ()) is None
+    with pytest.raises(ProblemError) as caught:
+        identify({"client": ("192.0.2.7", 1)}, {}, none, ())
+    assert caught.value.problem.status == 401

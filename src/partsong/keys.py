@@ -68,10 +68,10 @@ class Keys:
 
     def find(self, secret: str) -> Key | None:
         """The key with this secret. All are compared, each in constant time, so that time tells nothing."""
-        digest = _digest(secret)
+        digest = _digest(secret).encode()
         found = None
         for key in self.all():
-            if hmac.compare_digest(key.digest, digest):
+            if hmac.compare_digest(key.digest.encode(), digest):
                 found = key
         return found
 
@@ -108,10 +108,7 @@ class Keys:
         if len(left) == len(keys):
             known = ", ".join(key.name for key in keys) or "none"
             raise InputError(f'there is no key "{name}"; known: {known}')
-        if left:
-            self._write(left)
-        else:
-            self._write(())
+        self._write(left)
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         written = self.path.with_name(f".{self.path.name}.{os.getpid()}")

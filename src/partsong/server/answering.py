@@ -55,7 +55,7 @@ class Answering:
             if service.stopping:
                 raise ProblemError(Problem(503, "overloaded", "the server is being stopped", retry_after=5.0))
             headers = headers_of(scope)
-            key = identify(headers, service.keys, service.serving.origins)
+            key = identify(scope, headers, service.keys, service.serving.origins)
             body = await read_body(headers, receive)
             work = asyncio.create_task(request.answer(body, headers, key))
         except ClientLeftError:

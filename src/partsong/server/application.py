@@ -83,19 +83,19 @@ class Application:
 
     async def models(self, request: Request) -> Response:
         service = self.service()
-        key = identify(headers_of(request.scope), service.keys, service.serving.origins)
+        key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         return json(listing.listed(service, key))
 
     async def model(self, request: Request) -> Response:
         service = self.service()
-        key = identify(headers_of(request.scope), service.keys, service.serving.origins)
+        key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         return json(listing.found(service, request.path_params["name"], key))
 
     async def count_tokens(self, request: Request) -> Response:
         """The tokens of a request, by the aggregator's own tokenizer where there is one, else as likely too many."""
         service = self.service()
         headers = headers_of(request.scope)
-        key = identify(headers, service.keys, service.serving.origins)
+        key = identify(request.scope, headers, service.keys, service.serving.origins)
         asked = messages.read_count(await read_body(headers, request.receive))
         service.recipe_for(asked, key)
         conversation = asked.conversation
@@ -124,7 +124,7 @@ class RunEvents:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self.application.service()
-        key = identify(headers_of(scope), service.keys, service.serving.origins)
+        key = identify(scope, headers_of(scope), service.keys, service.serving.origins)
         run = await live.find(service, scope["path_params"]["run"], key)
         telling = asyncio.create_task(live.tell(service, run, send))
         left = asyncio.create_task(until_left(receive))

@@ -6,6 +6,7 @@ without asking first.
 """
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping
 
 from partsong.keys import Key, Keys
@@ -26,8 +27,9 @@ def headers_of(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def identify(headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...]) -> Key | None:
-    """Whose request it is; `None` where no keys are made, so that everybody on this machine may ask.
+def identify(scope: Scope, headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...]) -> Key | None:
+    """Whose request it is; `None` where no keys are made, so that everybody on this machine may ask, and nobody else:
+    keys may be taken away while it runs, and another server may have been told to listen anywhere.
 
     Raises `ProblemError`.
     """
@@ -36,6 +38,8 @@ def identify(headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...]) -
         message = f"pages of {origin} may not call this server (see [server] origins)"
         raise ProblemError(Problem(403, "permission", message))
     if not keys.any():
+        if not _near(scope):
+            raise ProblemError(Problem(401, "authentication", "there are no keys, so only this machine may ask"))
         return None
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     secret = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
@@ -46,6 +50,16 @@ def identify(headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...]) -
     if key is None:
         raise ProblemError(Problem(401, "authentication", "this key is not known here", code="invalid_api_key"))
     return key
+
+
+def _near(scope: Scope) -> bool:
+    client = scope.get("client")
+    if not client:
+        return True  # a socket in the file system: its owner says who may use it
+    try:
+        return ipaddress.ip_address(client[0].partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
