@@ -19,7 +19,7 @@ def _rename_limit(body: Body) -> None:
 
 
 def _loosen_schema(body: Body) -> None:
-    if "response_format" in body:
+    if "json_schema" in body.get("response_format", {}):
         schema = body["response_format"]["json_schema"]
         body["response_format"] = {"type": "json_schema", "json_schema": schema | {"strict": False}}
 
