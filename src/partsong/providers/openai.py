@@ -6,7 +6,9 @@ Compatible servers differ in what they accept. What they do not is one table, `Q
 import re
 from typing import Any
 
-from partsong.model import Answer, Request, Send
+from msgspec import Raw
+
+from partsong.model import ANY_OBJECT, Answer, Request, Send
 from partsong.providers.exchange import ask
 from partsong.providers.http import Endpoint, Http, Told
 from partsong.providers.quirks import NO_STREAM, Body, Quirk, Quirks, drop, refuses
@@ -19,9 +21,20 @@ def _rename_limit(body: Body) -> None:
 
 
 def _loosen_schema(body: Body) -> None:
-    if "json_schema" in body.get("response_format", {}):
-        schema = body["response_format"]["json_schema"]
-        body["response_format"] = {"type": "json_schema", "json_schema": schema | {"strict": False}}
+    if "json_schema" in (asked := body.get("response_format", {})):
+        body["response_format"] = asked | {"json_schema": asked["json_schema"] | {"strict": False}}
+    if "tools" in body:
+        body["tools"] = [
+            tool | {"function": {name: value for name, value in tool["function"].items() if name != "strict"}}
+            for tool in body["tools"]
+        ]
+
+
+def _spell_out_object(body: Body) -> None:
+    """Any object, as a schema."""
+    if body.get("response_format") == {"type": "json_object"}:
+        schema = {"name": "answer", "strict": False, "schema": Raw(ANY_OBJECT)}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
 
 
 def _merge_neighbours(body: Body) -> None:
@@ -79,6 +92,7 @@ def _sign_calls(body: Body) -> None:
 
 REASONING = re.compile(r"^(openai/)?(o[1-9](-|$)|gpt-5(-(mini|nano|pro|codex))?(-\d|$))")
 
+# Some servers write their fields in camel case when they complain of them, and words are compared in lower case.
 # A refusal is matched against the rows in this order, and the first that changes the body is tried.
 QUIRKS: tuple[Quirk, ...] = (
     Quirk(
@@ -91,13 +105,18 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("no temperature", refuses("temperature"), drop("temperature"), REASONING),
     Quirk("no seed", refuses("seed"), drop("seed")),
     Quirk("no top_k", refuses("top_k"), drop("top_k")),
-    Quirk("no reasoning_effort", refuses("reasoning_effort"), drop("reasoning_effort")),
+    Quirk("no reasoning_effort", refuses("reasoning_?effort"), drop("reasoning_effort")),
     Quirk("no verbosity", refuses("verbosity"), drop("verbosity")),
-    Quirk("no frequency_penalty", refuses("frequency_penalty"), drop("frequency_penalty")),
-    Quirk("no presence_penalty", refuses("presence_penalty"), drop("presence_penalty")),
+    Quirk("no frequency_penalty", refuses("frequency_?penalty"), drop("frequency_penalty")),
+    Quirk("no presence_penalty", refuses("presence_?penalty"), drop("presence_penalty")),
     Quirk("no parallel_tool_calls", refuses("parallel_tool_calls"), drop("parallel_tool_calls")),
     Quirk("no stream_options", re.compile("stream_options"), drop("stream_options")),
     NO_STREAM,
+    Quirk(
+        "a schema in place of json_object",
+        re.compile(r"response_format.{0,80}json_schema", re.DOTALL),
+        _spell_out_object,
+    ),
     Quirk("roles alternate", re.compile(r"alternat(e|ing)\b|unexpected role"), _merge_neighbours),
     Quirk(
         "no system role",

@@ -5,10 +5,10 @@ What a mixture cannot do is refused by the name of its field; what nobody knows 
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw
 
 from partsong.errors import RequestError
 from partsong.model import (
@@ -26,121 +26,9 @@ from partsong.model import (
     ToolResult,
 )
 from partsong.wire.asked import Asked, Options, read_options
+from partsong.wire.chat.fields import Body, Called, Chosen, Format, Function, Link, MessageGiven, Piece
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import given
-
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Tokens = Annotated[int, Meta(ge=1)]
-
-
-class Function(Struct):
-    name: Name
-    description: str | None = None
-    parameters: Raw = Raw()
-    strict: bool | None = None
-
-
-class ToolGiven(Struct):
-    type: str
-    function: Raw = Raw()
-
-
-class Called(Struct):
-    name: str
-    arguments: str = ""
-
-
-class CallGiven(Struct):
-    id: str
-    type: str = "function"
-    function: Called | None = None
-
-
-class MessageGiven(Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Raw] | None = None
-    tool_calls: list[CallGiven] | None = None
-    tool_call_id: str | None = None
-    function_call: Called | None = None
-    name: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    audio: Any = None
-
-
-class Link(Struct):
-    url: str
-    detail: str | None = None
-
-
-class Piece(Struct):
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: Link | None = None
-
-
-class Schema(Struct):
-    schema: Raw = Raw()
-    name: str | None = None
-
-
-class Format(Struct):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: Schema | None = None
-
-
-class StreamOptions(Struct):
-    include_usage: bool | None = None
-
-
-class Chosen(Struct):
-    type: str = "function"
-    function: Called | None = None
-    name: str | None = None
-
-
-class Body(Struct):
-    """A request. The fields that are `Any` are refused unless they are empty."""
-
-    model: Annotated[str, Meta(min_length=1)]
-    messages: Annotated[list[MessageGiven], Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=16)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    reasoning_effort: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
-    response_format: Format | None = None
-    tools: list[ToolGiven] | None = None
-    tool_choice: str | Chosen | None = None
-    parallel_tool_calls: bool | None = None
-    functions: list[Raw] | None = None
-    function_call: str | Called | None = None
-    metadata: dict[str, str] | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    service_tier: str | None = None
-    modalities: list[str] | None = None
-    partsong: Raw = Raw()
-    logprobs: Any = None
-    top_logprobs: Any = None
-    logit_bias: Any = None
-    audio: Any = None
-    prediction: Any = None
-    web_search_options: Any = None
-    moderation: Any = None
-
 
 REFUSED = {
     "logprobs": "the logarithms of probabilities are not known of a mixture",
@@ -180,24 +68,24 @@ def read(body: bytes) -> Asked:
     for name in ("user", "safety_identifier", "prompt_cache_key"):
         if value := getattr(said, name):
             labels[name] = value
-    messages = tuple(_message(each, f"messages[{at}]") for at, each in enumerate(said.messages))
     tools = _tools(said)
     options = said.stream_options
     return Asked(
         said.model,
         Conversation(
-            messages,
+            _messages(said.messages),
             tools,
             _choice(said, tools),
             _format(said.response_format),
             _sampling(said),
-            said.parallel_tool_calls,
+            False if said.functions else said.parallel_tool_calls,  # the old way has room for one call
         ),
         stream=bool(said.stream),
         samples=said.n or 1,
         usage_in_stream=bool(options and options.include_usage),
         labels=labels,
         options=read_options(decode(said.partsong, _anything, "partsong")) if given(said.partsong) else Options(),
+        echo={"functions": True} if said.functions else {},  # whoever asks in the old way hears it in the old way
     )
 
 
@@ -209,7 +97,7 @@ def _sampling(said: Body) -> Sampling:
         max_tokens=said.max_completion_tokens or said.max_tokens,
         seed=said.seed,
         stop=stop,
-        top_k=said.top_k or None,
+        top_k=said.top_k if said.top_k is not None and said.top_k > 0 else None,
         frequency_penalty=said.frequency_penalty,
         presence_penalty=said.presence_penalty,
         effort=said.reasoning_effort,
@@ -217,29 +105,46 @@ def _sampling(said: Body) -> Sampling:
     )
 
 
-def _message(said: MessageGiven, where: str) -> Message:
-    parts = _content(said.content, f"{where}.content")
-    if said.audio:
-        raise RequestError(f"{where}.audio: a mixture reads text and pictures", f"{where}.audio")
-    role = ROLES[said.role]
-    if role == "tool":
-        call = said.tool_call_id or said.name
-        if not call:
-            raise RequestError(f"{where}.tool_call_id is missing", f"{where}.tool_call_id")
-        shown = tuple(part for part in parts if isinstance(part, Text | Image))
-        return Message("tool", (ToolResult(call, shown),))
-    if role == "assistant":
-        head: list[Part] = [Reasoning(said.reasoning_content)] if said.reasoning_content else []
-        tail: list[Part] = [Text(said.refusal)] if said.refusal else []
-        for at, call_given in enumerate(said.tool_calls or []):
-            if call_given.function is None:
-                place = f"{where}.tool_calls[{at}]"
-                raise RequestError(f"{place}: only calls of functions are understood", place)
-            tail.append(ToolCall(call_given.id, call_given.function.name, call_given.function.arguments))
-        if said.function_call is not None:
-            tail.append(ToolCall(said.function_call.name, said.function_call.name, said.function_call.arguments))
-        return Message("assistant", (*head, *parts, *tail))
-    return Message(role, parts)
+def _messages(given_messages: list[MessageGiven]) -> tuple[Message, ...]:
+    messages: list[Message] = []
+    calls: dict[str, str] = {}  # the ids of the last calls of functions, which had only names before there were tools
+    for at, said in enumerate(given_messages):
+        where = f"messages[{at}]"
+        if said.content is None and said.role not in ("assistant", "function"):
+            raise RequestError(f"{where}.content is missing", f"{where}.content")
+        if said.audio:
+            raise RequestError(f"{where}.audio: a mixture reads text and pictures", f"{where}.audio")
+        parts = _content(said.content, f"{where}.content")
+        if said.role == "assistant":
+            if said.function_call is not None:
+                calls[said.function_call.name] = f"call_{at}"
+            parts = _of_assistant(said, parts, where, calls)
+        elif said.role in ("tool", "function"):
+            field, call = "tool_call_id", said.tool_call_id
+            if said.role == "function":
+                field, call = "name", calls.get(said.name or "", said.name)
+            if not call:
+                raise RequestError(f"{where}.{field} is missing", f"{where}.{field}")
+            parts = (ToolResult(call, tuple(part for part in parts if isinstance(part, Text | Image))),)
+        messages.append(Message(ROLES[said.role], parts))
+    return tuple(messages)
+
+
+def _of_assistant(said: MessageGiven, parts: tuple[Part, ...], where: str, calls: dict[str, str]) -> tuple[Part, ...]:
+    for at, part in enumerate(parts):
+        if isinstance(part, Image):
+            place = f"{where}.content[{at}]"
+            raise RequestError(f"{place}: an assistant shows no pictures; only users and tools do", place)
+    head: list[Part] = [Reasoning(said.reasoning_content)] if said.reasoning_content else []
+    tail: list[Part] = [Text(said.refusal)] if said.refusal else []
+    for at, call in enumerate(said.tool_calls or []):
+        if call.type != "function" or call.function is None:
+            place = f"{where}.tool_calls[{at}]"
+            raise RequestError(f"{place}: only calls of functions are understood", place)
+        tail.append(ToolCall(call.id, call.function.name, call.function.arguments))
+    if (old := said.function_call) is not None:
+        tail.append(ToolCall(calls[old.name], old.name, old.arguments))
+    return (*head, *parts, *tail)
 
 
 def _content(content: str | list[Raw] | None, where: str) -> tuple[Part, ...]:
@@ -273,12 +178,17 @@ def read_image(url: str, where: str) -> Image:
     if not (url.startswith("data:image/") and comma and coding == "base64"):
         raise RequestError(f"{where}: must begin with https:// or with data:image/…;base64,", where)
     try:
-        return Image(base64.b64decode(data, validate=True), media_type)
+        shown = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as problem:
         raise RequestError(f"{where}: is no base64: {problem}", where) from None
+    if not shown:
+        raise RequestError(f"{where}: there is no picture in it", where)
+    return Image(shown, media_type)
 
 
 def _tools(said: Body) -> tuple[Tool, ...]:
+    if said.tools and said.functions:
+        raise RequestError("functions: they are the old name of tools; give either", "functions")
     tools: list[Tool] = []
     for at, given_tool in enumerate(said.tools or []):
         where = f"tools[{at}]"
@@ -305,18 +215,22 @@ def _tool(raw: Raw, where: str) -> Tool:
 
 
 def _choice(said: Body, tools: tuple[Tool, ...]) -> str | None:
-    choice: Any = said.tool_choice if said.tool_choice is not None else said.function_call
-    field = "tool_choice" if said.tool_choice is not None else "function_call"
+    choice: str | Chosen | Called | None = said.tool_choice
+    field, words = "tool_choice", ["auto", "none", "required"]
+    if choice is None and said.function_call is not None:
+        choice, field, words = said.function_call, "function_call", ["auto", "none"]
     if isinstance(choice, Chosen):
-        if choice.type != "function" or choice.function is None:
+        if choice.type != "function":
             raise RequestError(f'{field}.type: "{choice.type}" is not understood; function is', f"{field}.type")
+        if choice.function is None:
+            raise RequestError(f"{field}.function is missing", f"{field}.function")
         choice = choice.function
     if isinstance(choice, Called):
         if choice.name not in [tool.name for tool in tools]:
             raise RequestError(f'{field}: there is no tool "{choice.name}"', field)
         return choice.name
-    if choice not in (None, "auto", "none", "required"):
-        raise RequestError(f"{field}: must be auto, none, required or a function", field)
+    if choice is not None and choice not in words:
+        raise RequestError(f"{field}: must be {', '.join(words)} or a function", field)
     if choice == "required" and not tools:
         raise RequestError(f"{field}: is required, but there are no tools", field)
     return choice if tools else None

@@ -10,11 +10,11 @@ import msgspec
 from partsong.model import (
     Answer,
     Delta,
-    FinishReason,
     Reasoning,
     ReasoningDelta,
     TextDelta,
     ToolCall,
+    ToolCallDelta,
     Usage,
 )
 from partsong.wire.asked import FIELD, Asked
@@ -33,11 +33,14 @@ TYPES: dict[Kind, str] = {
     "overloaded": "server_error",
     "timeout": "server_error",
 }
+# What clients look for. Other causes keep partsong's own words.
+CODES = {"window": "context_length_exceeded", "rate": "rate_limit_exceeded"}
 _encode = msgspec.json.Encoder().encode
 
 
 def whole(asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
     """A `chat.completion`, with a choice for each answer."""
+    old = _in_the_old_way(asked)
     return _encode(
         {
             "id": f"chatcmpl-{head.run}",
@@ -45,7 +48,12 @@ def whole(asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, p
             "created": head.created,
             "model": head.model,
             "choices": [
-                {"index": index, "message": _message(answer), "logprobs": None, "finish_reason": _finish(answer)}
+                {
+                    "index": index,
+                    "message": _message(answer, old),
+                    "logprobs": None,
+                    "finish_reason": _finish(answer, old),
+                }
                 for index, answer in enumerate(answers)
             ],
             "usage": _usage(usage),
@@ -60,7 +68,7 @@ def failed(problem: Problem) -> bytes:
         "message": problem.message,
         "type": TYPES[problem.kind],
         "param": problem.field,
-        "code": problem.code,
+        "code": CODES.get(problem.code or "", problem.code),
     }
     return _encode({"error": error, FIELD: problem.partsong} if problem.partsong else {"error": error})
 
@@ -70,6 +78,7 @@ class Stream:
 
     def __init__(self, asked: Asked, head: Head) -> None:
         self._asked = asked
+        self._old = _in_the_old_way(asked)
         shared = {
             "id": f"chatcmpl-{head.run}",
             "object": "chat.completion.chunk",
@@ -77,55 +86,67 @@ class Stream:
             "model": head.model,
         }
         self._head = b"data: " + _encode(shared)[:-1] + b',"choices":['
-        self._words = [
-            self._head + b'{"index":%d,"logprobs":null,"finish_reason":null,"delta":{"content":' % choice
+        # Where the usage is asked for, every chunk has the field, and the last one its value.
+        self._tail = b'],"usage":null' if asked.usage_in_stream else b"]"
+        self._deltas = [
+            self._head + b'{"index":%d,"logprobs":null,"finish_reason":null,"delta":{' % choice
             for choice in range(asked.samples)
         ]
+        self._words = [said + b'"content":' for said in self._deltas]
+        self._end = b"}}" + self._tail + b"}\n\n"
         self._calls: set[tuple[int, int]] = set()
 
     def begin(self) -> bytes:
         """A chunk for each choice that says who speaks."""
-        return b"".join(
-            self._chunk(choice, {"role": "assistant", "content": ""}, None) for choice in range(self._asked.samples)
-        )
+        return b"".join(said + b'"role":"assistant","content":""' + self._end for said in self._deltas)
 
     def say(self, delta: Delta, choice: int = 0) -> bytes:
         """A chunk with a delta."""
         if type(delta) is TextDelta:
-            return self._words[choice] + _encode(delta.text) + b"}}]}\n\n"
+            return self._words[choice] + _encode(delta.text) + self._end
         if type(delta) is ReasoningDelta:
-            return self._chunk(choice, {"reasoning_content": delta.text}, None)
-        index, function = delta.index, {"arguments": delta.arguments}  # type: ignore[union-attr]
-        call: dict[str, Any] = {"index": index, "function": function}
-        if (choice, index) not in self._calls:
-            self._calls.add((choice, index))
-            call |= {"id": delta.id, "type": "function"}  # type: ignore[union-attr]
-            function["name"] = delta.name  # type: ignore[union-attr]
-        return self._chunk(choice, {"tool_calls": [call]}, None)
+            return self._deltas[choice] + b'"reasoning_content":' + _encode(delta.text) + self._end
+        assert type(delta) is ToolCallDelta
+        function = {"arguments": delta.arguments}
+        call: dict[str, Any] = {"index": delta.index, "function": function}
+        if (choice, delta.index) not in self._calls:
+            self._calls.add((choice, delta.index))
+            call |= {"id": delta.id, "type": "function"}
+            function["name"] = delta.name
+        if self._old:
+            return self._deltas[choice] + b'"function_call":' + _encode(function) + self._end
+        return self._deltas[choice] + b'"tool_calls":[' + _encode(call) + b"]" + self._end
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
         """An event in a chunk without choices, which clients pass over."""
-        return self._head + b'],"partsong":' + event + b"}\n\n"
+        return self._head + self._tail + b',"partsong":' + event + b"}\n\n"
 
     def wait(self) -> bytes:
         return b": the proposers are at work\n\n"
 
     def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
-        """How each choice ended, then the usage if it was asked for, with the report on the run."""
-        ends = [self._chunk(choice, {}, _finish(answer)) for choice, answer in enumerate(answers)]
-        counted = b',"usage":' + _encode(_usage(usage)) if self._asked.usage_in_stream else b""
-        last = self._head + b"]" + counted + b',"partsong":' + _encode(partsong) + b"}\n\n"
-        return b"".join(ends) + last + b"data: [DONE]\n\n"
+        """How each choice ended, then the usage if it was asked for. The last chunk has the report on the run."""
+        ends = [
+            _encode({"index": choice, "delta": {}, "logprobs": None, "finish_reason": _finish(answer, self._old)})
+            for choice, answer in enumerate(answers)
+        ]
+        report = b',"partsong":' + _encode(partsong) + b"}\n\ndata: [DONE]\n\n"
+        if self._asked.usage_in_stream:
+            last = self._head + b'],"usage":' + _encode(_usage(usage)) + report
+        else:  # nobody is ready for a chunk without a choice
+            last = self._head + ends.pop() + self._tail + report
+        return b"".join(self._head + end + self._tail + b"}\n\n" for end in ends) + last
 
     def fail(self, problem: Problem) -> bytes:
         return b"data: " + failed(problem) + b"\n\n"
 
-    def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None) -> bytes:
-        written = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return self._head + _encode(written) + b"]}\n\n"
+
+def _in_the_old_way(asked: Asked) -> bool:
+    """Whether the request has `functions`, from before there were tools, so that the answer has a `function_call`."""
+    return bool(asked.echo.get("functions"))
 
 
-def _message(answer: Answer) -> dict[str, Any]:
+def _message(answer: Answer, old: bool) -> dict[str, Any]:
     calls = [
         {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
         for part in answer.parts
@@ -135,13 +156,16 @@ def _message(answer: Answer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
     if thought := "".join(part.text for part in answer.parts if type(part) is Reasoning):
         message["reasoning_content"] = thought
-    return message | {"tool_calls": calls} if calls else message
+    if calls:
+        message |= {"function_call": calls[0]["function"]} if old else {"tool_calls": calls}
+    return message
 
 
-def _finish(answer: Answer) -> FinishReason:
-    if answer.finish_reason == "stop" and any(type(part) is ToolCall for part in answer.parts):
-        return "tool_calls"
-    return answer.finish_reason
+def _finish(answer: Answer, old: bool) -> str:
+    finish = answer.finish_reason
+    if finish == "stop" and any(type(part) is ToolCall for part in answer.parts):
+        finish = "tool_calls"
+    return "function_call" if old and finish == "tool_calls" else finish
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

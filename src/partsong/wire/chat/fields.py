@@ -1,0 +1,120 @@
+"""The fields of a request to `POST /chat/completions`, as far as anything is made of them.
+
+All others are passed over unread. What may be of several shapes, or is somebody else's to read, stays raw.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Raw, Struct
+
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Tokens = Annotated[int, Meta(ge=1, le=2**53)]  # some clients mean "no limit" by the largest of JavaScript's numbers
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class Function(Struct):
+    name: Name
+    description: str | None = None
+    parameters: Raw = Raw()
+    strict: bool | None = None
+
+
+class ToolGiven(Struct):
+    type: str
+    function: Raw = Raw()
+
+
+class Called(Struct):
+    name: str
+    arguments: str = ""
+
+
+class CallGiven(Struct):
+    id: str
+    type: str = "function"
+    function: Called | None = None
+
+
+class MessageGiven(Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Raw] | None = None
+    tool_calls: list[CallGiven] | None = None
+    tool_call_id: str | None = None
+    function_call: Called | None = None
+    name: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    audio: Any = None
+
+
+class Link(Struct):
+    url: str
+    detail: str | None = None
+
+
+class Piece(Struct):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: Link | None = None
+
+
+class Schema(Struct):
+    schema: Raw = Raw()
+    name: str | None = None
+
+
+class Format(Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: Schema | None = None
+
+
+class StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+class Chosen(Struct):
+    type: str = "function"
+    function: Called | None = None
+
+
+class Body(Struct):
+    """A request. The fields that are `Any` are refused unless they are empty."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    messages: Annotated[list[MessageGiven], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=16)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**53)] | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    seed: Seed | None = None
+    stop: str | list[str] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    reasoning_effort: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    response_format: Format | None = None
+    tools: list[ToolGiven] | None = None
+    tool_choice: str | Chosen | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[Raw] | None = None
+    function_call: str | Called | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: str | None = None
+    modalities: list[str] | None = None
+    partsong: Raw = Raw()
+    logprobs: Any = None
+    top_logprobs: Any = None
+    logit_bias: Any = None
+    audio: Any = None
+    prediction: Any = None
+    web_search_options: Any = None
+    moderation: Any = None
