@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from partsong.store import open_store
 from tests.serving import recipe_file
 
 QUESTION = {"model": "three", "stream": True, "messages": [{"role": "user", "content": "Is it so?"}]}
@@ -60,7 +62,7 @@ async def test_it_answers_and_ends_when_it_is_told_to(tmp_path: Path, workers: s
                 async with session.get(f"{url}/v1/runs/{answer['partsong']['run']}/events") as response:
                     assert response.status == 200
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 60) == 0
+        assert await asyncio.to_thread(process.wait, 60) == 128 + signal.SIGTERM
 
 
 async def test_a_run_that_goes_on_is_finished_before_it_ends(tmp_path: Path) -> None:
@@ -72,6 +74,35 @@ async def test_a_run_that_goes_on_is_finished_before_it_ends(tmp_path: Path) -> 
                 await response.content.readline()
                 process.send_signal(signal.SIGTERM)
                 assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_run_that_does_not_end_is_cut_and_written_down(tmp_path: Path) -> None:
+    (tmp_path / "partsong.toml").write_text("[server]\ndrain = 0.2\n", encoding="utf-8")
+    endless = recipe_file(tmp_path, aggregator="scripted:z?tokens=100000&each=0.01")
+    with served(tmp_path, "--recipe", endless) as (process, url):
+        async with aiohttp.ClientSession() as session:
+            await ready(session, url)
+            async with session.post(f"{url}/v1/chat/completions", json=QUESTION) as response:
+                first = await response.content.readline()
+                process.send_signal(signal.SIGINT)
+                rest = await response.content.read()
+        assert b"the server was stopped before the run had ended" in rest
+        assert await asyncio.to_thread(process.wait, 60) == 130
+    run = json.loads(first.removeprefix(b"data: "))["id"].removeprefix("chatcmpl-")
+    async with open_store(tmp_path / "state" / "journal.db", "full") as store:
+        assert (await store.find_run(run)).status == "failed"  # and not "running" for ever
+
+
+async def test_idle_connections_leave_room_for_others(tmp_path: Path) -> None:
+    with served(tmp_path, "--recipe", recipe_file(tmp_path)) as (_, url):
+        port = int(url.rpartition(":")[2])
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(1100)]
+        try:
+            async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+                await ready(session, url)
+        finally:
+            for each in idle:
+                each.close()
 
 
 async def test_who_leaves_has_stopped_the_run(tmp_path: Path) -> None:

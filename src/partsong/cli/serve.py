@@ -5,9 +5,14 @@ An address that others can reach is refused without keys: whoever finds it would
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -18,7 +23,12 @@ from partsong.configuration import Serving, StoreMode
 from partsong.errors import ConfigurationError, InputError
 from partsong.recipe import find_recipe
 
+TARGET = "partsong.server:app"
 HEADERS_WITHIN = 30_000  # milliseconds for the headers of a request
+HEADERS = 65_536  # bytes of them, and of what is read at a time
+CONNECTIONS = 4_096  # at least
+CLOSING = 10  # seconds more than the runs have, to flush the store
+SAYS = {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr"}
 
 
 def serve(
@@ -55,18 +65,18 @@ def serve(
         "log": log,
         "origins": origin or None,
     }
-    serving = replace(configuration.server, **{name: value for name, value in said.items() if value is not None})
     try:
-        serving.__post_init__()
+        serving = replace(configuration.server, **{name: value for name, value in said.items() if value is not None})
     except ValueError as problem:
         raise ConfigurationError(f"serve: {problem}") from None
-    for name in serving.recipes:
-        if not Path(name).is_dir():
-            find_recipe(name)
+    names = [name if Path(name).is_dir() else find_recipe(name).name for name in serving.recipes]
     check_address(serving.host)
+    shown = f"[{serving.host}]" if ":" in serving.host else serving.host
     serving = replace(serving, port=free_port(serving))
     tell_workers(configuration, store, serving)
-    return run(serving)
+    url = f"http://{shown}:{serving.port}"
+    said_once = ", ".join(names) or f"every shipped one ({url}/v1/models lists them)"
+    return run(serving, f"partsong: {url}/v1 for OpenAI's clients, {url} for Anthropic's; recipes: {said_once}")
 
 
 def check_address(host: str) -> None:
@@ -96,7 +106,8 @@ def free_port(serving: Serving) -> int:
     """The port to listen on, known to be free. Raises `InputError`."""
     family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it means that others may take the port as well
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((serving.host, serving.port))
         except OSError as problem:
@@ -105,32 +116,77 @@ def free_port(serving: Serving) -> int:
         return port
 
 
-def run(serving: Serving) -> int:
-    """Serve until a signal says to stop."""
+def run(serving: Serving, greeting: str, target: str = TARGET) -> int:
+    """Serve until a signal says to stop. Raises `SystemExit` then, with the code that the signal leaves."""
     try:
         from granian import Granian
-        from granian.constants import Interfaces
+        from granian.constants import HTTPModes, Interfaces
         from granian.http import HTTP1Settings
+        from granian.log import LogLevels
     except ImportError:
         raise ConfigurationError("serve needs the extra `server`: pip install 'partsong[server]'") from None
-    shown = f"[{serving.host}]" if ":" in serving.host else serving.host
-    print(
-        f"partsong: http://{shown}:{serving.port}/v1 (OpenAI), http://{shown}:{serving.port} (Anthropic)",
-        file=sys.stderr,
-    )
     granian = Granian(
-        "partsong.server:app",
+        target,
         serving.host,
         serving.port,
         interface=Interfaces.ASGI,
-        workers=serving.workers,
+        http=HTTPModes.http1,
         websockets=False,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADERS_WITHIN),
-        log_level="warning",  # type: ignore[arg-type]
-        workers_kill_timeout=int(serving.drain) + 10,
+        workers=serving.workers,
+        respawn_failed_workers=serving.workers > 1,
+        # It counts connections, idle ones too, and an idle one is never cut off: they must not use up the places.
+        backpressure=max(CONNECTIONS, 4 * (serving.at_once + serving.waiting)),
+        http1_settings=HTTP1Settings(header_read_timeout=HEADERS_WITHIN, max_buffer_size=HEADERS),
+        log_level=LogLevels.warning,
+        log_dictconfig={"handlers": {"console": SAYS, "access": SAYS}},
+        workers_kill_timeout=int(serving.drain) + CLOSING,
     )
+    allow_files()
+    stopped: list[int] = []
+    this = os.getpid()
+    hangup = signal.getsignal(signal.SIGHUP) if hasattr(signal, "SIGHUP") else None
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != this:  # a worker that has only just begun, with the signals of its parent
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        if stopped:  # said twice: then it waits for nothing
+            for worker in granian.wrks:
+                worker.kill()  # type: ignore[no-untyped-call]
+        stopped.append(number)
+        granian.signal_handler_interrupt()  # type: ignore[no-untyped-call]
+
+    def say() -> None:
+        while not stopped:  # the port is bound by now, but listened on only once a worker does
+            with suppress(OSError), socket.create_connection((serving.host, serving.port), 1):
+                print(greeting, file=sys.stderr, flush=True)
+                return
+            time.sleep(0.02)
+
+    def begin() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        if hangup is not None:  # granian takes it for a wish to start its workers again
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if hangup is signal.SIG_IGN else stop)
+        Thread(target=say, daemon=True).start()
+
+    granian.on_startup(begin)
     granian.serve()
+    if stopped:
+        raise SystemExit(128 + stopped[0])
     return 0
+
+
+def allow_files() -> None:
+    """As many open files as this process may ask for: each connection is one, and the first limit is often 1,024."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _absolute(name: str) -> str:

@@ -24,6 +24,7 @@ from partsong.server.answering import Answering, Api
 from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
 from partsong.server.problems import ProblemError, unusable
 from partsong.server.service import Service, open_service
+from partsong.server.stopping import overhearing
 from partsong.wire import chat, messages, responses
 from partsong.wire.reply import Format, Problem
 from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
@@ -63,7 +64,8 @@ class Application:
         async with open_service(configuration, mode) as service:
             self._service = service
             try:
-                yield
+                with overhearing(service.stop):
+                    yield
             finally:
                 await service.drain()
                 self._service = None

@@ -41,6 +41,7 @@ class Service:
     log: Log
     working: set[asyncio.Task[None]] = field(default_factory=set)
     stopping: bool = False
+    draining: asyncio.Task[None] | None = None
 
     @property
     def serving(self) -> Serving:
@@ -122,6 +123,11 @@ class Service:
         messages = start.conversation.messages[1 if run.labels.get("instructions") == "yes" else 0 :]
         return (*messages, Message("assistant", end.answer.parts))
 
+    def stop(self) -> None:
+        """Begin to drain: the process was told to stop, and waits for its connections to be closed."""
+        if self.draining is None:
+            self.draining = asyncio.create_task(self.drain())
+
     async def drain(self) -> None:
         """Let the runs that go on finish, for as long as that may take; then cut them."""
         self.stopping = True
@@ -154,6 +160,8 @@ async def open_service(configuration: Configuration, mode: StoreMode | None = No
             yield service
         finally:
             await service.drain()
+            if service.draining is not None:
+                await service.draining
 
 
 def load(configuration: Configuration, assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
