@@ -1,32 +1,43 @@
 """What serving a mixture costs: 200-token streamed answers of a 3+1 recipe, by `partsong serve` as its clients see it.
 
-    python benchmarks/server.py PORT [AT ONCE] [RUNS] [SUFFIX, e.g. -t300-d20-n200]
+    python benchmarks/server.py PORT [SUFFIX, e.g. -t300-d20-n200] [AT ONCE, e.g. 1,50,500] [RUNS, at least]
 
-An OpenAI-compatible server listens on 127.0.0.1:PORT and takes any model name; SUFFIX is put behind each name. Prints
-the server's CPU milliseconds a run (all its processes, from /proc), runs a second, the time to the first word, and the
-memory of an open stream; and beside it, in the same run, what the same four calls cost a script with aiohttp alone
-(three plain, one streamed).
+An OpenAI-compatible server listens on 127.0.0.1:PORT and takes any model name; SUFFIX is put behind each name. In the
+same run stand beside it what nobody could do without: a Starlette application that passes one streamed call through, on
+the same granian, and a script that makes the same three plain calls and the streamed one with aiohttp and msgspec. The
+ratio is the server's CPU over that of both together; what the server adds to the time of the first word is told against
+the script. CPU is that of all a server's processes, from /proc; its memory per stream is what a first wave of AT ONCE
+adds at its height. The load comes from this process, on the same machine: without delays, times are a queue's.
 """
 
 import asyncio
 import os
 import resource
-import statistics
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import aiohttp
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
-NAMES = "abcz"
+PROPOSERS, LAST = "abc", "z"
 RECIPE = """
 name = "three"
 [[layers]]
 agents = [{agents}]
 [aggregator]
-model = "mock:z{suffix}"
+model = "mock:{last}"
 """
 CONFIGURATION = """
 [providers.mock]
@@ -38,104 +49,271 @@ recipes = ["{recipe}"]
 at_once = 10000
 """
 QUESTION = [{"role": "user", "content": "What are three fun things to do?"}]
+LEAST = 100  # runs of a measurement
+WAVES = 3  # and at least so many times what is at once
+START_WITHIN = 30.0  # seconds
+
+Run = Callable[[], Awaitable[float]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """CPU seconds a run, runs a second, seconds to the median first word and to the 99th of 100, bytes of memory."""
+
+    cpu: float
+    rate: float
+    median: float
+    slow: float
+    most: int
+    a_stream: float
+
+
+class Delta(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    delta: Delta = Delta()
+    message: Delta = Delta()
+
+
+class Piece(msgspec.Struct, frozen=True):
+    choices: list[Choice] = []
+
+
+PIECE = msgspec.json.Decoder(Piece)
+
+
+def pass_through() -> Starlette:
+    """An application that does nothing but hand one streamed call on; UPSTREAM says where to."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, aiohttp.ClientSession]]:
+        async with open_session() as session:
+            yield {"session": session}
+
+    async def complete(request: Request) -> StreamingResponse:
+        asked = await request.body()
+        headers = {"content-type": "application/json"}
+        response = await request.state.session.post(os.environ["UPSTREAM"], data=asked, headers=headers)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            async with response:
+                async for data in response.content.iter_any():
+                    yield data
+
+        return StreamingResponse(pieces(), response.status, media_type="text/event-stream")
+
+    return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])], lifespan=lifespan)
+
+
+def open_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(300))
+
+
+def family(process: int) -> Iterator[int]:
+    """A process, and all that came from it."""
+    yield process
+    with suppress(OSError):
+        for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+            yield from family(int(child))
 
 
 def used(process: int) -> tuple[float, int]:
-    """CPU seconds and resident bytes of a process and its children."""
+    """CPU seconds and resident bytes of a process and its children, and of theirs."""
     seconds, size = 0.0, 0
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    for each in (process, *map(int, children)):
+    for each in family(process):
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         size += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
     return seconds, size
 
 
+def used_here() -> float:
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return own.ru_utime + own.ru_stime
+
+
 async def stream(session: aiohttp.ClientSession, url: str, model: str) -> float:
-    """Ask for a stream, and read it to its end; seconds to the first word."""
-    started, first = time.perf_counter(), 0.0
+    """Ask for a stream, and let it pass by to its end: the client's own cost is not the server's. Seconds to a word."""
+    started, first, last = time.perf_counter(), 0.0, b""
     body = {"model": model, "stream": True, "messages": QUESTION}
-    async with session.post(f"{url}/v1/chat/completions", json=body) as response:
-        last = b""
+    async with session.post(f"{url}/chat/completions", json=body) as response:
         async for data in response.content.iter_any():
             if not first and b'"content":"' in data.replace(b'"content":""', b""):
                 first = time.perf_counter() - started
-            last = data
-    if response.status != 200 or b"[DONE]" not in last:
-        raise RuntimeError(f"no answer: {response.status}, {last[-200:]!r}")
+            last = (last + data)[-200:]
+    if response.status != 200 or b"[DONE]" not in last or not first:
+        raise RuntimeError(f"no answer from {url}: {response.status}, {last!r}")
     return first
 
 
 async def bare(session: aiohttp.ClientSession, url: str, suffix: str) -> float:
-    """The same four calls, and nothing else."""
+    """The same four calls, read as a script would read them. Seconds to the last one's first word."""
 
-    async def plain(name: str) -> None:
-        body = {"model": f"{name}{suffix}", "messages": QUESTION}
-        async with session.post(f"{url}/v1/chat/completions", json=body) as response:
-            await response.read()
+    async def plain(model: str) -> str:
+        async with session.post(f"{url}/chat/completions", json={"model": model, "messages": QUESTION}) as response:
+            return PIECE.decode(await response.read()).choices[0].message.content or ""
 
-    await asyncio.gather(*(plain(name) for name in NAMES[:3]))
-    return await stream(session, url, f"z{suffix}")
+    started, first = time.perf_counter(), 0.0
+    texts = await asyncio.gather(*(plain(f"{name}{suffix}") for name in PROPOSERS))
+    body = {"model": f"{LAST}{suffix}", "stream": True, "messages": [{"role": "user", "content": "\n".join(texts)}]}
+    said: list[str] = []
+    async with session.post(f"{url}/chat/completions", json=body) as response:
+        async for line in response.content:
+            if line.startswith(b"data: {") and (choices := PIECE.decode(line[6:]).choices):
+                if (text := choices[0].delta.content) and not said:
+                    first = time.perf_counter() - started
+                said.append(text or "")
+    if not first:
+        raise RuntimeError(f"no answer from {url}: {response.status}")
+    return first
 
 
-async def main(port: str, at_once: int, runs: int, suffix: str) -> None:
-    gate = asyncio.Semaphore(at_once)
+async def wave(run: Run, at_once: int, runs: int, watch: Callable[[], None] | None = None) -> list[float]:
+    """Do so many runs, so many of them at once; the seconds to each one's first word, in order."""
+    left, firsts = iter(range(runs)), list[float]()
 
-    async def gated(run: "asyncio.Future[float] | object") -> float:
-        async with gate:
-            return await run  # type: ignore[misc, no-any-return]
+    async def work() -> None:
+        for _ in left:
+            firsts.append(await run())
 
-    with tempfile.TemporaryDirectory() as folder:
-        agents = ", ".join(f'"mock:{name}{suffix}"' for name in NAMES[:3])
-        recipe = Path(folder) / "three.toml"
-        recipe.write_text(RECIPE.format(agents=agents, suffix=suffix))
-        configuration = Path(folder) / "partsong.toml"
-        configuration.write_text(CONFIGURATION.format(port=port, recipe=recipe))
-        command = [sys.executable, "-m", "partsong", "serve", "--port", "0", "--config", str(configuration)]
-        environment = os.environ | {"PARTSONG_STATE": folder}
-        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    async def look() -> None:
+        while watch is not None:
+            watch()
+            await asyncio.sleep(0.05)
+
+    looking = asyncio.create_task(look())
+    try:
+        await asyncio.gather(*(work() for _ in range(min(at_once, runs))))
+    finally:
+        looking.cancel()
+    return sorted(firsts)
+
+
+async def measure(run: Run, at_once: int, runs: int, process: int | None) -> Measured:
+    """A first wave, which warms up and shows the memory, and then the runs that are counted."""
+    before, peak = 0 if process is None else used(process)[1], 0
+
+    def watch() -> None:
+        nonlocal peak
+        if process is not None:
+            peak = max(peak, used(process)[1])
+
+    await wave(run, at_once, at_once, watch)
+
+    def cpu() -> float:
+        return used_here() if process is None else used(process)[0]
+
+    spent, started = cpu(), time.perf_counter()
+    firsts = await wave(run, at_once, runs)
+    wall, spent = time.perf_counter() - started, cpu() - spent
+    middle, slow = firsts[len(firsts) // 2], firsts[len(firsts) * 99 // 100]
+    return Measured(spent / runs, runs / wall, middle, slow, peak, max(0, peak - before) / at_once)
+
+
+@contextmanager
+def running(words: list[str], folder: Path, **variables: str) -> Iterator[int]:
+    """A server in a process of its own, which is told to stop in the end. What it writes goes to a file."""
+    with (folder / "written").open("wb") as written:
+        command = [sys.executable, "-m", *words]
+        process = subprocess.Popen(command, stdout=written, stderr=written, env=os.environ | variables)
         try:
-            assert server.stderr is not None
-            url = server.stderr.readline().split()[1].removesuffix("/v1")
-            connector = aiohttp.TCPConnector(limit=0)
-            async with aiohttp.ClientSession(connector=connector) as session:
-                while True:
-                    try:
-                        await stream(session, url, "three")
-                        break
-                    except aiohttp.ClientError:
-                        await asyncio.sleep(0.1)
-                await asyncio.gather(*(gated(stream(session, url, "three")) for _ in range(min(runs, at_once))))
-                before, size = used(server.pid)
-                started = time.perf_counter()
-                running = [asyncio.create_task(gated(stream(session, url, "three"))) for _ in range(runs)]
-                peak = size
-                while not all(task.done() for task in running):
-                    await asyncio.sleep(0.2)
-                    peak = max(peak, used(server.pid)[1])
-                firsts = sorted(task.result() for task in running)
-                wall, after = time.perf_counter() - started, used(server.pid)[0]
-                own = resource.getrusage(resource.RUSAGE_SELF)
-                floor_firsts = sorted(
-                    await asyncio.gather(
-                        *(gated(bare(session, f"http://127.0.0.1:{port}", suffix)) for _ in range(runs))
-                    )
-                )
-                done = resource.getrusage(resource.RUSAGE_SELF)
+            yield process.pid
         finally:
-            server.terminate()
-            server.wait(60)
-    cpu = (after - before) / runs * 1e3
-    floor = (done.ru_utime + done.ru_stime - own.ru_utime - own.ru_stime) / runs * 1e3
-    p99 = firsts[int(len(firsts) * 0.99)] * 1e3
-    print(
-        f"{at_once} at once: cpu {cpu:.1f} ms a run (bare four calls {floor:.1f}, ratio {cpu / floor:.2f}), "
-        f"{runs / wall:.1f} runs/s, first word median {statistics.median(firsts) * 1e3:.0f} ms, p99 {p99:.0f} ms "
-        f"(bare, of the last call alone: {statistics.median(floor_firsts) * 1e3:.0f} ms), "
-        f"peak memory {peak / 1e6:.0f} MB"
-    )
+            process.terminate()
+            process.wait(60)
+
+
+async def ready(run: Run, folder: Path) -> None:
+    """Wait until a server answers."""
+    until = time.monotonic() + START_WITHIN
+    while True:
+        try:
+            await run()
+        except aiohttp.ClientError:
+            if time.monotonic() > until:
+                raise RuntimeError(f"it does not answer:\n{(folder / 'written').read_text()}") from None
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def main(port: str, suffix: str = "-n200", levels: str = "1,50,500", least: str = str(LEAST)) -> None:
+    upstream = f"http://127.0.0.1:{port}/v1"
+    print("| at once | what | runs/s | CPU ms a run | first word p50 ms | p99 ms | MB | KiB a stream |")
+    print("| --: | --- | --: | --: | --: | --: | --: | --: |")
+    compared: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "through").mkdir()
+        recipe, configuration = folder / "three.toml", folder / "partsong.toml"
+        agents = ", ".join(f'"mock:{agent}{suffix}"' for agent in PROPOSERS)
+        recipe.write_text(RECIPE.format(agents=agents, last=f"{LAST}{suffix}"))
+        configuration.write_text(CONFIGURATION.format(port=port, recipe=recipe))
+        ports = free_port(), free_port()
+        serve = ["partsong", "serve", "--port", str(ports[0]), "--config", str(configuration)]
+        granian = ["granian", "--interface", "asgi", "--http", "1", "--no-ws", "--log-level", "warning", "--factory"]
+        granian += ["--port", str(ports[1]), "--working-dir", str(Path(__file__).parent), "server:pass_through"]
+        with (
+            running(serve, folder, PARTSONG_STATE=name) as served,
+            running(granian, folder / "through", UPSTREAM=f"{upstream}/chat/completions") as passed,
+        ):
+            async with open_session() as session:
+
+                def by_server() -> Awaitable[float]:
+                    return stream(session, f"http://127.0.0.1:{ports[0]}/v1", "three")
+
+                def by_pass_through() -> Awaitable[float]:
+                    return stream(session, f"http://127.0.0.1:{ports[1]}/v1", f"{LAST}{suffix}")
+
+                def by_script() -> Awaitable[float]:
+                    return bare(session, upstream, suffix)
+
+                await ready(by_server, folder)
+                await ready(by_pass_through, folder / "through")
+                for at_once in map(int, levels.split(",")):
+                    runs = max(int(least), WAVES * at_once)
+                    through = await measure(by_pass_through, at_once, runs, passed)
+                    script = await measure(by_script, at_once, runs, None)
+                    server = await measure(by_server, at_once, runs, served)
+                    print(row(at_once, "partsong serve", server))
+                    print(row(at_once, "pass-through of one call", through))
+                    print(row(at_once, "bare script, four calls", script), flush=True)
+                    compared.append(compare(at_once, server, through, script))
+    print("\n" + "\n".join(compared))
+
+
+def row(at_once: int, what: str, measured: Measured) -> str:
+    times = " | ".join(f"{seconds * 1e3:.1f}" for seconds in (measured.cpu, measured.median, measured.slow))
+    memory = f"{measured.most / 1e6:.0f} | {measured.a_stream / 1024:.0f}" if measured.most else " | "
+    return f"| {at_once} | {what} | {measured.rate:.1f} | {times} | {memory} |"
+
+
+def compare(at_once: int, server: Measured, through: Measured, script: Measured) -> str:
+    ratio = server.cpu / (through.cpu + script.cpu)
+    added = f"p50 {(server.median - script.median) * 1e3:.0f} ms, p99 {(server.slow - script.slow) * 1e3:.0f} ms"
+    return f"{at_once} at once: CPU {ratio:.2f} x (bare four calls + pass-through); added to the first word {added}"
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed, as granian has it."""
+    if find_spec("uvloop") is None:
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:] + ["", "1", "50", "-n200"][len(sys.argv) - 1 :]
-    asyncio.run(main(words[0], int(words[1]), int(words[2]), words[3]))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main(*sys.argv[1:]))

@@ -38,11 +38,13 @@ def keys(
                 f"{key.created:%Y-%m-%d}",
                 "any" if key.dollars_per_day is None else f"${key.dollars_per_day}",
                 ", ".join(key.recipes) or "all",
+                "any" if key.requests_per_minute is None else f"{key.requests_per_minute:,}",
+                "any" if key.at_once is None else f"{key.at_once:,}",
             )
             for key in known.all()
         ]
         if rows:
-            print_table(("key", "made", "a day", "recipes"), rows)
+            print_table(("key", "made", "dollars a day", "recipes", "a minute", "at once"), rows)
         else:
             print("There are no keys: the server answers this machine alone. Make one: partsong keys add NAME")
         return 0
