@@ -10,7 +10,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from partsong import waiting
-from partsong.calls import called, fault_of, kept
+from partsong.acting import Acting, deltas_of
+from partsong.calls import fault_of, kept
 from partsong.errors import ModelError
 from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep, PromptFitted
 from partsong.facts import Facts
@@ -111,12 +112,14 @@ class _Aggregation:
         run = self.run
         unfencing = Unfencing(fitted.texts) if self.fenced else None
 
-        held: list[ToolCallDelta] = []  # calls are passed on when they have been checked: see `calls`
+        acting = Acting(run.conversation, self.say)
 
         async def send(delta: Delta) -> None:
             begun()
             if type(delta) is ToolCallDelta:
-                held.append(delta)
+                if unfencing is not None and (rest := unfencing.rest()):
+                    await self.say(TextDelta(rest))
+                await acting.take(delta)
                 return
             if unfencing is not None and type(delta) is TextDelta:
                 if not (text := unfencing.take(delta.text)):
@@ -132,19 +135,18 @@ class _Aggregation:
             answer = replace(answer, parts=unfencing.cleaned(answer.parts))
         whole = replace(answer, parts=kept(run.conversation, answer.parts))
         if (fault := fault_of(run.conversation, whole)) is not None:
-            return await self.repair(name, request, whole, fault)
-        for delta in held if len(whole.parts) == len(answer.parts) else _deltas(whole):
-            await self.say(delta)
+            return await self.repair(name, request, whole, fault, heard=acting.heard)
+        await acting.finish(whole)
         return whole
 
-    async def repair(self, name: str, request: Request, wrong: Answer, fault: str) -> Answer:
+    async def repair(self, name: str, request: Request, wrong: Answer, fault: str, *, heard: bool) -> Answer:
         """Ask once more for what was not right. Raises `ModelError`."""
         conversation = self.run.conversation
         again = ModelError(f"{name} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
         said = Message("assistant", (Text("\n".join(_in_text(part) for part in wrong.parts).strip() or "(nothing)"),))
         told = Message("user", (Text(f"That cannot be used. {fault} Write it again, and nothing else."),))
-        if conversation.response_format is not None and any(self.run.said):
-            raise again  # it has been heard
+        if heard or (conversation.response_format is not None and any(self.run.said)):
+            raise again  # what is wrong has been heard
         request = replace(request, messages=(*request.messages, said, told))
         answer = await self.run.ask(name, self.address[0], request, None, self.opened)
         usage = wrong.usage + answer.usage
@@ -157,7 +159,7 @@ class _Aggregation:
             raise ModelError(f"{name} did not answer as it was to, twice: {fault_left}", "invalid", usage=answer.usage)
         if not any(self.run.said) and answer.text:
             await self.say(TextDelta(answer.text))
-        for delta in _deltas(answer):
+        for delta in deltas_of(answer):
             await self.say(delta)
         return answer
 
@@ -211,11 +213,6 @@ class _Aggregation:
         asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
         sampling = self.run.sampling(self.agent, *self.address, 0)
         return self.run.limited(name, replace(sampling, **asked) if asked else sampling)
-
-
-def _deltas(answer: Answer) -> list[Delta]:
-    """The calls of an answer, each at once."""
-    return [ToolCallDelta(at, call.id, call.name, call.arguments) for at, call in enumerate(called(answer))]
 
 
 def _in_text(part: Part) -> str:

@@ -152,6 +152,8 @@ class Performance:
         async def count_and_send(delta: Delta) -> None:
             if isinstance(delta, TextDelta | ReasoningDelta):
                 call.letters += len(delta.text)
+            else:
+                call.letters += len(delta.name) + len(delta.arguments)
             if send is not None:
                 await send(delta)
 

@@ -75,6 +75,7 @@ class ToolGiven(Struct):
     type: str | None = None
     cache_control: CacheControl | None = None
     strict: bool | None = None
+    eager_input_streaming: bool | None = None
 
 
 class Choice(Struct):
@@ -276,7 +277,8 @@ def _tool(tool: ToolGiven, where: str) -> Tool:
     if not given(tool.input_schema):
         raise RequestError(f"{where}.input_schema is missing", f"{where}.input_schema")
     decode(tool.input_schema, _object, f"{where}.input_schema")
-    return Tool(tool.name, tool.description or "", bytes(tool.input_schema), tool.strict, _mark(tool))
+    eager = bool(tool.eager_input_streaming)
+    return Tool(tool.name, tool.description or "", bytes(tool.input_schema), tool.strict, _mark(tool), eager)
 
 
 def _choice(choice: Choice | None, tools: tuple[Tool, ...]) -> str | None:
