@@ -252,6 +252,44 @@ async def test_an_answer_with_a_schema_fits_it_or_the_run_fails() -> None:
         assert transcript.error.cause == "invalid"
 
 
+@pytest.mark.parametrize("wrong", ['{"city": 3}', "Rome", '{"city": "Rome"'])
+async def test_without_a_listener_an_answer_that_does_not_fit_is_written_again_once(wrong: str) -> None:
+    conversation = Conversation(ASKED.messages, response_format=SCHEMA)
+    models: dict[str, Model] = {name: Actor("Rome.") for name in ("t:a", "t:b", "t:c")}
+    actor = models["t:z"] = Actor(wrong, '{"city": "Rome"}')
+    transcript = await partsong.run(RECIPE, conversation, models)
+    assert transcript.text == '{"city": "Rome"}'
+    assert len(actor.requests) == 2
+    assert actor.requests[1].response_format == SCHEMA
+    assert actor.requests[1].messages[-2] == Message("assistant", (Text(wrong),))
+    assert transcript.usage.output_tokens == 3 + 2
+    assert transcript.answer is not None
+    assert transcript.answer.usage.output_tokens == 2
+    actor = models["t:z"] = Actor(wrong)
+    with pytest.raises(RunError, match="twice") as caught:
+        await partsong.run(RECIPE, conversation, models)
+    assert caught.value.transcript.error is not None
+    assert caught.value.transcript.error.cause == "invalid"
+    assert caught.value.transcript.usage.output_tokens == 3 + 2
+    assert len(actor.requests) == 2
+
+
+async def test_what_is_not_heard_before_it_is_whole_is_said_once() -> None:
+    said = list[str]()
+
+    async def hear(event: AnyEvent) -> None:
+        if isinstance(event, AggregationDelta) and isinstance(event.delta, TextDelta):
+            said.append(event.delta.text)
+
+    conversation = Conversation(ASKED.messages, response_format=SCHEMA)
+    for wrong in ((), ("Rome",)):
+        models: dict[str, Model] = {name: Actor("Rome.") for name in ("t:a", "t:b", "t:c")}
+        models["t:z"] = Actor(*wrong, '{"city": "Rome"}')
+        await partsong.perform(RECIPE, conversation, models, hear, live=False)
+        assert said == ['{"city": "Rome"}']
+        said.clear()
+
+
 @pytest.mark.parametrize(
     "schema", [b'{"$ref": "http://127.0.0.1:9/schema"}', b'{"type": 3}', b"[", b'{"type": "objekt"}']
 )

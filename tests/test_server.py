@@ -407,3 +407,20 @@ def test_without_keys_only_this_machine_may_ask() -> None:
     with pytest.raises(ProblemError) as caught:
         identify({"client": ("192.0.2.7", 1)}, {}, none, ())
     assert caught.value.problem.status == 401
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_against_its_schema_is_written_again_where_it_was_not_heard(
+    server: tuple[str, Application], stream: bool
+) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "weather", "schema": WEATHER}}
+    asked = {"model": "three", "messages": [{"role": "user", "content": "?"}], "response_format": form}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server[0]}/v1/chat/completions", json={**asked, "stream": stream}) as response,
+    ):
+        text = await response.text()
+    assert response.status == (200 if stream else 502)
+    assert ('"content":"So"' in text) is stream
+    assert "did not answer as it was to" in text
+    assert ("twice" in text) is not stream

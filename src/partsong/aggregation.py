@@ -113,11 +113,12 @@ class _Aggregation:
         unfencing = Unfencing(fitted.texts) if self.fenced else None
 
         acting = Acting(run.conversation, self.say)
+        kept_back = run.conversation.response_format is not None and not run.live
 
         async def send(delta: Delta) -> None:
             begun()
             if type(delta) is ToolCallDelta:
-                if unfencing is not None and (rest := unfencing.rest()):
+                if unfencing is not None and not kept_back and (rest := unfencing.rest()):
                     await self.say(TextDelta(rest))
                 await acting.take(delta)
                 return
@@ -125,17 +126,20 @@ class _Aggregation:
                 if not (text := unfencing.take(delta.text)):
                     return
                 delta = TextDelta(text)
-            await self.say(delta)
+            if not kept_back or type(delta) is not TextDelta:
+                await self.say(delta)
 
         request = replace(fitted.request, terms=run.terms(share))
         answer = await run.ask(name, self.address[0], request, send, self.opened)
         if unfencing is not None:
-            if rest := unfencing.rest():
+            if (rest := unfencing.rest()) and not kept_back:
                 await self.say(TextDelta(rest))
             answer = replace(answer, parts=unfencing.cleaned(answer.parts))
         whole = replace(answer, parts=kept(run.conversation, answer.parts))
         if (fault := fault_of(run.conversation, whole)) is not None:
             return await self.repair(name, request, whole, fault, heard=acting.heard)
+        if kept_back and whole.text:
+            await self.say(TextDelta(whole.text))
         await acting.finish(whole)
         return whole
 

@@ -59,6 +59,7 @@ class Performance:
     models: Mapping[str, Model]
     say: Emit
     watch: bool
+    live: bool
     cache: bool | None
     losses: Losses
     funded: Funded | None = None
