@@ -308,7 +308,9 @@ def step(conversation: Conversation, answer: Answer) -> Conversation:
 
 
 @pytest.mark.parametrize(
-    ("advice", "asked"), [("user_turn", 1), ("every_step", 20), (5, 4)], ids=["user_turn", "every_step", "every_5"]
+    ("advice", "asked"),
+    [("user_turn", 1), ("every_step", 20), (5, 4), ("calls", 20)],
+    ids=["user_turn", "every_step", "every_5", "calls"],
 )
 async def test_twenty_steps_of_an_agent(tmp_path: Path, advice: str | int, asked: int) -> None:
     advisers = {name: Actor(f"{name} advises") for name in ("t:a", "t:b", "t:c")}
@@ -330,7 +332,7 @@ async def test_twenty_steps_of_an_agent(tmp_path: Path, advice: str | int, asked
         assert after.messages[: len(before.messages) - 1] == before.messages[:-1]
     for request in (request for model in advisers.values() for request in model.requests):
         assert request.tools == ()
-        assert "- weather: Tells the weather." in request.messages[0].text
+        assert "weather: Tells the weather." in request.messages[0].text
         assert not any(
             isinstance(part, ToolCall | ToolResult) for message in request.messages for part in message.parts
         )

@@ -31,7 +31,8 @@ from partsong.model import (
     ToolCallDelta,
 )
 from partsong.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
-from partsong.prompts import acting_instruction, advised, compose
+from partsong.prompts import acting_instruction, advised, compose, proposing
+from partsong.proposed import gathered
 from partsong.tally import OpenCall
 from partsong.unfencing import Unfencing
 
@@ -46,6 +47,9 @@ class _Aggregation:
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
         self.run, self.agent = run, run.recipe.aggregator
         self.texts = tuple(proposal.answer.text for proposal in proposals)
+        self.calls = ""  # those that are proposed
+        if proposing(run.conversation, run.recipe.advice):
+            self.texts, self.calls = gathered(run.conversation, self.texts)
         self.truncated = truncated_of(proposals)
         self.address = len(run.recipe.layers), 0
         self.failures: list[ModelError] = []
@@ -89,7 +93,7 @@ class _Aggregation:
             answer = await self.run.ask(name, self.address[0], fitted.request, None, self.opened)
             begun()  # it works, though nobody has heard it yet
             if self.fenced:
-                answer = replace(answer, parts=Unfencing(fitted.texts).cleaned(answer.parts))
+                answer = replace(answer, parts=self.unfencing(fitted).cleaned(answer.parts))
             positions = tuple(position for position in fitted.positions if position != DRAFT)
             await self.run.say(AggregationStep(positions, fitted.after, answer))
             return answer.text
@@ -101,6 +105,9 @@ class _Aggregation:
         self.note_cuts(fitted)
         return answer
 
+    def unfencing(self, fitted: Fitted) -> Unfencing:
+        return Unfencing((*fitted.texts, self.calls) if self.calls else fitted.texts)
+
     def note_cuts(self, fitted: Fitted) -> None:
         if fitted.cuts:
             self.shortened = self.shortened or shortened(fitted)
@@ -110,7 +117,7 @@ class _Aggregation:
 
     async def ask_for_the_answer(self, name: str, fitted: Fitted, share: float | None, begun: Begun) -> Answer:
         run = self.run
-        unfencing = Unfencing(fitted.texts) if self.fenced else None
+        unfencing = self.unfencing(fitted) if self.fenced else None
 
         acting = Acting(run.conversation, self.say)
         kept_back = run.conversation.response_format is not None and not run.live
@@ -209,7 +216,7 @@ class _Aggregation:
         instruction = run.instruction
         if conversation.tools and run.recipe.instruction is None and run.recipe.layout == "tail":
             instruction = acting_instruction()
-        return compose(conversation, texts, run.recipe.layout, instruction, self.agent.system, truncated)
+        return compose(conversation, texts, run.recipe.layout, instruction, self.agent.system, truncated, self.calls)
 
     def sampling(self, name: str) -> Sampling:
         """The aggregator's sampling, with what the caller asked for in place of it."""
