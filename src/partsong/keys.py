@@ -24,7 +24,8 @@ class Key(Struct, frozen=True, omit_defaults=True):
     """A key, without its secret: `digest` is the SHA-256 of that.
 
     `dollars_per_day` is what its runs may cost in a day (UTC), `recipes` the names that it may ask for (all, if empty),
-    `requests_per_minute` how many requests it may make, `at_once` how many at the same time.
+    `requests_per_minute` how many requests it may make, `at_once` how many at the same time. With `metrics` it may read
+    the server's metrics and nothing else.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
     recipes: tuple[str, ...] = ()
     requests_per_minute: int | None = None
     at_once: int | None = None
+    metrics: bool = False
 
 
 class Keys:
@@ -83,6 +85,7 @@ class Keys:
         recipes: tuple[str, ...] = (),
         requests_per_minute: int | None = None,
         at_once: int | None = None,
+        metrics: bool = False,
     ) -> str:
         """Make a key; return its secret, which is kept nowhere. Raises `InputError`."""
         keys = self.all()
@@ -96,9 +99,11 @@ class Keys:
         for what, number in (("requests a minute", requests_per_minute), ("requests at once", at_once)):
             if number is not None and number < 1:
                 raise InputError(f"{what} are {number}, but must be at least 1")
+        if metrics and (dollars is not None or recipes or requests_per_minute is not None or at_once is not None):
+            raise InputError("a key for metrics asks nothing, so it has no limits: leave those away, or --metrics")
         secret = PREFIX + secrets.token_urlsafe(32)
         now = datetime.now(UTC)
-        self._write((*keys, Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once)))
+        self._write((*keys, Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics)))
         return secret
 
     def remove(self, name: str) -> None:

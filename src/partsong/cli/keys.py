@@ -23,6 +23,7 @@ def keys(
     recipes: Annotated[str, Parameter(metavar="A,B", help="The recipes that it may ask for; all, if not said.")] = "",
     requests_per_minute: Annotated[int | None, Parameter(metavar="N", help="Requests a minute.")] = None,
     at_once: Annotated[int | None, Parameter(metavar="N", help="Requests at once.")] = None,
+    metrics: Annotated[bool, Parameter(help="It may read /metrics, and nothing else.")] = False,
     json: Annotated[bool, Parameter(help="With list: each key as a line of JSON.")] = False,
 ) -> int:
     """Make, list or remove keys of the server."""
@@ -37,7 +38,7 @@ def keys(
                 key.name,
                 f"{key.created:%Y-%m-%d}",
                 "any" if key.dollars_per_day is None else f"${key.dollars_per_day}",
-                ", ".join(key.recipes) or "all",
+                "/metrics alone" if key.metrics else ", ".join(key.recipes) or "all",
                 "any" if key.requests_per_minute is None else f"{key.requests_per_minute:,}",
                 "any" if key.at_once is None else f"{key.at_once:,}",
             )
@@ -60,6 +61,7 @@ def keys(
         recipes=allowed,
         requests_per_minute=requests_per_minute,
         at_once=at_once,
+        metrics=metrics,
     )
     print(secret)
     print(f"partsong: this is the key of {name}; it is shown this once", file=sys.stderr)

@@ -151,6 +151,13 @@ def command_line() -> App:
         help_epilogue=_examples("serve", "serve --recipe frontier --recipe mine.toml --port 9000 --workers 2"),
     )
     app.command(
+        "partsong.cli.mcp:mcp",
+        name="mcp",
+        help="Serve recipes as tools of the Model Context Protocol, over standard input and output.",
+        usage="Usage: partsong mcp [OPTIONS]",
+        help_epilogue=_examples("mcp", "mcp --recipe frontier --recipe mine.toml"),
+    )
+    app.command(
         "partsong.cli.keys:keys",
         name="keys",
         help="Make, list or remove the keys that callers of the server show.",

@@ -9,8 +9,10 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -26,6 +28,7 @@ from partsong.recipe import find_recipe
 TARGET = "partsong.server:app"
 HEADERS_WITHIN = 30_000  # milliseconds for the headers of a request
 HEADERS = 65_536  # bytes of them, and of what is read at a time
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client looks for that folder
 CONNECTIONS = 4_096  # at least
 CLOSING = 10  # seconds more than the runs have, to flush the store
 SAYS = {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr"}
@@ -172,10 +175,25 @@ def run(serving: Serving, greeting: str, target: str = TARGET) -> int:
         Thread(target=say, daemon=True).start()
 
     granian.on_startup(begin)
-    granian.serve()
+    with shared_metrics(serving.workers):
+        granian.serve()
     if stopped:
         raise SystemExit(128 + stopped[0])
     return 0
+
+
+@contextmanager
+def shared_metrics(workers: int) -> Iterator[None]:
+    """A folder in which several workers add up what they count, until the block is left."""
+    if workers == 1 or SHARED in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix="partsong-metrics-") as folder:
+        os.environ[SHARED] = folder
+        try:
+            yield
+        finally:
+            del os.environ[SHARED]
 
 
 def allow_files() -> None:

@@ -7,7 +7,7 @@ aggregator's deltas go as they come. A client that leaves cancels its run, and w
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +83,10 @@ class _Request:
 
     async def answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
         """Answer, or say why not."""
+        with self.service.metrics.request():
+            await self._answer(body, headers, key)
+
+    async def _answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
         try:
             asked = self.api.format.read(body)
             if (options := headers.get(OPTIONS)) is not None:
@@ -92,8 +96,8 @@ class _Request:
                 asked = await self.going_on(asked, key)
             async with self.service.turnstile.enter(key):
                 models = await self.service.assembly.models(recipe.models)
-                run = _Run(self, asked, recipe, key, models)
-                await run.perform()
+                with self.service.metrics.running():
+                    await _Run(self, asked, recipe, key, models, headers).perform()
         except ProblemError as error:
             await self.refuse(error.problem)
         except PartsongError as error:
@@ -110,6 +114,7 @@ class _Request:
         """Say why there is no answer, where nothing has been sent yet."""
         if "run" not in problem.partsong:
             self.service.log.refused(self.api.name, problem)
+            self.service.metrics.refused(self.api.name, problem)
         headers: Headers = [(b"cache-control", b"no-store")]
         if problem.retry_after is not None:
             headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
@@ -121,7 +126,15 @@ class _Request:
 class _Run:
     """The runs of one request: one, or as many as answers are wanted."""
 
-    def __init__(self, request: _Request, asked: Asked, recipe: Recipe, key: Key | None, models: Any) -> None:
+    def __init__(
+        self,
+        request: _Request,
+        asked: Asked,
+        recipe: Recipe,
+        key: Key | None,
+        models: Any,
+        headers: Mapping[str, str],
+    ) -> None:
         self.request, self.asked, self.recipe, self.key, self.models = request, asked, recipe, key, models
         self.service = request.service
         labels = {"api": request.api.name, **asked.labels}
@@ -132,6 +145,12 @@ class _Run:
         self.recorders = [self.service.store.record(caller=caller, labels=labels) for _ in range(asked.samples)]
         self.reports = [Report(recorder.id, recipe.name) for recorder in self.recorders]
         self.began = time.monotonic()
+        self.first: float | None = None
+        telemetry = self.service.telemetry
+        self.spans = [
+            None if telemetry is None else telemetry.run(recorder.id, recipe.name, request.api.name, headers)
+            for recorder in self.recorders
+        ]
         self.head = Head(self.recorders[0].id, int(time.time()), asked.model)
         self.stream: EventStream | None = None
         if asked.stream:
@@ -165,6 +184,7 @@ class _Run:
             if self.stream is not None:
                 self.stream.stop()
             for report in self.reports:
+                self.service.metrics.run(self.request.api.name, report, self.began, self.first)
                 if report.answer is not None or report.error is not None:
                     self.service.log.run(self.request.api.name, caller_of(self.key), report, self.began)
 
@@ -197,6 +217,7 @@ class _Run:
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:
         recorder, report, stream = self.recorders[choice], self.reports[choice], self.stream
+        spans = self.spans[choice]
         events = self.asked.options.events and stream is not None
 
         async def hear(event: AnyEvent) -> None:
@@ -204,10 +225,14 @@ class _Run:
             kind = type(event)
             if kind is AggregationDelta:
                 if stream is not None:
+                    if self.first is None:
+                        self.first = time.monotonic()
                     await stream.put(self.writer.say(event.delta, choice))  # type: ignore[union-attr]
                 return
             if kind is not ProposalDelta:
                 report.hear(event)
+                if spans is not None:
+                    spans.hear(event)
             if events and stream is not None:
                 await stream.put(self.writer.tell(to_json(event), choice))
 

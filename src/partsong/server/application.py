@@ -22,6 +22,7 @@ from partsong.errors import PartsongError
 from partsong.server import listing, live
 from partsong.server.answering import Answering, Api
 from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
+from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.problems import ProblemError, unusable
 from partsong.server.service import Service, open_service
 from partsong.server.stopping import overhearing
@@ -79,6 +80,7 @@ class Application:
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),
         ]
@@ -104,6 +106,12 @@ class Application:
         tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
         tokens = likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
         return Response(messages.counted(tokens), media_type="application/json")
+
+    async def metrics(self, request: Request) -> Response:
+        """What Prometheus reads: with a key of its own (`partsong keys add NAME --metrics`) where there are keys."""
+        service = self.service()
+        identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins, metrics=True)
+        return Response(service.metrics.text(), media_type=MEDIA_TYPE)
 
     async def healthz(self, request: Request) -> Response:
         return json({"status": "ok"})

@@ -27,11 +27,13 @@ def headers_of(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def identify(scope: Scope, headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...]) -> Key | None:
+def identify(
+    scope: Scope, headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...], *, metrics: bool = False
+) -> Key | None:
     """Whose request it is; `None` where no keys are made, so that everybody on this machine may ask, and nobody else:
     keys may be taken away while it runs, and another server may have been told to listen anywhere.
 
-    Raises `ProblemError`.
+    A key that may read `metrics` may do nothing else, and no other key may read them. Raises `ProblemError`.
     """
     origin = headers.get("origin")
     if origin is not None and origin not in origins and "*" not in origins:
@@ -49,6 +51,11 @@ def identify(scope: Scope, headers: Mapping[str, str], keys: Keys, origins: tupl
     key = keys.find(secret)
     if key is None:
         raise ProblemError(Problem(401, "authentication", "this key is not known here", code="invalid_api_key"))
+    if key.metrics != metrics:
+        message = f'the key "{key.name}" may read /metrics and nothing else'
+        if metrics:
+            message = "/metrics needs a key of its own: partsong keys add NAME --metrics"
+        raise ProblemError(Problem(403, "permission", message))
     return key
 
 

@@ -9,6 +9,7 @@ from partsong.events import (
     AggregationStep,
     AnyEvent,
     Failure,
+    Loss,
     ProposalFailed,
     ProposalFinished,
     ProposalReplaced,
@@ -30,6 +31,7 @@ class Report:
         self.losses = 0
         self._models: dict[tuple[int, int], str] = {}
         self._layers = 0
+        self.used: list[tuple[str, Usage]] = []  # of each call whose usage is known: its model, and that
         self._calls: list[dict[str, Any]] = []
         self._end: RunFinished | RunFailed | None = None
 
@@ -59,6 +61,11 @@ class Report:
             case RunFailed(error=error, usage=usage, losses=losses):
                 self.error, self.usage, self.losses, self._end = error, usage, len(losses), event
 
+    @property
+    def lost(self) -> tuple[Loss, ...]:
+        """The losses, once it has ended."""
+        return () if self._end is None else self._end.losses
+
     def plain(self) -> dict[str, Any]:
         """The report, for JSON: the calls with their tokens and dollars, the losses, and what all of it has cost."""
         plain: dict[str, Any] = {"run": self.run, "recipe": self.recipe}
@@ -76,6 +83,7 @@ class Report:
     def _count(self, layer: int, seat: int, model: str, usage: Usage | None, stored: bool = False) -> None:
         if usage is None:
             return
+        self.used.append((model, usage))
         call: dict[str, Any] = {
             "layer": layer,
             "seat": seat,

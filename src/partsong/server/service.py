@@ -8,23 +8,23 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 
 from partsong.assembly import Assembly, assembling, daily_funds, keys_path, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
-from partsong.errors import ConfigurationError, InputError, RecipeError, RequestError
+from partsong.errors import InputError, RecipeError, RequestError
 from partsong.funding import DailyFunds
 from partsong.keys import Key, Keys
 from partsong.model import Message
-from partsong.recipe import Recipe, find_recipe, overridden, replace, shipped, single
+from partsong.recipe import Recipe, overridden, replace, single
 from partsong.server.log import Log
+from partsong.server.metrics import Metrics
+from partsong.server.offered import offered
 from partsong.server.problems import ProblemError
+from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.turnstile import Turnstile
 from partsong.store import Store
 from partsong.wire.asked import Asked
 from partsong.wire.reply import Problem
-
-DEFAULT_RECIPE = "local"
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +39,8 @@ class Service:
     recipes: dict[str, Recipe]
     unusable: dict[str, str]
     log: Log
+    metrics: Metrics
+    telemetry: Telemetry | None = None
     working: set[asyncio.Task[None]] = field(default_factory=set)
     stopping: bool = False
     draining: asyncio.Task[None] | None = None
@@ -150,43 +152,17 @@ async def open_service(configuration: Configuration, mode: StoreMode | None = No
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_journal(configuration, mode))
         assembly = await stack.enter_async_context(assembling(configuration, store=store))
-        recipes, unusable = load(configuration, assembly)
+        recipes, unusable = offered(configuration, assembly)
         serving = configuration.server
         turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience)
-        service = Service(
-            configuration, store, assembly, Keys(keys_path()), turnstile, recipes, unusable, Log(serving.log)
-        )
+        telemetry = open_telemetry()
+        if telemetry is not None:
+            stack.push_async_callback(telemetry.close)
+        keys, log, metrics = Keys(keys_path()), Log(serving.log), Metrics(recipes.values())
+        service = Service(configuration, store, assembly, keys, turnstile, recipes, unusable, log, metrics, telemetry)
         try:
             yield service
         finally:
             await service.drain()
             if service.draining is not None:
                 await service.draining
-
-
-def load(configuration: Configuration, assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """The recipes that are served, the default one first, and why others cannot be used.
-
-    Raises `InputError` for one that was asked for by name and is none.
-    """
-    default = configuration.recipe or DEFAULT_RECIPE
-    if configuration.server.recipes:
-        found = [recipe for name in configuration.server.recipes for recipe in _at(name)]
-    else:
-        found = [find_recipe(default), *shipped()]
-    recipes: dict[str, Recipe] = {}
-    unusable: dict[str, str] = {}
-    for recipe in found:
-        try:
-            assembly.check(recipe.models)
-            recipes.setdefault(recipe.name, recipe)
-        except ConfigurationError as problem:
-            unusable.setdefault(recipe.name, str(problem))
-    return recipes, unusable
-
-
-def _at(name: str) -> list[Recipe]:
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return [find_recipe(str(path)) for path in sorted(folder.glob("*.toml"))]
-    return [find_recipe(name)]

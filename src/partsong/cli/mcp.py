@@ -1,0 +1,44 @@
+"""`partsong mcp`: recipes as tools of the Model Context Protocol, over standard input and output."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from msgspec.structs import replace
+
+from partsong.assembly import find_configuration
+from partsong.cli.loop import complete
+from partsong.configuration import StoreMode
+from partsong.errors import ConfigurationError
+from partsong.recipe import find_recipe
+
+
+def mcp(
+    *,
+    recipe: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name=("--recipe", "-r"),
+            metavar="NAME|FILE",
+            consume_multiple=False,
+            help="Offer this recipe, and no other; may be repeated. The first is the default one.",
+        ),
+    ] = (),
+    store: Annotated[StoreMode | None, Parameter(metavar="MODE", help="What is kept of runs.")] = None,
+    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+) -> int:
+    """Serve recipes as tools of the Model Context Protocol."""
+    configuration = find_configuration(config)
+    if recipe:
+        configuration = replace(configuration, server=replace(configuration.server, recipes=recipe))
+    for name in configuration.server.recipes:
+        if not Path(name).is_dir():
+            find_recipe(name)
+    try:
+        from partsong.server.mcp import make_server
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] != "mcp":
+            raise
+        raise ConfigurationError("mcp needs the extra `mcp`: pip install 'partsong[mcp]'") from None
+    complete(make_server(configuration, store).run_stdio_async())
+    return 0
