@@ -117,18 +117,14 @@ def advised(conversation: Conversation, advice: Advice = "user_turn") -> Convers
     since advice was due is left out: so the steps until it is due again ask for the same, and find it in the store.
     Marks for a provider's cache go, too: clients move them from step to step.
     """
-    messages = conversation.messages[: _due(conversation, advice) + 1]
+    messages = tuple(
+        Message("user" if message.role == "tool" else message.role, tuple(_in_words(part) for part in message.parts))
+        for message in conversation.messages[: _due(conversation, advice) + 1]
+    )
     if conversation.tools:
         asked = _proposing if proposing(conversation, advice) else _advising
         messages = _told(messages, asked(conversation.tools))
-    return Conversation(
-        tuple(
-            Message(
-                "user" if message.role == "tool" else message.role, tuple(_in_words(part) for part in message.parts)
-            )
-            for message in messages
-        )
-    )
+    return Conversation(messages)
 
 
 def proposing(conversation: Conversation, advice: Advice) -> bool:
@@ -204,6 +200,8 @@ def _told(messages: tuple[Message, ...], more: str) -> tuple[Message, ...]:
     """The messages with `more` appended to the system message after a blank line, or as a new one in front."""
     if messages and messages[0].role == "system":
         head = messages[0]
+        if any(isinstance(part, Text) and part.mark for part in head.parts):  # what is marked stays a part of its own
+            return (Message("system", (*head.parts, Text(f"\n\n{more}"))), *messages[1:])
         return (Message("system", (*_pictures(head), Text(f"{head.text}\n\n{more}"))), *messages[1:])
     return (Message("system", (Text(more),)), *messages)
 

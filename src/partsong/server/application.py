@@ -153,9 +153,13 @@ def json(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
+FORMATS: dict[str, Format] = {"/v1/messages": messages, "/v1/responses": responses}  # and chat everywhere else
+
+
 def problem_response(request: Request, problem: Problem) -> Response:
     """A problem, in the shape of the API whose address was called."""
-    form: Format = messages if request.url.path.startswith("/v1/messages") else chat
+    path = request.url.path
+    form: Format = next((form for start, form in FORMATS.items() if path.startswith(start)), chat)
     headers = {} if problem.retry_after is None else {"retry-after": str(max(1, round(problem.retry_after)))}
     return Response(form.failed(problem), problem.status, headers, media_type="application/json")
 

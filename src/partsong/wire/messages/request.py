@@ -1,7 +1,8 @@
 """A request as the body of `POST /v1/messages`. The API has its own ideas, and this file is where they stop.
 
 System messages are lifted out of the conversation, tool results are the user's, the user speaks first, `max_tokens`
-must be there, empty text must not, and an opaque signature goes back unchanged.
+must be there, empty text must not, and an opaque signature goes back unchanged. The marks that a caller has set for the
+prompt cache are passed on.
 """
 
 import base64
@@ -16,6 +17,7 @@ from partsong.wire.messages.answer import REDACTED
 
 MAX_TOKENS = 4096  # where nothing was said: every model allows it, and a proposal is seldom longer
 JSON_ALONE = "Answer with one JSON object, and with nothing else."
+MARKS = 4  # that a request may have
 OPENING = "(The user has not spoken yet.)"  # the first turn must be the user's
 
 
@@ -27,7 +29,7 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
     """
     sampling = request.sampling
     body: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens or MAX_TOKENS}
-    if system := "\n\n".join(text for message in request.messages if (text := _told(message))):
+    if system := _system(request.messages):
         body["system"] = system
     body["messages"] = _turns(request.messages)
     if request.tools:
@@ -37,7 +39,7 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
         if request.parallel_tool_calls is False and request.tool_choice != "none":
             body["tool_choice"] = body.get("tool_choice", {"type": "auto"}) | {"disable_parallel_tool_use": True}
     if request.response_format == ANY_OBJECT:  # the API knows no JSON without a schema
-        body["system"] = f"{body['system']}\n\n{JSON_ALONE}" if "system" in body else JSON_ALONE
+        body["system"] = _with(body.get("system", ""), JSON_ALONE)
     elif request.response_format is not None:
         schema = read_schema(request.response_format, "the contents of response_format")
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
@@ -57,11 +59,52 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
         body["stop_sequences"] = list(sampling.stop)
     if stream:
         body["stream"] = True
+    _keep_last_marks(body)
     return body
 
 
 def _told(message: Message) -> str:
     return message.text if message.role == "system" and not message.text.isspace() else ""
+
+
+def _system(messages: tuple[Message, ...]) -> "str | list[dict[str, Any]]":
+    """What the model is told: one text, or blocks of it where some are marked."""
+    told = [message for message in messages if _told(message)]
+    parts = [part for message in told for part in message.parts if type(part) is Text]
+    if not any(part.mark for part in parts):
+        return "\n\n".join(message.text for message in told)
+    blocks: list[dict[str, Any]] = []
+    for message in told:
+        gap = "\n\n" if blocks else ""
+        for part in message.parts:
+            if type(part) is Text and (block := _block(part)) is not None:
+                blocks.append(block | {"text": gap + part.text})
+                gap = ""
+    return blocks
+
+
+def _with(system: "str | list[dict[str, Any]]", more: str) -> "str | list[dict[str, Any]]":
+    if isinstance(system, list):
+        return [*system, {"type": "text", "text": f"\n\n{more}"}]
+    return f"{system}\n\n{more}" if system else more
+
+
+def _marked(mark: str) -> dict[str, Any]:
+    """What stands in a block after which the prompt is kept in the provider's cache (API reference, prompt caching)."""
+    if not mark:
+        return {}
+    return {"cache_control": {"type": "ephemeral"} | ({"ttl": mark} if mark == "1h" else {})}
+
+
+def _keep_last_marks(body: dict[str, Any]) -> None:
+    """Leave as many marks as the API takes: the last ones, which keep the longest prompts."""
+    system = body.get("system", ())
+    blocks = [*body.get("tools", ()), *(system if isinstance(system, list) else ())]
+    for turn in body["messages"]:
+        for block in turn["content"]:
+            blocks += [*(block.get("content", ()) if block["type"] == "tool_result" else ()), block]
+    for block in [block for block in blocks if "cache_control" in block][:-MARKS]:
+        del block["cache_control"]
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
@@ -90,26 +133,27 @@ def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 def _block(part: Part) -> dict[str, Any] | None:
     """A part as the API's content block; `None` for what it does not take: empty text, unsigned reasoning."""
     match part:
-        case Text(text=text):
-            return {"type": "text", "text": text} if text and not text.isspace() else None
-        case Image(url=url) if url:
-            return {"type": "image", "source": {"type": "url", "url": url}}
-        case Image(data=data, media_type=media_type):
+        case Text(text=text, mark=mark):
+            return {"type": "text", "text": text, **_marked(mark)} if text and not text.isspace() else None
+        case Image(url=url, mark=mark) if url:
+            return {"type": "image", "source": {"type": "url", "url": url}, **_marked(mark)}
+        case Image(data=data, media_type=media_type, mark=mark):
             source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode("ascii")}
-            return {"type": "image", "source": source}
+            return {"type": "image", "source": source, **_marked(mark)}
         case Reasoning(text=text, signature=signature):
             if signature.startswith(REDACTED):
                 return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
             return {"type": "thinking", "thinking": text, "signature": signature} if signature else None
-        case ToolCall(id=call, name=name, arguments=arguments):
-            return {"type": "tool_use", "id": _call_id(call), "name": name, "input": _input(arguments)}
-        case ToolResult(call_id=call, parts=parts, is_error=is_error):
+        case ToolCall(id=call, name=name, arguments=arguments, mark=mark):
+            used = {"type": "tool_use", "id": _call_id(call), "name": name, "input": _input(arguments)}
+            return used | _marked(mark)
+        case ToolResult(call_id=call, parts=parts, is_error=is_error, mark=mark):
             result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _call_id(call)}
             if content := [block for piece in parts if (block := _block(piece)) is not None]:
                 result["content"] = content
             if is_error:
                 result["is_error"] = True
-            return result
+            return result | _marked(mark)
 
 
 def _call_id(call: str) -> str:
@@ -133,7 +177,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     schema.setdefault("type", "object")
     described = {"description": tool.description} if tool.description else {}
     eager = {"eager_input_streaming": True} if tool.eager else {}
-    return {"name": tool.name, **described, "input_schema": schema, **eager}
+    return {"name": tool.name, **described, "input_schema": schema, **eager, **_marked(tool.mark)}
 
 
 def _tool_choice(choice: str) -> dict[str, Any]:

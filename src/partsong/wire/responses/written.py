@@ -51,7 +51,7 @@ def failed(problem: Problem) -> bytes:
     error = {
         "message": problem.message,
         "type": TYPES[problem.kind],
-        "param": problem.field,
+        "param": "input" if problem.field == "messages" else problem.field,
         "code": "context_length_exceeded" if problem.code == "window" else problem.code,
     }
     return msgspec.json.encode({"error": error} | ({"partsong": problem.partsong} if problem.partsong else {}))
