@@ -1,7 +1,9 @@
 """Whatever a client sends to any of the three APIs, it is read, or refused by name: nothing else is ever raised."""
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
+from http.client import HTTPConnection
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from partsong.errors import RequestError
 from partsong.wire import chat, messages, responses
+from tests.test_serve import served
 
 FORMATS = (chat, messages, responses)
 VALUES = st.recursive(
@@ -114,3 +117,59 @@ def test_a_request_with_something_else_in_any_place_is_read_or_refused(
 ) -> None:
     place = data.draw(st.sampled_from(places(VALID[form])))
     read(form, json.dumps(put(VALID[form], place, new)).encode())
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """Where a server listens that has a process of its own, whose model is called `m`."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    text = (
+        'name = "m"\nlayers = [{ agents = ["scripted:a?text=one"] }]\naggregator = { model = "scripted:z?text=%7B%7D" }\n'
+    )
+    (folder / "m.toml").write_text(text, encoding="utf-8")
+    with served(folder, "--recipe", "m.toml", "--store", "off") as (_, url):
+        yield "127.0.0.1", int(url.rpartition(":")[2])
+
+
+PATHS = {chat: "/v1/chat/completions", messages: "/v1/messages", responses: "/v1/responses"}
+STATUSES = {200, 400, 402, 403, 404, 413, 429, 500, 502, 503, 504}
+
+
+def post(address: tuple[str, int], path: str, body: bytes) -> int:
+    """Send it; whatever comes back is an answer, a stream that ends, or an error in its API's shape."""
+    connection = HTTPConnection(*address, timeout=30)
+    try:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        said = response.read()
+    finally:
+        connection.close()
+    assert response.status in STATUSES, said
+    assert b"Traceback" not in said
+    if response.status != 200:
+        error = json.loads(said)["error"]
+        assert isinstance(error["message"], str)
+        assert error["message"]
+        assert error["type"]
+    assert "a fault" not in said.decode("utf-8", "replace")
+    return response.status
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=["chat", "messages", "responses"])
+def test_over_http_any_body_gets_an_answer_or_a_typed_error(address: tuple[str, int], form: ModuleType) -> None:
+    assert post(address, PATHS[form], json.dumps(VALID[form]).encode()) == 200
+
+    @given(body=st.binary(max_size=64) | VALUES.map(lambda value: json.dumps(value).encode()))
+    @settings(max_examples=40, deadline=None)
+    def anything(body: bytes) -> None:
+        assert post(address, PATHS[form], body) != 200
+
+    @given(data=st.data(), new=VALUES, streamed=st.booleans())
+    @settings(max_examples=150, deadline=None)
+    def nearly_right(data: st.DataObject, new: Any, streamed: bool) -> None:
+        asked = VALID[form] | ({"stream": True} if streamed else {})
+        changed = put(asked, data.draw(st.sampled_from(places(asked)[1:])), new)
+        post(address, PATHS[form], json.dumps(changed).encode())
+
+    anything()
+    nearly_right()

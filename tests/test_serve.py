@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from partsong.store import open_store
+from tests.server import SILENCE, Server
 from tests.serving import recipe_file
 
 QUESTION = {"model": "three", "stream": True, "messages": [{"role": "user", "content": "Is it so?"}]}
@@ -117,6 +118,28 @@ async def test_who_leaves_has_stopped_the_run(tmp_path: Path) -> None:
                 told = await response.read()
     assert b"event: run_failed" in told
     assert b'"cancelled"' in told
+
+
+async def test_who_leaves_has_closed_every_call_of_the_run(tmp_path: Path) -> None:
+    async with Server(SILENCE) as upstream, aiohttp.ClientSession() as session:
+        told = f'[providers.up]\napi = "openai"\nbase_url = "{upstream.url}/v1"\nfree = true\n'
+        (tmp_path / "partsong.toml").write_text(told, encoding="utf-8")
+        text = 'name = "three"\nlayers = [{ agents = ["up:a", "up:b", "up:c"] }]\naggregator = { model = "up:z" }\n'
+        with served(tmp_path, "--recipe", recipe_file(tmp_path, text.replace("{", "{{").replace("}", "}}"))) as (
+            _,
+            url,
+        ):
+            await ready(session, url)
+            asking = asyncio.create_task(session.post(f"{url}/v1/chat/completions", json=QUESTION))
+            async with asyncio.timeout(30):
+                while len(upstream.exchanges) < 3:
+                    await asyncio.sleep(0.01)
+                assert not any(exchange.left.is_set() for exchange in upstream.exchanges)
+                asking.cancel()
+                await asyncio.wait((asking,))
+                for exchange in upstream.exchanges:
+                    await exchange.left.wait()
+            assert len(upstream.exchanges) == 3
 
 
 def test_a_port_that_is_taken_is_said_in_a_line(tmp_path: Path) -> None:

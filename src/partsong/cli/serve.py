@@ -161,6 +161,10 @@ def run(serving: Serving, greeting: str, target: str = TARGET) -> int:
         granian.signal_handler_interrupt()  # type: ignore[no-untyped-call]
 
     def say() -> None:
+        # A worker is forked with the locks that other threads hold at that moment, and nobody ever gives those back
+        # in it: so this one does nothing until all of them are there.
+        while not stopped and len(granian.wrks) < serving.workers:
+            time.sleep(0.02)
         while not stopped:  # the port is bound by now, but listened on only once a worker does
             with suppress(OSError), socket.create_connection((serving.host, serving.port), 1):
                 print(greeting, file=sys.stderr, flush=True)
