@@ -162,7 +162,7 @@ async def bare(session: aiohttp.ClientSession, url: str, suffix: str) -> float:
     async with session.post(f"{url}/chat/completions", json=body) as response:
         async for line in response.content:
             if line.startswith(b"data: {") and (choices := PIECE.decode(line[6:]).choices):
-                if (text := choices[0].delta.content) and not said:
+                if (text := choices[0].delta.content) and not first:
                     first = time.perf_counter() - started
                 said.append(text or "")
     if not first:

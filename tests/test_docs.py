@@ -39,7 +39,7 @@ from partsong.recipe import Agent, Aggregator, Layer, Recipe, read, shipped
 from tests.offline import sitecustomize
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*(ROOT / name for name in ("README.md", "ARCHITECTURE.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*(ROOT / name for name in ("README.md", "ARCHITECTURE.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 EXCUSE = re.compile(r"<!-- not run: (.+) -->")
 # What the blocks may know of the machine: no keys, no user's configuration, no weights.
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")

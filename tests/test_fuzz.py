@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from partsong.errors import RequestError
 from partsong.wire import chat, messages, responses
+from tests.serving import THREE, recipe_file
 from tests.test_serve import served
 
 FORMATS = (chat, messages, responses)
@@ -123,10 +124,7 @@ def test_a_request_with_something_else_in_any_place_is_read_or_refused(
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """Where a server listens that has a process of its own, whose model is called `m`."""
     folder = tmp_path_factory.mktemp("fuzz")
-    text = (
-        'name = "m"\nlayers = [{ agents = ["scripted:a?text=one"] }]\naggregator = { model = "scripted:z?text=%7B%7D" }\n'
-    )
-    (folder / "m.toml").write_text(text, encoding="utf-8")
+    recipe_file(folder, THREE.replace('"three"', '"m"'), "m", "scripted:z?text=%7B%7D")
     with served(folder, "--recipe", "m.toml", "--store", "off") as (_, url):
         yield "127.0.0.1", int(url.rpartition(":")[2])
 

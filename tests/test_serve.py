@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import aiohttp
 import pytest
@@ -28,14 +29,19 @@ def served(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str
     command = [sys.executable, "-m", "partsong", "serve", "--port", "0", *arguments]
     environment = os.environ | {"PARTSONG_STATE": str(folder / "state")}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    reading = Thread(target=process.stderr.read)  # its log: a pipe that nobody reads stops who writes into it
+    reading.start()
     try:
-        assert process.stderr is not None
-        found = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
-        assert found is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+", first)
+        assert found is not None, first
         yield process, found[0]
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.wait(timeout=60)
+        reading.join()
+        process.stderr.close()
 
 
 async def ready(session: aiohttp.ClientSession, url: str) -> None:

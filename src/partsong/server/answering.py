@@ -184,8 +184,8 @@ class _Run:
             if self.stream is not None:
                 self.stream.stop()
             for report in self.reports:
-                self.service.metrics.run(self.request.api.name, report, self.began, self.first)
-                if report.answer is not None or report.error is not None:
+                if report.started:
+                    self.service.metrics.run(self.request.api.name, report, self.began, self.first)
                     self.service.log.run(self.request.api.name, caller_of(self.key), report, self.began)
 
     async def perform_all(self) -> None:

@@ -22,7 +22,7 @@ class Log:
 
     def run(self, api: str, caller: str, report: Report, began: float) -> None:
         """A run has ended, or was left."""
-        end = "finished" if report.answer is not None else "failed"
+        end = "finished" if report.answer is not None else "left" if report.error is None else "failed"
         fields: dict[str, Any] = {
             "run": report.run,
             "caller": caller,

@@ -25,6 +25,7 @@ class Report:
 
     def __init__(self, run: str, recipe: str) -> None:
         self.run, self.recipe = run, recipe
+        self.started = False
         self.answer: Answer | None = None
         self.error: Failure | None = None
         self.usage: Usage = NOTHING_USED
@@ -39,6 +40,7 @@ class Report:
         """Take in one event; deltas need not be shown to it."""
         match event:
             case RunStarted(recipe=recipe):
+                self.started = True
                 self._layers = len(recipe.layers)
                 self._models[self._layers, 0] = recipe.aggregator.model
                 for number, layer in enumerate(recipe.layers):
