@@ -164,6 +164,16 @@ def command_line() -> App:
         usage="Usage: partsong keys add NAME [OPTIONS]\n       partsong keys list\n       partsong keys remove NAME",
         help_epilogue=_examples("keys add alice --max-dollars-per-day 5", "keys list", "keys remove alice"),
     )
+    bench = App(name="bench", help="Measure whether a mixture helps.", usage="Usage: partsong bench score …")
+    bench.command(
+        "partsong.cli.bench_score:score",
+        name="score",
+        help="Score stored judgments of AlpacaEval 2.0 or MT-Bench again; nobody is asked.",
+        usage="Usage: partsong bench score alpaca_eval FOLDER [OPTIONS]\n"
+        "       partsong bench score mt_bench FILE.jsonl [OPTIONS]",
+        help_epilogue=_examples("bench score alpaca_eval results/ --json", "bench score mt_bench judgments.jsonl"),
+    )
+    app.command(bench)
     app.command(
         "partsong.cli.doctor:doctor",
         name="doctor",

@@ -1,0 +1,1 @@
+"""Stored outputs and judgments, read from a folder and scored; nobody is asked."""
