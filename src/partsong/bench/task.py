@@ -4,7 +4,7 @@ A contestant is a recipe, or one model alone as a recipe. Samples, outputs and g
 come back, so that a study can be stopped, looked at and graded again without asking anybody twice.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,7 +78,8 @@ class Task(Protocol):
     """Samples, and how outputs to them are graded.
 
     `scale` is the least and the greatest value of a grade. `grade` raises nothing that is expected: what could not be
-    judged is a grade with `failed`. `summarise` makes the task's own figures of all grades of one contestant.
+    judged is a grade with `failed`. `prompts` are what a judge is told, by name; their hashes go to the manifest.
+    `summarise` makes the task's own figures of all grades of one contestant.
     """
 
     @property
@@ -92,6 +93,9 @@ class Task(Protocol):
 
     @property
     def samples(self) -> Sequence[Sample]: ...
+
+    @property
+    def prompts(self) -> Mapping[str, str]: ...
 
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade: ...
 

@@ -1,0 +1,1 @@
+"""What the bench computes from grades. It knows numbers only: nobody is asked, and no file is read."""
