@@ -407,3 +407,52 @@ def test_without_keys_only_this_machine_may_ask() -> None:
     with pytest.raises(ProblemError) as caught:
         identify({"client": ("192.0.2.7", 1)}, {}, none, ())
     assert caught.value.problem.status == 401
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_against_its_schema_is_written_again_where_it_was_not_heard(
+    server: tuple[str, Application], stream: bool
+) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "weather", "schema": WEATHER}}
+    asked = {"model": "three", "messages": [{"role": "user", "content": "?"}], "response_format": form}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server[0]}/v1/chat/completions", json={**asked, "stream": stream}) as response,
+    ):
+        text = await response.text()
+    assert response.status == (200 if stream else 502)
+    assert ('"content":"So"' in text) is stream
+    assert "did not answer as it was to" in text
+    assert ("twice" in text) is not stream
+
+
+async def test_thinking_may_be_cleared_from_the_context_and_nothing_else() -> None:
+    from partsong.errors import RequestError
+    from partsong.wire.messages.asked import read
+
+    def asking(edit: str) -> bytes:
+        return (
+            b'{"model":"a","max_tokens":9,"messages":[{"role":"user","content":"Hi"}],'
+            b'"context_management":{"edits":[{"type":"%s","keep":"all"}]}}' % edit.encode()
+        )
+
+    assert read(asking("clear_thinking_20251015")).model == "a"
+    with pytest.raises(RequestError, match=r"context_management\.edits\[0\]\.type: clear_tool_uses_20250919"):
+        read(asking("clear_tool_uses_20250919"))
+
+
+async def test_a_system_turn_after_the_users_belongs_to_it() -> None:
+    from partsong.wire.messages.asked import read
+
+    body = (
+        b'{"model":"a","max_tokens":9,"messages":[{"role":"user","content":"Hi"},'
+        b'{"role":"system","content":"Be brief."},'
+        b'{"role":"assistant","content":"Yes?"},{"role":"user","content":"Why?"},'
+        b'{"role":"system","content":[{"type":"text","text":"Be kind."}]}]}'
+    )
+    messages = read(body).conversation.messages
+    assert [(message.role, [part.text for part in message.parts]) for message in messages] == [  # type: ignore[union-attr]
+        ("user", ["Hi", "\n\n", "Be brief."]),
+        ("assistant", ["Yes?"]),
+        ("user", ["Why?", "\n\n", "Be kind."]),
+    ]

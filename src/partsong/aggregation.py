@@ -10,7 +10,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from partsong import waiting
-from partsong.calls import called, fault_of, kept
+from partsong.acting import Acting, deltas_of
+from partsong.calls import fault_of, kept
 from partsong.errors import ModelError
 from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep, PromptFitted
 from partsong.facts import Facts
@@ -30,7 +31,8 @@ from partsong.model import (
     ToolCallDelta,
 )
 from partsong.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
-from partsong.prompts import acting_instruction, advised, compose
+from partsong.prompts import acting_instruction, advised, compose, proposing
+from partsong.proposed import gathered
 from partsong.tally import OpenCall
 from partsong.unfencing import Unfencing
 
@@ -45,6 +47,9 @@ class _Aggregation:
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
         self.run, self.agent = run, run.recipe.aggregator
         self.texts = tuple(proposal.answer.text for proposal in proposals)
+        self.calls = ""  # those that are proposed
+        if proposing(run.conversation, run.recipe.advice):
+            self.texts, self.calls = gathered(run.conversation, self.texts)
         self.truncated = truncated_of(proposals)
         self.address = len(run.recipe.layers), 0
         self.failures: list[ModelError] = []
@@ -88,7 +93,7 @@ class _Aggregation:
             answer = await self.run.ask(name, self.address[0], fitted.request, None, self.opened)
             begun()  # it works, though nobody has heard it yet
             if self.fenced:
-                answer = replace(answer, parts=Unfencing(fitted.texts).cleaned(answer.parts))
+                answer = replace(answer, parts=self.unfencing(fitted).cleaned(answer.parts))
             positions = tuple(position for position in fitted.positions if position != DRAFT)
             await self.run.say(AggregationStep(positions, fitted.after, answer))
             return answer.text
@@ -100,6 +105,9 @@ class _Aggregation:
         self.note_cuts(fitted)
         return answer
 
+    def unfencing(self, fitted: Fitted) -> Unfencing:
+        return Unfencing((*fitted.texts, self.calls) if self.calls else fitted.texts)
+
     def note_cuts(self, fitted: Fitted) -> None:
         if fitted.cuts:
             self.shortened = self.shortened or shortened(fitted)
@@ -109,42 +117,47 @@ class _Aggregation:
 
     async def ask_for_the_answer(self, name: str, fitted: Fitted, share: float | None, begun: Begun) -> Answer:
         run = self.run
-        unfencing = Unfencing(fitted.texts) if self.fenced else None
+        unfencing = self.unfencing(fitted) if self.fenced else None
 
-        held: list[ToolCallDelta] = []  # calls are passed on when they have been checked: see `calls`
+        acting = Acting(run.conversation, self.say)
+        kept_back = run.conversation.response_format is not None and not run.live
 
         async def send(delta: Delta) -> None:
             begun()
             if type(delta) is ToolCallDelta:
-                held.append(delta)
+                if unfencing is not None and not kept_back and (rest := unfencing.rest()):
+                    await self.say(TextDelta(rest))
+                await acting.take(delta)
                 return
             if unfencing is not None and type(delta) is TextDelta:
                 if not (text := unfencing.take(delta.text)):
                     return
                 delta = TextDelta(text)
-            await self.say(delta)
+            if not kept_back or type(delta) is not TextDelta:
+                await self.say(delta)
 
         request = replace(fitted.request, terms=run.terms(share))
         answer = await run.ask(name, self.address[0], request, send, self.opened)
         if unfencing is not None:
-            if rest := unfencing.rest():
+            if (rest := unfencing.rest()) and not kept_back:
                 await self.say(TextDelta(rest))
             answer = replace(answer, parts=unfencing.cleaned(answer.parts))
         whole = replace(answer, parts=kept(run.conversation, answer.parts))
         if (fault := fault_of(run.conversation, whole)) is not None:
-            return await self.repair(name, request, whole, fault)
-        for delta in held if len(whole.parts) == len(answer.parts) else _deltas(whole):
-            await self.say(delta)
+            return await self.repair(name, request, whole, fault, heard=acting.heard)
+        if kept_back and whole.text:
+            await self.say(TextDelta(whole.text))
+        await acting.finish(whole)
         return whole
 
-    async def repair(self, name: str, request: Request, wrong: Answer, fault: str) -> Answer:
+    async def repair(self, name: str, request: Request, wrong: Answer, fault: str, *, heard: bool) -> Answer:
         """Ask once more for what was not right. Raises `ModelError`."""
         conversation = self.run.conversation
         again = ModelError(f"{name} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
         said = Message("assistant", (Text("\n".join(_in_text(part) for part in wrong.parts).strip() or "(nothing)"),))
         told = Message("user", (Text(f"That cannot be used. {fault} Write it again, and nothing else."),))
-        if conversation.response_format is not None and any(self.run.said):
-            raise again  # it has been heard
+        if heard or (conversation.response_format is not None and any(self.run.said)):
+            raise again  # what is wrong has been heard
         request = replace(request, messages=(*request.messages, said, told))
         answer = await self.run.ask(name, self.address[0], request, None, self.opened)
         usage = wrong.usage + answer.usage
@@ -157,7 +170,7 @@ class _Aggregation:
             raise ModelError(f"{name} did not answer as it was to, twice: {fault_left}", "invalid", usage=answer.usage)
         if not any(self.run.said) and answer.text:
             await self.say(TextDelta(answer.text))
-        for delta in _deltas(answer):
+        for delta in deltas_of(answer):
             await self.say(delta)
         return answer
 
@@ -203,7 +216,7 @@ class _Aggregation:
         instruction = run.instruction
         if conversation.tools and run.recipe.instruction is None and run.recipe.layout == "tail":
             instruction = acting_instruction()
-        return compose(conversation, texts, run.recipe.layout, instruction, self.agent.system, truncated)
+        return compose(conversation, texts, run.recipe.layout, instruction, self.agent.system, truncated, self.calls)
 
     def sampling(self, name: str) -> Sampling:
         """The aggregator's sampling, with what the caller asked for in place of it."""
@@ -211,11 +224,6 @@ class _Aggregation:
         asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
         sampling = self.run.sampling(self.agent, *self.address, 0)
         return self.run.limited(name, replace(sampling, **asked) if asked else sampling)
-
-
-def _deltas(answer: Answer) -> list[Delta]:
-    """The calls of an answer, each at once."""
-    return [ToolCallDelta(at, call.id, call.name, call.arguments) for at, call in enumerate(called(answer))]
 
 
 def _in_text(part: Part) -> str:

@@ -44,22 +44,36 @@ def fault_of(conversation: Conversation, answer: Answer) -> str | None:
     """What is wrong with the answer, in words for whoever wrote it; `None` if nothing is."""
     calls = called(answer)
     choice = conversation.tool_choice
-    if choice == "none" and calls:
-        return "No tool may be called here."
     if choice == "required" and not calls:
         return "One of the tools must be called."
-    if choice not in (None, "auto", "none", "required") and [call.name for call in calls] != [choice] * (
-        len(calls) or 1
-    ):
+    if choice not in (None, "auto", "none", "required") and not calls:
         return f"The tool {choice} must be called, and no other."
-    tools = {tool.name: tool for tool in conversation.tools}
     for call in calls:
-        if call.name not in tools:
-            return f"There is no tool {call.name}; there are: {', '.join(tools) or 'none'}."
-        if (fault := _fault_of_arguments(tools[call.name], call)) is not None:
+        if (fault := fault_of_call(conversation, call)) is not None:
             return fault
     if conversation.response_format is not None and not calls and answer.finish_reason != "content_filter":
         return _fault(answer.text, conversation.response_format, "The answer")
+    return None
+
+
+def fault_of_call(conversation: Conversation, call: ToolCall) -> str | None:
+    """What is wrong with one call; `None` if nothing is."""
+    if (fault := fault_of_name(conversation, call.name)) is not None:
+        return fault
+    tool = next(tool for tool in conversation.tools if tool.name == call.name)
+    return _fault_of_arguments(tool, call)
+
+
+def fault_of_name(conversation: Conversation, name: str) -> str | None:
+    """Why the tool of this name may not be called; `None` if it may."""
+    choice = conversation.tool_choice
+    if choice == "none":
+        return "No tool may be called here."
+    if choice not in (None, "auto", "required", name):
+        return f"The tool {choice} must be called, and no other."
+    names = [tool.name for tool in conversation.tools]
+    if name not in names:
+        return f"There is no tool {name}; there are: {', '.join(names) or 'none'}."
     return None
 
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from partsong.budget import Dollars, dearest, limit_of, provider_of
 from partsong.facts import Facts
 from partsong.model import Conversation, Request, Sampling
-from partsong.prompts import advised, fenced, instruction_for
+from partsong.prompts import acting_instruction, advised, fenced, instruction_for, listed, proposing
 from partsong.recipe import Agent, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
 
@@ -37,13 +37,17 @@ class Costs:
 
     def __init__(self, recipe: Recipe, conversation: Conversation, facts: Mapping[str, Facts]) -> None:
         self.recipe, self.facts = recipe, facts
-        advice = advised(conversation)
+        advice = advised(conversation, recipe.advice)
         acted = Request(conversation.messages, tools=conversation.tools, response_format=conversation.response_format)
         self.advice = estimate_tokens(Request(advice.messages)) + TOKENS_A_MESSAGE
         self.action = estimate_tokens(acted) + TOKENS_A_MESSAGE
-        instruction = instruction_for(recipe.layout) if recipe.instruction is None else recipe.instruction
-        self.instruction = estimate(instruction) + TOKENS_A_MESSAGE
+        instructions = [instruction_for(recipe.layout) if recipe.instruction is None else recipe.instruction]
+        if conversation.tools and recipe.instruction is None and recipe.layout == "tail":
+            instructions.append(acting_instruction())
+        self.instruction = max(map(estimate, instructions)) + TOKENS_A_MESSAGE
         self.mark = estimate(fenced(("",), "", frozenset({0})))  # around each proposal
+        if proposing(conversation, recipe.advice):
+            self.instruction += estimate(listed((), 0)) + self.mark
         self.caller = conversation.sampling
         self.known: dict[tuple[str, int, int], Decimal] = {}
         self.agents = [

@@ -36,23 +36,25 @@ async def perform(
     emit: Emit,
     *,
     watch: bool = True,
+    live: bool = True,
     cache: bool | None = None,
     funds: Funds | None = None,
 ) -> None:
     """Perform `recipe` on `conversation` and say everything that happens to `emit`, one event at a time.
 
     `models` holds a model for each id in `recipe.models`. With `watch=False` nobody wants the proposals' deltas, and
-    proposers are asked by plain calls, which cost a fraction. `cache` says whether stored answers will do, where
-    there is a store; `None`: at a temperature of 0. `funds` is money that runs share; with them, or with
-    `recipe.max_dollars`, the run is made smaller until its worst case can be paid. Ends with `RunFinished` or
-    `RunFailed`; a run that is cancelled says so in a `RunFailed` and then lets the cancellation pass.
+    proposers are asked by plain calls, which cost a fraction. With `live=False` nobody hears the answer before it is
+    whole: then one that must fit a schema is said when it does, and written again once if it does not. `cache` says
+    whether stored answers will do, where there is a store; `None`: at a temperature of 0. `funds` is money that runs
+    share; with them, or with `recipe.max_dollars`, the run is made smaller until its worst case can be paid. Ends with
+    `RunFinished` or `RunFailed`; a run that is cancelled says so in a `RunFailed` and then lets the cancellation pass.
 
     Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event, and nothing else that is expected
     (`StoreError` where the funds are kept in a store that fails).
     """
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
-    await _perform(recipe, conversation, models, funded, emit, watch, cache)
+    await _perform(recipe, conversation, models, funded, emit, watch, cache, live)
 
 
 @asynccontextmanager
@@ -80,7 +82,7 @@ async def stream(
 
     async def tell() -> None:
         try:
-            await _perform(recipe, conversation, models, funded, put, watch, cache)
+            await _perform(recipe, conversation, models, funded, put, watch, cache, live=True)
         finally:
             await put(None)
 
@@ -126,7 +128,7 @@ async def run(
         transcript.hear(event)
 
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
-    await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds)
+    await perform(recipe, conversation, models, hear, watch=watch, live=False, cache=cache, funds=funds)
     if transcript.error is not None:
         raise RunError(transcript.error.message, transcript)
     return transcript
@@ -166,13 +168,14 @@ async def _perform(
     emit: Emit,
     watch: bool,
     cache: bool | None,
+    live: bool,
 ) -> None:
     """Perform what can be performed and paid, to its end, whatever that is."""
     dropped: tuple[Loss, ...] = ()
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, one_at_a_time(emit), watch, cache, losses, funded)
+    run = Performance(recipe, conversation, models, one_at_a_time(emit), watch, live, cache, losses, funded)
     try:
         await _answer(run)
     except ModelError as error:

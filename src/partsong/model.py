@@ -106,7 +106,8 @@ class Message(Struct, frozen=True):
 class Tool(Struct, frozen=True, omit_defaults=True):
     """A tool that a model may call. `parameters` is its JSON Schema, kept as the bytes that the caller sent.
 
-    With `strict` the provider is asked to let the model write nothing that the schema forbids.
+    With `strict` the provider is asked to let the model write nothing that the schema forbids. The caller of an `eager`
+    tool wants the arguments as they are written, before anyone can check them.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Tool(Struct, frozen=True, omit_defaults=True):
     parameters: bytes = b"{}"
     strict: bool | None = None
     mark: Mark = ""
+    eager: bool = False
 
 
 ANY_OBJECT = b'{"type":"object","additionalProperties":true}'  # as a `response_format`: any JSON object will do

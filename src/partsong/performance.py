@@ -59,6 +59,7 @@ class Performance:
     models: Mapping[str, Model]
     say: Emit
     watch: bool
+    live: bool
     cache: bool | None
     losses: Losses
     funded: Funded | None = None
@@ -152,6 +153,8 @@ class Performance:
         async def count_and_send(delta: Delta) -> None:
             if isinstance(delta, TextDelta | ReasoningDelta):
                 call.letters += len(delta.text)
+            else:
+                call.letters += len(delta.name) + len(delta.arguments)
             if send is not None:
                 await send(delta)
 

@@ -42,19 +42,20 @@ def compose(
     instruction: str,
     system: str = "",
     truncated: frozenset[int] = frozenset(),
+    calls: str = "",
 ) -> tuple[Message, ...]:
     """The messages for an agent that sees `proposals` (in seat order; none in the first layer).
 
     `system` is what the agent itself is told; it follows the caller's system prompt after a blank line. `truncated`
     holds the positions of proposals that end at their limit of tokens: they are marked, except in the paper's layout,
-    which stays as it is.
+    which stays as it is. `calls` lists the calls that are proposed, and stands behind the proposals.
     """
     messages = _told(conversation.messages, system) if system else conversation.messages
     if not proposals:
         return messages
     if layout == "paper":
-        return _told(messages, instruction + numbered(proposals))
-    return (*messages, Message("user", (Text(fenced(proposals, instruction, truncated)),)))
+        return _told(messages, instruction + numbered(proposals) + (calls and f"\n\n{calls}"))
+    return (*messages, Message("user", (Text(fenced(proposals, instruction, truncated, calls)),)))
 
 
 def numbered(proposals: tuple[str, ...]) -> str:
@@ -62,19 +63,32 @@ def numbered(proposals: tuple[str, ...]) -> str:
     return "".join(f"\n{number}. {text}" for number, text in enumerate(proposals, 1))
 
 
-def fenced(proposals: tuple[str, ...], instruction: str, truncated: frozenset[int] = frozenset()) -> str:
+def fenced(
+    proposals: tuple[str, ...], instruction: str, truncated: frozenset[int] = frozenset(), calls: str = ""
+) -> str:
     """The instruction and the proposals, each between fences that no proposal can write.
 
     In the instruction `{fence}` stands for the fence's word, so that the model can be told what to look for, and
     `{proposals}` for where they belong; without it they come after the instruction.
     """
-    fence = f"proposal-{fence_word(proposals)}"
+    fence = f"proposal-{fence_word((*proposals, calls) if calls else proposals)}"
     blocks = "\n\n".join(
         f"<{fence} number={position + 1}{TRUNCATED if position in truncated else ''}>\n{text}\n</{fence}>"
         for position, text in enumerate(proposals)
     )
+    if calls:
+        blocks += f"\n\n<{fence} calls>\n{calls}\n</{fence}>"
     before, placed, after = instruction.partition("{proposals}")
     return before.replace("{fence}", fence) + ("" if placed else "\n\n") + blocks + after.replace("{fence}", fence)
+
+
+def listed(calls: tuple[tuple[str, str, int], ...], advisers: int) -> str:
+    """The calls that are proposed: of each the tool's name, its arguments, and how many of the advisers propose it."""
+    lines = (
+        f"{number}. proposed by {count} of {advisers}: {name} {_shortened(arguments)}"
+        for number, (name, arguments, count) in enumerate(calls, 1)
+    )
+    return _wording("calls").replace("{calls}", "\n".join(lines))
 
 
 def fence_word(proposals: tuple[str, ...]) -> str:
@@ -105,7 +119,8 @@ def advised(conversation: Conversation, advice: Advice = "user_turn") -> Convers
     """
     messages = conversation.messages[: _due(conversation, advice) + 1]
     if conversation.tools:
-        messages = _told(messages, _advising(conversation.tools))
+        asked = _proposing if proposing(conversation, advice) else _advising
+        messages = _told(messages, asked(conversation.tools))
     return Conversation(
         tuple(
             Message(
@@ -114,6 +129,11 @@ def advised(conversation: Conversation, advice: Advice = "user_turn") -> Convers
             for message in messages
         )
     )
+
+
+def proposing(conversation: Conversation, advice: Advice) -> bool:
+    """Whether proposers are to propose calls."""
+    return advice == "calls" and bool(conversation.tools) and conversation.tool_choice != "none"
 
 
 def in_a_turn(conversation: Conversation, advice: Advice = "user_turn") -> bool:
@@ -126,16 +146,26 @@ def _due(conversation: Conversation, advice: Advice) -> int:
     last, spoke = len(conversation.messages) - 1, _user_spoke(conversation)
     if advice == "user_turn":
         return spoke
-    if advice == "every_step":
+    if advice in ("every_step", "calls"):
         return last
     # A step is what the assistant did, with the results that it got for it.
     ends = [at for at in range(spoke, last) if conversation.messages[at + 1].role == "assistant"] + [last]
-    return ends[(len(ends) - 1) // advice * advice]
+    every = advice if isinstance(advice, int) else 1
+    return ends[(len(ends) - 1) // every * every]
 
 
 def _advising(tools: tuple[Tool, ...]) -> str:
     listed = "\n".join(f"- {tool.name}: {_line(tool.description)}".rstrip(": ") for tool in tools)
     return _wording("advise").replace("{tools}", listed)
+
+
+def _proposing(tools: tuple[Tool, ...]) -> str:
+    """Who writes calls must know all of a tool, so nothing of it is left out."""
+    told = "\n\n".join(
+        f"{tool.name}: {tool.description.strip()}".rstrip(": ") + f"\n{tool.parameters.decode('utf-8', 'replace')}"
+        for tool in tools
+    )
+    return _wording("propose").replace("{tools}", told)
 
 
 def _line(text: str) -> str:

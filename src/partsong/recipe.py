@@ -21,7 +21,7 @@ from partsong.model import Sampling
 Layout = Literal["tail", "paper"]
 Fit = Literal["fail", "truncate", "window"]
 LastResort = Literal["fail", "best_proposal"]
-Advice = Literal["user_turn", "every_step"] | int
+Advice = Literal["user_turn", "every_step", "calls"] | int
 # Of a run's deadline, the aggregator keeps this share: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
 MAX_SEATS = 1000  # of a layer: more is a slip of the pen, and an expensive one
@@ -124,7 +124,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     `strict`, any loss is a failure.
 
     Where there are tools, the aggregator acts and proposers advise: once for each turn of the user's (`advice` is
-    `user_turn`), at every step of it (`every_step`), or at every n-th (a number).
+    `user_turn`), at every step of it (`every_step`), or at every n-th (a number); with `calls` at every step, and they
+    propose calls as well.
     """
 
     name: str

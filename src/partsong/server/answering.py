@@ -185,7 +185,14 @@ class _Run:
         conversation = _sample(self.asked.conversation, choice)
         listener = self.listener(choice)
         await perform(
-            self.recipe, conversation, self.models, listener, watch=options.events, cache=options.cache, funds=funds
+            self.recipe,
+            conversation,
+            self.models,
+            listener,
+            watch=options.events,
+            live=self.stream is not None,
+            cache=options.cache,
+            funds=funds,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:

@@ -104,7 +104,8 @@ def sign_test(above: int, below: int) -> float:
     right, `below` those that only B did.
     """
     count, fewer = above + below, min(above, below)
-    return min(1.0, 2 * sum(math.comb(count, k) for k in range(fewer + 1)) / 2**count)
+    likely: float = 2 * sum(math.comb(count, k) for k in range(fewer + 1)) / 2**count
+    return min(1.0, likely)
 
 
 def needed(differences: ArrayLike, *, power: float = 0.8, level: float = 0.95) -> int | None:
@@ -147,7 +148,7 @@ def _by_cluster(values: Numbers, clusters: Sequence[Hashable] | None) -> tuple[N
         raise ValueError(f"{len(values)} values have {len(clusters)} clusters")
     places: dict[Hashable, int] = {}
     owner = [places.setdefault(cluster, len(places)) for cluster in clusters]
-    return np.bincount(owner, weights=values), np.bincount(owner).astype(np.float64)
+    return np.bincount(owner, weights=values).astype(np.float64), np.bincount(owner).astype(np.float64)
 
 
 def _mean_and_error(totals: Numbers, sizes: Numbers) -> tuple[float, float]:

@@ -75,6 +75,7 @@ class ToolGiven(Struct):
     type: str | None = None
     cache_control: CacheControl | None = None
     strict: bool | None = None
+    eager_input_streaming: bool | None = None
 
 
 class Choice(Struct):
@@ -102,6 +103,14 @@ class Metadata(Struct):
     user_id: str | None = None
 
 
+class Edit(Struct):
+    type: str
+
+
+class ContextManagement(Struct):
+    edits: list[Edit] | None = None
+
+
 class Body(Struct):
     """A request. The fields that are `Any` are refused unless they are empty."""
 
@@ -124,14 +133,15 @@ class Body(Struct):
     partsong: Raw = Raw()
     container: Any = None
     mcp_servers: Any = None
-    context_management: Any = None
+    context_management: ContextManagement | None = None
 
 
 REFUSED = {
     "container": "there are no containers; give tools of your own",
     "mcp_servers": "this server calls no other; give tools of your own",
-    "context_management": "contexts are not edited; prompts are cut to the models' windows as they must be",
 }
+# What was thought in earlier turns is not what a mixture answers from, so clearing it changes nothing.
+CLEARS_THINKING = "clear_thinking_"
 _body = msgspec.json.Decoder(Body)
 _block = msgspec.json.Decoder(Block)
 _anything = msgspec.json.Decoder(Any)
@@ -155,9 +165,19 @@ def _asked(said: Body) -> Asked:
     for name, why in REFUSED.items():
         if getattr(said, name):
             raise RequestError(f"{name}: {why}", name)
+    for at, edit in enumerate((said.context_management.edits or ()) if said.context_management else ()):
+        if not edit.type.startswith(CLEARS_THINKING):
+            where = f"context_management.edits[{at}].type"
+            why = "contexts are not edited; prompts are cut to the models' windows as they must be"
+            raise RequestError(f"{where}: {edit.type}: {why}", where)
     messages = [_told(said.system)] if said.system else []
     for at, turn in enumerate(said.messages):
-        messages += _messages(turn, f"messages[{at}]")
+        told = _messages(turn, f"messages[{at}]")
+        if turn.role == "system" and messages and messages[-1].role in ("user", "tool"):
+            # A harness's reminder beside the user's words: answers follow the user's turn, whatever is said with it.
+            messages[-1] = Message(messages[-1].role, (*messages[-1].parts, Text("\n\n"), *told[0].parts))
+        else:
+            messages += told
     if messages[-1].role == "assistant":
         where = f"messages[{len(said.messages) - 1}]"
         raise RequestError(f"{where}: the last turn must be the user's: an answer cannot be begun for a mixture", where)
@@ -276,7 +296,8 @@ def _tool(tool: ToolGiven, where: str) -> Tool:
     if not given(tool.input_schema):
         raise RequestError(f"{where}.input_schema is missing", f"{where}.input_schema")
     decode(tool.input_schema, _object, f"{where}.input_schema")
-    return Tool(tool.name, tool.description or "", bytes(tool.input_schema), tool.strict, _mark(tool))
+    eager = bool(tool.eager_input_streaming)
+    return Tool(tool.name, tool.description or "", bytes(tool.input_schema), tool.strict, _mark(tool), eager)
 
 
 def _choice(choice: Choice | None, tools: tuple[Tool, ...]) -> str | None:

@@ -132,7 +132,8 @@ def _tool(tool: Tool) -> dict[str, Any]:
     schema = read_schema(tool.parameters, f"the parameters of the tool {tool.name}")
     schema.setdefault("type", "object")
     described = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **described, "input_schema": schema}
+    eager = {"eager_input_streaming": True} if tool.eager else {}
+    return {"name": tool.name, **described, "input_schema": schema, **eager}
 
 
 def _tool_choice(choice: str) -> dict[str, Any]:
