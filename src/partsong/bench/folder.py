@@ -1,87 +1,63 @@
-"""A study on disk: outputs and grades line by line, and a manifest that says what study it is.
+"""A study on disk: outputs, grades, verdicts and money line by line, and a manifest that says what study it is.
 
-A line counts once it is whole, whatever ended the process while it was written. A folder belongs to one study: whoever
-comes with another one is told what differs, and nothing is touched.
+A folder belongs to one study: whoever comes with another one is told what differs, and nothing is touched. Newer
+versions and another cap on the money may go on with it; the manifest then says so.
 """
 
-import os
+from contextlib import ExitStack
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from partsong.bench.task import Grade, Output
+from partsong.bench.lines import Lines, write_whole
+from partsong.bench.money import Money
+from partsong.bench.task import Grade, Output, Verdict, key_of, pair_of
 from partsong.errors import InputError
 
-T = TypeVar("T", bound=Struct)
 FREE = ("versions", "max_dollars")  # of a manifest: may change from one start to the next
-
-
-class Lines(Generic[T]):
-    """A file with a value a line, in the order in which they came. `all` are those that are there."""
-
-    def __init__(self, path: Path, kind: type[T]) -> None:
-        self.path = path
-        self.all: list[T] = []
-        decoder = msgspec.json.Decoder(kind)
-        end = 0
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break
-                self.all.append(decoder.decode(line))
-                end += len(line)
-            os.ftruncate(self._file, end)
-        except OSError as problem:
-            raise InputError(f"{path}: cannot be written: {problem.strerror}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            os.close(self._file)
-            raise InputError(f"{path}, line {len(self.all) + 1}: cannot be read: {problem}") from None
-
-    def add(self, value: T) -> None:
-        """Write a value down. Once this returns, it outlives the process."""
-        self.all.append(value)
-        line = msgspec.json.encode(value) + b"\n"
-        while line:
-            line = line[os.write(self._file, line) :]
-
-    def close(self) -> None:
-        os.close(self._file)
 
 
 class Folder:
     """The files of a study, open. Raises `InputError` where the folder has another one, or cannot be written."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], max_dollars: Decimal | None = None) -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._claim(manifest)
+            self._claim(msgspec.json.decode(msgspec.json.encode({**manifest, "max_dollars": max_dollars})))
         except OSError as problem:
             raise InputError(f"{path}: cannot be written: {problem.strerror}") from None
-        self.outputs = Lines(path / "outputs.jsonl", Output)
-        try:
-            self.grades = Lines(path / "grades.jsonl", Grade)
-        except InputError:
-            self.outputs.close()
-            raise
+        with ExitStack() as opened:
+            self.outputs = Lines(path / "outputs.jsonl", Output, key_of)
+            opened.callback(self.outputs.close)
+            self.grades = Lines(path / "grades.jsonl", Grade, key_of)
+            opened.callback(self.grades.close)
+            self.verdicts = Lines(path / "verdicts.jsonl", Verdict, pair_of)
+            opened.callback(self.verdicts.close)
+            self.money = Money(path / "money.jsonl", max_dollars)
+            opened.callback(self.money.close)
+            self.close = opened.pop_all().close
 
-    def _claim(self, manifest: dict[str, Any]) -> None:
+    def remember(self, name: str, value: Any) -> None:
+        """Keep what was decided on the way, so that a later start decides the same."""
+        write_whole(self.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+    def remembered(self, name: str) -> Any:
+        """What was decided in an earlier start; `None` if nothing was. Raises `InputError`."""
+        file = self.path / f"{name}.json"
+        return self._read(file) if file.exists() else None
+
+    def _claim(self, asked: dict[str, Any]) -> None:
         file = self.path / "manifest.json"
+        asked["versions"] = [asked["versions"]]
         if not file.exists():
-            if any(self.path.iterdir()):
+            if any(each.suffix != ".whole" for each in self.path.iterdir()):
                 raise InputError(f"{self.path}: has files of something else; name a new folder with --out")
-            whole = self.path / "manifest.json.whole"
-            whole.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-            whole.replace(file)
+            self.remember("manifest", asked)
             return
-        try:
-            there = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            raise InputError(f"{file}: cannot be read: {problem}") from None
-        asked = msgspec.json.decode(msgspec.json.encode(manifest))
+        there = self._read(file)
         differing = sorted(
             field for field in {*there, *asked} if field not in FREE and there.get(field) != asked.get(field)
         )
@@ -90,7 +66,13 @@ class Folder:
                 f"{self.path}: is the folder of another study, which differs in {', '.join(differing)}; "
                 "name another folder with --out"
             )
+        versions = there.get("versions", [])
+        asked["versions"] = versions + [each for each in asked["versions"] if each not in versions]
+        if asked != there:
+            self.remember("manifest", asked)
 
-    def close(self) -> None:
-        self.outputs.close()
-        self.grades.close()
+    def _read(self, file: Path) -> Any:
+        try:
+            return msgspec.json.decode(file.read_bytes())
+        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            raise InputError(f"{file}: cannot be read: {problem}") from None

@@ -6,19 +6,22 @@ held at a run's worst case before it begins, so that the study's cap holds whate
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
 from msgspec.structs import replace as with_fields
 
+from partsong.bench.contestant import Contestant, picked, reseeded, voted
 from partsong.bench.folder import Folder
-from partsong.bench.task import Grade, Judge, Output, Sample, Task, conversation_of
-from partsong.budget import Purse, shown
+from partsong.bench.money import RunFunds
+from partsong.bench.task import Judge, Output, Sample, Task, conversation_of, key_of
+from partsong.budget import known
 from partsong.engine import perform
-from partsong.errors import BudgetError, Cause, ModelError
+from partsong.errors import BudgetError, Cause
 from partsong.events import AggregationStep, AnyEvent, Loss, ProposalFinished, RunFinished
 from partsong.funding import Funds
-from partsong.model import NOTHING_USED, Conversation, Model, Usage
+from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
 from partsong.performance import Emit
 from partsong.planning import plan
 from partsong.recipe import Recipe
@@ -27,6 +30,7 @@ from partsong.transcript import Transcript
 
 HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})  # the next sample would meet it as well
 Key = tuple[str, str, int]  # contestant, sample, attempt
+Record = Callable[[], tuple[Emit, Callable[[], Awaitable[object]]]]
 
 
 class Study:
@@ -36,80 +40,105 @@ class Study:
         self,
         task: Task,
         samples: Sequence[Sample],
-        contestants: Mapping[str, Recipe],
+        contestants: Mapping[str, Contestant],
         models: Mapping[str, Model],
         folder: Folder,
         *,
         judge: Judge | None = None,
         attempts: int = 1,
-        funds: Funds | None = None,
-        purse: Purse | None = None,
-        record: Callable[[], tuple[Emit, Callable[[], object]]] | None = None,
+        seed: int = 0,
+        daily: Funds | None = None,
+        record: Record | None = None,
     ) -> None:
-        self.task, self.samples, self.contestants, self.models = task, samples, contestants, models
-        self.folder, self.judge, self.funds, self.purse, self.record = folder, judge, funds, purse, record
-        self.keys: list[Key] = [
-            (name, sample.id, attempt) for attempt in range(attempts) for sample in samples for name in contestants
-        ]
+        self.task, self.samples, self.models, self.folder = task, samples, models, folder
+        self.contestants = dict(contestants)  # a comparison adds some on the way
+        self.judge, self.attempts, self.seed, self.daily, self.record = judge, attempts, seed, daily, record
         self.outputs = {key_of(output): output for output in folder.outputs.all if not output.failed}
         self.grades = {key_of(grade): grade for grade in folder.grades.all if not grade.failed}
         self.failed: dict[Key, str] = {}
-        self.at_work = 0
+        self.extra = 0  # of what is asked of a judge beside the grades: how many are planned
+        self.extra_done = 0
         self.stopped = ""
         self.began, self.done_before = time.monotonic(), self.done
-        self.used = sum((each.usage for each in (*folder.outputs.all, *folder.grades.all)), NOTHING_USED)
+
+    @property
+    def keys(self) -> list[Key]:
+        """All that is to be answered, sample by sample, so that a study that is stopped can be compared as it is."""
+        return [
+            (name, sample.id, attempt)
+            for attempt in range(self.attempts)
+            for sample in self.samples
+            for name in self.contestants
+        ]
+
+    @property
+    def planned(self) -> int:
+        return len(self.keys) + self.extra
 
     @property
     def done(self) -> int:
-        return sum(key in self.grades for key in self.keys)
+        kept = self.grades if self.task.grades else self.outputs
+        return sum(key in kept for key in self.keys) + self.extra_done
+
+    @property
+    def used(self) -> Usage:
+        """What all calls of the study have used, those of earlier starts included."""
+        folder = self.folder
+        usages = [
+            each.usage for lines in (folder.outputs.all, folder.grades.all, folder.verdicts.all) for each in lines
+        ]
+        return sum(usages, NOTHING_USED)
 
     @property
     def seconds_left(self) -> float | None:
         """How long the rest takes at the speed so far; `None` before anything was done."""
         new = self.done - self.done_before
-        rest = len(self.keys) - self.done - len(self.failed)
-        return (time.monotonic() - self.began) / new * rest if new else None
+        rest = self.planned - self.done - len(self.failed)
+        return (time.monotonic() - self.began) / new * rest if new > 0 else None
 
     async def perform(self, at_once: int) -> None:
-        """Do what is not done yet, sample by sample, so that a study that is stopped can be compared as it is."""
-        open_keys = iter([key for key in self.keys if key not in self.grades])
+        """Do what is not done yet, so much at the same time."""
         samples = {sample.id: sample for sample in self.samples}
+        kept = self.grades if self.task.grades else self.outputs
+        await self.each(
+            [key for key in self.keys if key not in kept], lambda key: self.one(key, samples[key[1]]), at_once
+        )
+
+    async def each(self, keys: Sequence[Key], do: Callable[[Key], Awaitable[None]], at_once: int) -> None:
+        """Do something for every key, until the money or a provider ends it."""
+        open_keys = iter(keys)
 
         async def work() -> None:
             for key in open_keys:
                 if self.stopped:
                     return
-                self.at_work += 1
                 try:
-                    await self.one(key, samples[key[1]])
-                finally:
-                    self.at_work -= 1
+                    await do(key)
+                except BudgetError as problem:
+                    self.stopped = str(problem)
 
-        tasks = [asyncio.create_task(work()) for _ in range(at_once)]
+        tasks = [asyncio.create_task(work()) for _ in range(min(at_once, len(keys)))]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            if tasks:
+                await asyncio.wait(tasks)
 
     async def one(self, key: Key, sample: Sample) -> None:
         """Ask and grade, and write down what came of it."""
         output = self.outputs.get(key)
         if output is None:
-            try:
-                output = await self.ask(key, sample)
-            except BudgetError as problem:
-                self.stopped = str(problem)
-                return
-            self.used += output.usage
+            output = await self.ask(key, sample)
             self.folder.outputs.add(output)
             if output.failed:
                 self.failed[key] = output.failed
                 return
             self.outputs[key] = output
+        if not self.task.grades:
+            return
         grade = await self.task.grade(sample, output, self.judge)
-        self.used += grade.usage
         self.folder.grades.add(grade)
         if grade.failed:
             self.failed[key] = grade.failed
@@ -119,83 +148,111 @@ class Study:
     async def ask(self, key: Key, sample: Sample) -> Output:
         """The contestant's answers to all turns. Raises `BudgetError` where the study's money does not pay a run."""
         name, _, attempt = key
-        recipe = reseeded(self.contestants[name], attempt)
-        output, began = Output(name, sample.id, (), attempt, usage=NOTHING_USED), time.monotonic()
-        while len(output.answers) < len(sample.turns) and not output.failed:
-            output = await self.turn(recipe, sample, output)
-        return with_fields(output, seconds=time.monotonic() - began)
+        contestant = self.contestants[name]
+        outputs: list[Output] = []
+        for number in range(contestant.samples):
+            drawn_for = (self.seed, name, sample.id, attempt, number)
+            recipe = reseeded(contestant.recipe, *drawn_for, anew=bool(attempt or number))
+            output = Output(name, sample.id, (), attempt, usage=NOTHING_USED, seconds=0.0)
+            while len(output.answers) < len(sample.turns) and not output.failed:
+                output = await self.turn(recipe, sample, output)
+            if output.failed:
+                return with_fields(output, usage=sum((each.usage for each in outputs), output.usage))
+            outputs.append(output)
+        if contestant.picks:
+            return picked(outputs[0])
+        return outputs[0] if len(outputs) == 1 else together(outputs, voted(sample, outputs))
 
     async def turn(self, recipe: Recipe, sample: Sample, output: Output) -> Output:
+        """The output with the answer to its next turn."""
         conversation = Conversation(conversation_of(sample, output.answers))
         transcript, stored = Transcript(), [NOTHING_USED]
-        emit, close = self.record() if self.record is not None else (None, None)
 
-        async def hear(event: AnyEvent) -> None:
-            if emit is not None:
-                await emit(event)
-            transcript.hear(event)
-            match event:
-                case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
-                    stored.append(answer.stored or NOTHING_USED)
-                case RunFinished(answer=answer, last_resort=False):
-                    stored.append(answer.stored or NOTHING_USED)
+        def count(answer: Answer) -> None:
+            if answer.stored is not None:
+                stored.append(answer.stored)
 
-        recipe, settle = self.reserve(recipe, conversation)
-        spent: Decimal | None = None
-        try:
-            await perform(recipe, conversation, self.models, hear, watch=False, cache=True, funds=self.funds)
-            spent = transcript.usage.dollars
-        finally:
-            settle(spent)
-            if close is not None:
-                await close()  # type: ignore[misc]
-        answered = transcript.answer
-        failed = "" if answered is not None else transcript.error.message if transcript.error else "no answer"
-        if transcript.error is not None and hopeless(transcript.error.cause, transcript.losses):
-            self.stopped = failed
-        last = len(transcript.layers) - 1
+        began = time.monotonic()
+        async with self.paid(recipe, conversation, transcript) as (paid, funds), self.recorded() as emit:
+
+            async def hear(event: AnyEvent) -> None:
+                if emit is not None:
+                    await emit(event)
+                transcript.hear(event)
+                match event:
+                    case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
+                        count(answer)
+                    case RunFinished(answer=answer, last_resort=False):
+                        count(answer)
+
+            await perform(paid, conversation, self.models, hear, watch=False, cache=True, funds=funds)
+        seconds = None if len(stored) > 1 or output.seconds is None else output.seconds + time.monotonic() - began
+        answered, failed = transcript.answer, ""
+        if transcript.error is not None:
+            failed = transcript.error.message
+            if hopeless(transcript.error.cause, transcript.losses):
+                self.stopped = failed
+        elif any(loss.kind == "dropped" for loss in transcript.losses) and recipe.max_dollars is None:
+            # Another recipe than the one that is compared: only the day's money can have done that.
+            self.stopped = failed = f"{recipe.name}: the day's money does not pay the whole recipe"
+        last = transcript.layers[-1] if transcript.layers else ()
         return with_fields(
             output,
             answers=output.answers if answered is None else (*output.answers, answered.text),
             failed=failed,
             usage=output.usage + sum(stored, transcript.usage),
+            seconds=seconds,
             losses=(*output.losses, *transcript.losses),
-            proposals=tuple(
-                (seat.model, seat.answer.text) for seat in (transcript.layers[last] if last >= 0 else ()) if seat.answer
-            ),
+            proposals=tuple((seat.model, seat.answer.text) for seat in last if seat.answer),
         )
 
-    def reserve(self, recipe: Recipe, conversation: Conversation) -> tuple[Recipe, Callable[[Decimal | None], None]]:
-        """The recipe held to its worst case, all of which the study's purse keeps for it until it is settled."""
-        if self.purse is None:
-            return recipe, lambda _: None
-        purse = self.purse
-        caps = {} if recipe.max_dollars is None else {"": recipe.max_dollars}
-        worst = plan(recipe, conversation, self.models, caps).worst.get("", Decimal(0))
+    @asynccontextmanager
+    async def recorded(self) -> AsyncIterator[Emit | None]:
+        """What else hears a run, until it has ended."""
+        if self.record is None:
+            yield None
+            return
+        emit, close = self.record()
         try:
-            held = purse.reserve(worst)
-        except ModelError:
-            raise BudgetError(
-                f"{recipe.name}: the next answer may cost {shown(worst)} dollars, but {shown(purse.left(''))} are left"
-            ) from None
-        return changed(recipe, max_dollars=worst), lambda spent: purse.settle(held, spent)
+            yield emit
+        finally:
+            await close()
+
+    @asynccontextmanager
+    async def paid(
+        self, recipe: Recipe, conversation: Conversation, transcript: Transcript
+    ) -> AsyncIterator[tuple[Recipe, Funds | None]]:
+        """The recipe as it is paid: with a cap, held to its worst case, all of which is kept for it until it ends."""
+        money, caps = self.folder.money, {} if recipe.max_dollars is None else {"": recipe.max_dollars}
+        try:
+            worst = plan(recipe, conversation, self.models, caps).worst.get("", Decimal(0))
+        except BudgetError:
+            if money.cap is not None:
+                raise
+            worst = None
+        number = money.hold(worst, recipe.name)
+        if money.cap is None or worst is None:
+            yield recipe, self.daily
+            money.settle(number, known(transcript.usage))
+            return
+        funds = RunFunds(worst, self.daily)
+        try:
+            yield changed(recipe, max_dollars=worst), funds
+        finally:
+            money.settle(number, funds.spent)
 
 
-def key_of(value: Output | Grade) -> Key:
-    """What an output, and its grade, are found under."""
-    return value.contestant, value.sample, value.attempt
-
-
-def reseeded(recipe: Recipe, attempt: int) -> Recipe:
-    """The recipe for a later attempt: its seats sample anew, so that no stored answer stands in for a second one."""
-    if not attempt:
-        return recipe
-    layers = tuple(
-        with_fields(layer, agents=tuple(with_fields(agent, seed=None) for agent in layer.agents))
-        for layer in recipe.layers
+def together(outputs: Sequence[Output], place: int) -> Output:
+    """Several outputs as one: the answer of one of them, what all have used, and all as proposals."""
+    taken = outputs[place]
+    seconds = [each.seconds for each in outputs if each.seconds is not None]
+    return with_fields(
+        taken,
+        usage=sum((each.usage for each in outputs), NOTHING_USED),
+        seconds=sum(seconds) if len(seconds) == len(outputs) else None,
+        losses=tuple(loss for each in outputs for loss in each.losses),
+        proposals=tuple((each.contestant, each.answers[-1]) for each in outputs),
     )
-    aggregator = with_fields(recipe.aggregator, seed=None)
-    return changed(recipe, layers=layers, aggregator=aggregator, seed=(recipe.seed or 0) + attempt)
 
 
 def hopeless(cause: Cause, losses: Sequence[Loss]) -> bool:
@@ -203,6 +260,6 @@ def hopeless(cause: Cause, losses: Sequence[Loss]) -> bool:
     return {loss.cause for loss in losses} <= HOPELESS if cause == "no_proposals" else cause in HOPELESS
 
 
-def total(outputs: Sequence[Output]) -> Usage:
-    """What these outputs used together."""
-    return sum((output.usage for output in outputs), NOTHING_USED)
+def total(usages: Sequence[Usage]) -> Usage:
+    """What these used together."""
+    return sum(usages, NOTHING_USED)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from partsong.bench.exact import choice, equal, final_answer
+from partsong.bench.equivalence import choice, right
 from partsong.bench.task import Grade, Judge, Output, Sample
 from partsong.model import NOTHING_USED
 
@@ -22,16 +22,17 @@ class Exact:
     name: str
     samples: Sequence[Sample]
     scale: tuple[float, float] = (0.0, 1.0)
+    grades: bool = True
     needs_judge: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
 
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         said = output.answers[-1]
         if sample.labels.get("kind") == "choice":
-            right = choice(said) in sample.reference
+            good = choice(said) in sample.reference
         else:
-            right = any(equal(final_answer(said), reference) for reference in sample.reference)
-        return Grade(output.contestant, sample.id, float(right), output.attempt, usage=NOTHING_USED)
+            good = right(said, sample.reference)
+        return Grade(output.contestant, sample.id, float(good), output.attempt, usage=NOTHING_USED)
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
         kinds = {sample.id: sample.labels.get("kind", "all") for sample in self.samples}
