@@ -4,7 +4,7 @@ A contestant is a recipe, or one model alone as a recipe. Samples, outputs and g
 come back, so that a study can be stopped, looked at and graded again without asking anybody twice.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,8 +30,9 @@ class Sample(Struct, frozen=True, omit_defaults=True):
 class Output(Struct, frozen=True, omit_defaults=True):
     """What `contestant` answered to a sample, one for each turn; `attempt` counts from 0 where it is asked again.
 
-    `failed` says why there is no (whole) answer. `usage` and `seconds` count all calls of its runs; `proposals` are
-    what the last layer before the aggregator proposed in the last turn, by model, in seat order.
+    `failed` says why there is no (whole) answer. `usage` and `seconds` count all calls of its runs; where some were
+    found in the store, nobody knows how long they took. `proposals` are what the last layer before the aggregator
+    proposed in the last turn, by model, in seat order.
     """
 
     contestant: str
@@ -40,7 +41,7 @@ class Output(Struct, frozen=True, omit_defaults=True):
     attempt: int = 0
     failed: str = ""
     usage: Usage = Usage()
-    seconds: float = 0.0
+    seconds: float | None = None
     losses: tuple[Loss, ...] = ()
     runs: tuple[str, ...] = ()
     proposals: tuple[tuple[str, str], ...] = ()
@@ -54,6 +55,23 @@ class Grade(Struct, frozen=True, omit_defaults=True):
     """
 
     contestant: str
+    sample: str
+    value: float
+    attempt: int = 0
+    parts: dict[str, float] = {}
+    judged: tuple[str, ...] = ()
+    failed: str = ""
+    usage: Usage = Usage()
+
+
+class Verdict(Struct, frozen=True, omit_defaults=True):
+    """Which of two outputs a judge prefers, asked once with each of them shown first: 1 for `one`, 0 for `other`.
+
+    `parts` are the two verdicts by which was shown `first`; one that could not be had makes all of it missing.
+    """
+
+    one: str
+    other: str
     sample: str
     value: float
     attempt: int = 0
@@ -77,8 +95,10 @@ class Judge:
 class Task(Protocol):
     """Samples, and how outputs to them are graded.
 
+    With `grades` false nothing is graded: outputs are only compared with one another, by a judge.
     `scale` is the least and the greatest value of a grade. `grade` raises nothing that is expected: what could not be
-    judged is a grade with `failed`. `summarise` makes the task's own figures of all grades of one contestant.
+    judged is a grade with `failed`. `prompts` are what a judge is told, by name; their hashes go to the manifest.
+    `summarise` makes the task's own figures of all grades of one contestant.
     """
 
     @property
@@ -88,10 +108,16 @@ class Task(Protocol):
     def scale(self) -> tuple[float, float]: ...
 
     @property
+    def grades(self) -> bool: ...
+
+    @property
     def needs_judge(self) -> bool: ...
 
     @property
     def samples(self) -> Sequence[Sample]: ...
+
+    @property
+    def prompts(self) -> Mapping[str, str]: ...
 
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade: ...
 
@@ -104,3 +130,13 @@ def conversation_of(sample: Sample, answers: Sequence[str]) -> tuple[Message, ..
     for turn, answer in zip(sample.turns, answers, strict=False):
         said += [Message("user", (Text(turn),)), Message("assistant", (Text(answer),))]
     return (*said, Message("user", (Text(sample.turns[len(answers)]),)))
+
+
+def key_of(value: Output | Grade) -> tuple[str, str, int]:
+    """What an output, and its grade, are found under: contestant, sample, attempt."""
+    return value.contestant, value.sample, value.attempt
+
+
+def pair_of(verdict: Verdict) -> tuple[str, str, str, int]:
+    """What a verdict is found under."""
+    return verdict.one, verdict.other, verdict.sample, verdict.attempt

@@ -164,7 +164,14 @@ def command_line() -> App:
         usage="Usage: partsong keys add NAME [OPTIONS]\n       partsong keys list\n       partsong keys remove NAME",
         help_epilogue=_examples("keys add alice --max-dollars-per-day 5", "keys list", "keys remove alice"),
     )
-    bench = App(name="bench", help="Measure whether a mixture helps.", usage="Usage: partsong bench score …")
+    bench = App(name="bench", help="Measure whether a mixture helps.", usage="Usage: partsong bench COMMAND …")
+    bench.command(
+        "partsong.cli.bench_run:bench_run",
+        name="run",
+        help="Let recipes answer a task and grade them; started again, it goes on where it was stopped.",
+        usage="Usage: partsong bench run TASK --recipe NAME|FILE… [OPTIONS]",
+        help_epilogue=_examples("bench run demo --recipe local", "bench run demo --recipe a.toml --recipe b.toml"),
+    )
     bench.command(
         "partsong.cli.bench_score:score",
         name="score",

@@ -1,0 +1,105 @@
+"""Whether an answer is the right one: the final answer is found in the words, and compared as a number or as text.
+
+Numbers are compared as fractions, so that 1/2, 0.5, 50 % and \\frac{1}{2} are the same; a unit behind one is let go.
+"""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+_NUMBER = r"[-−+]?\s?\$?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%)?|[-−+]?\.\d+"
+_SAID = re.compile(r"(?:final\s+)?answer(?:\s+is)?\s*[:=]?\s*(.+)", re.IGNORECASE)
+_CHOICE = re.compile(r"\b([A-J])\b")
+
+
+def boxed(text: str) -> str | None:
+    """What stands in the last \\boxed{…}, with its braces balanced."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for place in range(start + 6, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if not depth:
+            return text[start + 7 : place]
+    return None
+
+
+def stated(text: str) -> str | None:
+    """The answer that the words name as such: boxed, behind ####, or behind “answer is”; the last of several."""
+    if (inside := boxed(text)) is not None:
+        return inside
+    if "####" in text:
+        return text.rpartition("####")[2].strip().partition("\n")[0]
+    if said := _SAID.findall(text):
+        return str(said[-1]).strip()
+    return None
+
+
+def final_answer(text: str) -> str:
+    """The answer that the words come to: the one that is stated, else the last line."""
+    if (said := stated(text)) is not None:
+        return said
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def right(text: str, references: Sequence[str]) -> bool:
+    """Whether the words come to one of the references."""
+    return any(equal(text, reference) for reference in references)
+
+
+def equal(text: str, reference: str) -> bool:
+    """Whether the words come to the reference: as a number where it is one, else as text."""
+    expected = number(reference)
+    if expected is not None and re.fullmatch(r"[\s\d.,/%+\-−$\\{}a-z]*", reference):
+        return number_of(text) == expected
+    return _plain(final_answer(text)) == _plain(reference)
+
+
+def number_of(text: str) -> Fraction | None:
+    """The number that the words come to: the first of a stated answer, else the last that is said at all."""
+    if (said := stated(text)) is not None:
+        return number(said)
+    found = numbers(text)
+    return found[-1] if found else None
+
+
+def number(text: str) -> Fraction | None:
+    """The number that an answer is, whatever unit or reason stands behind it; of an equation, its right side."""
+    found = numbers(text.rpartition("=")[2]) or numbers(text)
+    return found[0] if found else None
+
+
+def numbers(text: str) -> list[Fraction]:
+    """Every number in the text, in order. A number over nothing is none."""
+    text = re.sub(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}", r"(\1)/(\2)", text)
+    text = re.sub(r"\\text\s*\{[^{}]*\}|\\[,!; ]|\$|\*|[()]", "", text).replace("−", "-")
+    found = (_value(re.sub(r"[\s,$\\+]", "", word)) for word in re.findall(_NUMBER, text))
+    return [value for value in found if value is not None]
+
+
+def choice(text: str) -> str | None:
+    """The letter that a multiple choice came to: the one in the final answer, if there is just one."""
+    letters = set(_CHOICE.findall(final_answer(text)))
+    return letters.pop() if len(letters) == 1 else None
+
+
+def meaning(text: str) -> Fraction | str:
+    """What an answer comes to, for counting how many say the same: its number, else its words."""
+    found = number_of(text)
+    return _plain(final_answer(text)) if found is None else found
+
+
+def _value(word: str) -> Fraction | None:
+    percent, word = word.endswith("%"), word.rstrip("%")
+    over, _, under = word.partition("/")
+    if under and not int(under):
+        return None
+    value = Fraction(over) / (int(under) if under else 1)
+    return value / 100 if percent else value
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"\\text\s*\{([^{}]*)\}|\\left|\\right|\\[,!; ]", r"\1", text)
+    return re.sub(r"[\s$*`\"'“”.]+", " ", text).strip().casefold()

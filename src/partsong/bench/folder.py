@@ -1,0 +1,78 @@
+"""A study on disk: outputs, grades, verdicts and money line by line, and a manifest that says what study it is.
+
+A folder belongs to one study: whoever comes with another one is told what differs, and nothing is touched. Newer
+versions and another cap on the money may go on with it; the manifest then says so.
+"""
+
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from partsong.bench.lines import Lines, write_whole
+from partsong.bench.money import Money
+from partsong.bench.task import Grade, Output, Verdict, key_of, pair_of
+from partsong.errors import InputError
+
+FREE = ("versions", "max_dollars")  # of a manifest: may change from one start to the next
+
+
+class Folder:
+    """The files of a study, open. Raises `InputError` where the folder has another one, or cannot be written."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], max_dollars: Decimal | None = None) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._claim(msgspec.json.decode(msgspec.json.encode({**manifest, "max_dollars": max_dollars})))
+        except OSError as problem:
+            raise InputError(f"{path}: cannot be written: {problem.strerror}") from None
+        with ExitStack() as opened:
+            self.outputs = Lines(path / "outputs.jsonl", Output, key_of)
+            opened.callback(self.outputs.close)
+            self.grades = Lines(path / "grades.jsonl", Grade, key_of)
+            opened.callback(self.grades.close)
+            self.verdicts = Lines(path / "verdicts.jsonl", Verdict, pair_of)
+            opened.callback(self.verdicts.close)
+            self.money = Money(path / "money.jsonl", max_dollars)
+            opened.callback(self.money.close)
+            self.close = opened.pop_all().close
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep what was decided on the way, so that a later start decides the same."""
+        write_whole(self.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+    def remembered(self, name: str) -> Any:
+        """What was decided in an earlier start; `None` if nothing was. Raises `InputError`."""
+        file = self.path / f"{name}.json"
+        return self._read(file) if file.exists() else None
+
+    def _claim(self, asked: dict[str, Any]) -> None:
+        file = self.path / "manifest.json"
+        asked["versions"] = [asked["versions"]]
+        if not file.exists():
+            if any(each.suffix != ".whole" for each in self.path.iterdir()):
+                raise InputError(f"{self.path}: has files of something else; name a new folder with --out")
+            self.remember("manifest", asked)
+            return
+        there = self._read(file)
+        differing = sorted(
+            field for field in {*there, *asked} if field not in FREE and there.get(field) != asked.get(field)
+        )
+        if differing:
+            raise InputError(
+                f"{self.path}: is the folder of another study, which differs in {', '.join(differing)}; "
+                "name another folder with --out"
+            )
+        versions = there.get("versions", [])
+        asked["versions"] = versions + [each for each in asked["versions"] if each not in versions]
+        if asked != there:
+            self.remember("manifest", asked)
+
+    def _read(self, file: Path) -> Any:
+        try:
+            return msgspec.json.decode(file.read_bytes())
+        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            raise InputError(f"{file}: cannot be read: {problem}") from None

@@ -1,0 +1,76 @@
+"""Values on disk, one a line, added as they come.
+
+A line counts once it is whole, whatever ended the process while it was written.
+"""
+
+import os
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from partsong.errors import InputError
+
+T = TypeVar("T", bound=Struct)
+
+
+class Lines(Generic[T]):
+    """A file with a value a line, in the order in which they came. `all` are those that are there.
+
+    With `key`, a later value stands for an earlier one of the same key: a failure that was tried again is gone from
+    `all` at once, and from the file when it is closed. The file is made with its first line.
+    """
+
+    def __init__(self, path: Path, kind: type[T], key: Callable[[T], Hashable] | None = None) -> None:
+        self.path, self._key = path, key
+        self._values: dict[Hashable, T] = {}
+        self._written = end = 0
+        self._file: int | None = None
+        decoder = msgspec.json.Decoder(kind)
+        try:
+            for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+                if not line.endswith(b"\n"):
+                    os.truncate(path, end)
+                    break
+                self._take(decoder.decode(line))
+                end += len(line)
+        except OSError as problem:
+            raise InputError(f"{path}: cannot be read and written: {problem.strerror}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            raise InputError(f"{path}, line {self._written + 1}: cannot be read: {problem}") from None
+
+    @property
+    def all(self) -> list[T]:
+        return list(self._values.values())
+
+    def add(self, value: T) -> None:
+        """Write a value down. Once this returns, it outlives the process."""
+        if self._file is None:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._take(value)
+        line = msgspec.json.encode(value) + b"\n"
+        while line:
+            line = line[os.write(self._file, line) :]
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._written > len(self._values):
+            write_whole(self.path, b"".join(msgspec.json.encode(value) + b"\n" for value in self._values.values()))
+            self._written = len(self._values)
+
+    def _take(self, value: T) -> None:
+        key = self._written if self._key is None else self._key(value)
+        self._written += 1
+        self._values.pop(key, None)
+        self._values[key] = value
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is never there in part."""
+    whole = path.with_name(f"{path.name}.whole")
+    whole.write_bytes(data)
+    whole.replace(path)

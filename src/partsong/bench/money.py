@@ -1,0 +1,112 @@
+"""What a study may spend, and has spent: on disk, so that the cap holds however often it is stopped and started.
+
+A run, or a call to the judge, is written down at its worst case before it begins, and at its price when it has ended.
+What was under way when the process died counts in full: nobody knows what became of it.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from partsong.bench.lines import Lines
+from partsong.budget import Dollars, known, limit_of, shown, spent_on, worst_case
+from partsong.errors import BudgetError, ModelError
+from partsong.facts import facts_of
+from partsong.funding import Funds, Hold
+from partsong.model import Answer, Model, Request, Terms
+
+
+class Payment(Struct, frozen=True, omit_defaults=True):
+    """A line of the file: something was begun that may cost `held` dollars, or has cost `spent`."""
+
+    number: int
+    held: Decimal | None = None
+    spent: Decimal | None = None
+
+
+class Money:
+    """The dollars of one study. Without a `cap` it keeps count all the same, for a later start that has one."""
+
+    def __init__(self, path: Path, cap: Decimal | None) -> None:
+        self.cap = cap
+        self._lines = Lines(path, Payment)
+        self._amounts: dict[int, Decimal] = {}
+        for line in self._lines.all:
+            self._amounts[line.number] = next(each for each in (line.spent, line.held, Decimal(0)) if each is not None)
+        self._number = max(self._amounts, default=0)
+
+    @property
+    def spent(self) -> Decimal:
+        """What is spent or held."""
+        return sum(self._amounts.values(), Decimal(0))
+
+    def hold(self, dollars: Decimal | None, what: str) -> int:
+        """Hold what something costs at most, `None` for an unknown price. Raises `BudgetError`."""
+        if self.cap is not None:
+            if dollars is None:
+                raise BudgetError(f"{what}: there is a budget, but its price is unknown")
+            left = max(self.cap - self.spent, Decimal(0))
+            if dollars > left:
+                raise BudgetError(
+                    f"{what}: the next answer may cost {shown(dollars)} dollars, but {shown(left)} are left"
+                )
+        self._number += 1
+        if dollars:
+            self._amounts[self._number] = dollars
+            self._lines.add(Payment(self._number, held=dollars))
+        return self._number
+
+    def settle(self, number: int, dollars: Decimal | None) -> None:
+        """It has cost so much; `None`: nobody knows, so all that was held."""
+        held = self._amounts.get(number, Decimal(0))
+        if dollars is not None and dollars != held:
+            self._amounts[number] = dollars
+            self._lines.add(Payment(number, spent=dollars))
+
+    async def pay(self, model: Model, request: Request, what: str) -> Answer:
+        """One call that is paid from here. A stored answer will do, and costs nothing."""
+        facts = facts_of(model)
+        sampling = request.sampling
+        if self.cap is not None:
+            sampling = replace(sampling, max_tokens=limit_of(facts, sampling))
+        request = replace(request, sampling=sampling, terms=Terms(cache=True, once=self.cap is not None))
+        number, spent = self.hold(worst_case(facts, request), what), None
+        try:
+            answer = await model(request, None)
+            spent = known(answer.usage)
+        except ModelError as error:
+            spent = spent_on(error)
+            raise
+        finally:
+            self.settle(number, spent)
+        return answer
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+class RunFunds:
+    """The funds of one run: what the study holds for it, within what is left of the day. Hears what it has spent."""
+
+    def __init__(self, dollars: Decimal, daily: Funds | None) -> None:
+        self.dollars, self.daily = dollars, daily
+        self.spent: Decimal | None = None
+        self._day: Hold | None = None
+
+    async def left(self) -> Dollars:
+        day = {} if self.daily is None else await self.daily.left()
+        return {**day, "": min(self.dollars, day.get("", self.dollars))}
+
+    async def hold(self, amounts: Dollars) -> Hold | None:
+        if self.daily is not None:
+            self._day = await self.daily.hold(amounts)
+            if self._day is None:
+                return None
+        return self
+
+    async def settle(self, amounts: Dollars) -> None:
+        self.spent = amounts.get("", Decimal(0))
+        if self._day is not None:
+            await self._day.settle(amounts)

@@ -1,0 +1,265 @@
+"""A study performed: every contestant answers every sample, and every answer is graded, several at a time.
+
+What stands in the folder is not asked or graded again; calls of runs that were under way stand in the store. Money is
+held at a run's worst case before it begins, so that the study's cap holds whatever happens at once.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+from msgspec.structs import replace as with_fields
+
+from partsong.bench.contestant import Contestant, picked, reseeded, voted
+from partsong.bench.folder import Folder
+from partsong.bench.money import RunFunds
+from partsong.bench.task import Judge, Output, Sample, Task, conversation_of, key_of
+from partsong.budget import known
+from partsong.engine import perform
+from partsong.errors import BudgetError, Cause
+from partsong.events import AggregationStep, AnyEvent, Loss, ProposalFinished, RunFinished
+from partsong.funding import Funds
+from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
+from partsong.performance import Emit
+from partsong.planning import plan
+from partsong.recipe import Recipe
+from partsong.recipe import replace as changed
+from partsong.transcript import Transcript
+
+HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})  # the next sample would meet it as well
+Key = tuple[str, str, int]  # contestant, sample, attempt
+Record = Callable[[], tuple[Emit, Callable[[], Awaitable[object]]]]
+
+
+class Study:
+    """What is done so far, and what is at work. `stopped` says why no more is begun."""
+
+    def __init__(
+        self,
+        task: Task,
+        samples: Sequence[Sample],
+        contestants: Mapping[str, Contestant],
+        models: Mapping[str, Model],
+        folder: Folder,
+        *,
+        judge: Judge | None = None,
+        attempts: int = 1,
+        seed: int = 0,
+        daily: Funds | None = None,
+        record: Record | None = None,
+    ) -> None:
+        self.task, self.samples, self.models, self.folder = task, samples, models, folder
+        self.contestants = dict(contestants)  # a comparison adds some on the way
+        self.judge, self.attempts, self.seed, self.daily, self.record = judge, attempts, seed, daily, record
+        self.outputs = {key_of(output): output for output in folder.outputs.all if not output.failed}
+        self.grades = {key_of(grade): grade for grade in folder.grades.all if not grade.failed}
+        self.failed: dict[Key, str] = {}
+        self.extra = 0  # of what is asked of a judge beside the grades: how many are planned
+        self.extra_done = 0
+        self.stopped = ""
+        self.began, self.done_before = time.monotonic(), self.done
+
+    @property
+    def keys(self) -> list[Key]:
+        """All that is to be answered, sample by sample, so that a study that is stopped can be compared as it is."""
+        return [
+            (name, sample.id, attempt)
+            for attempt in range(self.attempts)
+            for sample in self.samples
+            for name in self.contestants
+        ]
+
+    @property
+    def planned(self) -> int:
+        return len(self.keys) + self.extra
+
+    @property
+    def done(self) -> int:
+        kept = self.grades if self.task.grades else self.outputs
+        return sum(key in kept for key in self.keys) + self.extra_done
+
+    @property
+    def used(self) -> Usage:
+        """What all calls of the study have used, those of earlier starts included."""
+        folder = self.folder
+        usages = [
+            each.usage for lines in (folder.outputs.all, folder.grades.all, folder.verdicts.all) for each in lines
+        ]
+        return sum(usages, NOTHING_USED)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at the speed so far; `None` before anything was done."""
+        new = self.done - self.done_before
+        rest = self.planned - self.done - len(self.failed)
+        return (time.monotonic() - self.began) / new * rest if new > 0 else None
+
+    async def perform(self, at_once: int) -> None:
+        """Do what is not done yet, so much at the same time."""
+        samples = {sample.id: sample for sample in self.samples}
+        kept = self.grades if self.task.grades else self.outputs
+        await self.each(
+            [key for key in self.keys if key not in kept], lambda key: self.one(key, samples[key[1]]), at_once
+        )
+
+    async def each(self, keys: Sequence[Key], do: Callable[[Key], Awaitable[None]], at_once: int) -> None:
+        """Do something for every key, until the money or a provider ends it."""
+        open_keys = iter(keys)
+
+        async def work() -> None:
+            for key in open_keys:
+                if self.stopped:
+                    return
+                try:
+                    await do(key)
+                except BudgetError as problem:
+                    self.stopped = str(problem)
+
+        tasks = [asyncio.create_task(work()) for _ in range(min(at_once, len(keys)))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+
+    async def one(self, key: Key, sample: Sample) -> None:
+        """Ask and grade, and write down what came of it."""
+        output = self.outputs.get(key)
+        if output is None:
+            output = await self.ask(key, sample)
+            self.folder.outputs.add(output)
+            if output.failed:
+                self.failed[key] = output.failed
+                return
+            self.outputs[key] = output
+        if not self.task.grades:
+            return
+        grade = await self.task.grade(sample, output, self.judge)
+        self.folder.grades.add(grade)
+        if grade.failed:
+            self.failed[key] = grade.failed
+        else:
+            self.grades[key] = grade
+
+    async def ask(self, key: Key, sample: Sample) -> Output:
+        """The contestant's answers to all turns. Raises `BudgetError` where the study's money does not pay a run."""
+        name, _, attempt = key
+        contestant = self.contestants[name]
+        outputs: list[Output] = []
+        for number in range(contestant.samples):
+            drawn_for = (self.seed, name, sample.id, attempt, number)
+            recipe = reseeded(contestant.recipe, *drawn_for, anew=bool(attempt or number))
+            output = Output(name, sample.id, (), attempt, usage=NOTHING_USED, seconds=0.0)
+            while len(output.answers) < len(sample.turns) and not output.failed:
+                output = await self.turn(recipe, sample, output)
+            if output.failed:
+                return with_fields(output, usage=sum((each.usage for each in outputs), output.usage))
+            outputs.append(output)
+        if contestant.picks:
+            return picked(outputs[0])
+        return outputs[0] if len(outputs) == 1 else together(outputs, voted(sample, outputs))
+
+    async def turn(self, recipe: Recipe, sample: Sample, output: Output) -> Output:
+        """The output with the answer to its next turn."""
+        conversation = Conversation(conversation_of(sample, output.answers))
+        transcript, stored = Transcript(), [NOTHING_USED]
+
+        def count(answer: Answer) -> None:
+            if answer.stored is not None:
+                stored.append(answer.stored)
+
+        began = time.monotonic()
+        async with self.paid(recipe, conversation, transcript) as (paid, funds), self.recorded() as emit:
+
+            async def hear(event: AnyEvent) -> None:
+                if emit is not None:
+                    await emit(event)
+                transcript.hear(event)
+                match event:
+                    case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
+                        count(answer)
+                    case RunFinished(answer=answer, last_resort=False):
+                        count(answer)
+
+            await perform(paid, conversation, self.models, hear, watch=False, cache=True, funds=funds)
+        seconds = None if len(stored) > 1 or output.seconds is None else output.seconds + time.monotonic() - began
+        answered, failed = transcript.answer, ""
+        if transcript.error is not None:
+            failed = transcript.error.message
+            if hopeless(transcript.error.cause, transcript.losses):
+                self.stopped = failed
+        elif any(loss.kind == "dropped" for loss in transcript.losses) and recipe.max_dollars is None:
+            # Another recipe than the one that is compared: only the day's money can have done that.
+            self.stopped = failed = f"{recipe.name}: the day's money does not pay the whole recipe"
+        last = transcript.layers[-1] if transcript.layers else ()
+        return with_fields(
+            output,
+            answers=output.answers if answered is None else (*output.answers, answered.text),
+            failed=failed,
+            usage=output.usage + sum(stored, transcript.usage),
+            seconds=seconds,
+            losses=(*output.losses, *transcript.losses),
+            proposals=tuple((seat.model, seat.answer.text) for seat in last if seat.answer),
+        )
+
+    @asynccontextmanager
+    async def recorded(self) -> AsyncIterator[Emit | None]:
+        """What else hears a run, until it has ended."""
+        if self.record is None:
+            yield None
+            return
+        emit, close = self.record()
+        try:
+            yield emit
+        finally:
+            await close()
+
+    @asynccontextmanager
+    async def paid(
+        self, recipe: Recipe, conversation: Conversation, transcript: Transcript
+    ) -> AsyncIterator[tuple[Recipe, Funds | None]]:
+        """The recipe as it is paid: with a cap, held to its worst case, all of which is kept for it until it ends."""
+        money, caps = self.folder.money, {} if recipe.max_dollars is None else {"": recipe.max_dollars}
+        try:
+            worst = plan(recipe, conversation, self.models, caps).worst.get("", Decimal(0))
+        except BudgetError:
+            if money.cap is not None:
+                raise
+            worst = None
+        number = money.hold(worst, recipe.name)
+        if money.cap is None or worst is None:
+            yield recipe, self.daily
+            money.settle(number, known(transcript.usage))
+            return
+        funds = RunFunds(worst, self.daily)
+        try:
+            yield changed(recipe, max_dollars=worst), funds
+        finally:
+            money.settle(number, funds.spent)
+
+
+def together(outputs: Sequence[Output], place: int) -> Output:
+    """Several outputs as one: the answer of one of them, what all have used, and all as proposals."""
+    taken = outputs[place]
+    seconds = [each.seconds for each in outputs if each.seconds is not None]
+    return with_fields(
+        taken,
+        usage=sum((each.usage for each in outputs), NOTHING_USED),
+        seconds=sum(seconds) if len(seconds) == len(outputs) else None,
+        losses=tuple(loss for each in outputs for loss in each.losses),
+        proposals=tuple((each.contestant, each.answers[-1]) for each in outputs),
+    )
+
+
+def hopeless(cause: Cause, losses: Sequence[Loss]) -> bool:
+    """Whether the next sample would fail in the same way."""
+    return {loss.cause for loss in losses} <= HOPELESS if cause == "no_proposals" else cause in HOPELESS
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """What these used together."""
+    return sum(usages, NOTHING_USED)

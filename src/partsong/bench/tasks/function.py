@@ -1,0 +1,44 @@
+"""Prompts whose answers a function of the user's own grades: what it returns is the grade, `None` a missing one.
+
+It is called as `function(prompt, answer, references)`, and may be a coroutine function. What it raises is a fault of
+its own, and ends the study as it would end any other program; what was graded until then is kept.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from partsong.bench.task import Grade, Judge, Output, Sample
+from partsong.model import NOTHING_USED
+
+Function = Callable[[str, str, list[str]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """The last answer to each sample, as the function grades it; `prompts` holds its source, for the manifest."""
+
+    name: str
+    samples: Sequence[Sample]
+    function: Function
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    scale: tuple[float, float] = (-math.inf, math.inf)
+    grades: bool = True
+    needs_judge: bool = False
+
+    async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
+        value = self.function(sample.turns[-1], output.answers[-1], list(sample.reference))
+        if inspect.isawaitable(value):
+            value = await value
+        failed = ""
+        if value is None:
+            failed = "the function gave no grade"
+        elif not isinstance(value, bool | int | float) or not math.isfinite(value):
+            failed = f"the function's grade is {value!r}, which is no number"
+        graded = 0.0 if failed else float(value)
+        return Grade(output.contestant, sample.id, graded, output.attempt, failed=failed, usage=NOTHING_USED)
+
+    def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
+        return {}

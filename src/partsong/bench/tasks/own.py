@@ -1,0 +1,151 @@
+"""A task of the user's own: a JSONL or CSV file of prompts, with or without references, read and checked wholly first.
+
+A line of JSON is a string, or an object with a `prompt` (or `question`, or a list of `turns`) and, if wanted, an `id`,
+a `system` prompt and a `reference` (one, or a list any of which is right). A CSV has columns of these names. All else
+that a line says of itself is kept as labels.
+"""
+
+import csv
+import importlib
+import importlib.util
+import inspect
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from partsong.bench.task import Sample, Task
+from partsong.bench.tasks.exact import Exact
+from partsong.bench.tasks.function import Function, Graded
+from partsong.bench.tasks.judged import Preference, Rubric
+from partsong.errors import QuestionError
+
+PROMPT = ("prompt", "question", "instruction")
+REFERENCE = ("reference", "references", "answer")
+GRADES = "exact, choice, pairwise, rubric, or module:function"
+
+
+def own_task(path: Path, grade: str | None) -> Task:
+    """The task in the file, graded in this way; without one, exactly where it has references, else pairwise.
+
+    Raises `QuestionError`.
+    """
+    samples = read_samples(path)
+    lacking = [sample.id for sample in samples if not sample.reference]
+    if grade is None:
+        grade = "pairwise" if lacking else "exact"
+    if grade in ("exact", "choice") and lacking:
+        raise QuestionError(f"{path}: {lacking[0]} has no reference, but --grade {grade} needs one for every prompt")
+    match grade:
+        case "exact":
+            return Exact(path.stem, samples)
+        case "choice":
+            kind = {"kind": "choice"}
+            return Exact(path.stem, [msgspec.structs.replace(each, labels=each.labels | kind) for each in samples])
+        case "rubric":
+            return Rubric(path.stem, samples)
+        case "pairwise":
+            whole = all(len(sample.reference) == len(sample.turns) for sample in samples)
+            return Preference(path.stem, samples, grades=whole)
+    function, source = find_function(grade)
+    return Graded(path.stem, samples, function, {grade: source})
+
+
+def find_function(name: str) -> tuple[Function, str]:
+    """The function `module:function` or `file.py:function`, and its source. Raises `QuestionError`."""
+    place, colon, called = name.rpartition(":")
+    if not colon or not place or not called:
+        raise QuestionError(f'--grade is "{name}", but must be {GRADES}')
+    file = Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py")
+    try:
+        if file.is_file():
+            spec = importlib.util.spec_from_file_location(file.stem, file)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except (ImportError, SyntaxError) as problem:
+        raise QuestionError(f"--grade {name}: {place} cannot be imported: {problem}") from None
+    function = getattr(module, called, None)
+    if not callable(function):
+        raise QuestionError(f"--grade {name}: {place} has no function {called}")
+    try:
+        return function, inspect.getsource(module)
+    except (OSError, TypeError):
+        return function, ""
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """The prompts in the file. Raises `QuestionError`, naming the line."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as problem:
+        raise QuestionError(f"{path}: cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError as problem:
+        raise QuestionError(f"{path}: is no UTF-8 text: {problem}") from None
+    samples: list[Sample] = []
+    seen: dict[str, int] = {}
+    for number, fields in _csv(text, path) if path.suffix == ".csv" else _json(text, path):
+        sample = _sample(fields, number, f"{path}, line {number}")
+        if sample.id in seen:
+            raise QuestionError(f"{path}, line {number}: the id {sample.id} is also that of line {seen[sample.id]}")
+        seen[sample.id] = number
+        samples.append(sample)
+    if not samples:
+        raise QuestionError(f'{path}: has no prompt; it needs one a line, such as {{"prompt": "Why is the sky blue?"}}')
+    return samples
+
+
+def _json(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            found = msgspec.json.decode(line, type=str | dict[str, Any])
+        except msgspec.DecodeError as problem:
+            raise QuestionError(f"{path}, line {number}: {problem}") from None
+        yield number, {"prompt": found} if isinstance(found, str) else found
+
+
+def _csv(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    if not {*PROMPT, "turns"} & {*(rows.fieldnames or ())}:
+        raise QuestionError(f"{path}: has no column `prompt`; its first line must name the columns")
+    try:
+        for row in rows:
+            if None in row or None in row.values():
+                raise QuestionError(f"{path}, line {rows.line_num}: has not as many cells as the first line")
+            yield rows.line_num, {name: cell for name, cell in row.items() if cell}
+    except csv.Error as problem:
+        raise QuestionError(f"{path}, line {rows.line_num}: {problem}") from None
+
+
+def _sample(fields: Mapping[str, Any], number: int, where: str) -> Sample:
+    rest = dict(fields)
+    prompt = next((rest.pop(name) for name in PROMPT if name in rest), None)
+    turns = _texts(rest.pop("turns", [] if prompt is None else [prompt]), "turns", where)
+    if not turns or not all(turn.strip() for turn in turns):
+        raise QuestionError(f"{where}: has no prompt, or an empty one")
+    reference: Any = next((rest.pop(name) for name in REFERENCE if name in rest), [])
+    if isinstance(reference, bool | int | float):
+        reference = str(reference)
+    identity, system = rest.pop("id", number), rest.pop("system", "")
+    if not isinstance(identity, str | int) or not isinstance(system, str):
+        raise QuestionError(f"{where}: id must be a string or a number, and system a string")
+    labels = rest.pop("labels", {})
+    plain = {**rest, **(labels if isinstance(labels, dict) else {"labels": labels})}
+    said = {
+        name: value if isinstance(value, str) else msgspec.json.encode(value).decode() for name, value in plain.items()
+    }
+    return Sample(str(identity), turns, system, _texts(reference, "reference", where), said)
+
+
+def _texts(value: Any, what: str, where: str) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise QuestionError(f"{where}: {what} must be a string, or a list of strings")
+    return tuple(texts)

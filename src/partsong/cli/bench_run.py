@@ -1,0 +1,79 @@
+"""`partsong bench run`: recipes answer the same samples and are graded; started again, it goes on where it stopped."""
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from partsong.bench.contestant import Contestant
+from partsong.bench.runner import Study, total
+from partsong.bench.task import Task
+from partsong.cli.loop import complete
+from partsong.cli.printable import single_line
+from partsong.cli.study import Options, Progress, ended, find_task, need_statistics, open_study
+from partsong.cli.summary import dollars
+from partsong.cli.table import print_table
+from partsong.errors import InputError
+
+
+def bench_run(
+    task: Annotated[str, Parameter(metavar="TASK", help="What to answer: demo, or a .jsonl or .csv of prompts.")],
+    /,
+    *,
+    options: Options,
+) -> int:
+    """Let recipes answer a task, and grade them."""
+    options.check()
+    need_statistics()
+    chosen = find_task(task, options.grade)
+    if not chosen.grades:
+        raise InputError(
+            f"{task}: graded pairwise, each prompt needs a reference to compare with; "
+            "to compare recipes with each other, use partsong compare"
+        )
+    if chosen.needs_judge and options.judge is None:
+        raise InputError(f"{task}: a model must judge: name it with --judge")
+    return complete(studied(chosen, options))
+
+
+async def studied(task: Task, options: Options) -> int:
+    """Perform the study and print its table; return the exit code."""
+    contestants = {name: Contestant(recipe) for name, recipe in options.recipes().items()}
+    async with open_study(task, options, contestants) as study:
+        with Progress(study):
+            await study.perform(options.at_once)
+    report(study)
+    return ended(study)
+
+
+def report(study: Study) -> None:
+    """The table of all contestants, and what the task says of each. Dollars of the judge stand in their own column."""
+    from partsong.bench.statistics.intervals import mean_interval
+
+    rows, words = [], []
+    for name in study.contestants:
+        keys = [key for key in study.keys if key[0] == name]
+        outputs = [study.outputs[key] for key in keys if key in study.outputs]
+        grades = {key: study.grades[key] for key in keys if key in study.grades}
+        value, count = "-", 0
+        if grades:
+            mean = mean_interval([grade.value for grade in grades.values()], [key[1] for key in grades])
+            value, count = f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]", mean.n
+        failed = sum(key in study.failed for key in keys)
+        used = total([output.usage for output in outputs])
+        judged = total([grade.usage for grade in grades.values()])
+        tokens = used.input_tokens + used.output_tokens
+        cells = (value, f"{count:,}", f"{failed:,}", dollars(used.dollars), dollars(judged.dollars))
+        rows.append((name, *cells, seconds_of(study, name), f"{tokens:,}"))
+        if said := study.task.summarise(list(grades.values()), outputs):
+            words.append(f"{name}: " + ", ".join(f"{what} {figure:.3f}" for what, figure in said.items()))
+    headings = ("recipe", "value", "n", "failed", "dollars", "judging", "seconds each", "tokens")
+    print_table(headings, rows)
+    for line in words:
+        print(single_line(line, sys.stdout.encoding))
+
+
+def seconds_of(study: Study, name: str) -> str:
+    """The mean time of an answer; of those alone whose every call was made now, and not found in the store."""
+    timed = [output.seconds for key, output in study.outputs.items() if key[0] == name and output.seconds is not None]
+    return f"{sum(timed) / len(timed):,.1f}" if timed else "?"

@@ -1,0 +1,218 @@
+"""What `bench run` and `compare` have in common: the options, the task that is named, and a study that is open."""
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from partsong.assembly import assemble, daily_funds, find_configuration, open_journal
+from partsong.bench.contestant import Contestant
+from partsong.bench.folder import Folder
+from partsong.bench.runner import Study
+from partsong.bench.task import Judge, Sample, Task
+from partsong.cli.downloads import Downloads
+from partsong.cli.printable import single_line
+from partsong.cli.summary import dollars
+from partsong.errors import ConfigurationError, InputError
+from partsong.model import Answer, Request
+from partsong.performance import Emit
+from partsong.recipe import Recipe, find_recipe
+
+AT_ONCE = 4
+MEASURED_WITH = ("partsong", "numpy", "scipy")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What can be said of a study on the command line."""
+
+    recipe: Annotated[
+        tuple[str, ...],
+        Parameter(name=("--recipe", "-r"), metavar="NAME|FILE", consume_multiple=False, help="Who answers; repeat it."),
+    ]
+    grade: Annotated[
+        str | None,
+        Parameter(metavar="HOW", help="Of a file of prompts: exact, choice, pairwise, rubric or module:function."),
+    ] = None
+    limit: Annotated[int | None, Parameter(metavar="N", help="So many samples, drawn by the seed.")] = None
+    seed: Annotated[int, Parameter(metavar="S", help="What samples and answers are drawn by.")] = 0
+    attempts: Annotated[int, Parameter(metavar="N", help="How often each sample is asked, each time anew.")] = 1
+    judge: Annotated[str | None, Parameter(metavar="MODEL", help="The model that grades, where one must.")] = None
+    max_dollars: Annotated[Decimal | None, Parameter(metavar="D", help="Dollars that all of it may cost.")] = None
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"), metavar="FOLDER", help="Where it is kept.")] = None
+    at_once: Annotated[int, Parameter(metavar="N", help="How many samples at the same time.")] = AT_ONCE
+    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
+
+    def check(self) -> None:
+        """Raises `InputError`."""
+        for name, value in (("--at-once", self.at_once), ("--attempts", self.attempts), ("--limit", self.limit)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}, but must be at least 1")
+        if self.max_dollars is not None and not (self.max_dollars.is_finite() and self.max_dollars >= 0):
+            raise InputError(f"--max-dollars is {self.max_dollars}, but must be 0 dollars or more")
+
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipes by name. Raises `InputError`."""
+        found: dict[str, Recipe] = {}
+        for name in self.recipe:
+            recipe = find_recipe(name)
+            if recipe.name in found:
+                raise InputError(f"--recipe {name}: there is another {recipe.name}; each needs a name of its own")
+            found[recipe.name] = recipe
+        return found
+
+    def drawn(self, samples: Sequence[Sample]) -> list[Sample]:
+        """As many of the samples as are wanted, in their order."""
+        if self.limit is None or self.limit >= len(samples):
+            return list(samples)
+        return [samples[place] for place in sorted(Random(self.seed).sample(range(len(samples)), self.limit))]
+
+
+def find_task(name: str, grade: str | None) -> Task:
+    """The task of that name, or in that file. Raises `InputError`."""
+    if name.endswith((".jsonl", ".csv")):
+        from partsong.bench.tasks.own import own_task
+
+        return own_task(Path(name), grade)
+    if grade is not None:
+        raise InputError(f"--grade {grade}: the task {name} says itself how it is graded; --grade is for files")
+    if name == "demo":
+        from partsong.bench.tasks.exact import demo
+
+        return demo()
+    raise InputError(f'there is no task "{name}"; known: demo (a file of prompts ends in .jsonl or .csv)')
+
+
+@asynccontextmanager
+async def open_study(
+    task: Task, options: Options, contestants: Mapping[str, Contestant], more: Sequence[str] = (), **said: Any
+) -> AsyncIterator[Study]:
+    """A study whose models can be called and whose folder is open. `more` are ids of models beside the recipes';
+    `said` stands in the manifest. Raises `InputError` before anything is asked."""
+    judge, configuration = options.judge, find_configuration(options.config)
+    samples = options.drawn(task.samples)
+    place = options.out or Path("bench") / f"{task.name}-{'-'.join(contestants)}"
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_journal(configuration))
+        ids = [name for each in contestants.values() for name in each.recipe.models] + [
+            *more,
+            *([judge] if judge else []),
+        ]
+        with Downloads(sys.stderr) as downloads:
+            models = await stack.enter_async_context(assemble(ids, configuration, fetching=downloads.hear, store=store))
+        folder = Folder(place, manifest(task, samples, contestants, options) | said, options.max_dollars)
+        stack.callback(folder.close)
+
+        async def ask(request: Request) -> Answer:
+            assert judge is not None
+            return await folder.money.pay(models[judge], request, f"the judge {judge}")
+
+        def record() -> tuple[Emit, Callable[[], Awaitable[object]]]:
+            recorder = store.record()
+            return recorder.hear, recorder.close
+
+        yield Study(
+            task,
+            samples,
+            contestants,
+            models,
+            folder,
+            judge=None if judge is None else Judge(judge, ask),
+            attempts=options.attempts,
+            seed=options.seed,
+            daily=daily_funds(configuration, store),
+            record=record,
+        )
+    if store.problem is not None:
+        say(f"calls are not kept, so that a study that is stopped begins its open samples anew: {store.problem}")
+
+
+def manifest(
+    task: Task, samples: Sequence[Sample], contestants: Mapping[str, Contestant], options: Options
+) -> dict[str, Any]:
+    """What makes this study the one that it is."""
+    return {
+        "task": task.name,
+        "data": hashlib.sha256(msgspec.json.encode(samples)).hexdigest(),
+        "prompts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in task.prompts.items()},
+        "samples": [sample.id for sample in samples],
+        "contestants": contestants,
+        "judge": options.judge,
+        "seed": options.seed,
+        "attempts": options.attempts,
+        "versions": {"python": sys.version.partition(" ")[0], **{name: _version(name) for name in MEASURED_WITH}},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def need_statistics() -> None:
+    """Raises `ConfigurationError` where what computes the intervals is not installed; nothing was asked yet."""
+    try:
+        import partsong.bench.statistics.intervals  # noqa: F401
+    except ImportError:
+        raise ConfigurationError("this needs the extra `bench`: pip install 'partsong[bench]'") from None
+
+
+def ended(study: Study) -> int:
+    """Say what is left to do; return the exit code."""
+    if study.stopped:
+        say(f"stopped: {study.stopped}; start it again to go on")
+    elif study.failed:
+        first = next(iter(study.failed.values()))
+        say(f"{len(study.failed):,} of {study.planned:,} failed ({first}); start it again to retry")
+    return 1 if study.stopped or study.failed else 0
+
+
+class Progress:
+    """How far a study is, on one line of a terminal that is written again and again; elsewhere nothing."""
+
+    PAUSE = 0.2  # seconds
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.shown = sys.stderr.isatty()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self.draw()
+
+    def __exit__(self, *_: object) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.shown:
+            print(f"\r\x1b[K{self.words()}", file=sys.stderr, flush=True)
+
+    def draw(self) -> None:
+        if self.shown:
+            print(f"\r\x1b[K{self.words()}", end="", file=sys.stderr, flush=True)
+            self.timer = asyncio.get_running_loop().call_later(self.PAUSE, self.draw)
+
+    def words(self) -> str:
+        study, used = self.study, self.study.used
+        left = "" if study.seconds_left is None else f" · about {study.seconds_left:,.0f} s left"
+        failed = f", {len(study.failed):,} failed" if study.failed else ""
+        price = "price unknown" if used.dollars is None else dollars(used.dollars)
+        tokens = used.input_tokens + used.output_tokens
+        return f"{study.done:,} of {study.planned:,} done{failed} · {tokens:,} tokens · {price}{left}"
+
+
+def say(what: str) -> None:
+    """A line on standard error."""
+    print(f"partsong: {single_line(what, sys.stderr.encoding)}", file=sys.stderr)
