@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace as with_fields
@@ -50,8 +51,12 @@ def picking(name: str, member: Agent, count: int) -> Contestant:
 
 def alone(name: str, member: Agent) -> Recipe:
     """A member of a recipe as a recipe of its own: it samples, and is told, what it is there."""
-    fields = {field: getattr(member, field) for field in Agent.__struct_fields__ if field != "samples"}
-    return Recipe(name, (), Aggregator(**fields))
+    return Recipe(name, (), Aggregator(**_fields(member)))
+
+
+def proposing(member: Agent) -> Agent:
+    """A member, were it the aggregator, as one that proposes, once."""
+    return Agent(**_fields(member))
 
 
 def sampling_anew(member: Agent) -> Agent:
@@ -93,3 +98,7 @@ def voted(sample: Sample, outputs: Sequence[Output]) -> int:
     ends = [choice(text) if sample.labels.get("kind") == "choice" else meaning(text) for text in texts]
     counts = Counter(end for end in ends if end not in (None, ""))
     return ends.index(counts.most_common(1)[0][0]) if counts else 0
+
+
+def _fields(member: Agent) -> dict[str, Any]:
+    return {field: getattr(member, field) for field in Agent.__struct_fields__ if field != "samples"}

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import TypeVar
 
 from msgspec.structs import replace as with_fields
 
@@ -30,6 +31,7 @@ from partsong.transcript import Transcript
 
 HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})  # the next sample would meet it as well
 Key = tuple[str, str, int]  # contestant, sample, attempt
+T = TypeVar("T")
 Record = Callable[[], tuple[Emit, Callable[[], Awaitable[object]]]]
 
 
@@ -104,7 +106,7 @@ class Study:
             [key for key in self.keys if key not in kept], lambda key: self.one(key, samples[key[1]]), at_once
         )
 
-    async def each(self, keys: Sequence[Key], do: Callable[[Key], Awaitable[None]], at_once: int) -> None:
+    async def each(self, keys: Sequence[T], do: Callable[[T], Awaitable[None]], at_once: int) -> None:
         """Do something for every key, until the money or a provider ends it."""
         open_keys = iter(keys)
 

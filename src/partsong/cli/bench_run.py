@@ -48,7 +48,7 @@ async def studied(task: Task, options: Options) -> int:
 
 def report(study: Study) -> None:
     """The table of all contestants, and what the task says of each. Dollars of the judge stand in their own column."""
-    from partsong.bench.statistics.intervals import mean_interval
+    from partsong.bench.comparison import quality, values_of
 
     rows, words = [], []
     for name in study.contestants:
@@ -57,7 +57,7 @@ def report(study: Study) -> None:
         grades = {key: study.grades[key] for key in keys if key in study.grades}
         value, count = "-", 0
         if grades:
-            mean = mean_interval([grade.value for grade in grades.values()], [key[1] for key in grades])
+            mean = quality(values_of(grades.values(), name))
             value, count = f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]", mean.n
         failed = sum(key in study.failed for key in keys)
         used = total([output.usage for output in outputs])

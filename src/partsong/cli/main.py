@@ -182,6 +182,16 @@ def command_line() -> App:
     )
     app.command(bench)
     app.command(
+        "partsong.cli.compare:compare",
+        name="compare",
+        help="Say which recipe is better on your prompts, if that is sure, and what one model does for the same money.",
+        usage="Usage: partsong compare TASK|FILE --recipe NAME|FILE… [OPTIONS]",
+        help_epilogue=_examples(
+            "compare demo --recipe local",
+            "compare prompts.jsonl --recipe a.toml --recipe b.toml --judge openai:gpt-6.1-sol --max-dollars 5",
+        ),
+    )
+    app.command(
         "partsong.cli.doctor:doctor",
         name="doctor",
         help="Say what is configured, which keys are there, and which endpoints answer.",

@@ -1,0 +1,132 @@
+"""What a mixture must beat to be worth its price: its best member, and that member asked as often as the money allows.
+
+Added to every comparison unless the caller says otherwise, since a mixture costs many calls, and the same calls to one
+good model are the honest rival (Self-MoA, arXiv 2502.00674). The best member is chosen on the prompts of the comparison
+itself: that favours the baselines a little, never the mixture.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+from msgspec.structs import replace as with_fields
+
+from partsong.bench.contestant import Contestant, alone, picking, proposing, sampling_anew
+from partsong.bench.task import Output
+from partsong.recipe import Agent, Layer, Recipe
+from partsong.recipe import replace as changed
+
+MOST_SAMPLES = 64  # of a baseline: beyond, more samples change next to nothing
+
+
+def members(recipe: Recipe) -> dict[str, Agent]:
+    """The recipe's models by id, each as it first stands there; none of a recipe that is one model alone."""
+    if not recipe.layers:
+        return {}
+    agents = [*(agent for layer in recipe.layers for agent in layer.agents), recipe.aggregator]
+    return {agent.model: proposing(agent) for agent in reversed(agents)}
+
+
+def singles(recipes: Iterable[Recipe]) -> dict[str, dict[str, Contestant]]:
+    """For each recipe its members alone, by the contestant's name; recipes with equal members share them."""
+    taken: dict[str, Contestant] = {}
+    found: dict[str, dict[str, Contestant]] = {}
+    for recipe in recipes:
+        mine = found[recipe.name] = {}
+        for model, agent in members(recipe).items():
+            name = model
+            if name in taken and taken[name] != Contestant(alone(name, agent)):
+                name = f"{model} of {recipe.name}"
+            mine[name] = taken[name] = Contestant(alone(name, agent))
+    return found
+
+
+def baselines(
+    recipe: Recipe, best: Agent, price: float, prices: Mapping[str, float], votes: bool
+) -> dict[str, Contestant]:
+    """The best member asked for the recipe's price, and a Self-MoA of it.
+
+    `price` is what an answer of the recipe costs, and `prices` what one of each member alone does, in whatever unit.
+    With `votes` final answers can be counted; else the member picks the best of its own answers.
+    """
+    count = min(MOST_SAMPLES, max(2, round(price / prices[best.model])))
+    if votes:
+        name = f"{best.model} × {count}, majority"
+        member = alone(name, sampling_anew(best))
+        found = {name: Contestant(member, samples=count)}
+    else:
+        # The choice reads all answers, and so costs about as much as one or two of them.
+        name = f"best of {best.model} × {max(2, count - 1)}"
+        found = {name: picking(name, best, max(2, count - 1))}
+    itself = self_mixed(recipe, best, prices)
+    if not _same_agents(itself, recipe):
+        found[itself.name] = Contestant(itself)
+    return found
+
+
+def self_mixed(recipe: Recipe, best: Agent, prices: Mapping[str, float]) -> Recipe:
+    """The recipe with its best member in every seat, in as many as cost what the seats of the recipe do."""
+    layers = []
+    for layer in recipe.layers:
+        whole = sum(prices[agent.model] * agent.samples for agent in layer.agents)
+        seats = min(MOST_SAMPLES, max(2, round(whole / prices[best.model])))
+        layers.append(Layer((with_fields(sampling_anew(best), samples=seats),), deadline=layer.deadline))
+    return changed(recipe, name=f"Self-MoA of {best.model} for {recipe.name}", layers=tuple(layers))
+
+
+def price_of(outputs: Sequence[Output], in_dollars: bool) -> float:
+    """What an answer costs on average: in dollars, or, where prices are unknown or nothing, in tokens."""
+    if in_dollars:
+        return float(sum((each.usage.dollars or Decimal(0) for each in outputs), Decimal(0))) / len(outputs)
+    return sum(each.usage.input_tokens + each.usage.output_tokens for each in outputs) / len(outputs)
+
+
+def in_dollars(outputs: Iterable[Output]) -> bool:
+    """Whether every one of these has a price."""
+    return all(each.usage.dollars for each in outputs)
+
+
+def family(model: str) -> str:
+    """Whose model it is, as far as its name tells: judges favour their own."""
+    name = model.partition(":")[2].partition("?")[0].lower().rpartition("/")[2]
+    for word, owner in FAMILIES.items():
+        if word in name:
+            return owner
+    return name.split("-")[0].rstrip("0123456789.")
+
+
+FAMILIES = {  # what stands in a name, and the family that it belongs to
+    "gpt": "OpenAI",
+    "chatgpt": "OpenAI",
+    "o1": "OpenAI",
+    "o3": "OpenAI",
+    "o4": "OpenAI",
+    "claude": "Claude",
+    "gemini": "Google",
+    "gemma": "Google",
+    "llama": "Llama",
+    "qwen": "Qwen",
+    "qwq": "Qwen",
+    "mistral": "Mistral",
+    "mixtral": "Mistral",
+    "magistral": "Mistral",
+    "wizardlm": "WizardLM",
+    "deepseek": "DeepSeek",
+    "grok": "Grok",
+    "command": "Cohere",
+    "phi": "Phi",
+    "smollm": "SmolLM",
+    "dbrx": "DBRX",
+}
+
+
+def related(judge: str, recipes: Iterable[Recipe]) -> list[str]:
+    """The models of these recipes that are of the judge's family."""
+    models = dict.fromkeys(model for recipe in recipes for model in recipe.models)
+    return [model for model in models if family(model) == family(judge)]
+
+
+def _same_agents(one: Recipe, other: Recipe) -> bool:
+    """Whether the same models sit in the same seats."""
+    return [[agent.model for agent in layer.seats] for layer in one.layers] == [
+        [agent.model for agent in layer.seats] for layer in other.layers
+    ]

@@ -1,0 +1,139 @@
+"""What happens between the proposals and the answer: is the best one kept, is a right one lost, is one copied?
+
+Computed from what a study has written down; nobody is asked again. What needs grades of proposals is only told where
+grading costs nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from statistics import fmean
+
+from msgspec import Struct
+from msgspec.structs import replace as with_fields
+
+from partsong.bench.task import Grade, Output, Sample, Task, Verdict
+
+COPIED = 0.95  # of two texts' letters in common, in order: what differs then is a comma or a greeting
+
+
+class Diagnosis(Struct, frozen=True, omit_defaults=True):
+    """Of one contestant. Shares are of its answers that had proposals; `None` is what cannot be known.
+
+    `length` is the answer's length over the mean of its proposals'. `oracle` is the grade of the best proposal of each
+    prompt, and `proposals` that of a random one; `closed` is how much of the way from there to the oracle the answers
+    come. `lost` are prompts with a right proposal in the majority and a wrong answer, `found` the other way round.
+    """
+
+    n: int
+    copied: float
+    length: float | None = None
+    proposals: float | None = None
+    oracle: float | None = None
+    closed: float | None = None
+    lost: float | None = None
+    found: float | None = None
+
+    def words(self) -> str:
+        said = [f"copies one proposal in {self.copied:.0%} of {self.n:,} answers"]
+        if self.length is not None:
+            said.append(f"answers are {self.length:.2f} times as long as proposals")
+        if self.oracle is not None:
+            closed = "" if self.closed is None else f" ({self.closed:.0%} of the gap is closed)"
+            said.append(
+                f"a random proposal has {self.proposals:.3f}, the best one of each prompt {self.oracle:.3f}{closed}"
+            )
+        if self.lost is not None:
+            said.append(f"mostly right proposals became a wrong answer in {self.lost:.0%}")
+            said.append(f"mostly wrong ones a right answer in {self.found:.0%}")
+        return "; ".join(said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Graded:
+    answer: float
+    proposals: Sequence[float]
+
+
+async def diagnose(
+    task: Task, samples: Sequence[Sample], outputs: Sequence[Output], grades: Sequence[Grade]
+) -> Diagnosis | None:
+    """What became of the proposals of these outputs; `None` where there were none."""
+    mixed = [output for output in outputs if output.proposals]
+    if not mixed:
+        return None
+    lengths = [
+        len(output.answers[-1]) / mean
+        for output in mixed
+        if (mean := fmean(len(text) for _, text in output.proposals)) > 0
+    ]
+    diagnosis = Diagnosis(len(mixed), fmean(copied(output) for output in mixed), fmean(lengths) if lengths else None)
+    if task.needs_judge or not task.grades:
+        return diagnosis
+    values = {(grade.sample, grade.attempt): grade.value for grade in grades}
+    asked = {sample.id: sample for sample in samples}
+    graded = []
+    for output in mixed:
+        own = [
+            await task.grade(asked[output.sample], with_fields(output, answers=(*output.answers[:-1], text)), None)
+            for _, text in output.proposals
+        ]
+        known = [grade.value for grade in own if not grade.failed]
+        if known and (output.sample, output.attempt) in values:
+            graded.append(_Graded(values[output.sample, output.attempt], known))
+    return _with_grades(diagnosis, graded, binary=task.scale == (0.0, 1.0))
+
+
+def _with_grades(diagnosis: Diagnosis, graded: Sequence[_Graded], binary: bool) -> Diagnosis:
+    if not graded:
+        return diagnosis
+    mean, oracle = fmean(fmean(each.proposals) for each in graded), fmean(max(each.proposals) for each in graded)
+    answers = fmean(each.answer for each in graded)
+    diagnosis = with_fields(
+        diagnosis, proposals=mean, oracle=oracle, closed=(answers - mean) / (oracle - mean) if oracle > mean else None
+    )
+    if not binary:
+        return diagnosis
+    lost = fmean(fmean(each.proposals) > 0.5 and each.answer < 0.5 for each in graded)
+    found = fmean(fmean(each.proposals) < 0.5 and each.answer > 0.5 for each in graded)
+    return with_fields(diagnosis, lost=lost, found=found)
+
+
+def copied(output: Output) -> bool:
+    """Whether the answer is one of its proposals, but for a few letters."""
+    answer = " ".join(output.answers[-1].split())
+    matcher = SequenceMatcher(None, autojunk=False)
+    matcher.set_seq2(answer)
+    for _, text in output.proposals:
+        even = " ".join(text.split())
+        if even == answer:
+            return True
+        matcher.set_seq1(even)
+        quick = matcher.real_quick_ratio() >= COPIED and matcher.quick_ratio() >= COPIED
+        if quick and matcher.ratio() >= COPIED:
+            return True
+    return False
+
+
+class OrderBias(Struct, frozen=True):
+    """Of a judge: how often it prefers what it is shown first (0.5: it does not care), and how often the order alone
+    turned its verdict round."""
+
+    n: int
+    first: float
+    turned: float
+
+    def words(self) -> str:
+        return (
+            f"of {self.n:,} pairs, the judge preferred what it was shown first {self.first:.0%} of the time "
+            f"(50% is fair), and turned with the order in {self.turned:.0%}"
+        )
+
+
+def order_bias(verdicts: Iterable[Verdict]) -> OrderBias | None:
+    """How the order of showing moved the judge; `None` without verdicts."""
+    parts = [each.parts for each in verdicts if len(each.parts) == 2]
+    if not parts:
+        return None
+    first = fmean((each["first"] + 1 - each["second"]) / 2 for each in parts)
+    return OrderBias(len(parts), first, fmean(abs(each["first"] - each["second"]) == 1 for each in parts))
