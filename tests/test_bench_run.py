@@ -85,6 +85,8 @@ def test_a_choice_is_one_letter() -> None:
         ("Answer: y + 2", "x+2", False),
         ("Answer: 2", "2x", False),
         ("Answer: 60", "60 km", True),
+        ("Answer: 12", "(1,2)", False),
+        ("Answer: 1,234,567.5", "1234567.5", True),
         ("", "0", False),
     ],
 )

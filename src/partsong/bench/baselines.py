@@ -15,6 +15,7 @@ from partsong.bench.task import Output
 from partsong.recipe import Agent, Layer, Recipe
 from partsong.recipe import replace as changed
 
+WRITTEN = 4  # tokens read that one token written counts as, where nothing has a price
 MOST_SAMPLES = 64  # of a baseline: beyond, more samples change next to nothing
 
 
@@ -84,10 +85,14 @@ def _as_many(price: float, each: float) -> int:
 
 
 def price_of(outputs: Sequence[Output], in_dollars: bool) -> float:
-    """What an answer costs on average: in dollars, or, where prices are unknown or nothing, in tokens."""
+    """What an answer costs on average: in dollars, or, where prices are unknown or nothing, in tokens.
+
+    A token that is written then counts as four that are read, as most price lists have it, and about as long as it
+    takes.
+    """
     if in_dollars:
         return float(sum((each.usage.dollars or Decimal(0) for each in outputs), Decimal(0))) / len(outputs)
-    return sum(each.usage.input_tokens + each.usage.output_tokens for each in outputs) / len(outputs)
+    return sum(each.usage.input_tokens + WRITTEN * each.usage.output_tokens for each in outputs) / len(outputs)
 
 
 def in_dollars(outputs: Iterable[Output]) -> bool:
