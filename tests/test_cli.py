@@ -27,7 +27,7 @@ from tests import grammar
 from tests.screen import Screen
 from tests.server import HTML, Reply, Server
 
-COMMANDS = ("ask", "batch", "history", "show", "replay", "cost", "recipes", "models", "pull", "doctor")
+COMMANDS = ("ask", "batch", "history", "show", "replay", "cost", "recipes", "models", "pull", "compare", "doctor")
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"

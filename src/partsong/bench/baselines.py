@@ -15,6 +15,7 @@ from partsong.bench.task import Output
 from partsong.recipe import Agent, Layer, Recipe
 from partsong.recipe import replace as changed
 
+WRITTEN = 4  # tokens read that one token written counts as, where nothing has a price
 MOST_SAMPLES = 64  # of a baseline: beyond, more samples change next to nothing
 
 
@@ -48,15 +49,14 @@ def baselines(
     `price` is what an answer of the recipe costs, and `prices` what one of each member alone does, in whatever unit.
     With `votes` final answers can be counted; else the member picks the best of its own answers.
     """
-    count = min(MOST_SAMPLES, max(2, round(price / prices[best.model])))
     if votes:
+        count = _as_many(price, prices[best.model])
         name = f"{best.model} × {count}, majority"
-        member = alone(name, sampling_anew(best))
-        found = {name: Contestant(member, samples=count)}
+        found = {name: Contestant(alone(name, sampling_anew(best)), samples=count)}
     else:
-        # The choice reads all answers, and so costs about as much as one or two of them.
-        name = f"best of {best.model} × {max(2, count - 1)}"
-        found = {name: picking(name, best, max(2, count - 1))}
+        count = _as_many(price, prices[best.model] * (1 + reading(recipe, price, prices)))
+        name = f"best of {best.model} × {count}"
+        found = {name: picking(name, best, count)}
     itself = self_mixed(recipe, best, prices)
     if not _same_agents(itself, recipe):
         found[itself.name] = Contestant(itself)
@@ -68,16 +68,31 @@ def self_mixed(recipe: Recipe, best: Agent, prices: Mapping[str, float]) -> Reci
     layers = []
     for layer in recipe.layers:
         whole = sum(prices[agent.model] * agent.samples for agent in layer.agents)
-        seats = min(MOST_SAMPLES, max(2, round(whole / prices[best.model])))
+        seats = _as_many(whole, prices[best.model])
         layers.append(Layer((with_fields(sampling_anew(best), samples=seats),), deadline=layer.deadline))
     return changed(recipe, name=f"Self-MoA of {best.model} for {recipe.name}", layers=tuple(layers))
 
 
+def reading(recipe: Recipe, price: float, prices: Mapping[str, float]) -> float:
+    """What it costs to read a proposal and choose, as a share of what the same model's own answer costs."""
+    proposed = sum(prices[agent.model] * agent.samples for layer in recipe.layers for agent in layer.agents)
+    seats = len(recipe.layers[-1].seats)
+    return max(0.0, price - proposed) / seats / prices[recipe.aggregator.model]
+
+
+def _as_many(price: float, each: float) -> int:
+    return min(MOST_SAMPLES, max(2, round(price / each)))
+
+
 def price_of(outputs: Sequence[Output], in_dollars: bool) -> float:
-    """What an answer costs on average: in dollars, or, where prices are unknown or nothing, in tokens."""
+    """What an answer costs on average: in dollars, or, where prices are unknown or nothing, in tokens.
+
+    A token that is written then counts as four that are read, as most price lists have it, and about as long as it
+    takes.
+    """
     if in_dollars:
         return float(sum((each.usage.dollars or Decimal(0) for each in outputs), Decimal(0))) / len(outputs)
-    return sum(each.usage.input_tokens + each.usage.output_tokens for each in outputs) / len(outputs)
+    return sum(each.usage.input_tokens + WRITTEN * each.usage.output_tokens for each in outputs) / len(outputs)
 
 
 def in_dollars(outputs: Iterable[Output]) -> bool:

@@ -50,8 +50,8 @@ def picking(name: str, member: Agent, count: int) -> Contestant:
 
 
 def alone(name: str, member: Agent) -> Recipe:
-    """A member of a recipe as a recipe of its own: it samples, and is told, what it is there."""
-    return Recipe(name, (), Aggregator(**_fields(member)))
+    """A member of a recipe as a recipe of its own: it is told what it is there, and draws for itself."""
+    return Recipe(name, (), Aggregator(**_fields(with_fields(member, seed=None))))
 
 
 def proposing(member: Agent) -> Agent:

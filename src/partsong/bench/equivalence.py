@@ -7,7 +7,10 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-_NUMBER = r"[-−+]?\s?\$?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%)?|[-−+]?\.\d+"
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+_NUMBER = rf"[-−+]?\s?\$?{_WHOLE}(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%)?|[-−+]?\.\d+"
+# A number alone, or one with a unit: behind a space, or longer than the name of a variable.
+_QUANTITY = re.compile(rf"(?:{_NUMBER})(?:\s+[a-zA-Z°]+|°C?|[a-zA-Z]{{2,}})*")
 _SAID = re.compile(r"(?:final\s+)?answer(?:\s+is)?\s*[:=]?\s*(.+)", re.IGNORECASE)
 _CHOICE = re.compile(r"\b([A-J])\b")
 
@@ -51,9 +54,8 @@ def right(text: str, references: Sequence[str]) -> bool:
 
 def equal(text: str, reference: str) -> bool:
     """Whether the words come to the reference: as a number where it is one, else as text."""
-    expected = number(reference)
-    if expected is not None and re.fullmatch(r"[\s\d.,/%+\-−$\\{}a-z]*", reference):
-        return number_of(text) == expected
+    if _QUANTITY.fullmatch(_even(reference).strip(" .")):
+        return number_of(text) == number(reference)
     return _plain(final_answer(text)) == _plain(reference)
 
 
@@ -73,9 +75,7 @@ def number(text: str) -> Fraction | None:
 
 def numbers(text: str) -> list[Fraction]:
     """Every number in the text, in order. A number over nothing is none."""
-    text = re.sub(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}", r"(\1)/(\2)", text)
-    text = re.sub(r"\\text\s*\{[^{}]*\}|\\[,!; ]|\$|\*|[()]", "", text).replace("−", "-")
-    found = (_value(re.sub(r"[\s,$\\+]", "", word)) for word in re.findall(_NUMBER, text))
+    found = (_value(re.sub(r"[\s,$\\+]", "", word)) for word in re.findall(_NUMBER, _even(text)))
     return [value for value in found if value is not None]
 
 
@@ -91,6 +91,13 @@ def meaning(text: str) -> Fraction | str:
     return _plain(final_answer(text)) if found is None else found
 
 
+def _even(text: str) -> str:
+    """The text with fractions as a/b, and without what LaTeX and Markdown put around a number."""
+    text = re.sub(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}", r"(\1)/(\2)", text)
+    text = re.sub(r"\\[dt]?frac\s*(\d)\s*(\d)", r"\1/\2", text)
+    return re.sub(r"\\text\s*\{[^{}]*\}|\\[,!; ]|\$|\*|[()]", "", text).replace("−", "-")
+
+
 def _value(word: str) -> Fraction | None:
     percent, word = word.endswith("%"), word.rstrip("%")
     over, _, under = word.partition("/")
@@ -102,4 +109,4 @@ def _value(word: str) -> Fraction | None:
 
 def _plain(text: str) -> str:
     text = re.sub(r"\\text\s*\{([^{}]*)\}|\\left|\\right|\\[,!; ]", r"\1", text)
-    return re.sub(r"[\s$*`\"'“”.]+", " ", text).strip().casefold()
+    return re.sub(r"[\s$*`\"'“”.]+", "", text).casefold()

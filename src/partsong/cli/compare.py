@@ -113,9 +113,16 @@ class Comparison:
             votes = not study.task.needs_judge and all(sample.reference for sample in study.samples)
             price = price_of(outputs[name], money)
             more = baselines(self.recipes[name], members(self.recipes[name])[model], price, by_model, votes)
-            study.contestants.update(more)
-            self.pairs += [(name, each) for each in (best, *more)]
+            self.pairs.append((name, best))
+            for each, contestant in more.items():
+                there = study.contestants.get(each, contestant)
+                # Members of two recipes may be told different things under one id.
+                self.add(name, each if there == contestant else f"{each}, for {name}", contestant)
         study.folder.remember("baselines", decided)
+
+    def add(self, recipe: str, name: str, baseline: Contestant) -> None:
+        self.study.contestants[name] = baseline
+        self.pairs.append((recipe, name))
 
     def worth(self, recipe: str, member: str) -> float:
         """How good a member of the recipe is alone."""
