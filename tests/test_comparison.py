@@ -5,7 +5,7 @@ import pytest
 
 from partsong.bench.baselines import baselines, family, related, singles
 from partsong.bench.comparison import Difference, difference, preference, quality
-from partsong.bench.contestant import picked, reseeded, voted
+from partsong.bench.contestant import reseeded, voted
 from partsong.bench.diagnosis import copied, diagnose, order_bias
 from partsong.bench.task import Grade, Output, Sample, Verdict
 from partsong.bench.tasks.exact import Exact
@@ -131,12 +131,6 @@ def test_a_vote_counts_what_answers_come_to() -> None:
 
     assert voted_for("Answer: 2", "Answer: 0.5", "It is \\boxed{\\frac12}\n#### 1/2") == 1
     assert voted_for("Answer: A", "Answer: (B)", "Answer: B", kind="choice") == 1
-
-
-def test_a_pick_is_a_number_or_the_one_most_like_the_others() -> None:
-    output = Output("c", "s", ("2",), proposals=(("m", "One."), ("m", "Two."), ("m", "One!")))
-    assert picked(output).answers == ("Two.",)
-    assert picked(Output("c", "s", ("The best is 9",), proposals=output.proposals)).answers == ("One.",)
 
 
 async def test_what_becomes_of_the_proposals() -> None:

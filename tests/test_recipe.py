@@ -81,7 +81,7 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
         (SMALL.replace('"scripted:z"', '{ model = "scripted:z", samples = 2 }'), "the aggregator answers once"),
         (
             SMALL.replace('"scripted:z"', '{ model = "scripted:z", method = "duel" }'),
-            'aggregator.method: is "duel", but must be one of: synthesize',
+            'aggregator.method: is "duel", but must be one of: select, synthesize',
         ),
         (SMALL + "quorum = 2", "quorum is 2, but must be from 1 to the layer's 1 seats"),
         (SMALL + "grace = 2", "grace is given without a quorum"),

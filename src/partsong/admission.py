@@ -25,6 +25,12 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
     check_schemas(conversation)
+    if recipe.aggregator.method == "select" and (conversation.tools or conversation.response_format is not None):
+        wanted = "call tools" if conversation.tools else "write what fits a schema"
+        raise QuestionError(
+            f"{recipe.name}: its aggregator selects one of the proposals, so it cannot {wanted}; "
+            'ask a recipe whose method is "synthesize"'
+        )
     length = sum(len(message.text) for message in conversation.messages)
     if length > LONGEST_QUESTION:
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")

@@ -1,12 +1,14 @@
 """The aggregator asked, with its fallbacks: it alone gets the tools, and it is always streamed.
 
 Until its first word it can be replaced, and where the recipe allows it the proposal most like the others stands in for
-it; after that a failure is the run's, with what was said kept.
+it; after that a failure is the run's, with what was said kept. One that selects is told nothing of the caller's limits:
+it writes a number, and the proposal is the answer.
 """
 
 import asyncio
 from functools import partial
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong import waiting
@@ -31,21 +33,32 @@ from partsong.model import (
     ToolCallDelta,
 )
 from partsong.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
-from partsong.prompts import acting_instruction, advised, compose, proposing
+from partsong.prompts import acting_instruction, advised, compose, proposing, selecting_instruction
 from partsong.proposed import gathered
+from partsong.selection import selected
 from partsong.tally import OpenCall
 from partsong.unfencing import Unfencing
 
 
-async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> tuple[str, Answer]:
-    """The id of the model that answered, and the answer. Raises `ModelError`."""
+class Aggregated(Struct, frozen=True):
+    """The answer, and the id of the model that gave it; of one that was selected, the seat whose proposal it is."""
+
+    model: str
+    answer: Answer
+    seat: int | None = None
+
+
+async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggregated:
+    """The answer. Raises `ModelError`."""
     aggregation = _Aggregation(run, proposals)
     return await aggregation.perform()
 
 
 class _Aggregation:
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
-        self.run, self.agent = run, run.recipe.aggregator
+        self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
+        self.selects = self.agent.method == "select"
+        self.seat: int | None = None  # whose proposal was selected
         self.texts = tuple(proposal.answer.text for proposal in proposals)
         self.calls = ""  # those that are proposed
         if proposing(run.conversation, run.recipe.advice):
@@ -56,9 +69,9 @@ class _Aggregation:
         self.call: OpenCall | None = None
         self.over = False
         self.shortened: ModelError | None = None
-        self.fenced = bool(self.texts) and run.recipe.layout == "tail"
+        self.fenced = bool(self.texts) and run.recipe.layout == "tail" and not self.selects
 
-    async def perform(self) -> tuple[str, Answer]:
+    async def perform(self) -> Aggregated:
         run, agent = self.run, self.agent
         # A task of its own, so that one that will not stop can be left behind.
         task = asyncio.create_task(ask_in_turn(agent.models, self.ask, self.replace, run.end))
@@ -75,14 +88,14 @@ class _Aggregation:
             run.losses.add(*self.address, agent.model, self.failures[0], "replaced", model)
         if self.shortened is not None:
             run.losses.add(*self.address, model, self.shortened, "shortened")
-        if answer.finish_reason == "length":
+        if answer.finish_reason == "length" and not self.selects:
             run.losses.add(*self.address, model, ended_early(), "truncated")
-        return model, answer
+        return Aggregated(model, answer, self.seat)
 
     async def ask(self, name: str, share: float | None, begun: Begun) -> Answer:
         async def fit_to(facts: Facts) -> Fitted:
             write, write_draft = partial(self.write, name), partial(self.write_draft, name)
-            if self.run.recipe.fit != "window":
+            if self.run.recipe.fit != "window" or self.selects:
                 return await fit(facts, name, write, self.texts, self.run.recipe.fit)
             return await fit_in_steps(facts, name, write, write_draft, self.texts, draft)
 
@@ -99,6 +112,8 @@ class _Aggregation:
             return answer.text
 
         async def ask_it(fitted: Fitted) -> Answer:
+            if self.selects:
+                return await self.ask_for_the_best(name, fitted, begun)
             return await self.ask_for_the_answer(name, fitted, share, begun)
 
         fitted, answer = await self.run.ask_fitted(name, self.address, fit_to, ask_it)
@@ -114,6 +129,21 @@ class _Aggregation:
 
     def opened(self, call: OpenCall) -> None:
         self.call = call
+
+    async def ask_for_the_best(self, name: str, fitted: Fitted, begun: Begun) -> Answer:
+        """The proposal whose number the model names, as it stands, with what it cost to have it named."""
+
+        async def heard(delta: Delta) -> None:
+            begun()  # it works, though nobody else hears it
+
+        said = await self.run.ask(name, self.address[0], fitted.request, heard, self.opened)
+        if (place := selected(said.text, len(fitted.positions))) is None:
+            words = said.text.strip()[:100]
+            raise ModelError(f'{name} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
+        best = self.proposals[fitted.positions[place]]
+        self.seat = best.seat
+        await self.say(TextDelta(best.answer.text))
+        return replace(best.answer, usage=said.usage, stored=said.stored)
 
     async def ask_for_the_answer(self, name: str, fitted: Fitted, share: float | None, begun: Begun) -> Answer:
         run = self.run
@@ -213,13 +243,18 @@ class _Aggregation:
     ) -> tuple[Message, ...]:
         run = self.run
         truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
+        if self.selects:
+            # The paper shows no prompt for its ranker: this is ours, and stands at the end in both layouts.
+            return compose(conversation, texts, "tail", selecting_instruction(), self.agent.system, truncated)
         instruction = run.instruction
         if conversation.tools and run.recipe.instruction is None and run.recipe.layout == "tail":
             instruction = acting_instruction()
         return compose(conversation, texts, run.recipe.layout, instruction, self.agent.system, truncated, self.calls)
 
     def sampling(self, name: str) -> Sampling:
-        """The aggregator's sampling, with what the caller asked for in place of it."""
+        """The aggregator's sampling, with what the caller asked for in its place (for an answer, not for a number)."""
+        if self.selects:
+            return self.run.limited(name, self.run.sampling(self.agent, *self.address, 0))
         caller = self.run.conversation.sampling
         asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
         sampling = self.run.sampling(self.agent, *self.address, 0)

@@ -10,7 +10,15 @@ from decimal import Decimal
 from partsong.budget import Dollars, dearest, limit_of, provider_of
 from partsong.facts import Facts
 from partsong.model import Conversation, Request, Sampling
-from partsong.prompts import acting_instruction, advised, fenced, instruction_for, listed, proposing
+from partsong.prompts import (
+    acting_instruction,
+    advised,
+    fenced,
+    instruction_for,
+    listed,
+    proposing,
+    selecting_instruction,
+)
 from partsong.recipe import Agent, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
 
@@ -48,7 +56,10 @@ class Costs:
         self.mark = estimate(fenced(("",), "", frozenset({0})))  # around each proposal
         if proposing(conversation, recipe.advice):
             self.instruction += estimate(listed((), 0)) + self.mark
-        self.caller = conversation.sampling
+        if recipe.aggregator.method == "select":
+            self.instruction = max(self.instruction, estimate(selecting_instruction()) + TOKENS_A_MESSAGE)
+        # Its limit is that of the answer, which an aggregator that selects does not write.
+        self.caller = Sampling() if recipe.aggregator.method == "select" else conversation.sampling
         self.known: dict[tuple[str, int, int], Decimal] = {}
         self.agents = [
             [(agent, self.longest(agent), estimate(agent.system)) for agent in layer.agents] for layer in recipe.layers
@@ -94,7 +105,8 @@ class Costs:
         sampling = Sampling(max_tokens=self.caller.max_tokens or calls.agent.max_tokens)
         cost = self.seat(calls.agent, calls.asked, sampling)
         windows = [window for name in calls.agent.models if (window := self.facts[name].window)]
-        if self.recipe.fit != "window" or not windows or calls.asked + calls.said <= min(windows):
+        one = self.recipe.fit != "window" or self.recipe.aggregator.method == "select"
+        if one or not windows or calls.asked + calls.said <= min(windows):
             return cost
         seats = sum(agent.samples for agent in self.recipe.layers[-1].agents) if self.recipe.layers else 1
         # Of a window, the answer and what each step reads of the step before leave this much for proposals.

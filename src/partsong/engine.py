@@ -15,14 +15,14 @@ from msgspec.structs import replace
 
 from partsong import waiting
 from partsong.admission import check
-from partsong.aggregation import aggregate
+from partsong.aggregation import Aggregated, aggregate
 from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
 from partsong.funding import Funded, Funds, fund
 from partsong.layers import perform_layer
 from partsong.likeness import most_alike
 from partsong.losses import Losses
-from partsong.model import NOTHING_USED, Answer, Conversation, Model, asking
+from partsong.model import NOTHING_USED, Conversation, Model, asking
 from partsong.performance import Emit, Performance, Proposal, failure
 from partsong.prompts import advised
 from partsong.recipe import Recipe
@@ -198,15 +198,24 @@ async def _answer(run: Performance) -> None:
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
-        model, answer = await aggregate(run, proposals)
+        given = await aggregate(run, proposals)
     except ModelError as error:
         if not _may_stand_in(run, proposals):
             raise
         run.losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
-        last_resort, (model, answer) = True, _most_alike(proposals)
+        last_resort, given = True, _most_alike(proposals)
     losses = run.losses
     await run.say(
-        RunFinished(answer, run.tally.used, tuple(losses), model, losses.planned, losses.answered, last_resort)
+        RunFinished(
+            given.answer,
+            run.tally.used,
+            tuple(losses),
+            given.model,
+            losses.planned,
+            losses.answered,
+            last_resort,
+            given.seat,
+        )
     )
 
 
@@ -224,7 +233,7 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
     return run.recipe.last_resort == "best_proposal" and bool(proposals) and not run.said and prose
 
 
-def _most_alike(proposals: tuple[Proposal, ...]) -> tuple[str, Answer]:
-    """The model and the answer of the proposal that is most like the others. It has been paid for already."""
+def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
+    """The proposal that is most like the others. It has been paid for already."""
     best = proposals[most_alike([proposal.answer.text for proposal in proposals])]
-    return best.model, replace(best.answer, usage=NOTHING_USED)
+    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)

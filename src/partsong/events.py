@@ -169,10 +169,11 @@ class AggregationDelta(Event, frozen=True):
 
 
 class RunFinished(Event, frozen=True):
-    """`usage` counts every call of the run; `model` is the id that wrote the answer.
+    """`usage` counts every call of the run; `model` is the id that wrote the answer, or selected it.
 
     Of `planned` seats of proposers, `answered` have a proposal. With `last_resort` the aggregator failed, and the
-    answer is the proposal that is most like the others.
+    answer is the proposal that is most like the others. Where the answer is a proposal (for that reason, or because it
+    was selected), `seat` is its seat in the last layer.
     """
 
     answer: Answer
@@ -182,6 +183,7 @@ class RunFinished(Event, frozen=True):
     planned: int = 0
     answered: int = 0
     last_resort: bool = False
+    seat: int | None = None
 
 
 class RunFailed(Event, frozen=True):

@@ -31,6 +31,11 @@ def acting_instruction() -> str:
     return _wording("act")
 
 
+def selecting_instruction() -> str:
+    """Our own instruction for an aggregator that selects a proposal."""
+    return _wording("select")
+
+
 def _wording(name: str) -> str:
     return (resources.files("partsong") / "instructions" / f"{name}.md").read_text(encoding="utf-8").rstrip("\n")
 

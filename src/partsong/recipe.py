@@ -20,6 +20,7 @@ from partsong.model import Sampling
 
 Layout = Literal["tail", "paper"]
 Fit = Literal["fail", "truncate", "window"]
+Method = Literal["synthesize", "select"]
 LastResort = Literal["fail", "best_proposal"]
 Advice = Literal["user_turn", "every_step", "calls"] | int
 # Of a run's deadline, the aggregator keeps this share: proposals without an answer are worthless.
@@ -72,9 +73,13 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The one agent that writes the final answer, out of all the proposals of the last layer."""
+    """The one agent that gives the final answer, out of all the proposals of the last layer.
 
-    method: Literal["synthesize"] = "synthesize"
+    With the method `synthesize` it writes one; with `select` it names the best proposal, which is the answer as it
+    stands (the paper's LLM ranker, section 3.3).
+    """
+
+    method: Method = "synthesize"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,6 +160,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             raise ValueError(f"max_dollars is {self.max_dollars}, but must be 0 dollars or more")
         if self.instruction is not None and not self.instruction.strip():
             raise ValueError("instruction is empty; leave it out to use partsong's own")
+        if self.aggregator.method == "select" and not self.layers:
+            raise ValueError('aggregator.method is "select", but without layers there is nothing to select from')
         _check_deadline(self.deadline)
 
     @property

@@ -49,7 +49,8 @@ class Transcript:
 
     `aggregator` is the model that is asked to aggregate, and `replaced` those that failed at it; `fitted` says which
     prompts were cut. At the end, of `planned` seats of proposers `answered` have a proposal, and `losses` says what
-    became of the others; with `last_resort` the answer is a proposal.
+    became of the others. Where the answer is a proposal (with `last_resort`, or since it was selected), `seat` is its
+    seat in the last layer.
     """
 
     recipe: Recipe | None = None
@@ -66,6 +67,7 @@ class Transcript:
     planned: int = 0
     answered: int = 0
     last_resort: bool = False
+    seat: int | None = None
 
     def proposals(self, layer: int) -> tuple[Answer, ...]:
         """The proposals of a layer (counted from 0), in seat order, without the lost seats."""
@@ -100,8 +102,8 @@ class Transcript:
             case AggregationReplaced(model=model, error=error):
                 self.replaced.append((self.aggregator, error))
                 self.aggregator = model
-            case RunFinished(answer=answer, last_resort=last_resort):
-                self.answer, self.text, self.last_resort = answer, answer.text, last_resort
+            case RunFinished(answer=answer, last_resort=last_resort, seat=seat):
+                self.answer, self.text, self.last_resort, self.seat = answer, answer.text, last_resort, seat
                 self._end(event)
             case RunFailed(error=error):
                 self.error = error

@@ -5,7 +5,6 @@ run of a study has seeds of its own, so that no answer that was drawn stands in 
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -19,23 +18,12 @@ from partsong.likeness import most_alike
 from partsong.recipe import Agent, Aggregator, Layer, Recipe
 from partsong.recipe import replace as changed
 
-PICK = """\
-Here are several answers to the question above, each between <{fence}> and </{fence}>, with its number:
-
-{proposals}
-
-Which of them answers the question best: the most correct, and then the most helpful? Write nothing but its number."""
-
 
 class Contestant(Struct, frozen=True, omit_defaults=True):
-    """A recipe, asked `samples` times for each answer, of which the one is taken that most of them agree with.
-
-    With `picks`, the recipe's aggregator names the number of a proposal, and that proposal is the answer.
-    """
+    """A recipe, asked `samples` times for each answer, of which the one is taken that most of them agree with."""
 
     recipe: Recipe
     samples: int = 1
-    picks: bool = False
 
     @property
     def calls(self) -> int:
@@ -43,10 +31,15 @@ class Contestant(Struct, frozen=True, omit_defaults=True):
 
 
 def picking(name: str, member: Agent, count: int) -> Contestant:
-    """The member asked so many times, and then once more which of its answers is the best."""
-    chooser = Aggregator(member.model, temperature=0.0, max_tokens=member.max_tokens, fallback=member.fallback)
+    """The member asked so many times, and then once more which of its answers is the best.
+
+    Where it names none, the answer is the one most like the others.
+    """
+    chooser = Aggregator(
+        member.model, temperature=0.0, max_tokens=member.max_tokens, fallback=member.fallback, method="select"
+    )
     agent = with_fields(sampling_anew(member), samples=count)
-    return Contestant(Recipe(name, (Layer((agent,)),), chooser, instruction=PICK), picks=True)
+    return Contestant(Recipe(name, (Layer((agent,)),), chooser, last_resort="best_proposal"))
 
 
 def alone(name: str, member: Agent) -> Recipe:
@@ -75,16 +68,6 @@ def reseeded(recipe: Recipe, *drawn_for: object, anew: bool) -> Recipe:
         for layer in recipe.layers
     )
     return changed(recipe, seed=seed, layers=layers, aggregator=with_fields(recipe.aggregator, seed=None))
-
-
-def picked(output: Output) -> Output:
-    """The output with the proposal whose number it names; where it names none, the one most like the others."""
-    texts = [text for _, text in output.proposals]
-    if not texts:
-        return output
-    numbers = [int(each) for each in re.findall(r"\d+", output.answers[-1]) if 1 <= int(each) <= len(texts)]
-    place = numbers[0] - 1 if numbers else most_alike(texts)
-    return with_fields(output, answers=(*output.answers[:-1], texts[place]))
 
 
 def voted(sample: Sample, outputs: Sequence[Output]) -> int:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace as with_fields
 
-from partsong.bench.contestant import Contestant, picked, reseeded, voted
+from partsong.bench.contestant import Contestant, reseeded, voted
 from partsong.bench.folder import Folder
 from partsong.bench.money import RunFunds
 from partsong.bench.task import Judge, Output, Sample, Task, conversation_of, key_of
@@ -161,8 +161,6 @@ class Study:
             if output.failed:
                 return with_fields(output, usage=sum((each.usage for each in outputs), output.usage))
             outputs.append(output)
-        if contestant.picks:
-            return picked(outputs[0])
         return outputs[0] if len(outputs) == 1 else together(outputs, voted(sample, outputs))
 
     async def turn(self, recipe: Recipe, sample: Sample, output: Output) -> Output:

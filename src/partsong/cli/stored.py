@@ -46,6 +46,7 @@ def as_json(run: Plain, events: Sequence[tuple[float, AnyEvent]]) -> Plain:
         "planned": 0,
         "answered": 0,
         "last_resort": False,
+        "seat": None,
     }
     for seconds, event in events:
         match event:
@@ -141,7 +142,7 @@ def end(shown: Plain, event: RunFinished | RunFailed, seconds: float) -> None:
         if aggregator is not None:
             aggregator |= {"error": shown["error"], "ended": seconds}
         return
-    shown["last_resort"] = event.last_resort
+    shown["last_resort"], shown["seat"] = event.last_resort, event.seat
     shown["answer"] = to_builtins(event.answer) | {"text": event.answer.text, "model": event.model}
     if aggregator is not None and not event.last_resort:
         aggregator |= said(event.answer) | {"model": event.model or aggregator["model"], "ended": seconds}

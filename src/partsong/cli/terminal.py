@@ -165,6 +165,8 @@ class Terminal:
                 self.finished.append(Text())
             if isinstance(event, RunFinished) and event.last_resort:
                 self.finished += [Text(f"{LAST_RESORT}, of {short_id(event.model)}", f"bold {NOTE}"), Text()]
+            elif isinstance(event, RunFinished) and event.seat is not None:
+                self.finished += [Text(f"selected from layer {self.layers - 1}, seat {event.seat}", "dim"), Text()]
             if self.layers:
                 self.finished += self.lines(self.rows, self.clock())
             elif self.rows:

@@ -79,7 +79,7 @@ class Report:
                 "losses": msgspec.to_builtins(end.losses),
             }
             if isinstance(end, RunFinished):
-                plain |= {"model": end.model, "last_resort": end.last_resort}
+                plain |= {"model": end.model, "last_resort": end.last_resort, "seat": end.seat}
         return plain | {"calls": self._calls}
 
     def _count(self, layer: int, seat: int, model: str, usage: Usage | None, stored: bool = False) -> None:
