@@ -17,7 +17,7 @@ from partsong.errors import InputError
 
 
 def bench_run(
-    task: Annotated[str, Parameter(metavar="TASK", help="What to answer: demo, or a .jsonl or .csv of prompts.")],
+    task: Annotated[str, Parameter(metavar="TASK", help="What to answer: demo, quiz, or a .jsonl or .csv of prompts.")],
     /,
     *,
     options: Options,

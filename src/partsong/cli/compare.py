@@ -28,7 +28,9 @@ Pair = tuple[str, str]
 
 
 def compare(
-    task: Annotated[str, Parameter(metavar="TASK|FILE", help="What to answer: demo, or a .jsonl or .csv of prompts.")],
+    task: Annotated[
+        str, Parameter(metavar="TASK|FILE", help="What to answer: demo, quiz, or a .jsonl or .csv of prompts.")
+    ],
     /,
     *,
     options: Options,

@@ -87,11 +87,13 @@ def find_task(name: str, grade: str | None) -> Task:
         return own_task(Path(name), grade)
     if grade is not None:
         raise InputError(f"--grade {grade}: the task {name} says itself how it is graded; --grade is for files")
-    if name == "demo":
-        from partsong.bench.tasks.exact import demo
+    from partsong.bench.tasks.exact import SHIPPED, shipped
 
-        return demo()
-    raise InputError(f'there is no task "{name}"; known: demo (a file of prompts ends in .jsonl or .csv)')
+    if name in SHIPPED:
+        return shipped(name)
+    raise InputError(
+        f'there is no task "{name}"; known: {", ".join(SHIPPED)} (a file of prompts ends in .jsonl or .csv)'
+    )
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Questions with one right answer: 1 for right, 0 for wrong; nobody has to judge. `demo` is a set of our own.
+"""Questions with one right answer: 1 for right, 0 for wrong; nobody has to judge. Two sets of our own come along.
 
 The label `kind` says how an answer is compared: `choice` by its letter, anything else as a number or as text.
 """
@@ -13,6 +13,9 @@ import msgspec
 from partsong.bench.equivalence import choice, right
 from partsong.bench.task import Grade, Judge, Output, Sample
 from partsong.model import NOTHING_USED
+
+# Forty questions of several kinds, for a first look; 120 multiple choices of general knowledge, for small models.
+SHIPPED = ("demo", "quiz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Exact:
         return {kind: sum(values) / len(values) for kind, values in sorted(by_kind.items())}
 
 
-def demo() -> Exact:
-    """The questions that ship with partsong."""
-    lines = resources.files("partsong.bench.tasks").joinpath("demo.jsonl").read_bytes().splitlines()
-    return Exact("demo", [msgspec.json.decode(line, type=Sample) for line in lines])
+def shipped(name: str) -> Exact:
+    """The questions that ship with partsong, as one of `SHIPPED`."""
+    lines = resources.files("partsong.bench.tasks").joinpath(f"{name}.jsonl").read_bytes().splitlines()
+    return Exact(name, [msgspec.json.decode(line, type=Sample) for line in lines])
