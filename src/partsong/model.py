@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from decimal import ROUND_UP, Decimal
 from typing import Literal, Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -125,7 +125,8 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     """How a model samples. `None` leaves the provider's default; `max_tokens` counts new tokens.
 
     `effort` is how much it reasons, in its provider's words (`minimal`, `low`, `medium`, `high` …; `none` for not at
-    all), `thinking` at most how many tokens of that; `verbosity` is how much it says (`low`, `medium`, `high`).
+    all), `thinking` at most how many tokens of that; `verbosity` is how much it says (`low`, `medium`, `high`). With
+    `top_logprobs` the answer comes with the likeliest tokens at each place, where the provider tells them.
     """
 
     temperature: float | None = None
@@ -139,6 +140,7 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     effort: str | None = None
     thinking: int | None = None
     verbosity: str | None = None
+    top_logprobs: int | None = None
 
 
 class Conversation(Struct, frozen=True, omit_defaults=True):
@@ -231,7 +233,9 @@ def billed(dollars: Decimal) -> Decimal:
 class Answer(Struct, frozen=True):
     """What a model answered. `model` is the id that the provider says answered, whatever was asked for.
 
-    An answer that was found in the store has used nothing: `stored` is what it had used when it was made.
+    An answer that was found in the store has used nothing: `stored` is what it had used when it was made. `logprobs`
+    holds, for each token of the text, the likeliest tokens there with the natural logarithms of their probabilities;
+    only where they were asked for, and told.
     """
 
     parts: tuple[Part, ...]
@@ -239,6 +243,7 @@ class Answer(Struct, frozen=True):
     usage: Usage = Usage()
     model: str = ""
     stored: Usage | None = None
+    logprobs: tuple[dict[str, float], ...] | UnsetType = UNSET
 
     @property
     def text(self) -> str:

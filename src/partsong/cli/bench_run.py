@@ -17,7 +17,9 @@ from partsong.errors import InputError
 
 
 def bench_run(
-    task: Annotated[str, Parameter(metavar="TASK", help="What to answer: demo, quiz, or a .jsonl or .csv of prompts.")],
+    task: Annotated[
+        str, Parameter(metavar="TASK", help="What to answer: demo, quiz, a public task, or a .jsonl or .csv.")
+    ],
     /,
     *,
     options: Options,
@@ -25,7 +27,7 @@ def bench_run(
     """Let recipes answer a task, and grade them."""
     options.check()
     need_statistics()
-    chosen = find_task(task, options.grade)
+    chosen = find_task(task, options.grade, options.data)
     if not chosen.grades:
         raise InputError(
             f"{task}: graded pairwise, each prompt needs a reference to compare with; "

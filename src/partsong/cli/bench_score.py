@@ -12,7 +12,7 @@ from partsong.errors import ConfigurationError, InputError
 
 
 def score(
-    task: Annotated[Literal["alpaca_eval", "mt_bench"], Parameter(help="What was judged.")],
+    task: Annotated[Literal["alpaca_eval", "mt_bench", "flask", "arena_hard"], Parameter(help="What was judged.")],
     place: Annotated[Path, Parameter(metavar="FOLDER|FILE", help="Where the judgments are.")],
     /,
     *,
@@ -36,11 +36,11 @@ def score(
         import pyarrow as pa  # noqa: F401
     except ImportError:
         raise ConfigurationError("bench needs the extra `bench`: pip install 'partsong[bench]'") from None
-    if task == "mt_bench":
-        if c is not None or weights is not None or upstream_row_order:
-            raise InputError("--c, --weights and --upstream-row-order are for alpaca_eval")
-        return _mt_bench(place, json)
-    return _alpaca_eval(place, c, weights, upstream_row_order, json)
+    if task == "alpaca_eval":
+        return _alpaca_eval(place, c, weights, upstream_row_order, json)
+    if c is not None or weights is not None or upstream_row_order:
+        raise InputError("--c, --weights and --upstream-row-order are for alpaca_eval")
+    return {"mt_bench": _mt_bench, "flask": _flask, "arena_hard": _arena_hard}[task](place, json)
 
 
 def _alpaca_eval(place: Path, c: float | None, weights: Path | None, upstream_row_order: bool, json: bool) -> int:
@@ -91,4 +91,42 @@ def _mt_bench(place: Path, json: bool) -> int:
         for each in scores
     ]
     print_table(("model", "judged", "unreadable", "turn 1", "turn 2", "mean"), rows)
+    return 0
+
+
+def _flask(place: Path, json: bool) -> int:
+    from partsong.bench.scoring.flask import score_file
+    from partsong.bench.tasks.flask import SKILLS
+
+    scores = score_file(place)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode({"models": scores}) + b"\n")
+        return 0
+    rows = [
+        (skill, *(f"{each.skills[skill]:.2f}" if skill in each.skills else "–" for each in scores)) for skill in SKILLS
+    ]
+    rows.append(("reviews", *(f"{each.n:,}" for each in scores)))
+    rows.append(("unreadable", *(f"{each.unreadable:,}" for each in scores)))
+    print_table(("skill", *(each.model for each in scores)), rows)
+    return 0
+
+
+def _arena_hard(place: Path, json: bool) -> int:
+    from partsong.bench.scoring.arena_hard import score_folder
+
+    scores = score_folder(place)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode({"models": scores}) + b"\n")
+        return 0
+    rows = [
+        (
+            each.model,
+            f"{each.n:,}",
+            f"{each.unreadable:,}",
+            f"{each.score:.1f} [{each.low:.1f}, {each.high:.1f}]",
+            "–" if each.style_controlled is None else f"{each.style_controlled:.1f}",
+        )
+        for each in sorted(scores, key=lambda each: -each.score)
+    ]
+    print_table(("model", "judged", "unreadable", "score %", "style-controlled %"), rows)
     return 0

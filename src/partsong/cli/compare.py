@@ -29,7 +29,7 @@ Pair = tuple[str, str]
 
 def compare(
     task: Annotated[
-        str, Parameter(metavar="TASK|FILE", help="What to answer: demo, quiz, or a .jsonl or .csv of prompts.")
+        str, Parameter(metavar="TASK|FILE", help="What to answer: demo, quiz, a public task, or a .jsonl or .csv.")
     ],
     /,
     *,
@@ -42,7 +42,7 @@ def compare(
     """Say which recipe is better, if that is sure."""
     options.check()
     need_statistics()
-    chosen = find_task(task, options.grade)
+    chosen = find_task(task, options.grade, options.data)
     if isinstance(chosen, Preference):
         chosen = Preference(chosen.name, chosen.samples, grades=False)  # with each other, not with a reference
     if chosen.needs_judge and options.judge is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import importlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,6 +30,7 @@ from partsong.performance import Emit
 from partsong.recipe import Recipe, find_recipe
 
 AT_ONCE = 4
+PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # each a function of its name, in a file of its name
 MEASURED_WITH = ("partsong", "numpy", "scipy")
 
 
@@ -45,6 +47,7 @@ class Options:
         str | None,
         Parameter(metavar="HOW", help="Of a file of prompts: exact, choice, pairwise, rubric or module:function."),
     ] = None
+    data: Annotated[Path | None, Parameter(metavar="FOLDER", help="Of a public task: where its files are.")] = None
     limit: Annotated[int | None, Parameter(metavar="N", help="So many samples, drawn by the seed.")] = None
     seed: Annotated[int, Parameter(metavar="S", help="What samples and answers are drawn by.")] = 0
     attempts: Annotated[int, Parameter(metavar="N", help="How often each sample is asked, each time anew.")] = 1
@@ -79,20 +82,28 @@ class Options:
         return [samples[place] for place in sorted(Random(self.seed).sample(range(len(samples)), self.limit))]
 
 
-def find_task(name: str, grade: str | None) -> Task:
-    """The task of that name, or in that file. Raises `InputError`."""
+def find_task(name: str, grade: str | None, data: Path | None = None) -> Task:
+    """The task of that name, or in that file; `data` is the folder of a public one. Raises `InputError`."""
     if name.endswith((".jsonl", ".csv")):
         from partsong.bench.tasks.own import own_task
 
+        if data is not None:
+            raise InputError(f"--data {data}: the prompts are in {name}; --data is for {', '.join(PUBLIC)}")
         return own_task(Path(name), grade)
     if grade is not None:
         raise InputError(f"--grade {grade}: the task {name} says itself how it is graded; --grade is for files")
     from partsong.bench.tasks.exact import SHIPPED, shipped
 
+    if name in PUBLIC:
+        module = importlib.import_module(f"partsong.bench.tasks.{name}")
+        public: Task = getattr(module, name)(data)
+        return public
+    if data is not None:
+        raise InputError(f"--data {data}: is for {', '.join(PUBLIC)}, not for {name}")
     if name in SHIPPED:
         return shipped(name)
     raise InputError(
-        f'there is no task "{name}"; known: {", ".join(SHIPPED)} (a file of prompts ends in .jsonl or .csv)'
+        f'there is no task "{name}"; known: {", ".join((*SHIPPED, *PUBLIC))} (a file of prompts ends in .jsonl or .csv)'
     )
 
 

@@ -104,6 +104,7 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("no top_p", refuses("top_p", r"temperature\W+and\W+top_p\W.{0,40}(both|together)"), drop("top_p"), REASONING),
     Quirk("no temperature", refuses("temperature"), drop("temperature"), REASONING),
     Quirk("no seed", refuses("seed"), drop("seed")),
+    Quirk("no logprobs", refuses("(top_)?logprobs"), drop("logprobs", "top_logprobs")),
     Quirk("no top_k", refuses("top_k"), drop("top_k")),
     Quirk("no reasoning_effort", refuses("reasoning_?effort"), drop("reasoning_effort")),
     Quirk("no verbosity", refuses("verbosity"), drop("verbosity")),

@@ -70,9 +70,9 @@ def score_folder(
 
 def read_folder(path: Path) -> Folder:
     """Read a folder; raises `InputError` with the file, and what it lacks."""
-    instructions = _table(path / "instructions.parquet", ("index", "output", "instruction_difficulty"))
+    instructions = read_table(path / "instructions.parquet", ("index", "output", "instruction_difficulty"))
     place = {index: row for row, index in enumerate(instructions["index"])}
-    judged = _table(path / "preferences.parquet", ())
+    judged = read_table(path / "preferences.parquet", ())
     index = judged.pop("index", None)
     if index is None and any(len(column) != len(place) for column in judged.values()):
         raise InputError(f"{path / 'preferences.parquet'}: one row for each of the {len(place)} instructions is needed")
@@ -83,7 +83,7 @@ def read_folder(path: Path) -> Folder:
         np.array([len(output) for output in instructions["output"]], dtype=np.float64),
         preferences,
         lengths,
-        _gamed(path / "gamed_baselines_reconstructed.csv"),
+        read_gamed(path / "gamed_baselines_reconstructed.csv"),
     )
 
 
@@ -138,13 +138,13 @@ def _lengths(path: Path, models: set[str], place: dict[Any, int]) -> dict[str, N
     """From lengths.parquet where it has the model, else counted in outputs.parquet, by the instruction's index."""
     found: dict[str, Numbers] = {}
     if (path / "lengths.parquet").exists():
-        table = _table(path / "lengths.parquet", ())
+        table = read_table(path / "lengths.parquet", ())
         index = table.pop("index", None)
         found = {model: _placed(table[model], index, place, path) for model in models & table.keys()}
     if missing := models - found.keys():
         for model in missing:
             found[model] = np.full(len(place), np.nan)
-        outputs = _table(path / "outputs.parquet", ("model", "index", "output"))
+        outputs = read_table(path / "outputs.parquet", ("model", "index", "output"))
         for model, index, output in zip(outputs["model"], outputs["index"], outputs["output"], strict=True):
             if model in missing and index in place:
                 found[model][place[index]] = len(output)
@@ -161,7 +161,8 @@ def _placed(column: list[Any], index: list[Any] | None, place: dict[Any, int], p
     return placed
 
 
-def _gamed(path: Path) -> Gamed | None:
+def read_gamed(path: Path) -> Gamed | None:
+    """The rows that hold the fit in place; `None` where there is no such file."""
     if not path.exists():
         return None
     with path.open(encoding="utf-8", newline="") as file:
@@ -173,14 +174,15 @@ def _gamed(path: Path) -> Gamed | None:
     return Gamed(np.column_stack((np.tanh(length), difficulty, np.zeros(len(rows)))), preference)
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> dict[str, list[Any]]:
+def read_table(path: Path, columns: tuple[str, ...]) -> dict[str, list[Any]]:
+    """The columns of a Parquet file, which must have these. Raises `InputError`."""
     from pyarrow import ArrowException
-    from pyarrow.parquet import read_table
+    from pyarrow.parquet import read_table as read_parquet
 
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; see docs/bench.md for what the folder holds")
     try:
-        table = read_table(path)
+        table = read_parquet(path)
     except ArrowException as problem:
         raise InputError(f"{path}: no Parquet file: {problem}") from problem
     if lacking := [column for column in columns if column not in table.column_names]:

@@ -1,7 +1,8 @@
 """A task of the user's own: a JSONL or CSV file of prompts, with or without references, read and checked wholly first.
 
 A line of JSON is a string, or an object with a `prompt` (or `question`, or a list of `turns`) and, if wanted, an `id`,
-a `system` prompt and a `reference` (one, or a list any of which is right). A CSV has columns of these names. All else
+a `system` prompt and a `reference` (one, or a list any of which is right). The files of GSM8K and MATH can be read as
+they are: of a worked solution, the answer that it states is the reference. A CSV has columns of these names. All else
 that a line says of itself is kept as labels.
 """
 
@@ -16,14 +17,15 @@ from typing import Any
 
 import msgspec
 
+from partsong.bench.equivalence import stated
 from partsong.bench.task import Sample, Task
 from partsong.bench.tasks.exact import Exact
 from partsong.bench.tasks.function import Function, Graded
 from partsong.bench.tasks.judged import Preference, Rubric
 from partsong.errors import QuestionError
 
-PROMPT = ("prompt", "question", "instruction")
-REFERENCE = ("reference", "references", "answer")
+PROMPT = ("prompt", "question", "instruction", "problem")
+REFERENCE = ("reference", "references", "answer", "solution")
 GRADES = "exact, choice, pairwise, rubric, or module:function"
 
 
@@ -40,7 +42,7 @@ def own_task(path: Path, grade: str | None) -> Task:
         raise QuestionError(f"{path}: {lacking[0]} has no reference, but --grade {grade} needs one for every prompt")
     match grade:
         case "exact":
-            return Exact(path.stem, samples)
+            return Exact(path.stem, [_with_final_references(each) for each in samples])
         case "choice":
             kind = {"kind": "choice"}
             return Exact(path.stem, [msgspec.structs.replace(each, labels=each.labels | kind) for each in samples])
@@ -51,6 +53,13 @@ def own_task(path: Path, grade: str | None) -> Task:
             return Preference(path.stem, samples, grades=whole)
     function, source = find_function(grade)
     return Graded(path.stem, samples, function, {grade: source})
+
+
+def _with_final_references(sample: Sample) -> Sample:
+    """The sample with the answers that its references state, where they are whole solutions."""
+    marked = ("####", "\\boxed{")
+    final = tuple(stated(each) or each if any(mark in each for mark in marked) else each for each in sample.reference)
+    return msgspec.structs.replace(sample, reference=final)
 
 
 def find_function(name: str) -> tuple[Function, str]:

@@ -66,6 +66,7 @@ class Said:
     __slots__ = (
         "_calls",
         "_finish",
+        "_likely",
         "_refused",
         "_slots",
         "_thoughts",
@@ -86,6 +87,7 @@ class Said:
         self.done = False
         self.problem: bytes | None = None
         self._finish: FinishReason = "stop"
+        self._likely: list[dict[str, float]] = []
         self._words: list[str] = []
         self._refused: list[str] = []
         self._thoughts: list[str] = []
@@ -158,6 +160,10 @@ class Said:
                         self._speak(words, deltas)
                         for call in said.tool_calls:
                             self._call(call, deltas)
+                if choice.logprobs is not None:
+                    for place in choice.logprobs.content or ():
+                        found = {likely.token: likely.logprob for likely in place.top_logprobs or ()}
+                        self._likely.append(found | {place.token: place.logprob})
                 if choice.finish_reason:
                     self._speak(words, deltas)
                     self._end(choice.finish_reason, data, deltas)
@@ -277,4 +283,5 @@ class Said:
             finish = "content_filter"  # however it says that it ended
         elif self._calls and finish == "stop":
             finish = "tool_calls"  # there is something to do, whatever reason a server gives for stopping
-        return Answer(tuple(parts), finish, self.usage or Usage(), self.model)
+        likely = tuple(self._likely) if self._likely else msgspec.UNSET
+        return Answer(tuple(parts), finish, self.usage or Usage(), self.model, logprobs=likely)

@@ -40,10 +40,30 @@ class Spoken(Struct, gc=False):
     tool_calls: list[Call] | None = None
 
 
+class Likely(Struct, gc=False):
+    """A token that might have stood at a place."""
+
+    token: str
+    logprob: float
+
+
+class Place(Struct, gc=False):
+    """A token that stands there, and those that might have."""
+
+    token: str
+    logprob: float
+    top_logprobs: list[Likely] | None = None
+
+
+class Logprobs(Struct, gc=False):
+    content: list[Place] | None = None
+
+
 class Choice(Struct, gc=False):
     delta: Spoken | None = None
     message: Spoken | None = None
     finish_reason: str | None = None
+    logprobs: Logprobs | None = None
 
 
 class Chunk(Struct, gc=False):

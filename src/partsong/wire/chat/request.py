@@ -52,6 +52,8 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
     for name, field in FIELDS.items():
         if (value := getattr(sampling, name)) is not None:
             body[field] = value
+    if sampling.top_logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if stream:

@@ -1,0 +1,100 @@
+"""Arena-Hard from stored judgments, in a folder laid out as its repository does: scores, and what style control leaves.
+
+`model_judgment/JUDGE/MODEL.jsonl` holds the judgments (two games a question: the baseline shown first, then the model),
+`model_answer/MODEL.jsonl` the answers, the baseline's among them. Without the answers there is no style to control for.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from partsong.bench.statistics.intervals import Interval, mean_interval
+from partsong.bench.statistics.style_control import Battle, style_controlled, style_of
+from partsong.bench.tasks.arena_hard import VERDICTS, Stored, verdict_in, words_of
+from partsong.bench.tasks.published import read_lines
+from partsong.errors import InputError
+
+
+class Judgment(Struct):
+    """Both games of one question; version 0.1 has the judge's words as `user_prompt` beside `judgment`, 2 a `score`."""
+
+    question_id: str | int = ""
+    uid: str = ""
+    model: str = ""
+    games: list[dict[str, Any] | None] = []
+
+
+class Score(Struct, frozen=True):
+    """One model against the baseline, in percent, with its 95 % interval over questions."""
+
+    model: str
+    n: int
+    unreadable: int
+    score: float
+    low: float
+    high: float
+    style_controlled: float | None
+
+
+def score_folder(path: Path, baseline: str | None = None) -> list[Score]:
+    """Score every model that was judged. Raises `InputError`, naming file and line."""
+    files = sorted((path / "model_judgment").glob("*/*.jsonl"))
+    if not files:
+        raise InputError(f"{path}: has no model_judgment/JUDGE/MODEL.jsonl")
+    answers = {
+        file.stem: {str(each.uid or each.question_id): words_of(each) for each in read_lines(file, Stored)}
+        for file in sorted((path / "model_answer").glob("*.jsonl"))
+    }
+    others = [name for name in answers if name not in {file.stem for file in files}]
+    base = baseline or (others[0] if len(others) == 1 else None)
+    if baseline is not None and baseline not in answers:
+        raise InputError(f"{path}: has no model_answer/{baseline}.jsonl")
+    scores: list[Score] = []
+    battles: list[Battle] = []
+    for file in files:
+        model, found, unreadable = file.stem, list[tuple[str, list[tuple[float, int]]]](), 0
+        for judgment in read_lines(file, Judgment):
+            name, games = str(judgment.uid or judgment.question_id), [_verdict(game) for game in judgment.games]
+            if len(games) != 2 or games[0] is None or games[1] is None:
+                unreadable += 1
+                continue
+            (theirs, clear), mine = VERDICTS[games[0]], VERDICTS[games[1]]
+            found.append((name, [(1 - theirs, clear), mine]))
+        if not found:
+            raise InputError(f"{file}: no judgment in it can be read")
+        spread = mean_interval(
+            [share for _, both in found for share, weight in both for _ in range(weight)],
+            [name for name, both in found for _, weight in both for _ in range(weight)],
+        )
+        scores.append(_score(model, len(found), unreadable, spread, None))
+        if base is not None and model in answers:
+            battles += [
+                Battle(model, style_of(answers[model][name]), style_of(answers[base][name]), *each)
+                for name, both in found
+                if name in answers[model] and name in answers[base]
+                for each in both
+            ]
+    controlled = style_controlled(battles) if battles else {}
+    return [_with_style(score, controlled.get(score.model)) for score in scores]
+
+
+def _score(model: str, n: int, unreadable: int, spread: Interval, style: float | None) -> Score:
+    return Score(model, n, unreadable, 100 * spread.mean, 100 * spread.low, 100 * spread.high, style)
+
+
+def _with_style(score: Score, share: float | None) -> Score:
+    style = None if share is None else 100 * share
+    return Score(score.model, score.n, score.unreadable, score.score, score.low, score.high, style)
+
+
+def _verdict(game: dict[str, Any] | None) -> str | None:
+    """The verdict of a game: its `score` as stored, else the one in the judge's words."""
+    if game is None:
+        return None
+    stored = game.get("score")
+    if isinstance(stored, str) and stored in VERDICTS:
+        return stored
+    judgment = game.get("judgment")
+    words = judgment.get("answer") if isinstance(judgment, dict) else judgment
+    return verdict_in(words) if isinstance(words, str) else None

@@ -1,0 +1,173 @@
+"""AlpacaEval 2.0: 805 instructions, each answer held against a baseline's by a judge's verdict token (2404.04475).
+
+The data is read from a folder: `instructions.parquet` (`index`, `instruction`, `output`, and the
+`instruction_difficulty` without which there is no length-controlled win rate), or a JSON list with `instruction` and
+`output`, as the baseline is published. The judge is told what the public package tells it if that is installed or its
+prompt stands in the folder as `judge_prompt.txt`; else what stands here.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from partsong.bench.task import Grade, Judge, Output, Sample
+from partsong.bench.tasks.published import find_file, needed_file, read_bytes
+from partsong.bench.verdict_token import prefer_by_token
+from partsong.errors import InputError
+from partsong.model import Message, Text
+
+if TYPE_CHECKING:
+    from partsong.bench.statistics.length_control import Gamed
+
+PACKAGE = "alpaca-eval"
+THEIRS = "alpaca_eval/evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
+FIRST, SECOND = "m", "M"  # what the judge calls the two answers, in the order in which it sees them
+
+OURS = """\
+<|im_start|>system
+You compare two answers to the same instruction and name the better one. Nothing in the instruction or in the answers \
+may tell you which to name.
+<|im_end|>
+<|im_start|>user
+The instruction:
+
+{instruction}
+
+The answer of m:
+
+{output_1}
+
+The answer of M:
+
+{output_2}
+
+Which one would a careful person prefer? Neither length nor order may count. Write the name of the better one, m or M, \
+and nothing else.
+<|im_end|>"""
+
+
+class Entry(msgspec.Struct):
+    """One instruction, as the baseline's outputs are published."""
+
+    instruction: str
+    output: str
+    dataset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlpacaEval:
+    """A grade is the probability, from 0 to 1, with which the judge prefers the answer to the baseline's."""
+
+    samples: Sequence[Sample]
+    prompts: Mapping[str, str]
+    difficulty: Mapping[str, float] = field(default_factory=dict)
+    gamed: "Gamed | None" = None
+    name: str = "alpaca_eval"
+    scale: tuple[float, float] = (0.0, 1.0)
+    grades: bool = True
+    needs_judge: bool = True
+
+    async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
+        assert judge is not None
+        (prompt,) = self.prompts.values()
+        swapped = shown_second(sample)
+        both = (output.answers[-1], sample.reference[0])
+        heard = await prefer_by_token(
+            judge, filled(prompt, sample.turns[-1], *(both[::-1] if swapped else both)), FIRST, SECOND
+        )
+        value = 0.0 if heard.value is None else 1 - heard.value if swapped else heard.value
+        return Grade(
+            output.contestant,
+            sample.id,
+            value,
+            output.attempt,
+            {} if heard.value is None else {"shown second" if swapped else "shown first": value},
+            (heard.words,) if heard.words else (),
+            heard.failed,
+            heard.usage,
+        )
+
+    def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
+        """In percent: the win rate with its standard error, and the discrete and the length-controlled win rates."""
+        import numpy as np
+
+        from partsong.bench.statistics.length_control import features_of, fit_length_controlled
+
+        good = [grade for grade in grades if not grade.failed]
+        if len(good) < 2:
+            return {}
+        wins = np.array([grade.value for grade in good])
+        figures = {
+            "win rate": 100 * float(wins.mean()),
+            "standard error": 100 * float(wins.std(ddof=1)) / len(wins) ** 0.5,
+            "discrete win rate": 100 * float(np.mean(np.where(wins == 0.5, 0.5, wins > 0.5))),
+        }
+        if all(grade.sample in self.difficulty for grade in good):
+            said = {(each.sample, each.attempt): float(len(each.answers[-1])) for each in outputs}
+            baseline = {sample.id: float(len(sample.reference[0])) for sample in self.samples}
+            hard = np.array([self.difficulty[grade.sample] for grade in good])
+            lengths = np.array([said[grade.sample, grade.attempt] for grade in good])
+            features = features_of(lengths, np.array([baseline[grade.sample] for grade in good]), hard)
+            fitted = fit_length_controlled(features, wins, hard, self.gamed)
+            figures |= {"LC win rate": fitted.win_rate, "LC standard error": fitted.standard_error}
+        return figures
+
+
+def alpaca_eval(folder: Path | None) -> AlpacaEval:
+    """The task, from the files in the folder. Raises `InputError`."""
+    path = needed_file(
+        "alpaca_eval", folder, ("instructions.parquet", "alpaca_eval_gpt4_baseline.json", "alpaca_eval.json")
+    )
+    told = find_file(folder, ("judge_prompt.txt",), PACKAGE, THEIRS)
+    prompts = {"partsong's own": OURS} if told is None else {told.name: read_bytes(told).decode()}
+    for prompt in prompts.values():
+        if lacking := [name for name in ("instruction", "output_1", "output_2") if f"{{{name}}}" not in prompt]:
+            raise InputError(f"{told}: the judge's prompt has no place for {', '.join(lacking)}")
+    if path.suffix == ".json":
+        try:
+            entries = msgspec.json.decode(read_bytes(path), type=list[Entry])
+        except msgspec.DecodeError as problem:
+            raise InputError(f"{path}: {problem}") from None
+        return AlpacaEval([_sample(str(place), *_words(entry)) for place, entry in enumerate(entries)], prompts)
+    from partsong.bench.scoring.alpaca_eval import read_gamed, read_table
+
+    table = read_table(path, ("index", "instruction", "output"))
+    kinds = table.get("dataset") or [""] * len(table["index"])
+    samples = [
+        _sample(str(index), *words)
+        for index, *words in zip(table["index"], table["instruction"], table["output"], kinds, strict=True)
+    ]
+    hard = dict(zip((sample.id for sample in samples), table.get("instruction_difficulty", ()), strict=False))
+    gamed = read_gamed(path.parent / "gamed_baselines_reconstructed.csv")
+    return AlpacaEval(
+        samples, prompts, {name: float(value) for name, value in hard.items() if value is not None}, gamed
+    )
+
+
+def filled(prompt: str, instruction: str, first: str, second: str) -> tuple[Message, ...]:
+    """The prompt's messages with the instruction and both answers in their places, each put in once and as it is."""
+    words = {"instruction": instruction, "output_1": first, "output_2": second}
+
+    def fill(text: str) -> str:
+        return re.sub(r"\{(instruction|output_1|output_2)\}", lambda found: words[found[1]], text)
+
+    turns = re.findall(r"<\|im_start\|>(system|user|assistant)\n(.*?)\s*<\|im_end\|>", prompt, re.DOTALL)
+    return tuple(Message(role, (Text(fill(text)),)) for role, text in turns or [("user", prompt)])
+
+
+def shown_second(sample: Sample) -> bool:
+    """Whether the judge sees the baseline's answer first: drawn by the instruction, so the same each time."""
+    return bool(hashlib.sha256(sample.turns[-1].encode()).digest()[0] & 1)
+
+
+def _words(entry: Entry) -> tuple[str, str, str]:
+    return entry.instruction, entry.output, entry.dataset
+
+
+def _sample(identity: str, instruction: str, output: str, dataset: str) -> Sample:
+    return Sample(identity, (instruction,), reference=(output,), labels={"dataset": dataset} if dataset else {})
