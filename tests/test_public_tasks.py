@@ -102,7 +102,7 @@ def test_chances_are_read_where_a_verdict_may_stand() -> None:
     assert chance_in(({"Best": -0.1},), "m", "M") is None
 
 
-def alpaca(path: Path, count: int = 60) -> AlpacaEval:
+def alpaca(path: Path, count: int = 120) -> AlpacaEval:
     columns = {
         "index": list(range(count)),
         "instruction": [f"Tell {number}" for number in range(count)],
@@ -135,7 +135,9 @@ async def test_alpaca_eval_grades_the_answer_whichever_is_shown_first(tmp_path: 
     figures = task.summarise(grades, outputs)
     assert figures["win rate"] == pytest.approx(80)
     assert figures["discrete win rate"] == 100
-    assert 50 < figures["LC win rate"] <= 100
+    assert 50 < figures["LC low"] <= figures["LC win rate"] + 1e-9
+    assert figures["LC win rate"] <= figures["LC high"] + 1e-9
+    assert "LC win rate" not in task.summarise(grades[:60], outputs)
 
 
 def test_answers_cannot_fill_in_the_judges_prompt() -> None:

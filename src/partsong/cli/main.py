@@ -180,6 +180,13 @@ def command_line() -> App:
         "       partsong bench score mt_bench FILE.jsonl [OPTIONS]",
         help_epilogue=_examples("bench score alpaca_eval results/ --json", "bench score mt_bench judgments.jsonl"),
     )
+    bench.command(
+        "partsong.cli.bench_similar:similar",
+        name="similar",
+        help="Correlate how similar stored outputs are to aggregated ones with how a judge liked them.",
+        usage="Usage: partsong bench similar FOLDER --aggregate MODEL [OPTIONS]",
+        help_epilogue=_examples("bench similar results/ --aggregate Together-MoA"),
+    )
     app.command(bench)
     app.command(
         "partsong.cli.compare:compare",
@@ -190,6 +197,13 @@ def command_line() -> App:
             "compare demo --recipe local",
             "compare prompts.jsonl --recipe a.toml --recipe b.toml --judge openai:gpt-6.1-sol --max-dollars 5",
         ),
+    )
+    app.command(
+        "partsong.cli.paper:paper",
+        name="paper",
+        help="Run the paper's tables and figures on any models, beside the paper's numbers.",
+        usage="Usage: partsong paper [TABLE|FIGURE] [OPTIONS]",
+        help_epilogue=_examples("paper", "paper table-3 --models openai:a,anthropic:b --task prompts.jsonl"),
     )
     app.command(
         "partsong.cli.doctor:doctor",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "alpaca-eval"
 THEIRS = "alpaca_eval/evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
+LEAST = 100  # instructions from which on the length-controlled win rate says something
 FIRST, SECOND = "m", "M"  # what the judge calls the two answers, in the order in which it sees them
 
 OURS = """\
@@ -93,10 +94,13 @@ class AlpacaEval:
         )
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """In percent: the win rate with its standard error, and the discrete and the length-controlled win rates."""
+        """In percent: the win rate with its standard error, and the discrete and the length-controlled win rates.
+
+        The latter also with its 95 % bootstrap interval, and only for enough instructions to fit anything to.
+        """
         import numpy as np
 
-        from partsong.bench.statistics.length_control import features_of, fit_length_controlled
+        from partsong.bench.statistics.length_control import GRID, features_of, fit_length_controlled, resampled
 
         good = [grade for grade in grades if not grade.failed]
         if len(good) < 2:
@@ -107,14 +111,16 @@ class AlpacaEval:
             "standard error": 100 * float(wins.std(ddof=1)) / len(wins) ** 0.5,
             "discrete win rate": 100 * float(np.mean(np.where(wins == 0.5, 0.5, wins > 0.5))),
         }
-        if all(grade.sample in self.difficulty for grade in good):
+        if len(good) >= LEAST and all(grade.sample in self.difficulty for grade in good):
             said = {(each.sample, each.attempt): float(len(each.answers[-1])) for each in outputs}
             baseline = {sample.id: float(len(sample.reference[0])) for sample in self.samples}
             hard = np.array([self.difficulty[grade.sample] for grade in good])
             lengths = np.array([said[grade.sample, grade.attempt] for grade in good])
             features = features_of(lengths, np.array([baseline[grade.sample] for grade in good]), hard)
             fitted = fit_length_controlled(features, wins, hard, self.gamed)
+            low, high = resampled(features, wins, hard, fitted.c or GRID[0], self.gamed)
             figures |= {"LC win rate": fitted.win_rate, "LC standard error": fitted.standard_error}
+            figures |= {"LC low": low, "LC high": high}
         return figures
 
 

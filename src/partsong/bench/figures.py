@@ -1,0 +1,105 @@
+"""Figures: bars with intervals, lines, a scatter with its front, and a radar. Drawn by matplotlib, without its state.
+
+Colours are those of Okabe and Ito, which people who see fewer colours can tell apart; signs differ as well. The same
+data gives the same bytes: nothing in a file says when it was made.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from partsong.bench.lines import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+SIGNS = ("o", "s", "^", "D", "v", "P", "X", "*")
+Bar = tuple[str, float, float, float]  # label, value, low, high
+Point = tuple[str, float, float, bool]  # label, x, y, and whether it is on the front
+
+
+def bars(series: Mapping[str, Sequence[Bar]], axis: str) -> "Figure":
+    """A bar a row, one beneath the other, with its interval; of several series in turn."""
+    labels = list(dict.fromkeys(label for each in series.values() for label, *_ in each))
+    figure, axes = _new(height=max(2.0, 0.8 + 0.32 * len(labels) * max(1, len(series))))
+    thick = 0.8 / len(series)
+    for number, (name, values) in enumerate(series.items()):
+        places = [labels.index(label) + (number - (len(series) - 1) / 2) * thick for label, *_ in values]
+        widths = [value for _, value, _, _ in values]
+        reach = [[value - low for _, value, low, _ in values], [high - value for _, value, _, high in values]]
+        axes.barh(places, widths, thick, label=name or None, color=COLOURS[number % 8], xerr=reach, capsize=2)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel(axis)
+    if len(series) > 1:
+        axes.legend()
+    return figure
+
+
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> "Figure":
+    """A line a series, through its points."""
+    figure, axes = _new()
+    for number, (name, points) in enumerate(series.items()):
+        style = {"color": COLOURS[number % 8], "marker": SIGNS[number % 8], "label": name}
+        axes.plot([each[0] for each in points], [each[1] for each in points], **style)
+    axes.set_xticks(sorted({each[0] for points in series.values() for each in points}))
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def scatter(points: Sequence[Point], x: str, y: str) -> "Figure":
+    """A sign a point, with its label; those on the front are filled and joined."""
+    figure, axes = _new()
+    front = sorted((each for each in points if each[3]), key=lambda each: each[1])
+    axes.step([each[1] for each in front], [each[2] for each in front], where="post", color="#999999", linestyle="--")
+    for number, (label, across, up, on) in enumerate(points):
+        colour = COLOURS[number % 8]
+        axes.plot(across, up, SIGNS[number % 8], color=colour, fillstyle="full" if on else "none", linestyle="")
+        axes.annotate(label, (across, up), xytext=(5, 4), textcoords="offset points", fontsize="small")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.margins(x=0.15, y=0.15)
+    return figure
+
+
+def radar(spokes: Sequence[str], series: Mapping[str, Sequence[float]], scale: tuple[float, float]) -> "Figure":
+    """A closed line a series, with a value on each spoke."""
+    from math import pi
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
+    axes: Any = figure.add_subplot(projection="polar")
+    angles = [2 * pi * number / len(spokes) for number in range(len(spokes))]
+    for number, (name, values) in enumerate(series.items()):
+        axes.plot([*angles, angles[0]], [*values, values[0]], color=COLOURS[number % 8], label=name)
+    axes.set_xticks(angles, spokes)
+    axes.set_ylim(*scale)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize="small")
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> str:
+    """Write the figure as SVG and PNG beside each other; return the SVG, for a page."""
+    from matplotlib import rc_context
+
+    drawn, painted = io.StringIO(), io.BytesIO()
+    with rc_context({"svg.hashsalt": "partsong", "svg.fonttype": "none"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    figure.savefig(painted, format="png", dpi=150, metadata={"Software": None})
+    write_whole(path.with_suffix(".svg"), drawn.getvalue().encode())
+    write_whole(path.with_suffix(".png"), painted.getvalue())
+    return drawn.getvalue()
+
+
+def _new(height: float = 4.2) -> "tuple[Figure, Any]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -1,0 +1,90 @@
+"""What an experiment measures for each row, with its interval: in the paper's unit where the task allows it."""
+
+import re
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from partsong.bench.comparison import quality, values_of
+from partsong.bench.paper.numbers import ACTIVE, known_as
+from partsong.bench.runner import Study
+from partsong.bench.task import Grade, Output
+from partsong.bench.tasks.alpaca_eval import LEAST
+from partsong.recipe import Recipe
+
+
+class Measured(Struct, frozen=True):
+    """A figure and its 95 % interval; `n` samples."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def unit_of(study: Study) -> str:
+    """What `measure` gives: the length-controlled win rate where it can be had, a share in percent, or a mean grade."""
+    if study.task.name == "alpaca_eval":
+        controlled = getattr(study.task, "difficulty", None) and len(study.samples) >= LEAST
+        return "LC win rate %" if controlled else "win rate %"
+    return "%" if study.task.scale == (0.0, 1.0) else "mean grade"
+
+
+def measure(study: Study, contestant: str) -> Measured | None:
+    """The contestant's figure; `None` where nothing was graded."""
+    values = values_of(study.grades.values(), contestant)
+    if not values:
+        return None
+    spread = quality(values)
+    if unit_of(study) == "LC win rate %":
+        figures = study.task.summarise(grades_of(study, contestant), outputs_of(study, contestant))
+        if "LC win rate" in figures:
+            return Measured(figures["LC win rate"], figures["LC low"], figures["LC high"], spread.n)
+    factor = 100.0 if study.task.scale == (0.0, 1.0) else 1.0
+    return Measured(factor * spread.mean, factor * spread.low, factor * spread.high, spread.n)
+
+
+def grades_of(study: Study, contestant: str) -> list[Grade]:
+    return [grade for key, grade in study.grades.items() if key[0] == contestant]
+
+
+def outputs_of(study: Study, contestant: str) -> list[Output]:
+    return [output for key, output in study.outputs.items() if key[0] == contestant]
+
+
+def work_of(recipe: Recipe) -> float | None:
+    """GFLOPs for a token along the slowest path: of each layer twice the active parameters of its largest model.
+
+    That is the paper's stand-in for latency (section 3.4), for a token instead of an answer. `None` where the size of a
+    model is not known from its name.
+    """
+    total = 0.0
+    for models in (*([agent.model for agent in layer.agents] for layer in recipe.layers), [recipe.aggregator.model]):
+        sizes = [size_of(model) for model in models]
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes):
+            return None
+        total += 2 * max(known)
+    return total
+
+
+def size_of(model: str) -> float | None:
+    """Billions of active parameters, as far as the model's name tells."""
+    if (active_known := ACTIVE.get(known_as(model) or "")) is not None:
+        return active_known
+    name = model.partition(":")[2].partition("?")[0].lower()
+    if active := re.search(r"-a(\d+(?:\.\d+)?)b\b", name):  # Qwen3-30B-A3B
+        return float(active[1])
+    if re.search(r"\d+x\d", name):
+        return None
+    if found := re.search(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])\b", name):
+        return float(found[1]) / (1000 if found[2] == "m" else 1)
+    return None
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of points (cost, quality), which are on the Pareto front: none is as good for less, or better for as much."""
+    return [
+        not any((other[0] <= point[0] and other[1] >= point[1]) and other != point for other in points)
+        for point in points
+    ]

@@ -1,0 +1,57 @@
+"""Stored outputs of many models: how similar they are to an aggregate's, and whether that goes with being liked.
+
+The folder is laid out as for AlpacaEval (docs/bench.md); outputs and preferences are joined by instruction.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+
+from partsong.bench.scoring.alpaca_eval import read_table
+from partsong.bench.statistics.correlation import Rho, mean_rho
+from partsong.bench.statistics.similarity import MEASURES, similarities
+from partsong.errors import InputError
+
+
+class Similar(Struct, frozen=True):
+    """By measure of similarity the mean rho, and with the outputs' length taken out; over so many models."""
+
+    aggregate: str
+    models: int
+    rho: dict[str, Rho]
+
+
+def similar_in(path: Path, aggregate: str, seed: int = 0) -> Similar:
+    """Compare the aggregate's outputs with those of all models that were judged. Raises `InputError`."""
+    outputs = read_table(path / "outputs.parquet", ("model", "index", "output"))
+    texts: dict[str, dict[int, str]] = {}
+    for model, index, output in zip(outputs["model"], outputs["index"], outputs["output"], strict=True):
+        texts.setdefault(model, {})[index] = output or ""
+    if aggregate not in texts:
+        raise InputError(f"{path / 'outputs.parquet'}: has no model {aggregate}; it has {', '.join(sorted(texts))}")
+    judged = read_table(path / "preferences.parquet", ())
+    given = judged.pop("index", None)
+    models = [model for model in judged if model in texts and model != aggregate]
+    if len(models) < 2:
+        raise InputError(f"{path}: at least two models with outputs and preferences are needed")
+    length = len(judged[models[0]])
+    row_of = dict(zip(given if given is not None else range(length), range(length), strict=True))
+    questions, grades, lengths = [], [], []
+    for index, text in texts[aggregate].items():
+        row = row_of.get(index)
+        liked = {} if row is None else {model: judged[model][row] for model in models if index in texts[model]}
+        there = [model for model, value in liked.items() if value is not None and np.isfinite(value)]
+        if len(there) < 2:
+            continue
+        others = [texts[model][index] for model in there]
+        questions.append((text, others))
+        grades.append(np.array([liked[model] or 1.5 for model in there], dtype=np.float64))  # 0 is a tie
+        lengths.append(np.array([len(other) for other in others], dtype=np.float64))
+    likeness = similarities(questions)
+    rho: dict[str, Rho] = {}
+    for name in MEASURES:
+        for label, beside in ((name, None), (f"{name}, length taken out", lengths)):
+            if (found := mean_rho(likeness[name], grades, beside, seed=seed)) is not None:
+                rho[label] = found
+    return Similar(aggregate, len(models), rho)

@@ -1,0 +1,65 @@
+"""Do two things go together, question by question: Spearman's rho within each question, averaged over them.
+
+The question is what is drawn at random, so the interval is over questions. A question in which one of the two is the
+same everywhere has no rho: it is left out, and counted.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from partsong.bench.statistics.intervals import paired_interval
+
+Numbers = NDArray[np.float64]
+
+
+class Rho(Struct, frozen=True):
+    """The mean rho over `n` questions with its 95 % bootstrap interval; `without` questions have none."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    without: int
+
+
+def mean_rho(
+    one: Sequence[Numbers], other: Sequence[Numbers], beside: Sequence[Numbers] | None = None, *, seed: int = 0
+) -> Rho | None:
+    """The mean of Spearman's rho over the questions; of what `beside` says, both are freed first (partial rho).
+
+    `None` where no question has one.
+    """
+    rhos = []
+    for place, (a, b) in enumerate(zip(one, other, strict=True)):
+        rho = spearman(a, b) if beside is None else partial(a, b, beside[place])
+        if rho is not None:
+            rhos.append(rho)
+    if not rhos:
+        return None
+    spread = paired_interval(rhos, np.zeros(len(rhos)), seed=seed)
+    return Rho(spread.mean, spread.low, spread.high, len(rhos), len(one) - len(rhos))
+
+
+def spearman(a: Numbers, b: Numbers) -> float | None:
+    """The correlation of ranks, equal values sharing theirs; `None` where one of them does not vary."""
+    if len(a) < 2:
+        return None
+    x, y = rankdata(a), rankdata(b)
+    x, y = x - x.mean(), y - y.mean()
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / size if size > 0 else None
+
+
+def partial(a: Numbers, b: Numbers, beside: Numbers) -> float | None:
+    """The correlation of ranks that is left when what both have in common with `beside` is taken out."""
+    ab, ac, bc = spearman(a, b), spearman(a, beside), spearman(b, beside)
+    if ab is None:
+        return None
+    if ac is None or bc is None:
+        return ab
+    rest = (1 - ac * ac) * (1 - bc * bc)
+    return (ab - ac * bc) / float(np.sqrt(rest)) if rest > 1e-12 else None

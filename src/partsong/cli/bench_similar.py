@@ -1,0 +1,41 @@
+"""`partsong bench similar`: is an aggregated answer more like the better proposals? From stored judgments."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from partsong.cli.study import need_statistics
+from partsong.cli.table import print_table
+
+
+def similar(
+    place: Annotated[Path, Parameter(metavar="FOLDER", help="With outputs.parquet and preferences.parquet.")],
+    /,
+    *,
+    aggregate: Annotated[str, Parameter(metavar="MODEL", help="Whose outputs are the aggregated ones.")],
+    seed: Annotated[int, Parameter(metavar="S", help="What the intervals are drawn by.")] = 0,
+    json: Annotated[bool, Parameter(help="Print everything as one JSON document.")] = False,
+) -> int:
+    """Correlate how similar outputs are to the aggregated ones with how a judge liked them."""
+    need_statistics()
+    from partsong.bench.scoring.similar import similar_in
+
+    found = similar_in(place, aggregate, seed)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+        return 0
+
+    def cell(name: str) -> str:
+        rho = found.rho.get(name)
+        return "–" if rho is None else f"{rho.mean:.3f} [{rho.low:.3f}, {rho.high:.3f}]"
+
+    names = [name for name in found.rho if "," not in name]
+    print_table(
+        ("similarity", "Spearman's rho", "with length taken out", "instructions"),
+        [(name, cell(name), cell(f"{name}, length taken out"), f"{found.rho[name].n:,}") for name in names],
+    )
+    print(f"\n{aggregate} beside {found.models:,} models; means over instructions, with their 95 % intervals")
+    return 0
