@@ -370,6 +370,12 @@ def pricing(identity: str, configuration: Configuration) -> "Pricing | None":
     return listed(settings.base_url, name) if settings.base_url.startswith("https://") else None
 
 
+def facts_known(identity: str, configuration: Configuration) -> Facts:
+    """What is known of a model without making it. Raises `ConfigurationError` as `pricing` does."""
+    known = configuration.models.get(identity, Known())
+    return Facts(window=known.window, dollars=pricing(identity, configuration))
+
+
 def _wrapped(
     model: Model, identity: str, provider: str, name: str, configuration: Configuration, makers: _Makers
 ) -> Model:

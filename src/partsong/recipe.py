@@ -194,6 +194,13 @@ def find_recipe(name: str) -> Recipe:
         return read(_locate(name, Path(), folder))
 
 
+def source_of(name: str) -> str:
+    """The text of that recipe's own file, as its author wrote it. Raises `RecipeError` for one that is none."""
+    find_recipe(name)
+    with resources.as_file(resources.files("partsong") / "recipes") as folder:
+        return _locate(name, Path(), folder).read_text(encoding="utf-8")
+
+
 def read(path: Path) -> Recipe:
     """The recipe in a TOML file. Raises `RecipeError`, naming the file and the field."""
     tables = _including(path, ())
