@@ -101,6 +101,11 @@ def user_folder(kind: Literal["config", "cache", "state"]) -> Path:
     return Path.home() / (".local/state" if kind == "state" else f".{kind}") / "partsong"
 
 
+def recipes_folder() -> Path:
+    """Where this user's own recipes are kept, those that were saved from the page."""
+    return user_folder("config") / "recipes"
+
+
 def store_path() -> Path:
     """The file in which this user's runs and calls are kept."""
     return user_folder("state") / "journal.db"

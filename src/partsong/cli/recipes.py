@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from partsong.cli.table import print_table
-from partsong.recipe import shipped, source_of
+from partsong.recipe import find_recipe, shipped, source_of
 
 
 def recipes(
@@ -14,6 +14,7 @@ def recipes(
 ) -> int:
     """List the shipped recipes, or print one to copy and edit."""
     if name is not None:
+        find_recipe(name)  # what is printed can be performed
         sys.stdout.write(source_of(name))
         return 0
     rows = [

@@ -23,6 +23,7 @@ from partsong.server import listing, live
 from partsong.server.answering import Answering, Api
 from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
 from partsong.server.metrics import MEDIA_TYPE
+from partsong.server.pages import History, Overview, Recipes, Votes
 from partsong.server.problems import ProblemError, unusable
 from partsong.server.service import Service, open_service
 from partsong.server.stopping import overhearing
@@ -80,6 +81,10 @@ class Application:
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
+            *Overview(self.service).routes(),
+            *History(self.service).routes(),
+            *Recipes(self.service).routes(),
+            *Votes(self.service).routes(),
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),
@@ -136,7 +141,7 @@ class RunEvents:
         service = self.application.service()
         key = identify(scope, headers_of(scope), service.keys, service.serving.origins)
         run = await live.find(service, scope["path_params"]["run"], key)
-        telling = asyncio.create_task(live.tell(service, run, send))
+        telling = asyncio.create_task(live.tell(service, run, send, live.wanted(scope)))
         left = asyncio.create_task(until_left(receive))
         try:
             await asyncio.wait((telling, left), return_when=asyncio.FIRST_COMPLETED)

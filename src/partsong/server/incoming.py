@@ -1,8 +1,9 @@
 """What comes in: who asks, and the body of the request, neither too long nor too slow, and not from a web page.
 
 A page in a browser may post to any address, this machine's own included. So a request that names the page that it
-comes from (`Origin`) is refused unless the page may call, and a body must be declared as JSON, which no page may do
-without asking first.
+comes from (`Origin`) is refused unless the page is this server's or may call, and a body must be declared as JSON,
+which no page may do without asking first. Any page may also give its own name this machine's address; so without keys,
+a page is this server's only where its name is the machine's own.
 """
 
 import asyncio
@@ -36,10 +37,11 @@ def identify(
     A key that may read `metrics` may do nothing else, and no other key may read them. Raises `ProblemError`.
     """
     origin = headers.get("origin")
-    if origin is not None and origin not in origins and "*" not in origins:
+    guarded = keys.any()
+    if origin is not None and origin not in origins and "*" not in origins and not _own(origin, headers, guarded):
         message = f"pages of {origin} may not call this server (see [server] origins)"
         raise ProblemError(Problem(403, "permission", message))
-    if not keys.any():
+    if not guarded:
         if not _near(scope):
             raise ProblemError(Problem(401, "authentication", "there are no keys, so only this machine may ask"))
         return None
@@ -57,6 +59,24 @@ def identify(
             message = "/metrics needs a key of its own: partsong keys add NAME --metrics"
         raise ProblemError(Problem(403, "permission", message))
     return key
+
+
+def _own(origin: str, headers: Mapping[str, str], guarded: bool) -> bool:
+    """Whether the page is one that this server has sent."""
+    host = headers.get("host", "")
+    return origin.partition("://")[2] == host != "" and (guarded or names_this_machine(host))
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether a `Host` is an address, or localhost: a name that nobody else can give this machine."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    if name.lower() == "localhost" or name.lower().endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _near(scope: Scope) -> bool:

@@ -40,7 +40,7 @@ def find_some(connection: sqlite3.Connection, search: Search) -> tuple[list[Stor
             "SELECT started, id FROM runs WHERE id = ? AND caller = ?", (search.before, search.caller)
         ).fetchone()
         if row is None:
-            raise RequestError(f'there is no run "{search.before}" of yours', "before")
+            raise RequestError(f'before: there is no run "{search.before}" of yours', "before")
         ask("(started, id) < (?, ?)", *row)
     if search.after is not None:
         ask("started >= ?", search.after)
