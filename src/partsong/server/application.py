@@ -74,6 +74,10 @@ class Application:
 
     def routes(self) -> list[Route]:
         return [
+            *Overview(self.service).routes(),
+            *History(self.service).routes(),
+            *Recipes(self.service).routes(),
+            *Votes(self.service).routes(),
             Route("/v1/chat/completions", Answering(Api("chat", chat), self.service), methods=["POST"]),
             Route("/v1/responses", Answering(Api("responses", responses), self.service), methods=["POST"]),
             Route("/v1/messages", Answering(Api("messages", messages), self.service), methods=["POST"]),
@@ -81,10 +85,6 @@ class Application:
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
-            *Overview(self.service).routes(),
-            *History(self.service).routes(),
-            *Recipes(self.service).routes(),
-            *Votes(self.service).routes(),
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),

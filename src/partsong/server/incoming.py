@@ -1,9 +1,9 @@
 """What comes in: who asks, and the body of the request, neither too long nor too slow, and not from a web page.
 
 A page in a browser may post to any address, this machine's own included. So a request that names the page that it
-comes from (`Origin`) is refused unless the page is this server's or may call, and a body must be declared as JSON,
-which no page may do without asking first. Any page may also give its own name this machine's address; so without keys,
-a page is this server's only where its name is the machine's own.
+comes from (`Origin`) is refused unless it is the server's own or may call, and a body must be declared as JSON, which
+no page may do without asking first. A stranger's page whose name is made to mean this machine looks like the server's
+own: where no key is needed, the name that the browser used must be one that only this machine has.
 """
 
 import asyncio
@@ -37,11 +37,12 @@ def identify(
     A key that may read `metrics` may do nothing else, and no other key may read them. Raises `ProblemError`.
     """
     origin = headers.get("origin")
-    guarded = keys.any()
-    if origin is not None and origin not in origins and "*" not in origins and not _own(origin, headers, guarded):
-        message = f"pages of {origin} may not call this server (see [server] origins)"
-        raise ProblemError(Problem(403, "permission", message))
-    if not guarded:
+    if origin is not None and origin not in origins and "*" not in origins:
+        host = headers.get("host", "")
+        if origin.partition("://")[2] != host or not (keys.any() or _own(host)):
+            message = f"pages of {origin} may not call this server (see [server] origins)"
+            raise ProblemError(Problem(403, "permission", message))
+    if not keys.any():
         if not _near(scope):
             raise ProblemError(Problem(401, "authentication", "there are no keys, so only this machine may ask"))
         return None
@@ -61,24 +62,6 @@ def identify(
     return key
 
 
-def _own(origin: str, headers: Mapping[str, str], guarded: bool) -> bool:
-    """Whether the page is one that this server has sent."""
-    host = headers.get("host", "")
-    return origin.partition("://")[2] == host != "" and (guarded or names_this_machine(host))
-
-
-def names_this_machine(host: str) -> bool:
-    """Whether a `Host` is an address, or localhost: a name that nobody else can give this machine."""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    if name.lower() == "localhost" or name.lower().endswith(".localhost"):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
 def _near(scope: Scope) -> bool:
     client = scope.get("client")
     if not client:
@@ -87,6 +70,15 @@ def _near(scope: Scope) -> bool:
         return ipaddress.ip_address(client[0].partition("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+def _own(host: str) -> bool:
+    """Whether this is a name or an address that means this machine wherever it is used."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive) -> bytes:

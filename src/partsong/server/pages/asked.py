@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from partsong import toml
 from partsong.keys import Key
-from partsong.server.incoming import headers_of, identify, names_this_machine, read_body
+from partsong.server.incoming import headers_of, identify, read_body
 from partsong.server.problems import ProblemError
 from partsong.server.service import Service
 from partsong.wire.reply import Problem
@@ -20,16 +20,12 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 def who(request: Request, service: Service) -> Key | None:
     """Whose request it is, as for every other route. Raises `ProblemError`.
 
-    Without keys, what was asked here can be read by whoever gets this far, so the page must have come from this machine
-    by one of its own names: any page in a browser can give its name this machine's address, and then read along.
+    Browsers do not say which page reads its own server. A stranger's page whose name is made to mean this machine would
+    read here what others have asked, so who says nothing is taken for a page of the name that was called.
     """
     headers = headers_of(request.scope)
-    key = identify(request.scope, headers, service.keys, service.serving.origins)
-    host = headers.get("host", "")
-    if key is None and request.client is not None and not names_this_machine(host):
-        message = f'"{host}" is no name of this machine\'s: without keys, call it by its address or as localhost'
-        raise ProblemError(Problem(403, "permission", message, "Host"))
-    return key
+    headers.setdefault("origin", f"http://{headers.get('host', '')}")
+    return identify(request.scope, headers, service.keys, service.serving.origins)
 
 
 def wrong(message: str, field: str | None, status: int = 400) -> ProblemError:
