@@ -621,3 +621,85 @@ async def test_several_processes_need_a_new_start(tmp_path: Path) -> None:
     ):
         saved = await Page(session, url, app).send("PUT", "/api/recipes/mine", {"toml": DRAWN})
     assert saved["restart"]
+
+
+def write_study(folder: Path, run: str) -> None:
+    """A study as the bench leaves it: two mixtures and a model alone, one answer broken off."""
+    folder.mkdir(parents=True)
+    mixture = {"recipe": {"name": "mix", "layers": [{"agents": [{"model": "x:a"}]}], "aggregator": {"model": "x:z"}}}
+    alone = {"recipe": {"name": "alone", "layers": [], "aggregator": {"model": "x:a"}}}
+    manifest = {"task": "sums", "samples": ["1", "2"], "contestants": {"mix": mixture, "alone": alone}, "versions": []}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    usage = {"input_tokens": 2, "output_tokens": 1, "dollars": "0.25"}
+    outputs = [
+        {"contestant": name, "sample": sample, "answers": [name], "seconds": 2.0, "usage": usage, "runs": [run]}
+        for sample in ("1", "2")
+        for name in ("mix", "alone")
+    ]
+    grades = [
+        {"contestant": "mix", "sample": "1", "value": 1.0},
+        {"contestant": "mix", "sample": "1", "value": 0.0},  # graded again: the later line counts
+        {"contestant": "alone", "sample": "1", "value": 1.0},
+        {"contestant": "mix", "sample": "2", "value": 1.0},
+        {"contestant": "alone", "sample": "2", "value": 0.0},
+    ]
+    verdicts = [{"one": "alone", "other": "mix", "sample": "2", "value": 0.75, "parts": {}}]
+    for name, lines in (("outputs", outputs), ("grades", grades), ("verdicts", verdicts)):
+        text = "".join(f"{json.dumps(each)}\n" for each in lines)
+        (folder / f"{name}.jsonl").write_text(text + '{"contestant": "mi')
+
+
+async def test_studies_are_read_from_their_folders(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert await page.get("/api/results") == {"results": []}
+    run = await page.ask("What is 2 + 2?")
+    write_study(tmp_path / "bench" / "sums-mix", run)
+    (tmp_path / "bench" / "empty").mkdir()
+    (listed,) = (await page.get("/api/results"))["results"]
+    assert (listed["name"], listed["task"], listed["samples"], listed["compared"]) == ("sums-mix", "sums", 2, False)
+    study = await page.get("/api/results/sums-mix")
+    mix, alone = study["contestants"]
+    assert (mix["name"], mix["n"], mix["value"], mix["dollars"], mix["seconds"]) == ("mix", 2, 0.5, 0.5, 2.0)
+    assert mix["interval"] == alone["interval"] == pytest.approx([0.0945, 0.9055], abs=1e-4)
+    assert [(lost["one"], lost["other"], lost["sample"], lost["by"]) for lost in study["lost"]] == [
+        ("mix", "alone", "1", 1.0),
+        ("mix", "alone", "2", 0.5),
+    ]
+    assert study["lost"][0]["question"] == "What is 2 + 2?"
+    assert study["lost"][0]["answers"] == ["mix", "alone"]
+    assert study["comparison"] is None
+    for name in ("..", "empty", "sums-mix%2F..", "."):
+        async with page.session.get(yarl.URL(f"{page.url}/api/results/{name}", encoded=True)) as response:
+            assert response.status == 404
+    key = {"x-api-key": Keys(keys_path()).add("alice")}
+    await page.get("/api/results", 403, key)
+    await page.get("/api/results/sums-mix", 403, key)
+
+
+async def test_each_model_has_its_share_of_a_run(tmp_path: Path) -> None:
+    scripts = {
+        "x:down": Scripted("down?fail=server"),
+        "x:spare": Scripted("spare?text=one+two"),
+        "x:lost": Scripted("lost?fail=auth"),
+        "x:z": Scripted("z?fail=server"),
+        "x:y": Scripted("y?text=end"),
+    }
+    agents = (Agent("x:down", fallback=("x:spare",)), Agent("x:lost"), Agent("x:spare", samples=2))
+    recipe = Recipe("r", (Layer(agents),), Aggregator("x:z", fallback=("x:y",)))
+    async with open_store(tmp_path / "s.db") as store:
+        recorder = store.record()
+        await perform(recipe, asking("Well?"), scripts, recorder.hear)
+        await recorder.close()
+        _, models = await store.totals("", 0)
+        (run,), _ = await store.search(Search(model="x:y"))
+    shares = {each.model: each for each in models}
+    assert {name: (each.calls, each.lost) for name, each in shares.items()} == {
+        "x:down": (1, 1),
+        "x:spare": (3, 0),
+        "x:lost": (1, 1),
+        "x:z": (1, 1),
+        "x:y": (1, 0),
+    }
+    assert sum(each.calls for each in models) == run.calls
+    assert sum(each.tokens for each in models) == run.tokens
+    assert (run.layers, run.losses) == (2, 3)

@@ -23,7 +23,7 @@ from partsong.server import listing, live
 from partsong.server.answering import Answering, Api
 from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
 from partsong.server.metrics import MEDIA_TYPE
-from partsong.server.pages import History, Overview, Recipes, Votes
+from partsong.server.pages import History, Overview, Recipes, Results, Votes
 from partsong.server.problems import ProblemError, unusable
 from partsong.server.service import Service, open_service
 from partsong.server.stopping import overhearing
@@ -77,6 +77,7 @@ class Application:
             *Overview(self.service).routes(),
             *History(self.service).routes(),
             *Recipes(self.service).routes(),
+            *Results(self.service).routes(),
             *Votes(self.service).routes(),
             Route("/v1/chat/completions", Answering(Api("chat", chat), self.service), methods=["POST"]),
             Route("/v1/responses", Answering(Api("responses", responses), self.service), methods=["POST"]),

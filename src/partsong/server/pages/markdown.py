@@ -75,7 +75,8 @@ def came_to(document: Plain) -> str:
     run = document["run"]
     price = "price unknown" if run["dollars"] is None else f"{run['dollars']} dollars"
     stored = f", {run['stored']:,} stored" if run["stored"] else ""
-    return f"{run['calls']:,} call{'s' * (run['calls'] != 1)}{stored} · {run['tokens']:,} tokens · {price} · {run['seconds']:.1f} s"
+    calls = f"{run['calls']:,} call{'s' * (run['calls'] != 1)}{stored}"
+    return f"{calls} · {run['tokens']:,} tokens · {price} · {run['seconds']:.1f} s"
 
 
 def quoted(text: str) -> str:
