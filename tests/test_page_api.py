@@ -27,6 +27,7 @@ from partsong.server.pages.votes import wilson
 from partsong.store import Search, open_store
 from tests.grammar import check
 from tests.serving import recipe_file, serving
+from tests.test_cli import code_of
 
 NONE: Mapping[str, str] = MappingProxyType({})
 HOSTILE = '</script><img src=x onerror=alert(1)>\u2028\u0000"\\'
@@ -564,6 +565,23 @@ async def test_a_recipe_is_saved_offered_and_replaced(page: Page) -> None:
     assert 'there is no provider "nobody"' in unusable["mine"]
 
 
+def test_saved_recipes_have_a_name_on_the_command_line(capfd: pytest.CaptureFixture[str]) -> None:
+    recipes_folder().mkdir(parents=True)
+    (recipes_folder() / "mine.toml").write_text(DRAWN)
+    (recipes_folder() / "moa.toml").write_text(DRAWN)  # what is shipped under that name is meant
+    (recipes_folder() / "broken.toml").write_text("name = 3")
+    assert code_of("recipes", "mine") == 0
+    assert capfd.readouterr().out == DRAWN
+    assert code_of("recipes") == 0
+    listed = capfd.readouterr()
+    assert "\nmine " in listed.out
+    assert "broken.toml: name: expected" in listed.err
+    assert code_of("cost", "mine", "--prompt-tokens", "10", "--json") == 0
+    assert '"recipe":"mine"' in capfd.readouterr().out
+    assert code_of("cost", "moa", "--prompt-tokens", "10", "--json") == 0
+    assert '"recipe":"moa"' in capfd.readouterr().out
+
+
 async def test_saved_recipes_are_there_after_a_start(page: Page) -> None:
     await page.send("PUT", "/api/recipes/mine", {"toml": DRAWN})
     (recipes_folder() / "broken.toml").write_text("name = 3")
@@ -575,6 +593,8 @@ async def test_saved_recipes_are_there_after_a_start(page: Page) -> None:
         assert (await again.get("/api/recipes/broken"))["toml"] == "name = 3"
         error = (await again.send("PUT", "/api/recipes/moa", {"toml": DRAWN.replace("mine", "moa")}, 409))["error"]
         assert error["param"] == "name"
+        async with serving(["mine"]) as (named, alone):
+            assert (await Page(page.session, named, alone).get("/api/recipes/mine"))["saved"]
         for name in ("moa", "frontier"):
             assert (await again.get(f"/api/recipes/{name}"))["drawn"]["layers"]
 

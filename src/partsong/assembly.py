@@ -29,6 +29,7 @@ from partsong.configuration import (
 from partsong.errors import ConfigurationError, StoreError
 from partsong.facts import Facts, facts_of
 from partsong.model import Model
+from partsong.recipe import Recipe, find_recipe, is_shipped
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -104,6 +105,19 @@ def user_folder(kind: Literal["config", "cache", "state"]) -> Path:
 def recipes_folder() -> Path:
     """Where this user's own recipes are kept, those that were saved from the page."""
     return user_folder("config") / "recipes"
+
+
+def named_recipe(name: str) -> Recipe:
+    """The recipe called `name`: a shipped one, a TOML file, or one of the user's own. Raises `RecipeError`."""
+    return find_recipe(place_of(name))
+
+
+def place_of(name: str) -> str:
+    """The file of the user's own recipe that is called so; any other name as it is. A shipped recipe goes before."""
+    own = recipes_folder() / f"{name}.toml"
+    if name.endswith(".toml") or own.parent != recipes_folder() or is_shipped(name) or not own.is_file():
+        return name
+    return str(own)
 
 
 def store_path() -> Path:

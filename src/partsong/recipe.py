@@ -187,6 +187,11 @@ def shipped() -> Iterator[Recipe]:
             yield read(path)
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a recipe of that name is in the package."""
+    return (resources.files("partsong") / "recipes" / f"{name}.toml").is_file()
+
+
 def find_recipe(name: str) -> Recipe:
     """The recipe called `name`: a shipped one, or a TOML file where `name` ends in `.toml` or is a path.
 

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from partsong.assembly import facts_known, find_configuration
+from partsong.assembly import facts_known, find_configuration, named_recipe
 from partsong.budget import shown
 from partsong.cli.journal import reading
 from partsong.cli.loop import complete
 from partsong.cli.table import print_table
 from partsong.errors import InputError, StoreError
 from partsong.planning import lines_for
-from partsong.recipe import Recipe, find_recipe
+from partsong.recipe import Recipe
 from partsong.typical import Row, Sum, all_of, is_priced, rows_of
 
 MOST_PROMPT_TOKENS = 100_000_000
@@ -35,7 +35,7 @@ def cost(
     if not 1 <= prompt_tokens <= MOST_PROMPT_TOKENS:
         raise InputError(f"--prompt-tokens is {prompt_tokens:,}, but must be from 1 to {MOST_PROMPT_TOKENS:,}")
     configuration = find_configuration(config)
-    chosen = find_recipe(recipe)
+    chosen = named_recipe(recipe)
     facts = {name: facts_known(name, configuration) for name in chosen.models}
     rows = rows_of(chosen, prompt_tokens, facts, complete(usual_tokens(chosen.models)))
     everything = all_of(rows)

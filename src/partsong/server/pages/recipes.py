@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from partsong.assembly import recipes_folder
 from partsong.errors import ConfigurationError, RecipeError
-from partsong.recipe import Recipe, source_of
+from partsong.recipe import Recipe, is_shipped, source_of
 from partsong.server.listing import allowed
 from partsong.server.offered import Found
 from partsong.server.pages.asked import read_json, said, who, wrong
@@ -102,7 +102,7 @@ class Recipes:
             raise wrong(f"{where}{fault.message}", f"toml.{fault.field}".rstrip("."))
         if recipe.name != name:
             raise wrong(f'name: is "{recipe.name}" in the text; it must be "{name}", as it is saved', "toml.name")
-        if name in service.shelf and not is_own(service.shelf[name].source):
+        if is_shipped(name) or (name in service.shelf and not is_own(service.shelf[name].source)):
             message = f'"{name}" is a recipe that is not yours to replace; give yours another name'
             raise wrong(message, "name", 409)
         path = recipes_folder() / f"{name}.toml"
