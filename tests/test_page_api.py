@@ -1,10 +1,13 @@
 """What the web page asks of its server, over a real port and with real stores."""
 
 import asyncio
+import datetime
 import json
+import sqlite3
 import stat
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +27,8 @@ from partsong.recipe import Agent, Aggregator, Layer, Recipe
 from partsong.server.application import Application
 from partsong.server.pages.faults import read_recipe
 from partsong.server.pages.votes import wilson
-from partsong.store import Search, open_store
+from partsong.store import Search, Vote, open_store
+from partsong.store.schema import MIGRATIONS
 from tests.grammar import check
 from tests.serving import recipe_file, serving
 from tests.test_cli import code_of
@@ -723,3 +727,40 @@ async def test_each_model_has_its_share_of_a_run(tmp_path: Path) -> None:
     assert sum(each.calls for each in models) == run.calls
     assert sum(each.tokens for each in models) == run.tokens
     assert (run.layers, run.losses) == (2, 3)
+
+
+async def test_what_is_pruned_leaves_no_words_and_no_shares(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "s.db") as store:
+        recorder = store.record()
+        recipe = Recipe("r", (), Aggregator("x:z"))
+        await perform(recipe, asking("A secret"), {"x:z": Scripted("z")}, recorder.hear)
+        await recorder.close()
+        await store.vote(Vote("", 1.0, "A secret", "r", recorder.id, "s", "other", "a", True))
+        await store.prune(datetime.timedelta(0))
+        assert await store.totals("", 0) == ([], [])
+        assert (await store.tally_of("", "s", "r")).b_wins == 1
+        assert store._database is not None
+        for table in ("shares", "runs"):
+            assert await store._database.read(partial(count, table=table)) == 0
+    assert b"A secret" not in (tmp_path / "s.db").read_bytes()
+
+
+def count(connection: sqlite3.Connection, table: str) -> int:
+    number: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    return number
+
+
+async def test_a_store_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "s.db")
+    for statement in (statement for migration in MIGRATIONS[:2] for statement in migration):
+        connection.execute(statement)
+    old = "('old', 'full', 1.7e9, 1.0, 'r', 'x:m', 'Old?', 'finished', '', 1, 0, 5, '0.1', 0, '', '{}')"
+    connection.execute(f"INSERT INTO runs VALUES {old}")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    async with open_store(tmp_path / "s.db") as store:
+        (run,), more = await store.search(Search(text="old", model="x:m"))
+        assert (run.id, run.layers, more) == ("old", 0, False)
+        days, models = await store.totals("", 0)
+        assert ([(day.day, day.dollars) for day in days], models) == ([("2023-11-14", 0.1)], [])

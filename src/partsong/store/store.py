@@ -142,7 +142,7 @@ class Store:
         return await database.read(partial(runs.read_events, run=run, path=database.path))
 
     async def prune(self, older_than: datetime.timedelta) -> Pruned:
-        """Delete runs, calls and days that are older, and give the room back to the disk."""
+        """Delete runs, calls and days that are older, and the words of votes, and give the room back to the disk."""
         database = self._needed()
         before = datetime.datetime.now(datetime.UTC).timestamp() - older_than.total_seconds()
         await database.shrink()
@@ -153,6 +153,7 @@ class Store:
             while some := await database.write(partial(delete, before=before, at_most=STEP)):
                 deleted += some
             counts.append(deleted)
+        await database.write(partial(votes.forget, before=before))
         await database.write(partial(spending.prune, before=day_of(max(0.0, before))))
         while await database.write(_give_back):
             pass

@@ -49,6 +49,11 @@ def keep(connection: sqlite3.Connection, vote: Vote) -> None:
     )
 
 
+def forget(connection: sqlite3.Connection, before: float) -> None:
+    """Forget what was asked in votes that were cast before then; the votes still count."""
+    connection.execute("UPDATE votes SET question = '' WHERE moment < ? AND question != ''", (before,))
+
+
 def tally(connection: sqlite3.Connection, caller: str) -> list[Tally]:
     """The caller's votes by pair of recipes, those with the most votes first."""
     rows = connection.execute(
