@@ -51,6 +51,8 @@ async def serving(
         providers=whole.providers,
         models=whole.models,
         server=Serving(
+            host=settings.host,
+            workers=settings.workers,
             recipes=tuple(recipes),
             models=settings.models,
             at_once=settings.at_once,

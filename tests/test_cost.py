@@ -8,7 +8,7 @@ import pytest
 
 from partsong.assembly import store_path
 from partsong.call import Call
-from partsong.cli.cost import TYPICAL, rows_of, usual_tokens
+from partsong.cli.cost import usual_tokens
 from partsong.cli.main import run
 from partsong.engine import perform
 from partsong.events import AnyEvent, RunFinished
@@ -19,6 +19,7 @@ from partsong.planning import plan
 from partsong.providers.scripted import Scripted
 from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe
 from partsong.store import open_store
+from partsong.typical import TYPICAL, rows_of
 from tests.test_planning import known
 
 TRIO = """

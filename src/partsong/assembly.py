@@ -29,6 +29,7 @@ from partsong.configuration import (
 from partsong.errors import ConfigurationError, StoreError
 from partsong.facts import Facts, facts_of
 from partsong.model import Model
+from partsong.recipe import Recipe, find_recipe, is_shipped
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -99,6 +100,24 @@ def user_folder(kind: Literal["config", "cache", "state"]) -> Path:
         folder = "Caches" if kind == "cache" else "Application Support"
         return Path.home() / "Library" / folder / "partsong"
     return Path.home() / (".local/state" if kind == "state" else f".{kind}") / "partsong"
+
+
+def recipes_folder() -> Path:
+    """Where this user's own recipes are kept, those that were saved from the page."""
+    return user_folder("config") / "recipes"
+
+
+def named_recipe(name: str) -> Recipe:
+    """The recipe called `name`: a shipped one, a TOML file, or one of the user's own. Raises `RecipeError`."""
+    return find_recipe(place_of(name))
+
+
+def place_of(name: str) -> str:
+    """The file of the user's own recipe that is called so; any other name as it is. A shipped recipe goes before."""
+    own = recipes_folder() / f"{name}.toml"
+    if name.endswith(".toml") or own.parent != recipes_folder() or is_shipped(name) or not own.is_file():
+        return name
+    return str(own)
 
 
 def store_path() -> Path:
@@ -368,6 +387,12 @@ def pricing(identity: str, configuration: Configuration) -> "Pricing | None":
     if settings.free or settings.api == "local":
         return fixed(Decimal(0), Decimal(0))
     return listed(settings.base_url, name) if settings.base_url.startswith("https://") else None
+
+
+def facts_known(identity: str, configuration: Configuration) -> Facts:
+    """What is known of a model without making it. Raises `ConfigurationError` as `pricing` does."""
+    known = configuration.models.get(identity, Known())
+    return Facts(window=known.window, dollars=pricing(identity, configuration))
 
 
 def _wrapped(

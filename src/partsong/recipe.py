@@ -5,6 +5,8 @@ Whatever stands in a `Recipe` can be run: what cannot be run is refused here, wi
 """
 
 import datetime
+import re
+import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
 from importlib import resources
@@ -192,6 +194,11 @@ def shipped() -> Iterator[Recipe]:
             yield read(path)
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a recipe of that name is in the package."""
+    return (resources.files("partsong") / "recipes" / f"{name}.toml").is_file()
+
+
 def find_recipe(name: str) -> Recipe:
     """The recipe called `name`: a shipped one, or a TOML file where `name` ends in `.toml` or is a path.
 
@@ -199,6 +206,12 @@ def find_recipe(name: str) -> Recipe:
     """
     with resources.as_file(resources.files("partsong") / "recipes") as folder:
         return read(_locate(name, Path(), folder))
+
+
+def source_of(name: str) -> str:
+    """The text of the file called `name`, as its author wrote it, whether it is a recipe or not."""
+    with resources.as_file(resources.files("partsong") / "recipes") as folder:
+        return _locate(name, Path(), folder).read_text(encoding="utf-8")
 
 
 def read(path: Path) -> Recipe:
@@ -211,7 +224,31 @@ def read(path: Path) -> Recipe:
         tables["instruction"] = _instruction(file, path)
     if tables.get("layers") == []:
         raise RecipeError(f"{where}: layers: is empty, but a recipe needs at least one [[layers]] table with agents")
-    return toml.convert(_with_tables(tables), Recipe, where, RecipeError)
+    return toml.convert(with_tables(tables), Recipe, where, RecipeError)
+
+
+def tables_in(text: str) -> dict[str, Any]:
+    """The tables of a recipe that stands in no file: it may include shipped recipes, and nothing else of the disk.
+
+    Raises `RecipeError`, and what `tomllib` raises.
+    """
+    tables = tomllib.loads(text)
+    if "instruction_file" in tables:
+        raise RecipeError("instruction_file: no file is read for this recipe; write the instruction here")
+    other = tables.pop("include", None)
+    if other is None:
+        return with_tables(tables)
+    if not isinstance(other, str) or not re.fullmatch(r"[\w-]+", other):
+        raise RecipeError("include: must be the name of a shipped recipe: no other file is read for this recipe")
+    with resources.as_file(resources.files("partsong") / "recipes") as folder:
+        try:
+            target = _locate(other, Path(), folder)
+            below = _including(target, ())
+        except RecipeError as problem:
+            raise RecipeError(f"include: {problem}") from None
+        if "instruction_file" in below:
+            below["instruction"] = _instruction(below.pop("instruction_file"), target)
+    return with_tables(below | tables)
 
 
 def _including(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
@@ -262,7 +299,7 @@ def _instruction(file: Any, path: Path) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _with_tables(tables: dict[str, Any]) -> dict[str, Any]:
+def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
     """The same with each bare model id written out as the table that it stands for."""
 
     def written_out(agent: Any) -> Any:
@@ -305,4 +342,4 @@ def overridden(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
     if "name" in fields:
         raise RecipeError(f"{recipe.name}: name: cannot be replaced")
     whole = msgspec.to_builtins(recipe, builtin_types=(datetime.date, Decimal)) | fields
-    return toml.convert(_with_tables(whole), Recipe, recipe.name, RecipeError)
+    return toml.convert(with_tables(whole), Recipe, recipe.name, RecipeError)

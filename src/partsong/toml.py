@@ -33,7 +33,8 @@ def convert(tables: Any, kind: type[T], where: str, error: type[InputError], pre
     try:
         return msgspec.convert(tables, kind)
     except msgspec.ValidationError as problem:
-        raise error(_explain(str(problem), kind, where, prefix)) from None
+        place, reason = explain(problem, kind, prefix)
+        raise error(f"{where}: {place}: {reason}" if place else f"{where}: {reason}") from None
 
 
 def closest(word: str, known: Iterable[str]) -> str:
@@ -42,9 +43,10 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
-def _explain(problem: str, kind: type, where: str, prefix: str) -> str:
-    reason, _, path = problem.partition(" - at `$")
-    path = path.rstrip("`")
+def explain(problem: msgspec.ValidationError, kind: Any, prefix: str = "") -> tuple[str, str]:
+    """Which field is wrong ("" for all of it), and what would be right."""
+    reason, at, path = str(problem).rpartition(" - at `$")
+    reason, path = (reason, path.rstrip("`")) if at else (path, "")
     place = (prefix + path).lstrip(".")
     if unknown := re.match(r"Object contains unknown field `(.+)`", reason):
         place = f"{place}.{unknown[1]}" if place else unknown[1]
@@ -58,7 +60,7 @@ def _explain(problem: str, kind: type, where: str, prefix: str) -> str:
         reason = f'is "{wrong[1]}", but must be one of: {", ".join(choices)}{closest(wrong[1], choices)}'
     else:
         reason = reason[0].lower() + reason[1:]
-    return f"{where}: {place}: {reason}" if place else f"{where}: {reason}"
+    return place, reason
 
 
 def _type_at(kind: Any, path: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from msgspec.structs import replace as with_fields
 
-from partsong.assembly import assemble, daily_funds, find_configuration, open_journal
+from partsong.assembly import assemble, daily_funds, find_configuration, named_recipe, open_journal
 from partsong.cli.downloads import Downloads
 from partsong.cli.listening import listen
 from partsong.cli.loop import complete
@@ -20,7 +20,7 @@ from partsong.engine import perform
 from partsong.errors import InputError, StoreError
 from partsong.events import AnyEvent, RunFailed
 from partsong.model import Conversation, asking
-from partsong.recipe import Recipe, find_recipe, replace, single
+from partsong.recipe import Recipe, replace, single
 
 if TYPE_CHECKING:
     from partsong.store import Store
@@ -84,7 +84,7 @@ def choose(recipe: str | None, model: str | None, configuration: Configuration) 
     """The recipe that was asked for, else the configured one, else the one that needs nothing."""
     if recipe is not None and model is not None:
         raise InputError("--recipe and --model exclude each other: a model alone is a recipe of its own")
-    chosen = single(model) if model is not None else find_recipe(recipe or configuration.recipe or DEFAULT_RECIPE)
+    chosen = single(model) if model is not None else named_recipe(recipe or configuration.recipe or DEFAULT_RECIPE)
     if chosen.max_dollars is None and configuration.dollars_per_run is not None:
         chosen = replace(chosen, max_dollars=configuration.dollars_per_run)
     return chosen

@@ -14,14 +14,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from partsong.assembly import find_configuration, has_key, reachable, user_folder, weights_folder
+from partsong.assembly import find_configuration, has_key, named_recipe, reachable, user_folder, weights_folder
 from partsong.cli.ask import DEFAULT_RECIPE
 from partsong.cli.loop import complete
 from partsong.cli.models import key_of
 from partsong.cli.table import print_table
 from partsong.configuration import FILE, Configuration, Provider, known_providers
 from partsong.errors import RecipeError
-from partsong.recipe import find_recipe
 
 GIGABYTE = 1e9
 
@@ -90,7 +89,7 @@ def default_recipe(configuration: Configuration, providers: dict[str, Provider])
     """The recipe that a question without one is given to, and why it cannot be performed, if it cannot."""
     name = configuration.recipe or DEFAULT_RECIPE
     try:
-        recipe = find_recipe(name)
+        recipe = named_recipe(name)
     except RecipeError as problem:
         return f"{name}: cannot be read", [str(problem)]
     wrong = list(dict.fromkeys(why for model in recipe.models for why in unusable(model, providers)))

@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
-from partsong.cli.journal import how_it_is_empty, plain, reading, status, when
+from partsong.cli.journal import how_it_is_empty, reading, status, when
 from partsong.cli.loop import complete
 from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
 from partsong.store import StoredRun
+from partsong.store.document import plain
 
 SHOWN = 20  # runs: what a screen has room for
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}

@@ -5,10 +5,7 @@ Where there is no store yet, no file is made for it, and every command says how 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
-from msgspec import to_builtins
+from datetime import datetime, timedelta
 
 from partsong.assembly import find_configuration, store_path
 from partsong.errors import InputError
@@ -59,9 +56,3 @@ def when(started: datetime, now: datetime) -> str:
 def status(run: StoredRun) -> str:
     """How the run ended, in words; one that is open goes on now, or its process died."""
     return f"failed: {run.cause}" if run.status == "failed" else run.status
-
-
-def plain(run: StoredRun) -> dict[str, Any]:
-    """A run as plain values for JSON."""
-    values: dict[str, Any] = to_builtins(run)
-    return values | {"started": run.started.astimezone(UTC).isoformat(timespec="milliseconds")}

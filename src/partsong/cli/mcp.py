@@ -6,11 +6,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from msgspec.structs import replace
 
-from partsong.assembly import find_configuration
+from partsong.assembly import find_configuration, named_recipe
 from partsong.cli.loop import complete
 from partsong.configuration import StoreMode
 from partsong.errors import ConfigurationError
-from partsong.recipe import find_recipe
 
 
 def mcp(
@@ -33,7 +32,7 @@ def mcp(
         configuration = replace(configuration, server=replace(configuration.server, recipes=recipe))
     for name in configuration.server.recipes:
         if not Path(name).is_dir():
-            find_recipe(name)
+            named_recipe(name)
     try:
         from partsong.server.mcp import make_server
     except ModuleNotFoundError as missing:

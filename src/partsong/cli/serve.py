@@ -20,10 +20,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from msgspec.structs import replace
 
-from partsong.assembly import find_configuration, keys_of_server, keys_path, tell_workers
+from partsong.assembly import find_configuration, keys_of_server, keys_path, named_recipe, tell_workers
 from partsong.configuration import Serving, StoreMode
 from partsong.errors import ConfigurationError, InputError
-from partsong.recipe import find_recipe
 
 TARGET = "partsong.server:app"
 HEADERS_WITHIN = 30_000  # milliseconds for the headers of a request
@@ -72,7 +71,7 @@ def serve(
         serving = replace(configuration.server, **{name: value for name, value in said.items() if value is not None})
     except ValueError as problem:
         raise ConfigurationError(f"serve: {problem}") from None
-    names = [name if Path(name).is_dir() else find_recipe(name).name for name in serving.recipes]
+    names = [name if Path(name).is_dir() else named_recipe(name).name for name in serving.recipes]
     check_address(serving.host)
     shown = f"[{serving.host}]" if ":" in serving.host else serving.host
     serving = replace(serving, port=free_port(serving))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from cyclopts import Parameter
 
-from partsong.cli.journal import plain, status, stored_run, when
+from partsong.cli.journal import status, stored_run, when
 from partsong.cli.loop import complete
 from partsong.cli.losses import LAST_RESORT, short_id
 from partsong.cli.printable import printable, single_line
@@ -47,7 +47,7 @@ async def print_run(name: str, *, brief: bool, json: bool) -> int:
     """Print the run of that name."""
     run, events = await stored_run(name)
     if json:
-        from partsong.cli.stored import as_json
+        from partsong.store.document import as_json, plain
 
         sys.stdout.buffer.write(msgspec.json.encode(as_json(plain(run), events)) + b"\n")
         return 0

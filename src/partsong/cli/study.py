@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from partsong.assembly import assemble, daily_funds, find_configuration, open_journal
+from partsong.assembly import assemble, daily_funds, find_configuration, named_recipe, open_journal
 from partsong.bench.contestant import Contestant
 from partsong.bench.folder import Folder
 from partsong.bench.runner import Study
@@ -27,7 +27,7 @@ from partsong.cli.summary import dollars
 from partsong.errors import ConfigurationError, InputError
 from partsong.model import Answer, Request
 from partsong.performance import Emit
-from partsong.recipe import Recipe, find_recipe
+from partsong.recipe import Recipe
 
 AT_ONCE = 4
 PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # each a function of its name, in a file of its name
@@ -69,7 +69,7 @@ class Options:
         """The recipes by name. Raises `InputError`."""
         found: dict[str, Recipe] = {}
         for name in self.recipe:
-            recipe = find_recipe(name)
+            recipe = named_recipe(name)
             if recipe.name in found:
                 raise InputError(f"--recipe {name}: there is another {recipe.name}; each needs a name of its own")
             found[recipe.name] = recipe

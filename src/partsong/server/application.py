@@ -23,6 +23,7 @@ from partsong.server import listing, live
 from partsong.server.answering import Answering, Api
 from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
 from partsong.server.metrics import MEDIA_TYPE
+from partsong.server.pages import History, Overview, Recipes, Results, Votes
 from partsong.server.problems import ProblemError, unusable
 from partsong.server.service import Service, open_service
 from partsong.server.stopping import overhearing
@@ -73,6 +74,11 @@ class Application:
 
     def routes(self) -> list[Route]:
         return [
+            *Overview(self.service).routes(),
+            *History(self.service).routes(),
+            *Recipes(self.service).routes(),
+            *Results(self.service).routes(),
+            *Votes(self.service).routes(),
             Route("/v1/chat/completions", Answering(Api("chat", chat), self.service), methods=["POST"]),
             Route("/v1/responses", Answering(Api("responses", responses), self.service), methods=["POST"]),
             Route("/v1/messages", Answering(Api("messages", messages), self.service), methods=["POST"]),
@@ -136,7 +142,7 @@ class RunEvents:
         service = self.application.service()
         key = identify(scope, headers_of(scope), service.keys, service.serving.origins)
         run = await live.find(service, scope["path_params"]["run"], key)
-        telling = asyncio.create_task(live.tell(service, run, send))
+        telling = asyncio.create_task(live.tell(service, run, send, live.wanted(scope)))
         left = asyncio.create_task(until_left(receive))
         try:
             await asyncio.wait((telling, left), return_when=asyncio.FIRST_COMPLETED)

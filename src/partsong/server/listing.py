@@ -14,14 +14,14 @@ from partsong.wire.reply import Problem
 
 def listed(service: Service, key: Key | None) -> dict[str, Any]:
     """All recipes that this key may use."""
-    entries = [entry(service, recipe) for recipe in service.recipes.values() if _allowed(recipe.name, key)]
+    entries = [entry(service, recipe) for recipe in service.recipes.values() if allowed(recipe.name, key)]
     ends = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
     return {"object": "list", "data": entries, "has_more": False, "first_id": ends[0], "last_id": ends[1]}
 
 
 def found(service: Service, name: str, key: Key | None) -> dict[str, Any]:
     """One of them, or a single model. Raises `ProblemError`."""
-    if _allowed(name, key):
+    if allowed(name, key):
         if name in service.recipes:
             return entry(service, service.recipes[name])
         if ":" in name and service.serving.models:
@@ -56,5 +56,6 @@ def window_of(service: Service, recipe: Recipe) -> int | None:
     return min(windows, default=None)
 
 
-def _allowed(name: str, key: Key | None) -> bool:
+def allowed(name: str, key: Key | None) -> bool:
+    """Whether the key may ask for what has that name."""
     return key is None or not key.recipes or name in key.recipes

@@ -1,13 +1,24 @@
-"""Which recipes can be asked: those that were named, else the default one and every shipped one that works here."""
+"""Which recipes can be asked: those that were named, else the default one, every shipped one and the user's own, if
+they work here.
+"""
 
 from pathlib import Path
 
-from partsong.assembly import Assembly
+from msgspec import Struct
+
+from partsong.assembly import Assembly, named_recipe, place_of, recipes_folder
 from partsong.configuration import Configuration
-from partsong.errors import ConfigurationError
+from partsong.errors import ConfigurationError, RecipeError
 from partsong.recipe import Recipe, find_recipe, shipped
 
 DEFAULT_RECIPE = "local"
+
+
+class Found(Struct, frozen=True):
+    """A recipe, and where it stands: the name of a shipped one, or a file."""
+
+    recipe: Recipe
+    source: str
 
 
 def offered(configuration: Configuration, assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
@@ -15,24 +26,42 @@ def offered(configuration: Configuration, assembly: Assembly) -> tuple[dict[str,
 
     Raises `InputError` for one that was asked for by name and is none.
     """
-    default = configuration.recipe or DEFAULT_RECIPE
+    known, broken = found(configuration)
+    recipes, unusable = usable(known, assembly)
+    return recipes, broken | unusable
+
+
+def found(configuration: Configuration) -> tuple[list[Found], dict[str, str]]:
+    """The recipes, the default one first, whether they can be used or not; and what is wrong with files of the user's
+    own that are none. Raises `InputError` for one that was asked for by name and is none."""
     if configuration.server.recipes:
-        found = [recipe for name in configuration.server.recipes for recipe in _at(name)]
-    else:
-        found = [find_recipe(default), *shipped()]
+        return [each for name in configuration.server.recipes for each in _at(name)], {}
+    default = configuration.recipe or DEFAULT_RECIPE
+    known = [Found(named_recipe(default), place_of(default)), *(Found(recipe, recipe.name) for recipe in shipped())]
+    broken: dict[str, str] = {}
+    for path in sorted(recipes_folder().glob("*.toml")):
+        try:
+            known.append(Found(find_recipe(str(path)), str(path)))
+        except RecipeError as problem:
+            broken[path.stem] = str(problem)
+    return known, broken
+
+
+def usable(known: list[Found], assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """Those whose models can be asked, by name, and why the others' cannot."""
     recipes: dict[str, Recipe] = {}
     unusable: dict[str, str] = {}
-    for recipe in found:
+    for each in known:
         try:
-            assembly.check(recipe.models)
-            recipes.setdefault(recipe.name, recipe)
+            assembly.check(each.recipe.models)
+            recipes.setdefault(each.recipe.name, each.recipe)
         except ConfigurationError as problem:
-            unusable.setdefault(recipe.name, str(problem))
+            unusable.setdefault(each.recipe.name, str(problem))
     return recipes, unusable
 
 
-def _at(name: str) -> list[Recipe]:
+def _at(name: str) -> list[Found]:
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return [find_recipe(str(path)) for path in sorted(folder.glob("*.toml"))]
-    return [find_recipe(name)]
+        return [Found(find_recipe(str(path)), str(path)) for path in sorted(folder.glob("*.toml"))]
+    return [Found(named_recipe(name), place_of(name))]

@@ -18,7 +18,7 @@ from partsong.model import Message
 from partsong.recipe import Recipe, overridden, replace, single
 from partsong.server.log import Log
 from partsong.server.metrics import Metrics
-from partsong.server.offered import offered
+from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.turnstile import Turnstile
@@ -29,7 +29,7 @@ from partsong.wire.reply import Problem
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """`recipes` by name, those that can be asked; `unusable` says of the others why not."""
+    """`recipes` by name, those that can be asked; `unusable` says of the others why not. `shelf` holds both."""
 
     configuration: Configuration
     store: Store
@@ -38,6 +38,7 @@ class Service:
     turnstile: Turnstile
     recipes: dict[str, Recipe]
     unusable: dict[str, str]
+    shelf: dict[str, Found]
     log: Log
     metrics: Metrics
     telemetry: Telemetry | None = None
@@ -152,14 +153,18 @@ async def open_service(configuration: Configuration, mode: StoreMode | None = No
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_journal(configuration, mode))
         assembly = await stack.enter_async_context(assembling(configuration, store=store))
-        recipes, unusable = offered(configuration, assembly)
+        known, broken = found(configuration)
+        recipes, unusable = usable(known, assembly)
+        shelf = {each.recipe.name: each for each in reversed(known)}
         serving = configuration.server
         turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience)
         telemetry = open_telemetry()
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
         keys, log, metrics = Keys(keys_path()), Log(serving.log), Metrics(recipes.values())
-        service = Service(configuration, store, assembly, keys, turnstile, recipes, unusable, log, metrics, telemetry)
+        service = Service(
+            configuration, store, assembly, keys, turnstile, recipes, broken | unusable, shelf, log, metrics, telemetry
+        )
         try:
             yield service
         finally:

@@ -7,6 +7,25 @@ from partsong.call import Call, call_key
 from partsong.store.calls import Pace
 from partsong.store.recorder import Recorder
 from partsong.store.runs import StoredRun
+from partsong.store.search import Search
 from partsong.store.store import Mode, Pruned, Store, open_store
+from partsong.store.totals import DayTotal, ModelTotal
+from partsong.store.votes import Choice, Tally, Vote
 
-__all__ = ["Call", "Mode", "Pace", "Pruned", "Recorder", "Store", "StoredRun", "call_key", "open_store"]
+__all__ = [
+    "Call",
+    "Choice",
+    "DayTotal",
+    "Mode",
+    "ModelTotal",
+    "Pace",
+    "Pruned",
+    "Recorder",
+    "Search",
+    "Store",
+    "StoredRun",
+    "Tally",
+    "Vote",
+    "call_key",
+    "open_store",
+]

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from partsong.errors import Cause, StoreError
+from partsong.errors import StoreError
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
@@ -32,11 +32,11 @@ from partsong.events import (
 from partsong.model import Answer
 from partsong.store.database import Database
 from partsong.store.runs import StoredRun, Timed, join, save
+from partsong.store.shares import NEVER_ASKED, Shares
 
 PAUSE = 0.25  # seconds that deltas are gathered
 TURN = 0.02  # seconds that turns are: the seats of a layer begin together
 QUESTION = 200  # characters of a question in the list of runs
-NEVER_ASKED: frozenset[Cause] = frozenset({"resting", "budget", "window"})  # failures before the model was called
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's 32: none that is taken for another
 _EPOCH = 1_577_836_800  # 2020, in Unix time: eight letters of milliseconds last until 2054
 
@@ -58,6 +58,7 @@ class Recorder:
         self._caller, self._labels = caller, dict(labels) if words else {}
         self._database, self._note, self._words = database, note, words
         self._run: StoredRun | None = None
+        self._shares = Shares()
         self._began = 0.0
         self._aggregated = False
         self._events: list[Timed] = []
@@ -82,6 +83,7 @@ class Recorder:
         if self._run is None:
             return
         seconds = round(now - self._began, 6)
+        self._shares.hear(event)
         self._run = self._counted(replace(self._run, seconds=seconds), event)
         if self._words:
             self._events.append((seconds, event))
@@ -112,7 +114,9 @@ class Recorder:
             self._timer = None
         if self._run is not None:
             events, self._events = self._events, []
-            self._submit(partial(save, run=self._run, number=self._number, events=events))
+            told = self._number == 0 or self._run.status != "open"
+            shares = self._shares.all() if told else ()
+            self._submit(partial(save, run=self._run, number=self._number, events=events, shares=shares))
             self._number += 1
 
     def _submit(self, job: partial[None]) -> None:
@@ -149,6 +153,7 @@ class Recorder:
             0,
             self._caller,
             self._labels,
+            len(event.recipe.layers) + 1,
         )
 
     def _counted(self, run: StoredRun, event: AnyEvent) -> StoredRun:

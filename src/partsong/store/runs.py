@@ -13,6 +13,8 @@ from msgspec import Struct, structs
 
 from partsong.errors import InputError, StoreError
 from partsong.events import AnyEvent
+from partsong.store.shares import Share
+from partsong.store.shares import keep as keep_shares
 
 Status = Literal["open", "finished", "failed"]
 Timed = tuple[float, AnyEvent]  # seconds since the run's start, and what happened then
@@ -26,7 +28,8 @@ class StoredRun(Struct, frozen=True):
 
     `calls` were asked of models, `stored` more were answered from the store. `model` wrote the answer, or was to.
     `question` is its first line, `cause` why it failed. In `mode` "metadata" there are neither words nor events.
-    `caller` is the name of the key that asked the server for it, `labels` what the caller called it.
+    `caller` is the name of the key that asked the server for it, `labels` what the caller called it. `layers` counts
+    the aggregator's, too; 0: nobody counted them yet.
     """
 
     id: str
@@ -45,21 +48,30 @@ class StoredRun(Struct, frozen=True):
     losses: int
     caller: str = ""
     labels: dict[str, str] = {}
+    layers: int = 0
 
 
-_COLUMNS = ", ".join(StoredRun.__struct_fields__)
+COLUMNS = ", ".join(StoredRun.__struct_fields__)
+_LABELS = StoredRun.__struct_fields__.index("labels")
 _MARKS = ", ".join("?" * len(StoredRun.__struct_fields__))
 
 
-def save(connection: sqlite3.Connection, run: StoredRun, number: int, events: Sequence[Timed]) -> None:
-    """Write down what is known of the run by now, and its latest events as the piece `number`. 0 begins it anew."""
+def save(
+    connection: sqlite3.Connection, run: StoredRun, number: int, events: Sequence[Timed], shares: Sequence[Share] = ()
+) -> None:
+    """Write down what is known of the run by now, and its latest events as the piece `number`. 0 begins it anew.
+
+    `shares` are those of its models, where they are known anew.
+    """
     if number == 0:
         connection.execute("DELETE FROM pieces WHERE run = ?", (run.id,))
+        connection.execute("DELETE FROM shares WHERE run = ?", (run.id,))
+    keep_shares(connection, run.id, shares)
     labels = msgspec.json.encode(run.labels).decode()
     row = structs.asdict(run) | {"started": run.started.timestamp(), "labels": labels}
     if run.dollars is not None:
         row["dollars"] = str(run.dollars)
-    connection.execute(f"INSERT OR REPLACE INTO runs ({_COLUMNS}) VALUES ({_MARKS})", tuple(row.values()))
+    connection.execute(f"INSERT OR REPLACE INTO runs ({COLUMNS}) VALUES ({_MARKS})", tuple(row.values()))
     if events:
         piece = zlib.compress(_lines.encode_lines(events), 1)
         connection.execute("INSERT INTO pieces VALUES (?, ?, ?)", (run.id, number, piece))
@@ -76,8 +88,8 @@ def join(connection: sqlite3.Connection, run: str) -> None:
 
 def latest(connection: sqlite3.Connection, limit: int) -> list[StoredRun]:
     """The newest runs, newest first."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY started DESC, id DESC LIMIT ?", (limit,))
-    return [_run(row) for row in rows.fetchall()]
+    rows = connection.execute(f"SELECT {COLUMNS} FROM runs ORDER BY started DESC, id DESC LIMIT ?", (limit,))
+    return [run_of(row) for row in rows.fetchall()]
 
 
 def find(connection: sqlite3.Connection, prefix: str) -> StoredRun:
@@ -86,13 +98,13 @@ def find(connection: sqlite3.Connection, prefix: str) -> StoredRun:
         if newest := latest(connection, 1):
             return newest[0]
         raise InputError("no run is in the store yet")
-    if found := connection.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (prefix,)).fetchone():
-        return _run(found)
+    if found := connection.execute(f"SELECT {COLUMNS} FROM runs WHERE id = ?", (prefix,)).fetchone():
+        return run_of(found)
     begins = connection.execute(
-        f"SELECT {_COLUMNS} FROM runs WHERE substr(id, 1, ?) = ? ORDER BY started DESC", (len(prefix), prefix)
+        f"SELECT {COLUMNS} FROM runs WHERE substr(id, 1, ?) = ? ORDER BY started DESC", (len(prefix), prefix)
     ).fetchall()
     if prefix and len(begins) == 1:
-        return _run(begins[0])
+        return run_of(begins[0])
     if prefix and begins:
         raise InputError(f'{len(begins)} runs begin with "{prefix}": {_names(begins)}; give more of the id')
     near = connection.execute("SELECT id FROM runs ORDER BY started DESC LIMIT 200").fetchall()
@@ -120,6 +132,7 @@ def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
     old = connection.execute("SELECT id FROM runs WHERE started < ? LIMIT ?", (before, at_most)).fetchall()
     connection.executemany("DELETE FROM runs WHERE id = ?", old)
     connection.executemany("DELETE FROM pieces WHERE run = ?", old)
+    connection.executemany("DELETE FROM shares WHERE run = ?", old)
     return len(old)
 
 
@@ -128,13 +141,14 @@ def _pieces(connection: sqlite3.Connection, run: str) -> list[bytes]:
     return [zlib.decompress(piece) for (piece,) in rows]
 
 
-def _run(row: tuple[Any, ...]) -> StoredRun:
+def run_of(row: tuple[Any, ...]) -> StoredRun:
+    """The run in a row of `COLUMNS`."""
     run = StoredRun(*row)
     return structs.replace(
         run,
         started=datetime.datetime.fromtimestamp(row[2], datetime.UTC),
         dollars=None if run.dollars is None else Decimal(run.dollars),
-        labels=msgspec.json.decode(row[-1], type=dict[str, str]),
+        labels=msgspec.json.decode(row[_LABELS], type=dict[str, str]),
     )
 
 

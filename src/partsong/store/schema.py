@@ -74,4 +74,39 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE runs ADD COLUMN caller TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE runs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
     ),
+    (
+        # How many layers a run had, its aggregator's among them; 0 where nobody counted yet.
+        "ALTER TABLE runs ADD COLUMN layers INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX runs_by_caller ON runs (caller, started, id)",
+        # What each model of a run has done in it; runs of before have none.
+        """
+        CREATE TABLE shares (
+            run TEXT NOT NULL,
+            model TEXT NOT NULL,
+            calls INTEGER NOT NULL,
+            tokens INTEGER NOT NULL,
+            dollars TEXT,
+            losses INTEGER NOT NULL,
+            UNIQUE (run, model)
+        )
+        """,
+        "CREATE INDEX shares_by_model ON shares (model, run)",
+        # Which of two recipes' answers somebody liked better; `one` is the recipe whose name comes first.
+        """
+        CREATE TABLE votes (
+            number INTEGER PRIMARY KEY,
+            caller TEXT NOT NULL,
+            moment REAL NOT NULL,
+            question TEXT NOT NULL,
+            one TEXT NOT NULL,
+            one_run TEXT NOT NULL,
+            other TEXT NOT NULL,
+            other_run TEXT NOT NULL,
+            choice TEXT NOT NULL,
+            blind INTEGER NOT NULL,
+            UNIQUE (caller, one_run, other_run)
+        )
+        """,
+        "CREATE INDEX votes_by_recipes ON votes (caller, one, other)",
+    ),
 )

@@ -18,11 +18,12 @@ from types import MappingProxyType
 from typing import Literal, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from partsong.call import Call
 from partsong.errors import StoreError
 from partsong.model import Answer
-from partsong.store import calls, runs, spending
+from partsong.store import calls, runs, search, spending, totals, votes
 from partsong.store.calls import Pace
 from partsong.store.database import PATIENCE, Database, UnstorableError
 from partsong.store.recorder import Recorder, new_id
@@ -100,6 +101,37 @@ class Store:
         """The newest runs, newest first."""
         return [] if self._database is None else await self._database.read(partial(runs.latest, limit=limit))
 
+    async def search(self, wanted: search.Search) -> tuple[list[StoredRun], bool]:
+        """The runs that are looked for, newest first, and whether there are more. Raises `RequestError`."""
+        return (
+            ([], False)
+            if self._database is None
+            else await self._database.read(partial(search.find_some, search=wanted))
+        )
+
+    async def totals(self, caller: str, since: float) -> tuple[list[totals.DayTotal], list[totals.ModelTotal]]:
+        """What a caller's runs since a moment come to, by day and by model."""
+        if self._database is None:
+            return [], []
+        days = await self._database.read(partial(totals.by_day, caller=caller, since=since))
+        return days, await self._database.read(partial(totals.by_model, caller=caller, since=since))
+
+    async def vote(self, vote: votes.Vote) -> None:
+        """Keep a vote; its question only where words are kept."""
+        if self.mode != "full":
+            vote = replace(vote, question="")
+        await self._needed("a vote").write(partial(votes.keep, vote=vote))
+
+    async def tally(self, caller: str) -> list[votes.Tally]:
+        """A caller's votes by pair of recipes."""
+        return [] if self._database is None else await self._database.read(partial(votes.tally, caller=caller))
+
+    async def tally_of(self, caller: str, a: str, b: str) -> votes.Tally:
+        """A caller's votes on two recipes."""
+        if self._database is None:
+            return votes.Tally(a, b, 0, 0, 0)
+        return await self._database.read(partial(votes.tally_of, caller=caller, a=a, b=b))
+
     async def find_run(self, prefix: str) -> StoredRun:
         """The run whose id begins like that, or the newest for `last`. Raises `InputError`, naming runs near it."""
         return await self._needed().read(partial(runs.find, prefix=prefix))
@@ -110,7 +142,7 @@ class Store:
         return await database.read(partial(runs.read_events, run=run, path=database.path))
 
     async def prune(self, older_than: datetime.timedelta) -> Pruned:
-        """Delete runs, calls and days that are older, and give the room back to the disk."""
+        """Delete runs, calls and days that are older, and the words of votes, and give the room back to the disk."""
         database = self._needed()
         before = datetime.datetime.now(datetime.UTC).timestamp() - older_than.total_seconds()
         await database.shrink()
@@ -121,6 +153,7 @@ class Store:
             while some := await database.write(partial(delete, before=before, at_most=STEP)):
                 deleted += some
             counts.append(deleted)
+        await database.write(partial(votes.forget, before=before))
         await database.write(partial(spending.prune, before=day_of(max(0.0, before))))
         while await database.write(_give_back):
             pass

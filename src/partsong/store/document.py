@@ -5,6 +5,7 @@ seconds since the run's start; what has not happened is null.
 """
 
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 from msgspec import to_builtins
@@ -27,8 +28,15 @@ from partsong.events import (
     RunStarted,
 )
 from partsong.model import Answer, TextDelta
+from partsong.store.runs import StoredRun
 
 Plain = dict[str, Any]
+
+
+def plain(run: StoredRun) -> Plain:
+    """A run as plain values for JSON."""
+    values: Plain = to_builtins(run)
+    return values | {"started": run.started.astimezone(UTC).isoformat(timespec="milliseconds")}
 
 
 def as_json(run: Plain, events: Sequence[tuple[float, AnyEvent]]) -> Plain:

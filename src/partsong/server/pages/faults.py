@@ -1,0 +1,157 @@
+"""What is wrong with a recipe that somebody is writing: every fault with its field, and the line where that stands.
+
+Positions are not in what a TOML reader gives, so the line is found by reading ever shorter beginnings of the text: a
+field stands where it first is there.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from partsong import toml
+from partsong.errors import RecipeError
+from partsong.recipe import Agent, Aggregator, Layer, Recipe, tables_in
+
+LONGEST = 64 * 1024  # characters: a hundred times the longest that is shipped
+MOST_TRIES = 400  # readings of one text to find one line
+ENDS = ("", "]", "]}", "]}]", '"""', "'''")  # of a value of several lines that is read up to its middle
+FIELDS = {field.name for kind in (Aggregator, Layer, Recipe) for field in msgspec.structs.fields(kind)}
+
+
+class Fault(Struct, frozen=True):
+    """One fault. `field` is "" where it is the whole text's; `line` counts from 1."""
+
+    field: str
+    line: int | None
+    message: str
+
+
+def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
+    """The recipe in a text, or all that is wrong with it. No file but shipped recipes is read for it."""
+    if len(text) > LONGEST:
+        return None, [Fault("", None, f"the text has {len(text):,} characters, but a recipe has at most {LONGEST:,}")]
+    try:
+        tables = tables_in(text)
+    except RecipeError as problem:
+        field, _, message = str(problem).partition(": ")
+        return None, [Fault(field, line_of(text, field), message)]
+    except tomllib.TOMLDecodeError as problem:
+        found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(problem))
+        line = int(found[1]) if found and found[1] else max(1, len(text.splitlines()))
+        return None, [Fault("", line, f"this is not TOML: {problem}")]
+    except (ValueError, RecursionError) as problem:  # a number with thousands of digits, lists in lists in lists
+        return None, [Fault("", None, f"this cannot be read: {problem}")]
+    if tables.get("layers") == []:
+        return None, [Fault("layers", line_of(text, "layers"), "is empty, but a recipe needs at least one layer")]
+    faults = list(agents_faults(tables))
+    if not faults:
+        recipe, faults = converted(tables)
+        if recipe is not None:
+            return recipe, []
+    return None, [Fault(field, line_of(text, field), message) for field, message in faults]
+
+
+def converted(tables: dict[str, Any]) -> tuple[Recipe | None, list[tuple[str, str]]]:
+    """The recipe, or the first thing that is wrong with its tables."""
+    try:
+        return msgspec.convert(tables, Recipe), []
+    except msgspec.ValidationError as problem:
+        return None, [placed(problem, Recipe)]
+
+
+def agents_faults(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with each agent by itself, so that all of it can be told at once."""
+    agents: list[tuple[str, Any, type]] = []
+    layers = tables.get("layers")
+    for number, layer in enumerate(layers if isinstance(layers, list) else []):
+        those = layer.get("agents") if isinstance(layer, dict) else None
+        for place, agent in enumerate(those if isinstance(those, list) else []):
+            agents.append((f"layers.{number}.agents.{place}", agent, Agent))
+    if "aggregator" in tables:
+        agents.append(("aggregator", tables["aggregator"], Aggregator))
+    for where, agent, kind in agents:
+        try:
+            msgspec.convert(agent, kind)
+        except msgspec.ValidationError as problem:
+            field, message = placed(problem, kind)
+            yield f"{where}.{field}".rstrip("."), message
+
+
+def placed(problem: msgspec.ValidationError, kind: type) -> tuple[str, str]:
+    """The field as a path with dots, and what is wrong with it."""
+    place, message = toml.explain(problem, kind)
+    field = re.sub(r"\[(\d+)\]", r".\1", place).lstrip(".")
+    # What a struct says of itself begins with the field that it is about.
+    first = re.match(r"([a-z_]+)(\.[a-z_]+)? (?=is |names |has )", message)
+    if first and first[1] in FIELDS and field.rpartition(".")[2] != first[1]:
+        field, message = f"{field}.{first[0].strip()}".lstrip("."), message.removeprefix(first[0])
+    return field, message
+
+
+def line_of(text: str, field: str) -> int | None:
+    """The line in which the field begins, or the nearest one around it that is there."""
+    readings = _Readings(text.splitlines())
+    steps = field.split(".") if field else []
+    while steps and not readings.has(len(readings.lines), steps):
+        steps.pop()
+    return readings.first(steps) if steps else None
+
+
+class _Readings:
+    """A text read up to any of its lines, for as long as that is not too often."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self.tries = 0
+
+    def has(self, number: int, steps: list[str], ends: tuple[str, ...] = ("",)) -> bool | None:
+        """Whether the field is in the first lines, with any end that makes them whole; `None` where none does."""
+        found = None
+        for end in ends:
+            self.tries += 1
+            try:
+                found = there(tomllib.loads("\n".join(self.lines[:number]) + end), steps)
+            except (ValueError, RecursionError):
+                continue
+            if found:
+                return True
+        return found
+
+    def first(self, steps: list[str]) -> int:
+        """The line in which a field begins that is there."""
+        before, upto, last = 0, len(self.lines), len(self.lines)
+        while before + 1 < upto and self.tries < MOST_TRIES:
+            number = middle = (before + upto) // 2
+            while number < upto and (found := self.has(number, steps)) is None and self.tries < MOST_TRIES:
+                number += 1
+            if number >= upto or found is None:
+                upto = middle  # from there on nothing can be read that is not the statement's own end
+            elif found:
+                upto = last = number
+            else:
+                before = number
+        # Its statement begins after the last lines that could be read without it; of several lines, one has the field.
+        for number in range(before + 1, last):
+            if self.tries >= MOST_TRIES:
+                break
+            if self.has(number, steps, ENDS):
+                return number
+        return last if before + 1 == last or self.tries < MOST_TRIES else before + 1
+
+
+def there(tables: Any, steps: list[str]) -> bool:
+    """Whether that field is in the tables."""
+    for step in steps:
+        if isinstance(tables, list):
+            if not step.isdecimal() or int(step) >= len(tables):
+                return False
+            tables = tables[int(step)]
+        elif isinstance(tables, dict) and step in tables:
+            tables = tables[step]
+        else:  # a model's id stands for the table that has it
+            return isinstance(tables, str) and step == "model"
+    return True

@@ -1,0 +1,168 @@
+"""Runs looked back at: found, replayed, taken away as a file, and added up."""
+
+import asyncio
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from partsong.events import RunFailed, RunFinished, to_json
+from partsong.server import live
+from partsong.server.pages.asked import read_query, said, who, wrong
+from partsong.server.pages.markdown import as_markdown
+from partsong.server.service import Service, caller_of
+from partsong.store import DayTotal, Search, StoredRun
+from partsong.store.document import as_json, plain
+from partsong.store.runs import Timed
+
+MOST = 200  # runs of a page
+
+
+class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which runs are looked for; see `store.Search`."""
+
+    text: str = ""
+    recipe: str = ""
+    model: str = ""
+    min_dollars: float | None = None
+    lost: bool = False
+    after: str = ""
+    limit: Annotated[int, Meta(ge=1, le=MOST)] = 50
+    before: str = ""
+
+
+class Days(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many days, this one among them."""
+
+    days: Annotated[int, Meta(ge=1, le=3660)] = 30
+
+
+class Form(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a run is written."""
+
+    form: Literal["json", "markdown"] = "json"
+
+
+class History:
+    """The runs of whoever asks."""
+
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self.service = service
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/runs", self.runs, methods=["GET"]),
+            Route("/api/runs/{run}", self.run, methods=["GET"]),
+            Route("/api/runs/{run}/export", self.export, methods=["GET"]),
+            Route("/api/totals", self.totals, methods=["GET"]),
+        ]
+
+    async def runs(self, request: Request) -> Response:
+        service = self.service()
+        caller = caller_of(who(request, service))
+        wanted = read_query(request, Wanted)
+        runs, more = await service.store.search(
+            Search(
+                caller,
+                wanted.text,
+                wanted.recipe,
+                wanted.model,
+                wanted.min_dollars,
+                wanted.lost,
+                moment(wanted.after),
+                wanted.before,
+                wanted.limit,
+            )
+        )
+        return said({"runs": [line(run) for run in runs], "more": more})
+
+    async def run(self, request: Request) -> Response:
+        """A run with its events as far as there are any, each with the seconds since the run's start."""
+        run, events = await self._found(request)
+
+        def told() -> dict[str, Any]:
+            pieces = [{"seconds": seconds, "event": msgspec.Raw(to_json(event))} for seconds, event in events]
+            return line(run) | {"events": msgspec.Raw(msgspec.json.encode(pieces)), **ending(events)}
+
+        return said(await asyncio.to_thread(told))  # long runs have 100,000 events
+
+    async def export(self, request: Request) -> Response:
+        """A run as a file."""
+        form = read_query(request, Form).form
+        run, events = await self._found(request)
+        document = await asyncio.to_thread(as_json, plain(run), events)
+        name = f"partsong-{run.id}.{'json' if form == 'json' else 'md'}"
+        headers = {
+            "content-disposition": f'attachment; filename="{name}"',
+            "cache-control": "no-store",
+            "x-content-type-options": "nosniff",
+        }
+        if form == "markdown":
+            return Response(as_markdown(document), 200, headers, "text/markdown; charset=utf-8")
+        return Response(msgspec.json.format(msgspec.json.encode(document)), 200, headers, "application/json")
+
+    async def totals(self, request: Request) -> Response:
+        """What the runs of the last days come to, by day (UTC) and by model."""
+        service = self.service()
+        caller = caller_of(who(request, service))
+        number = read_query(request, Days).days
+        today = datetime.datetime.now(datetime.UTC).date()
+        first = today - datetime.timedelta(days=number - 1)
+        since = datetime.datetime.combine(first, datetime.time(), datetime.UTC).timestamp()
+        days, models = await service.store.totals(caller, since)
+        known = {each.day: each for each in days}
+        every = [(first + datetime.timedelta(days=day)).isoformat() for day in range(number)]
+        return said({"days": [known.get(day, DayTotal(day)) for day in every], "models": models})
+
+    async def _found(self, request: Request) -> tuple[StoredRun, list[Timed]]:
+        service = self.service()
+        run = await live.own(service, request.path_params["run"], who(request, service))
+        return run, await service.store.events(run.id) if run.mode == "full" else []
+
+
+def moment(text: str) -> float | None:
+    """A moment as Unix time; without a time zone it is UTC's. Raises `ProblemError`."""
+    if not text:
+        return None
+    try:
+        found = datetime.datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise wrong(f'after: is "{text}", but must be a date or a time like 2026-05-31T12:00:00Z', "after") from None
+
+
+def line(run: StoredRun) -> dict[str, Any]:
+    """A run in the list. `layers` counts the aggregator's, and is `None` for runs from before they were counted."""
+    return {
+        "id": run.id,
+        "at": plain(run)["started"],
+        "recipe": run.recipe,
+        "model": run.model,
+        "question": run.question,
+        "seconds": run.seconds,
+        "dollars": run.dollars,
+        "tokens": run.tokens,
+        "calls": run.calls,
+        "stored": run.stored,
+        "state": run.status,
+        "cause": run.cause or None,
+        "lost": run.losses,
+        "layers": run.layers or None,
+        "kept": run.mode == "full",
+    }
+
+
+def ending(events: Sequence[Timed]) -> dict[str, Any]:
+    """The answer, or why there is none, once it has ended."""
+    match events[-1][1] if events else None:
+        case RunFinished(answer=answer):
+            return {"answer": answer.text, "error": None}
+        case RunFailed(error=error):
+            return {"answer": None, "error": msgspec.to_builtins(error)}
+        case _:
+            return {"answer": None, "error": None}

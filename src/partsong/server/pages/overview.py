@@ -1,0 +1,79 @@
+"""`GET /api/about`: what can be asked here, with its calls and what a run of it typically costs."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from partsong.keys import Key
+from partsong.recipe import Recipe
+from partsong.server.incoming import headers_of
+from partsong.server.listing import allowed
+from partsong.server.pages.asked import said, who
+from partsong.server.pages.price import price_of
+from partsong.server.service import Service
+
+
+class Overview:
+    """What the page shows before anything is asked."""
+
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self.service = service
+
+    def routes(self) -> list[Route]:
+        return [Route("/api/about", self.about, methods=["GET"])]
+
+    async def about(self, request: Request) -> Response:
+        """Where there are keys and none is shown, only that one is needed."""
+        service = self.service()
+        headers = headers_of(request.scope)
+        if service.keys.any() and not {"authorization", "x-api-key", "origin"} & headers.keys():
+            return said({"version": version("partsong"), "keyed": True})
+        key = who(request, service)
+        return said(
+            {
+                "version": version("partsong"),
+                "keyed": key is not None,
+                "store": service.store.mode,
+                "recipes": [await entry(service, name) for name in known(service) if allowed(name, key)],
+                "models": models(service, key),
+            }
+        )
+
+
+def known(service: Service) -> list[str]:
+    """The names of all recipes: first those that can be asked."""
+    return list(dict.fromkeys([*service.recipes, *service.unusable]))
+
+
+async def entry(service: Service, name: str) -> dict[str, Any]:
+    """A recipe in a line; of a file that is no recipe there is nothing but why."""
+    recipe = recipe_of(service, name)
+    whole: dict[str, Any] = {"name": name, "unusable": None if name in service.recipes else service.unusable[name]}
+    if recipe is None:
+        return whole | {"about": "", "layers": [], "aggregator": None, "calls": 0, "typical_dollars": None}
+    return whole | {
+        "about": recipe.about,
+        "layers": [[agent.model for agent in layer.seats] for layer in recipe.layers],
+        "aggregator": recipe.aggregator.model,
+        "calls": recipe.calls,
+        "typical_dollars": (await price_of(service, recipe)).typical,
+    }
+
+
+def recipe_of(service: Service, name: str) -> Recipe | None:
+    """The recipe of that name, whether it can be asked or not."""
+    if name in service.recipes:
+        return service.recipes[name]
+    return service.shelf[name].recipe if name in service.shelf else None
+
+
+def models(service: Service, key: Key | None) -> list[str]:
+    """The models of these recipes, and those of the configuration, that may be asked by themselves."""
+    if not service.serving.models:
+        return []
+    named = [model for recipe in service.recipes.values() for model in recipe.models]
+    return [name for name in dict.fromkeys([*named, *service.configuration.models]) if allowed(name, key)]

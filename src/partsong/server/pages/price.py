@@ -1,0 +1,35 @@
+"""What a run of a recipe costs for a question of a few sentences: typically, and at most. Unknown is `None`."""
+
+from decimal import Decimal
+
+from msgspec import Struct
+
+from partsong.assembly import facts_known
+from partsong.errors import ConfigurationError, StoreError
+from partsong.recipe import Recipe
+from partsong.server.service import Service
+from partsong.typical import all_of, rows_of
+
+QUESTION = 300  # tokens: a few sentences; what is typed here is mostly as long
+
+
+class Price(Struct, frozen=True):
+    """Dollars."""
+
+    typical: Decimal | None
+    worst: Decimal | None
+
+
+async def price_of(service: Service, recipe: Recipe) -> Price:
+    """What it costs; nobody is asked."""
+    try:
+        facts = {name: facts_known(name, service.configuration) for name in recipe.models}
+    except ConfigurationError:  # of a provider that there is not
+        return Price(None, None)
+    try:
+        paces = await service.store.paces(recipe.models)
+    except StoreError:
+        paces = {}
+    usual = {name: pace.tokens for name, pace in paces.items()}
+    whole = all_of(rows_of(recipe, QUESTION, facts, usual))
+    return Price(whole.typical.dollars, whole.most.dollars)

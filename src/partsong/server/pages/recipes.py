@@ -1,0 +1,191 @@
+"""Recipes as the page shows and edits them: drawn, with their text and price; checked; and saved as the user's own.
+
+Saving writes a file on this machine, so it is for its own user: only a server without keys that listens on loopback
+does it, and only in the one folder of the user's own recipes.
+"""
+
+import asyncio
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from partsong.assembly import recipes_folder
+from partsong.errors import ConfigurationError, RecipeError
+from partsong.recipe import Recipe, is_shipped, source_of
+from partsong.server.listing import allowed
+from partsong.server.offered import Found
+from partsong.server.pages.asked import read_json, said, who, wrong
+from partsong.server.pages.faults import read_recipe
+from partsong.server.pages.overview import known, recipe_of
+from partsong.server.pages.price import price_of
+from partsong.server.problems import ProblemError
+from partsong.server.service import Service
+from partsong.wire.reply import Problem
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+# What Windows takes for a device, whatever stands behind its dot.
+DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+
+
+class Written(Struct, frozen=True, forbid_unknown_fields=True):
+    """A recipe's text. With `replace`, it may take the place of another."""
+
+    toml: str
+    replace: bool = False
+
+
+class Recipes:
+    """The recipes that whoever asks may use."""
+
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self.service = service
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/recipes/check", self.check, methods=["POST"]),
+            Route("/api/recipes/{name:path}", self.one, methods=["GET"]),
+            Route("/api/recipes/{name:path}", self.save, methods=["PUT"]),
+        ]
+
+    async def one(self, request: Request) -> Response:
+        """A recipe with the text that it was read from."""
+        service, name = self.service(), request.path_params["name"]
+        key = who(request, service)
+        if name not in known(service) or not allowed(name, key):
+            raise ProblemError(Problem(404, "not_found", f'there is no recipe "{name}"', "name"))
+        recipe = recipe_of(service, name)
+        source = service.shelf[name].source if name in service.shelf else str(recipes_folder() / f"{name}.toml")
+        try:
+            text = await asyncio.to_thread(source_of, source)
+        except (RecipeError, OSError, UnicodeDecodeError) as problem:  # the file was changed since it was read
+            raise wrong(f"the recipe's file cannot be read any more: {problem}", "name", 409) from None
+        about = {"name": name, "about": "" if recipe is None else recipe.about, "toml": text, "saved": is_own(source)}
+        if recipe is None:  # a file of the user's own that is none
+            nothing = {"drawn": None, "calls": 0, "typical_dollars": None, "worst_dollars": None}
+            return said(about | nothing | {"unusable": service.unusable[name]})
+        return said(about | await shown(service, recipe))
+
+    async def check(self, request: Request) -> Response:
+        """What is wrong with a text, or what recipe it is; nobody is asked."""
+        service = self.service()
+        who(request, service)
+        written = await read_json(request, Written)
+        recipe, faults = await asyncio.to_thread(read_recipe, written.toml)
+        if recipe is None:
+            return said({"ok": False, "errors": faults})
+        return said({"ok": True, "name": recipe.name, **await shown(service, recipe)})
+
+    async def save(self, request: Request) -> Response:
+        """Keep a recipe as the user's own, and offer it from now on."""
+        service, name = self.service(), request.path_params["name"]
+        who(request, service)
+        if service.keys.any() or not on_loopback(service.serving.host):
+            message = "recipes are saved only by a server that listens on this machine alone and has no keys"
+            raise ProblemError(Problem(403, "permission", message))
+        if not re.fullmatch(NAME, name) or DEVICES.fullmatch(name):
+            message = f'name: is {name!r}, but must be 1 to 64 letters (a-z), digits, "-" or "_", the first no sign'
+            raise wrong(message, "name")
+        written = await read_json(request, Written)
+        recipe, faults = await asyncio.to_thread(read_recipe, written.toml)
+        if recipe is None:
+            fault = faults[0]
+            where = "".join([f"line {fault.line}: " if fault.line else "", f"{fault.field}: " if fault.field else ""])
+            raise wrong(f"{where}{fault.message}", f"toml.{fault.field}".rstrip("."))
+        if recipe.name != name:
+            raise wrong(f'name: is "{recipe.name}" in the text; it must be "{name}", as it is saved', "toml.name")
+        if is_shipped(name) or (name in service.shelf and not is_own(service.shelf[name].source)):
+            message = f'"{name}" is a recipe that is not yours to replace; give yours another name'
+            raise wrong(message, "name", 409)
+        path = recipes_folder() / f"{name}.toml"
+        if path.exists() and not written.replace:
+            raise wrong(f'there is a recipe "{name}" already; say "replace": true to replace it', "replace", 409)
+        try:
+            await asyncio.to_thread(write_whole, path, written.toml)
+        except OSError as problem:
+            message = f"{path}: cannot be written: {problem.strerror}"
+            raise ProblemError(Problem(500, "server", message)) from None
+        offer(service, recipe, path)
+        # The other processes of this server read their recipes when they start.
+        return said({"name": name, "path": str(path), "restart": service.serving.workers > 1})
+
+
+async def shown(service: Service, recipe: Recipe) -> dict[str, Any]:
+    """A recipe to be drawn, with its calls, its price, and why it cannot be used, if it cannot."""
+    price = await price_of(service, recipe)
+    return {
+        "drawn": drawn(recipe),
+        "calls": recipe.calls,
+        "typical_dollars": price.typical,
+        "worst_dollars": price.worst,
+        "unusable": why_not(service, recipe),
+    }
+
+
+def drawn(recipe: Recipe) -> dict[str, Any]:
+    """The agents of each layer, and the aggregator, each with the settings that it was given, and no others."""
+    plain = msgspec.to_builtins(recipe)
+    layers, aggregator = plain.pop("layers"), plain.pop("aggregator")
+    return {
+        "layers": [layer["agents"] for layer in layers],
+        "aggregator": aggregator,
+        "layer_settings": [{name: value for name, value in each.items() if name != "agents"} for each in layers],
+        "settings": {name: value for name, value in plain.items() if name not in ("name", "about")},
+    }
+
+
+def why_not(service: Service, recipe: Recipe) -> str | None:
+    """Why the recipe's models cannot be asked here."""
+    try:
+        service.assembly.check(recipe.models)
+    except ConfigurationError as problem:
+        return str(problem)
+    return None
+
+
+def offer(service: Service, recipe: Recipe, path: Path) -> None:
+    """Offer a recipe that was not there when the server was started, or was another."""
+    service.shelf[recipe.name] = Found(recipe, str(path))
+    service.recipes.pop(recipe.name, None)
+    service.unusable.pop(recipe.name, None)
+    if (why := why_not(service, recipe)) is None:
+        service.recipes[recipe.name] = recipe
+    else:
+        service.unusable[recipe.name] = why
+
+
+def is_own(source: str) -> bool:
+    """Whether a recipe stands among the user's own."""
+    return Path(source).parent == recipes_folder()
+
+
+def on_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is never there in part, for this user alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    whole = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(
+            os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", newline=""
+        ) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        whole.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)

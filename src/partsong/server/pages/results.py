@@ -1,0 +1,263 @@
+"""What the bench has found, out of the folders that it has left where the server was started.
+
+Its own files are read as the JSON that they are: nothing is computed that needs the bench's libraries. They are the
+user's own, so that no key may read them.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from partsong.errors import PartsongError
+from partsong.model import Usage
+from partsong.server.pages.asked import said, who
+from partsong.server.pages.votes import wilson
+from partsong.server.problems import ProblemError
+from partsong.server.service import Service
+from partsong.wire.reply import Problem
+
+T = TypeVar("T")
+PLACES = ("bench", "results")  # below the working directory: where `bench run` and `compare` put theirs, and others may
+WORST = 20  # prompts
+
+
+class Graded(Struct, frozen=True):
+    """A line of `grades.jsonl`."""
+
+    contestant: str
+    sample: str
+    value: float
+    attempt: int = 0
+    failed: str = ""
+
+
+class Answered(Struct, frozen=True):
+    """A line of `outputs.jsonl`."""
+
+    contestant: str
+    sample: str
+    answers: tuple[str, ...] = ()
+    attempt: int = 0
+    failed: str = ""
+    usage: Usage = Usage()
+    seconds: float | None = None
+    runs: tuple[str, ...] = ()
+
+
+class Preferred(Struct, frozen=True):
+    """A line of `verdicts.jsonl`: 1 for `one`, 0 for `other`."""
+
+    one: str
+    other: str
+    sample: str
+    value: float
+    attempt: int = 0
+    failed: str = ""
+
+
+class Lost(Struct, frozen=True):
+    """A prompt on which `one` was worse than `other`, and by how much."""
+
+    one: str
+    other: str
+    sample: str
+    attempt: int
+    by: float
+
+
+class Results:
+    """The folders of studies."""
+
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self.service = service
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/results", self.all, methods=["GET"]),
+            Route("/api/results/{name}", self.one, methods=["GET"]),
+        ]
+
+    async def all(self, request: Request) -> Response:
+        """The studies, the newest first."""
+        self._check(request)
+
+        def listed() -> list[dict[str, Any]]:
+            folders = sorted(studies().values(), key=lambda folder: -changed(folder))
+            return [line(folder) for folder in folders]
+
+        return said({"results": await asyncio.to_thread(listed)})
+
+    async def one(self, request: Request) -> Response:
+        """A study: its manifest, its contestants with what they scored and cost, and where mixtures lost."""
+        service = self._check(request)
+        name = request.path_params["name"]
+        folder = (await asyncio.to_thread(studies)).get(name)  # of those that are there: a name leads nowhere else
+        if folder is None:
+            raise ProblemError(Problem(404, "not_found", f'there is no study "{name}" here', "name"))
+        study = await asyncio.to_thread(read_study, folder)
+        for each in study["lost"]:
+            each["question"] = await question(service, each["runs"])
+        return said(study)
+
+    def _check(self, request: Request) -> Service:
+        service = self.service()
+        if who(request, service) is not None:
+            message = "the bench's results are the server's own user's: no key may read them"
+            raise ProblemError(Problem(403, "permission", message))
+        return service
+
+
+def studies() -> dict[str, Path]:
+    """The folders that have a study, by name."""
+    found = [path.parent for place in PLACES for path in sorted(Path(place).glob("*/manifest.json"))]
+    return {folder.name: folder for folder in reversed(found)}
+
+
+def changed(folder: Path) -> float:
+    """When something was last written there."""
+    return max((path.stat().st_mtime for path in folder.glob("*.json*")), default=0.0)
+
+
+def line(folder: Path) -> dict[str, Any]:
+    """A study in the list."""
+    manifest = document(folder / "manifest.json") or {}
+    return {
+        "name": folder.name,
+        "folder": str(folder),
+        "task": manifest.get("task"),
+        "contestants": list(manifest.get("contestants") or {}),
+        "samples": len(manifest.get("samples") or ()),
+        "compared": (folder / "comparison.json").is_file(),
+        "changed": round(changed(folder)),
+    }
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """All of a study that the page shows."""
+    outputs = {(each.contestant, each.sample, each.attempt): each for each in rows(folder / "outputs.jsonl", Answered)}
+    grades = {(each.contestant, each.sample, each.attempt): each for each in rows(folder / "grades.jsonl", Graded)}
+    verdicts = {
+        (each.one, each.other, each.sample, each.attempt): each for each in rows(folder / "verdicts.jsonl", Preferred)
+    }
+    manifest = document(folder / "manifest.json") or {}
+    mixtures = [name for name, each in (manifest.get("contestants") or {}).items() if has_layers(each)]
+    worst = sorted(
+        [*lost_by_grades(grades, mixtures), *lost_by_verdicts(verdicts.values(), mixtures)], key=lambda each: -each.by
+    )
+    names = dict.fromkeys(contestant for contestant, _, _ in (*outputs, *grades))
+    return {
+        **line(folder),
+        "manifest": manifest,
+        "contestants": [scored(name, outputs, grades) for name in names],
+        "comparison": document(folder / "comparison.json"),
+        "lost": [shown(each, outputs) for each in worst[:WORST]],
+    }
+
+
+def scored(
+    name: str, outputs: dict[tuple[str, str, int], Answered], grades: dict[tuple[str, str, int], Graded]
+) -> dict[str, Any]:
+    """One contestant. The interval is of answers that are right or wrong; of other grades it is in `comparison`."""
+    own = [each for key, each in outputs.items() if key[0] == name]
+    values = [each.value for key, each in grades.items() if key[0] == name and not each.failed]
+    samples = {each.sample for key, each in grades.items() if key[0] == name and not each.failed}
+    share = values and set(values) <= {0.0, 1.0} and len(samples) == len(values)
+    prices = [each.usage.dollars for each in own]
+    known = [price for price in prices if price is not None]
+    seconds = [each.seconds for each in own if each.seconds is not None]
+    return {
+        "name": name,
+        "answers": len(own),
+        "failed": sum(bool(each.failed) for each in own),
+        "n": len(values),
+        "value": fmean(values) if values else None,
+        "interval": wilson(sum(values), len(values)) if share else None,
+        "dollars": sum(known, Decimal(0)) if len(known) == len(prices) else None,
+        "tokens": sum(each.usage.input_tokens + each.usage.output_tokens for each in own),
+        "seconds": fmean(seconds) if seconds else None,
+    }
+
+
+def lost_by_grades(grades: dict[tuple[str, str, int], Graded], mixtures: list[str]) -> Iterator[Lost]:
+    """Where a mixture has a lower grade than another contestant, the best of those."""
+    best: dict[tuple[str, int], list[Graded]] = {}
+    for each in grades.values():
+        if not each.failed:
+            best.setdefault((each.sample, each.attempt), []).append(each)
+    for (sample, attempt), those in best.items():
+        for own in those:
+            others = [each for each in those if each.contestant != own.contestant]
+            if own.contestant in mixtures and others:
+                other = max(others, key=lambda each: each.value)
+                if other.value > own.value:
+                    yield Lost(own.contestant, other.contestant, sample, attempt, other.value - own.value)
+
+
+def lost_by_verdicts(verdicts: Any, mixtures: list[str]) -> Iterator[Lost]:
+    """Where a judge preferred another contestant to a mixture."""
+    for each in verdicts:
+        if each.failed:
+            continue
+        if each.one in mixtures and each.value < 0.5:
+            yield Lost(each.one, each.other, each.sample, each.attempt, 1 - 2 * each.value)
+        elif each.other in mixtures and each.value > 0.5:
+            yield Lost(each.other, each.one, each.sample, each.attempt, 2 * each.value - 1)
+
+
+def shown(lost: Lost, outputs: dict[tuple[str, str, int], Answered]) -> dict[str, Any]:
+    """A prompt on which a mixture lost, with both answers and the mixture's runs."""
+    sides = [outputs.get((name, lost.sample, lost.attempt)) for name in (lost.one, lost.other)]
+    answers = ["" if each is None or not each.answers else each.answers[-1] for each in sides]
+    own = sides[0]
+    return {
+        **msgspec.to_builtins(lost),
+        "answers": answers,
+        "runs": [] if own is None else list(own.runs),
+    }
+
+
+async def question(service: Service, runs: list[str]) -> str | None:
+    """What was asked, as far as the store still knows the run."""
+    for run in runs:
+        try:
+            return (await service.store.find_run(run)).question
+        except PartsongError:  # removed from the store since, or kept in another
+            continue
+    return None
+
+
+def has_layers(contestant: Any) -> bool:
+    """Whether it is a mixture, or one model alone."""
+    recipe = contestant.get("recipe") if isinstance(contestant, dict) else None
+    return bool(isinstance(recipe, dict) and recipe.get("layers"))
+
+
+def document(file: Path) -> Any:
+    """What stands in a JSON file; `None` where there is none that can be read."""
+    try:
+        return msgspec.json.decode(file.read_bytes())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def rows(file: Path, kind: type[T]) -> Iterator[T]:
+    """The lines of a file; one that is broken off, or of another version, is left out."""
+    decoder = msgspec.json.Decoder(kind)
+    try:
+        text = file.read_bytes()
+    except OSError:
+        return
+    for each in text.splitlines():
+        try:
+            yield decoder.decode(each)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue

@@ -1,0 +1,127 @@
+"""Which answer people liked better: a vote on two runs, and the tally of two recipes with its interval."""
+
+import time
+from collections.abc import Callable
+from math import sqrt
+from typing import Any
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from partsong.errors import InputError
+from partsong.server.pages.asked import read_json, read_query, said, who, wrong
+from partsong.server.service import Service, caller_of
+from partsong.store import Choice, Tally, Vote
+
+Z = 1.959964  # the normal distribution's, for 95 %
+LONGEST = 2000  # characters of a question
+
+
+class Side(Struct, frozen=True, forbid_unknown_fields=True):
+    """A recipe, or a model alone, and the run in which it answered."""
+
+    recipe: str
+    run: str
+
+
+class Cast(Struct, frozen=True, forbid_unknown_fields=True):
+    """A vote, as it is sent."""
+
+    question: str
+    a: Side
+    b: Side
+    choice: Choice
+    blind: bool = False
+
+
+class Pair(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose votes are counted: all pairs', if nobody is named."""
+
+    a: str = ""
+    b: str = ""
+
+
+class Votes:
+    """The votes of whoever asks."""
+
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self.service = service
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/votes", self.cast, methods=["POST"]),
+            Route("/api/votes/tally", self.tally, methods=["GET"]),
+        ]
+
+    async def cast(self, request: Request) -> Response:
+        """Keep a vote, and say how the two stand now."""
+        service = self.service()
+        caller = caller_of(who(request, service))
+        vote = await read_json(request, Cast)
+        if vote.a.recipe == vote.b.recipe:
+            raise wrong(f'b.recipe: is "{vote.b.recipe}" as well; a vote is between two', "b.recipe")
+        for side, given in (("a", vote.a), ("b", vote.b)):
+            await self._check(service, caller, side, given)
+        await service.store.vote(
+            Vote(
+                caller,
+                time.time(),
+                vote.question[:LONGEST],
+                vote.a.recipe,
+                vote.a.run,
+                vote.b.recipe,
+                vote.b.run,
+                vote.choice,
+                vote.blind,
+            )
+        )
+        return said(standing(await service.store.tally_of(caller, vote.a.recipe, vote.b.recipe)), 201)
+
+    async def tally(self, request: Request) -> Response:
+        """How two recipes stand, or all that were ever compared."""
+        service = self.service()
+        caller = caller_of(who(request, service))
+        pair = read_query(request, Pair)
+        if pair.a and pair.b:
+            return said(standing(await service.store.tally_of(caller, pair.a, pair.b)))
+        if pair.a or pair.b:
+            field = "b" if pair.a else "a"
+            raise wrong(f"{field}: is missing; name both recipes, or none for all pairs", field)
+        tallies = await service.store.tally(caller)
+        return said({"pairs": [{"recipes": [each.a, each.b], **standing(each)} for each in tallies]})
+
+    async def _check(self, service: Service, caller: str, side: str, given: Side) -> None:
+        field = f"{side}.run"
+        missing = wrong(f'{field}: there is no run "{given.run}" of yours', field)
+        try:
+            run = await service.store.find_run(given.run)
+        except InputError:
+            raise missing from None
+        if run.id != given.run or run.caller != caller:
+            raise missing
+        if run.recipe != given.recipe:
+            field = f"{side}.recipe"
+            raise wrong(f'{field}: is "{given.recipe}", but run {run.id} is of "{run.recipe}"', field)
+
+
+def standing(tally: Tally) -> dict[str, Any]:
+    """The share of the votes that `a` has, each tie half a vote for either, with its 95 % interval."""
+    number = tally.a_wins + tally.b_wins + tally.ties
+    won = tally.a_wins + tally.ties / 2
+    return {
+        "a": tally.a_wins,
+        "b": tally.b_wins,
+        "ties": tally.ties,
+        "share": won / number if number else None,
+        "interval": wilson(won, number) if number else None,
+    }
+
+
+def wilson(won: float, number: int) -> tuple[float, float]:
+    """The interval of a share at 95 % (E. B. Wilson, 1927): true also for few votes, and never beyond 0 and 1."""
+    share, spread = won / number, Z * Z / number
+    middle = (share + spread / 2) / (1 + spread)
+    half = sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
