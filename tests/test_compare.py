@@ -42,6 +42,11 @@ def test_what_is_better_is_called_so_and_only_that(
     (against_bad,) = [line for line in said.splitlines() if "good" in line and "bad" in line]
     assert "better" in against_bad.split(",")[0].split("n =")[0]
     assert "30 better" in against_bad or "+1.000" in against_bad
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert against_bad.replace("'", "&#x27;") in report
+    assert "bad was worse than good by 1" in report
+    assert "good was worse" not in report
+    assert (tmp_path / "out" / "values.svg").is_file()
     (against_equal,) = [line for line in said.splitlines() if "good and equal" in line]
     assert against_equal.startswith("no difference shown between good and equal")
 

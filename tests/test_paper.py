@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from partsong.bench.paper.exhibits import EXHIBITS, Cast, figure_4a, table_2a, table_3, table_4
-from partsong.bench.paper.measures import front, size_of, work_of
+from partsong.bench.paper.measures import size_of, work_of
 from partsong.bench.paper.numbers import known_as
+from partsong.bench.pareto import front
 from partsong.bench.report import Section, page
 from partsong.cli.paper import PAPERS_MODELS
 from partsong.recipe import find_recipe

@@ -51,6 +51,7 @@ async def studied(task: Task, options: Options) -> int:
 def report(study: Study) -> None:
     """The table of all contestants, and what the task says of each. Dollars of the judge stand in their own column."""
     from partsong.bench.comparison import quality, values_of
+    from partsong.bench.study_report import write_report
 
     rows, words = [], []
     for name in study.contestants:
@@ -73,6 +74,7 @@ def report(study: Study) -> None:
     print_table(headings, rows)
     for line in words:
         print(single_line(line, sys.stdout.encoding))
+    write_report(study, f"{study.task.name}: {len(study.contestants)} contestants", words)
 
 
 def seconds_of(study: Study, name: str) -> str:

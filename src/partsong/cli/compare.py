@@ -169,6 +169,7 @@ class Comparison:
         """Print the table, what may be said, and what may lie behind it; keep it all in the folder."""
         from partsong.bench.comparison import Difference, difference, preference, values_of
         from partsong.bench.diagnosis import diagnose, order_bias
+        from partsong.bench.study_report import write_report
 
         study = self.study
         print_contestants(study)
@@ -208,6 +209,7 @@ class Comparison:
             "order": bias,
         }
         study.folder.remember("comparison", to_builtins(result))
+        write_report(study, f"{study.task.name}: {', '.join(self.recipes)} compared", lines)
 
 
 def print_contestants(study: Study) -> None:

@@ -135,7 +135,8 @@ def _measured(
     exhibit: Exhibit, rows: list[Row], study: Study
 ) -> tuple[list[str], list[list[str]], list[dict[str, Any]]]:
     """A line a row: the paper's number, ours, and what it costs."""
-    from partsong.bench.paper.measures import front, measure, unit_of, work_of
+    from partsong.bench.paper.measures import measure, unit_of, work_of
+    from partsong.bench.pareto import front
 
     found = {row.recipe.name: measure(study, row.recipe.name) for row in rows}
     prices = {row.recipe.name: _price(study, row.recipe.name) for row in rows}

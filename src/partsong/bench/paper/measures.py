@@ -1,7 +1,6 @@
 """What an experiment measures for each row, with its interval: in the paper's unit where the task allows it."""
 
 import re
-from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -80,11 +79,3 @@ def size_of(model: str) -> float | None:
     if found := re.search(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])\b", name):
         return float(found[1]) / (1000 if found[2] == "m" else 1)
     return None
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Of points (cost, quality), which are on the Pareto front: none is as good for less, or better for as much."""
-    return [
-        not any((other[0] <= point[0] and other[1] >= point[1]) and other != point for other in points)
-        for point in points
-    ]

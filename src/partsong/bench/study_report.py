@@ -1,0 +1,76 @@
+"""A study's report: `report.html` in its folder, with figures of what was reached and of what it cost.
+
+The prompts on which a recipe was worst beside the others are in it word for word: a mean hides them.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from partsong.bench.comparison import quality, values_of
+from partsong.bench.figures import bars, save, scatter
+from partsong.bench.lines import write_whole
+from partsong.bench.pareto import front
+from partsong.bench.report import Section, page
+from partsong.bench.runner import Study
+from partsong.bench.sheet import csv_of
+from partsong.bench.task import Output
+
+WORST = 10  # prompts that are shown of each recipe
+
+
+def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
+    """Write the report, its figures as SVG and PNG, and the table behind them as CSV."""
+    names = list(study.contestants)
+    outputs = {name: [each for key, each in study.outputs.items() if key[0] == name] for name in names}
+    graded = {name: values_of(study.grades.values(), name) for name in names}
+    rows, reached, costs = [], [], []
+    for name in names:
+        price = _price(outputs[name])
+        spread = quality(graded[name]) if graded[name] else None
+        low, high = ("", "") if spread is None else (f"{spread.low:.4f}", f"{spread.high:.4f}")
+        mean = "" if spread is None else f"{spread.mean:.4f}"
+        rows.append([name, mean, low, high, str(len(outputs[name])), "" if price is None else f"{price:.6f}"])
+        if spread is not None:
+            reached.append((name, spread.mean, spread.low, spread.high))
+            if price is not None:
+                costs.append((name, float(price), spread.mean))
+    headings = ["an answer of", "value", "low", "high", "n", "dollars"]
+    write_whole(study.folder.path / "values.csv", csv_of(headings, rows))
+    sections = [
+        Section("", headings, rows, save(bars({"": reached}, "value"), study.folder.path / "values") if reached else "")
+    ]
+    if len({cost for _, cost, _ in costs}) > 1:
+        best = front([(cost, value) for _, cost, value in costs])
+        points = [(*each, on) for each, on in zip(costs, best, strict=True)]
+        drawn = save(scatter(points, "dollars an answer", "value"), study.folder.path / "costs")
+        sections.append(Section("What it costs", [], [], drawn))
+    write_whole(study.folder.path / "report.html", page(title, sections, notes, _worst(study, graded)))
+
+
+def _worst(study: Study, graded: dict[str, dict[Any, float]]) -> list[tuple[str, str]]:
+    """Of each mixture the prompts on which it was worst, measured by the best of the others, with both answers."""
+    samples = {sample.id: sample for sample in study.samples}
+    texts = []
+    for name, contestant in study.contestants.items():
+        if not contestant.recipe.layers:
+            continue
+        found = []
+        for attempt, value in graded[name].items():
+            others = {other: values[attempt] for other, values in graded.items() if other != name and attempt in values}
+            if others and (best := max(others, key=lambda other: others[other])) and others[best] > value:
+                found.append((others[best] - value, attempt, best))
+        found.sort(key=lambda each: (-each[0], each[1]))
+        for by, (sample, turn), best in found[:WORST]:
+            mine, theirs = study.outputs.get((name, sample, turn)), study.outputs.get((best, sample, turn))
+            if mine is None or theirs is None:
+                continue
+            asked = "\n\n".join(samples[sample].turns)
+            text = f"{asked}\n\n── {name}\n{mine.answers[-1]}\n\n── {best}\n{theirs.answers[-1]}"
+            texts.append((f"{sample}: {name} was worse than {best} by {by:.3g}", text))
+    return texts
+
+
+def _price(outputs: Sequence[Output]) -> Decimal | None:
+    known = [each.usage.dollars for each in outputs if each.usage.dollars is not None]
+    return sum(known, Decimal(0)) / len(outputs) if outputs and len(known) == len(outputs) else None
