@@ -2,7 +2,8 @@
 
     python benchmarks/length_control.py
 
-Both get the same three features and soft labels of 805 instructions, ten values of C and five folds. Needs scikit-learn.
+Both get the same three features and soft labels of 805 instructions, ten values of C and five folds; it needs
+scikit-learn.
 """
 
 import subprocess
@@ -53,9 +54,8 @@ def main() -> None:
         between = time.perf_counter()
         official(features, preferences)
         ours, theirs = ours + between - began, theirs + time.perf_counter() - between
-    print(
-        f"a fit: {1000 * ours / len(problems):.0f} ms here, {1000 * theirs / len(problems):.0f} ms by scikit-learn: {theirs / ours:.1f} times"
-    )
+    each = [1000 * total / len(problems) for total in (ours, theirs)]
+    print(f"a fit: {each[0]:.0f} ms here, {each[1]:.0f} ms by scikit-learn: {theirs / ours:.1f} times")
     imports = []
     for name in ("partsong.bench.statistics.length_control", "sklearn.linear_model"):
         began = time.perf_counter()

@@ -5,7 +5,7 @@ import datetime
 import json
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -647,7 +647,7 @@ async def test_several_processes_need_a_new_start(tmp_path: Path) -> None:
     assert saved["restart"]
 
 
-def write_study(folder: Path, run: str) -> None:
+def write_study(folder: Path) -> None:
     """A study as the bench leaves it: two mixtures and a model alone, one answer broken off."""
     folder.mkdir(parents=True)
     mixture = {"recipe": {"name": "mix", "layers": [{"agents": [{"model": "x:a"}]}], "aggregator": {"model": "x:z"}}}
@@ -656,7 +656,7 @@ def write_study(folder: Path, run: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
     usage = {"input_tokens": 2, "output_tokens": 1, "dollars": "0.25"}
     outputs = [
-        {"contestant": name, "sample": sample, "answers": [name], "seconds": 2.0, "usage": usage, "runs": [run]}
+        {"contestant": name, "sample": sample, "answers": [name], "seconds": 2.0, "usage": usage}
         for sample in ("1", "2")
         for name in ("mix", "alone")
     ]
@@ -668,7 +668,14 @@ def write_study(folder: Path, run: str) -> None:
         {"contestant": "alone", "sample": "2", "value": 0.0},
     ]
     verdicts = [{"one": "alone", "other": "mix", "sample": "2", "value": 0.75, "parts": {}}]
-    for name, lines in (("outputs", outputs), ("grades", grades), ("verdicts", verdicts)):
+    samples = [{"id": "1", "turns": ["What is 2 + 2?"]}, {"id": "2", "turns": ["Why?", "And then?"]}]
+    files: Mapping[str, Iterable[object]] = {
+        "outputs": outputs,
+        "grades": grades,
+        "verdicts": verdicts,
+        "samples": samples,
+    }
+    for name, lines in files.items():
         text = "".join(f"{json.dumps(each)}\n" for each in lines)
         (folder / f"{name}.jsonl").write_text(text + '{"contestant": "mi')
 
@@ -676,8 +683,7 @@ def write_study(folder: Path, run: str) -> None:
 async def test_studies_are_read_from_their_folders(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert await page.get("/api/results") == {"results": []}
-    run = await page.ask("What is 2 + 2?")
-    write_study(tmp_path / "bench" / "sums-mix", run)
+    write_study(tmp_path / "bench" / "sums-mix")
     (tmp_path / "bench" / "empty").mkdir()
     (listed,) = (await page.get("/api/results"))["results"]
     assert (listed["name"], listed["task"], listed["samples"], listed["compared"]) == ("sums-mix", "sums", 2, False)
@@ -689,7 +695,7 @@ async def test_studies_are_read_from_their_folders(page: Page, tmp_path: Path, m
         ("mix", "alone", "1", 1.0),
         ("mix", "alone", "2", 0.5),
     ]
-    assert study["lost"][0]["question"] == "What is 2 + 2?"
+    assert [lost["question"] for lost in study["lost"]] == ["What is 2 + 2?", "Why?\n\nAnd then?"]
     assert study["lost"][0]["answers"] == ["mix", "alone"]
     assert study["comparison"] is None
     for name in ("..", "empty", "sums-mix%2F..", "."):

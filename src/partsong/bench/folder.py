@@ -4,6 +4,7 @@ A folder belongs to one study: whoever comes with another one is told what diffe
 versions and another cap on the money may go on with it; the manifest then says so.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 
 from partsong.bench.lines import Lines, write_whole
 from partsong.bench.money import Money
-from partsong.bench.task import Grade, Output, Verdict, key_of, pair_of
+from partsong.bench.task import Grade, Output, Sample, Verdict, key_of, pair_of
 from partsong.errors import InputError
 
 FREE = ("versions", "max_dollars")  # of a manifest: may change from one start to the next
@@ -43,6 +44,12 @@ class Folder:
     def remember(self, name: str, value: Any) -> None:
         """Keep what was decided on the way, so that a later start decides the same."""
         write_whole(self.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+    def keep_samples(self, samples: Sequence[Sample]) -> None:
+        """Keep what is asked beside what is answered, so that the folder can be read without the task."""
+        path = self.path / "samples.jsonl"
+        if not path.exists():
+            write_whole(path, b"".join(msgspec.json.encode(each) + b"\n" for each in samples))
 
     def remembered(self, name: str) -> Any:
         """What was decided in an earlier start; `None` if nothing was. Raises `InputError`."""

@@ -126,6 +126,7 @@ async def open_study(
             models = await stack.enter_async_context(assemble(ids, configuration, fetching=downloads.hear, store=store))
         folder = Folder(place, manifest(task, samples, contestants, options) | said, options.max_dollars)
         stack.callback(folder.close)
+        folder.keep_samples(samples)
 
         async def ask(request: Request) -> Answer:
             assert judge is not None

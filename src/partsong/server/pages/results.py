@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from partsong.errors import PartsongError
 from partsong.model import Usage
 from partsong.server.pages.asked import said, who
 from partsong.server.pages.votes import wilson
@@ -28,6 +27,13 @@ from partsong.wire.reply import Problem
 T = TypeVar("T")
 PLACES = ("bench", "results")  # below the working directory: where `bench run` and `compare` put theirs, and others may
 WORST = 20  # prompts
+
+
+class Asked(Struct, frozen=True):
+    """A line of `samples.jsonl`."""
+
+    id: str
+    turns: tuple[str, ...]
 
 
 class Graded(Struct, frozen=True):
@@ -50,7 +56,6 @@ class Answered(Struct, frozen=True):
     failed: str = ""
     usage: Usage = Usage()
     seconds: float | None = None
-    runs: tuple[str, ...] = ()
 
 
 class Preferred(Struct, frozen=True):
@@ -98,15 +103,12 @@ class Results:
 
     async def one(self, request: Request) -> Response:
         """A study: its manifest, its contestants with what they scored and cost, and where mixtures lost."""
-        service = self._check(request)
+        self._check(request)
         name = request.path_params["name"]
         folder = (await asyncio.to_thread(studies)).get(name)  # of those that are there: a name leads nowhere else
         if folder is None:
             raise ProblemError(Problem(404, "not_found", f'there is no study "{name}" here', "name"))
-        study = await asyncio.to_thread(read_study, folder)
-        for each in study["lost"]:
-            each["question"] = await question(service, each["runs"])
-        return said(study)
+        return said(await asyncio.to_thread(read_study, folder))
 
     def _check(self, request: Request) -> Service:
         service = self.service()
@@ -153,13 +155,14 @@ def read_study(folder: Path) -> dict[str, Any]:
     worst = sorted(
         [*lost_by_grades(grades, mixtures), *lost_by_verdicts(verdicts.values(), mixtures)], key=lambda each: -each.by
     )
+    questions = {each.id: "\n\n".join(each.turns) for each in rows(folder / "samples.jsonl", Asked)}
     names = dict.fromkeys(contestant for contestant, _, _ in (*outputs, *grades))
     return {
         **line(folder),
         "manifest": manifest,
         "contestants": [scored(name, outputs, grades) for name in names],
         "comparison": document(folder / "comparison.json"),
-        "lost": [shown(each, outputs) for each in worst[:WORST]],
+        "lost": [shown(each, outputs, questions) for each in worst[:WORST]],
     }
 
 
@@ -213,26 +216,11 @@ def lost_by_verdicts(verdicts: Any, mixtures: list[str]) -> Iterator[Lost]:
             yield Lost(each.other, each.one, each.sample, each.attempt, 2 * each.value - 1)
 
 
-def shown(lost: Lost, outputs: dict[tuple[str, str, int], Answered]) -> dict[str, Any]:
-    """A prompt on which a mixture lost, with both answers and the mixture's runs."""
+def shown(lost: Lost, outputs: dict[tuple[str, str, int], Answered], questions: dict[str, str]) -> dict[str, Any]:
+    """A prompt on which a mixture lost, with both answers."""
     sides = [outputs.get((name, lost.sample, lost.attempt)) for name in (lost.one, lost.other)]
     answers = ["" if each is None or not each.answers else each.answers[-1] for each in sides]
-    own = sides[0]
-    return {
-        **msgspec.to_builtins(lost),
-        "answers": answers,
-        "runs": [] if own is None else list(own.runs),
-    }
-
-
-async def question(service: Service, runs: list[str]) -> str | None:
-    """What was asked, as far as the store still knows the run."""
-    for run in runs:
-        try:
-            return (await service.store.find_run(run)).question
-        except PartsongError:  # removed from the store since, or kept in another
-            continue
-    return None
+    return {**msgspec.to_builtins(lost), "question": questions.get(lost.sample), "answers": answers}
 
 
 def has_layers(contestant: Any) -> bool:
