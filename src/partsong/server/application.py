@@ -21,6 +21,7 @@ from partsong.configuration import Configuration, StoreMode
 from partsong.errors import PartsongError
 from partsong.server import listing, live
 from partsong.server.answering import Answering, Api
+from partsong.server.assets import Assets
 from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.problems import ProblemError, unusable
@@ -83,6 +84,7 @@ class Application:
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),
+            *Assets().routes(),
         ]
 
     async def models(self, request: Request) -> Response:

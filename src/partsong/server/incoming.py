@@ -1,8 +1,9 @@
 """What comes in: who asks, and the body of the request, neither too long nor too slow, and not from a web page.
 
 A page in a browser may post to any address, this machine's own included. So a request that names the page that it
-comes from (`Origin`) is refused unless the page may call, and a body must be declared as JSON, which no page may do
-without asking first.
+comes from (`Origin`) is refused unless it is the server's own or may call, and a body must be declared as JSON, which
+no page may do without asking first. A stranger's page whose name is made to mean this machine looks like the server's
+own: where no key is needed, the name that the browser used must be one that only this machine has.
 """
 
 import asyncio
@@ -37,8 +38,10 @@ def identify(
     """
     origin = headers.get("origin")
     if origin is not None and origin not in origins and "*" not in origins:
-        message = f"pages of {origin} may not call this server (see [server] origins)"
-        raise ProblemError(Problem(403, "permission", message))
+        host = headers.get("host", "")
+        if origin.partition("://")[2] != host or not (keys.any() or _own(host)):
+            message = f"pages of {origin} may not call this server (see [server] origins)"
+            raise ProblemError(Problem(403, "permission", message))
     if not keys.any():
         if not _near(scope):
             raise ProblemError(Problem(401, "authentication", "there are no keys, so only this machine may ask"))
@@ -67,6 +70,15 @@ def _near(scope: Scope) -> bool:
         return ipaddress.ip_address(client[0].partition("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+def _own(host: str) -> bool:
+    """Whether this is a name or an address that means this machine wherever it is used."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
