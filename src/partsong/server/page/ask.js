@@ -31,17 +31,32 @@ class Ask {
     );
     this.problem = make("p", { class: "problem", role: "alert" });
     this.composer = new Composer({ send: (question, model) => this.send(question, model), stop: () => this.run?.stop() });
-    this.following = true;
+    this.following = true; // what is written, while the page's end is in sight
+    this.placed = true; // whether the new turn has been brought into sight
     this.scrolled = () => (this.following = innerHeight + scrollY > document.documentElement.scrollHeight - NEAR);
     addEventListener("scroll", this.scrolled, { passive: true });
+    this.sizes = new ResizeObserver(() => this.scroll());
+    this.sizes.observe(this.list);
     fill(place, this.empty, this.list, this.problem, this.composer.element);
     this.composer.text.focus({ preventScroll: true });
   }
 
   leave() {
     removeEventListener("scroll", this.scrolled);
+    this.sizes.disconnect();
     for (const view of this.views) view.close();
     this.run?.stop();
+  }
+
+  // What has grown is followed; a new turn that is taller than the window begins at its top.
+  scroll() {
+    if (!this.placed && this.run?.transcript.recipe) {
+      this.placed = true;
+      const { element } = this.views.at(-1);
+      this.following = element.offsetHeight + this.composer.element.offsetHeight < innerHeight;
+      if (!this.following) element.scrollIntoView();
+    }
+    if (this.following) scrollTo(0, document.documentElement.scrollHeight);
   }
 
   async offer() {
@@ -71,10 +86,9 @@ class Ask {
     this.run = run;
     this.add({ ...turn, run });
     this.composer.run(true);
-    this.following = true;
+    this.placed = false;
     const deaf = run.listen(() => {
       if (run.id && this.run === run) rewriteHash(`#/ask/${run.id}`);
-      if (this.following) scrollTo(0, document.documentElement.scrollHeight);
       if (!run.over) return;
       deaf?.();
       if (this.run === run) this.composer.run(false);

@@ -29,7 +29,7 @@ export class Card {
       this.element.dataset.state = seat.state;
       this.state.textContent = `${MARKS[seat.state]} ${seat.state}`;
     }
-    say(this.model, seat.name);
+    say(this.model, seat.short);
     if (this.button.title !== seat.model) {
       this.button.title = seat.model;
       this.button.setAttribute("aria-label", `Open ${this.address}, ${seat.name}`);

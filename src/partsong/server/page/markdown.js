@@ -89,6 +89,14 @@ export function rendered(text) {
   return place;
 }
 
+// The lines of a text's prose: its paragraphs, headings and list items, without code, tables and formulas on their own.
+export function proseOf(text) {
+  const place = rendered(text);
+  for (const other of place.querySelectorAll(".code, .wide, .math.display")) other.remove();
+  const lines = [...place.querySelectorAll("p, li, h3, h4, h5, h6")].filter((line) => !line.querySelector("p, li"));
+  return lines.map((line) => line.textContent);
+}
+
 function block(token, depth, final) {
   if (depth > DEEPEST) return [make("p", { class: "raw" }, token.raw)];
   const inside = (tokens) => tokens.flatMap((each) => block(each, depth + 1, final));

@@ -3,10 +3,10 @@
 
 const ALIKE = 0.15; // of a sentence's sequences: below, it is nobody's
 
-// A list of {text, proposal, share}: `proposal` is a position in `proposals`, or -1.
-export function originsOf(answer, proposals) {
+// For lines of prose, a list of {text, proposal, share}: `proposal` is a position in `proposals`, or -1.
+export function originsOf(lines, proposals) {
   const pieces = proposals.map((text) => [1, 2, 3].map((length) => new Set(sequences(wordsOf(text), length))));
-  return sentencesOf(answer).map((text) => {
+  return sentencesOf(lines).map((text) => {
     const words = wordsOf(text);
     const length = Math.min(3, words.length);
     if (length === 0) return { text, proposal: -1, share: 0 };
@@ -17,10 +17,9 @@ export function originsOf(answer, proposals) {
   });
 }
 
-function sentencesOf(text) {
+function sentencesOf(lines) {
   const reader = new Intl.Segmenter(undefined, { granularity: "sentence" });
-  const lines = text.split("\n").filter((line) => /[\p{L}\p{N}]/u.test(line));
-  return lines.flatMap((line) => [...reader.segment(line)].map((piece) => piece.segment.trim())).filter(Boolean);
+  return lines.flatMap((line) => [...reader.segment(line)].map((piece) => piece.segment.trim())).filter((text) => /[\p{L}\p{N}]/u.test(text));
 }
 
 function wordsOf(text) {

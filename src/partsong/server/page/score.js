@@ -5,6 +5,7 @@ import { Card } from "./card.js";
 import { openSeat } from "./closeup.js";
 import { fill, make, say } from "./dom.js";
 import { dollars, many, modelName, seconds } from "./format.js";
+import { proseOf } from "./markdown.js";
 import { originsOf } from "./origins.js";
 import { seatsOf } from "./seats.js";
 import { Timeline } from "./timeline.js";
@@ -95,7 +96,7 @@ export class Score {
     }
     const layers = seatsOf(this.run);
     const seats = layers.at(-2).filter((seat) => seat.answer);
-    const found = originsOf(this.run.transcript.text, seats.map((seat) => seat.text));
+    const found = originsOf(proseOf(this.run.transcript.text), seats.map((seat) => seat.text));
     fill(
       this.origins,
       make("p", { class: "note" }, "Each sentence of the answer, with the proposal that shares most sequences of three words with it."),

@@ -1,7 +1,7 @@
 // The calls of a run as the page shows them: each with its place, model, state, words, tokens, speed and dollars. The
 // seats of layers that have not begun are known from the recipe, so that nothing moves when they begin.
 
-import { dollars, many, modelName, seconds } from "./format.js";
+import { count, dollars, modelName, seconds, shortName } from "./format.js";
 
 const LETTERS = 4; // of a token, until the model's own count is there
 
@@ -48,7 +48,7 @@ const LAST_RESORT = { cause: "failed", message: "the answer is the proposal that
 function described(run, seat) {
   const used = seat.answer?.usage ?? seat.call?.used ?? null;
   const tokens = used ? used.output_tokens : Math.ceil(seat.text.length / LETTERS);
-  return { ...seat, name: modelName(seat.model), state: stateOf(run, seat), used, tokens, facts: factsOf(run, seat, used, tokens) };
+  return { ...seat, name: modelName(seat.model), short: shortName(seat.model), state: stateOf(run, seat), used, tokens, facts: factsOf(run, seat, used, tokens) };
 }
 
 function stateOf(run, { asked, text, answer, error }) {
@@ -61,7 +61,7 @@ function stateOf(run, { asked, text, answer, error }) {
 
 function factsOf(run, { call, answer, text }, used, tokens) {
   const facts = [];
-  if (used || text) facts.push(used && !used.estimated ? many(tokens, "token") : `≈ ${many(tokens, "token")}`);
+  if (used || text) facts.push(used && !used.estimated ? `${count(tokens)} tok.` : `≈ ${count(tokens)} tok.`);
   if (call) {
     const end = call.end ?? run.seconds;
     const writing = end - (call.first ?? call.start);

@@ -37,9 +37,9 @@ export class Timeline {
     const scale = STEPS.find((step) => step >= now * 1.02) ?? now;
     if (scale !== this.scale) this.rule(scale);
     const x = (moment) => `${Math.min(100, (100 * moment) / scale).toFixed(2)}%`;
-    seats.forEach(({ call, name, address, state }, number) => {
+    seats.forEach(({ call, short, address, state }, number) => {
       const { wait, write, label } = this.bars[number];
-      say(label, `${address === "aggregator" ? "agg." : address} ${name}`);
+      say(label, `${address === "aggregator" ? "agg." : address} ${short}`);
       if (!call) return;
       const end = call.end ?? (run.over ? (times.end ?? times.now) : now);
       const first = call.first ?? end;
