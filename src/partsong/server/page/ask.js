@@ -45,7 +45,7 @@ class Ask {
     removeEventListener("scroll", this.scrolled);
     this.sizes.disconnect();
     for (const view of this.views) view.close();
-    this.run?.stop();
+    this.run?.leave();
   }
 
   // What has grown is followed; a new turn that is taller than the window begins at its top.

@@ -14,11 +14,12 @@ export class Composer {
     this.stop = stop;
     this.images = [];
     this.running = false;
+    this.offered = new Promise((resolve) => (this.resolve = resolve));
     const ids = { text: newId("question"), recipe: newId("recipe"), file: newId("file") };
     this.text = make("textarea", { id: ids.text, rows: 2, placeholder: "Ask several models at once …" });
     this.recipe = make("select", { id: ids.recipe, onchange: () => this.tell() });
     this.cost = make("span", { class: "cost" });
-    this.file = make("input", { type: "file", id: ids.file, accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true, class: "unseen" });
+    this.file = make("input", { type: "file", id: ids.file, accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true, class: "unseen", tabindex: "-1", "aria-label": "Pictures to ask about" });
     this.shown = make("ul", { class: "pictures", "aria-label": "Pictures" });
     this.problem = make("p", { class: "problem", role: "alert" });
     this.button = make("button", { class: "main" }, "Send");
@@ -61,6 +62,7 @@ export class Composer {
       make("optgroup", { label: "Recipes" }, recipes.map(option)),
       models.length ? make("optgroup", { label: "Single models" }, models.map((name) => make("option", { value: name }, name))) : null,
     );
+    this.resolve();
     this.choose(before || recipes.find(({ unusable }) => !unusable)?.name || "");
   }
 
@@ -82,11 +84,12 @@ export class Composer {
     this.button.textContent = running ? "Stop" : "Send";
   }
 
-  press() {
+  async press() {
     if (this.running) {
       this.stop();
       return;
     }
+    await this.offered; // whoever is quick need not wait for the list
     const question = { text: this.text.value.trim(), images: this.images };
     if (!question.text && !question.images.length) return;
     if (!this.recipe.value) {

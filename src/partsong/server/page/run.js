@@ -13,6 +13,7 @@ export class Run {
     this.times = newTimes();
     this.problem = null; // why there is no run, or no more of it
     this.stopped = false;
+    this.left = false;
     this.began = null; // of performance.now(), for the seconds of a run that goes on
     this.listeners = new Set();
     this.abort = new AbortController();
@@ -55,7 +56,7 @@ export class Run {
   async perform(body) {
     await this.listening(async () => {
       const asked = { ...body, stream: true, stream_options: { include_usage: true } };
-      asked.partsong = { ...body.partsong, events: true };
+      asked.partsong = { ...body.partsong, events: true, stay: true };
       const response = await post("/v1/chat/completions", asked, { signal: this.abort.signal });
       this.id = response.headers.get("x-partsong-run");
       for await (const pieces of readEvents(response)) {
@@ -84,14 +85,21 @@ export class Run {
     });
   }
 
-  // Hear no more of it. Where this page asked, the server stops every call of the run.
+  // Have every call of it stopped, by hanging up, and by its id where it would go on without this page.
   stop() {
     if (!this.over) {
-      this.stopped = true;
       this.times.end = this.seconds;
+      this.stopped = true;
+      if (this.id) post(`/v1/runs/${encodeURIComponent(this.id)}/stop`, {}).catch(() => {});
     }
-    this.abort.abort();
+    this.leave();
     this.changed();
+  }
+
+  // Hear no more of it; it goes on.
+  leave() {
+    this.left = true;
+    this.abort.abort();
   }
 
   async listening(work) {
@@ -102,7 +110,7 @@ export class Run {
       if (problem instanceof ServerError) {
         this.id ??= problem.run;
         this.problem = this.transcript.error === null ? problem.message : null;
-      } else if (!this.stopped && this.transcript.error === null) {
+      } else if (!this.left && this.transcript.error === null) {
         this.problem = `the connection was lost (${problem.message})`;
       }
     }
