@@ -59,10 +59,10 @@ export class Run {
       asked.partsong = { ...body.partsong, events: true, stay: true };
       const response = await post("/v1/chat/completions", asked, { signal: this.abort.signal });
       this.id = response.headers.get("x-partsong-run");
-      for await (const pieces of readEvents(response)) {
+      await readEvents(response, (pieces) => {
         for (const { data } of pieces) if (data !== "[DONE]") this.hearChunk(JSON.parse(data));
         this.changed();
-      }
+      });
     });
   }
 
@@ -73,7 +73,7 @@ export class Run {
       const path = `/v1/runs/${encodeURIComponent(id)}/events?times=1`;
       const response = await call(path, { signal: this.abort.signal });
       let seconds = null;
-      for await (const pieces of readEvents(response)) {
+      await readEvents(response, (pieces) => {
         for (const { name, data } of pieces) {
           const value = JSON.parse(data);
           if (name === "time") seconds = value.seconds;
@@ -81,7 +81,7 @@ export class Run {
         }
         if (seconds !== null) this.began = performance.now() - seconds * 1000;
         this.changed();
-      }
+      });
     });
   }
 

@@ -17,10 +17,11 @@ export class TurnView {
     this.answer = make("div", { class: "answer" });
     this.growing = new Growing(this.answer);
     this.problem = make("div", { class: "failure", role: "alert", hidden: true });
+    this.copy = make("button", { type: "button", class: "quiet", onclick: () => copyText(this.turn.answer, this.copy) }, "Copy the answer");
     this.actions = make(
       "p",
       { class: "actions", hidden: true },
-      make("button", { type: "button", class: "quiet", onclick: (event) => copyText(this.turn.answer, event.target) }, "Copy the answer"),
+      this.copy,
       make("button", { type: "button", class: "quiet", onclick: retry }, "Retry"),
     );
     this.element = make(
@@ -67,6 +68,7 @@ export class TurnView {
     this.turn.answer = transcript.text;
     say(this.waiting, run.over || transcript.text ? "" : transcript.recipe ? "The proposers are at work …" : "Asking …");
     this.actions.hidden = !run.over;
+    this.copy.hidden = transcript.text === "";
     const why = run.stopped ? "Stopped. What was said until then has cost what it has cost." : failureOf(run);
     this.problem.hidden = why === null;
     this.problem.classList.toggle("calm", run.stopped);
