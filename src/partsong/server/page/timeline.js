@@ -31,7 +31,7 @@ export class Timeline {
   show(run, layers) {
     const { times } = run;
     const seats = layers.flat();
-    this.element.hidden = !times.known && run.over;
+    this.element.hidden = !times.known;
     if (this.bars.length !== seats.length) this.lay(seats);
     const now = run.seconds;
     const scale = STEPS.find((step) => step >= now * 1.02) ?? now;
