@@ -305,7 +305,9 @@ async def test_nothing_that_models_write_can_run(browser: Browser, tmp_path: Pat
         await expect(turn.locator(".origins li").first).to_be_visible()
         made = "main script, main iframe, main svg script, main base, main meta, main style, main form form, main link"
         assert await page.locator(made).count() == 0
-        links: list[str] = await page.locator("main a").evaluate_all("links => links.map((link) => link.protocol)")
+        links: list[str] = await page.locator("main .turn a").evaluate_all(
+            "links => links.map((link) => link.protocol)"
+        )
         assert set(links) == {"https:"}
         sources: list[str] = await page.locator("main img").evaluate_all("all => all.map((image) => image.src)")
         assert sources == []
@@ -391,6 +393,12 @@ async def test_turns_are_edited_retried_and_sent_with_what_came_before(
         await page.reload()  # the conversation is in the run's record
         await expect(page.locator(".turn")).to_have_count(2)
         await expect(page.locator(".answer").first).to_have_text("So it is")
+        await page.get_by_role("link", name="History").click()
+        await expect(page.locator(".turn")).to_have_count(0)
+        await page.get_by_role("link", name="Ask").click()
+        await expect(page.locator(".turn")).to_have_count(2)
+        await page.get_by_role("link", name="New conversation").click()
+        await expect(page.locator(".turn")).to_have_count(0)
 
 
 async def test_pictures_are_dropped_pasted_and_chosen(browser: Browser, server: tuple[str, Application]) -> None:

@@ -91,7 +91,9 @@ def start(
     tell_workers(configuration, store, serving)
     url = f"http://{shown}:{serving.port}"
     said_once = ", ".join(names) or f"every shipped one ({url}/v1/models lists them)"
-    greeting = f"partsong: {url} is the page; {url}/v1 for OpenAI's clients, {url} for Anthropic's; recipes: {said_once}"
+    greeting = (
+        f"partsong: {url} is the page; {url}/v1 for OpenAI's clients, {url} for Anthropic's; recipes: {said_once}"
+    )
     return run(serving, greeting, ready=lambda: ready(url))
 
 

@@ -66,6 +66,7 @@ class Ask {
       const unusable = about.recipes.filter((recipe) => recipe.unusable).length;
       if (unusable === about.recipes.length) this.problem.textContent = "No recipe can be used here: `partsong doctor` says why.";
     } catch (problem) {
+      this.composer.offer({ recipes: [], models: [] });
       this.problem.textContent = `What can be asked is not known: ${problem.message}`;
     }
   }

@@ -22,6 +22,7 @@ export class Composer {
     this.file = make("input", { type: "file", id: ids.file, accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true, class: "unseen", tabindex: "-1", "aria-label": "Pictures to ask about" });
     this.shown = make("ul", { class: "pictures", "aria-label": "Pictures" });
     this.problem = make("p", { class: "problem", role: "alert" });
+    this.fresh = make("a", { class: "button quiet", href: "#/ask", hidden: true }, "New conversation");
     this.button = make("button", { class: "main" }, "Send");
     this.element = make(
       "form",
@@ -37,6 +38,7 @@ export class Composer {
         this.recipe,
         this.cost,
         this.file,
+        this.fresh,
         make("button", { type: "button", class: "quiet", onclick: () => this.file.click() }, "Add a picture"),
         this.button,
       ),
@@ -81,6 +83,7 @@ export class Composer {
 
   run(running) {
     this.running = running;
+    this.fresh.hidden = false;
     this.button.textContent = running ? "Stop" : "Send";
   }
 

@@ -46,19 +46,15 @@ function walk(path, one, other) {
     const line = x - y;
     const down = line === -edits || (line !== edits && reach(ends, line - 1) < reach(ends, line + 1));
     const before = down ? line + 1 : line - 1;
-    const from = reach(ends, before);
-    const fromY = from - before;
-    while (x > from && y > fromY && x > 0 && y > 0) {
-      if (x === from + (down ? 0 : 1) && y === fromY + (down ? 1 : 0)) break;
-      found.push(["same", one[x - 1]]);
+    const from = edits === 0 ? 0 : reach(ends, before);
+    const edited = edits === 0 ? 0 : from + (down ? 0 : 1); // where the words that both have begin, after the edit
+    while (x > edited) {
       x -= 1;
-      y -= 1;
+      found.push(["same", one[x]]);
     }
-    if (edits === 0) break;
-    if (down) found.push(["right", other[fromY]]);
-    else found.push(["left", one[from]]);
+    if (edits > 0) found.push(down ? ["right", other[from - before]] : ["left", one[from]]);
     x = from;
-    y = fromY;
+    y = from - before;
   }
   return found.reverse();
 }

@@ -42,6 +42,7 @@ export class Growing {
   }
 
   render(text, over) {
+    text = text.replaceAll("\r\n", "\n");
     if (text === this.source && !over) return;
     const began = performance.now();
     if (!text.startsWith(this.source)) this.reset();
@@ -85,7 +86,7 @@ export class Growing {
 // A whole text at once.
 export function rendered(text) {
   const place = make("div");
-  new Growing(place).show(text.replaceAll("\r\n", "\n"), true);
+  new Growing(place).show(text, true);
   return place;
 }
 

@@ -11,21 +11,31 @@ const VIEWS = {
   results: ["Results", () => import("./results.js")],
 };
 
+let here = null; // the view that is shown
+const last = {}; // each view's last address, to come back to
+
 export function startRouter(place) {
   let leave = null;
   let turn = 0;
   async function route() {
     const mine = ++turn;
-    const [, name, ...rest] = location.hash.split("/");
-    const view = VIEWS[name] ? name : "ask";
+    const asked = location.hash.split("/")[1];
+    const view = VIEWS[asked] ? asked : "ask";
+    // From another view, its bare name leads back to where the reader was; from within, to its beginning.
+    if (view !== here && location.hash === `#/${view}` && last[view]) history.replaceState(null, "", last[view]);
+    here = view;
+    last[view] = location.hash;
     mark(view);
-    if (leave) leave();
+    leave?.();
     leave = null;
     const there = make("div", { class: `view view-${view}` });
     fill(place, there);
     try {
       const module = await VIEWS[view][1]();
-      if (mine === turn) leave = (await module.show(there, rest.map(decode).join("/"))) || null;
+      if (mine !== turn) return;
+      const left = await module.show(there, location.hash.split("/").slice(2).map(decode).join("/"));
+      if (mine === turn) leave = left;
+      else left?.(); // the reader was quicker
     } catch (problem) {
       fill(there, make("p", { class: "problem", role: "alert" }, `This view cannot be shown: ${problem.message}`));
       throw problem;
@@ -38,6 +48,7 @@ export function startRouter(place) {
 // Say in the address where the reader is, without showing the view again.
 export function rewriteHash(hash) {
   history.replaceState(null, "", hash); // raises no hashchange
+  last[here] = hash;
 }
 
 function decode(step) {
