@@ -151,6 +151,13 @@ def command_line() -> App:
         help_epilogue=_examples("serve", "serve --recipe frontier --recipe mine.toml --port 9000 --workers 2"),
     )
     app.command(
+        "partsong.cli.ui:ui",
+        name="ui",
+        help="Serve the web page on this machine, and open it in the browser.",
+        usage="Usage: partsong ui [OPTIONS]",
+        help_epilogue=_examples("ui", "ui --recipe frontier --recipe mine.toml --port 0"),
+    )
+    app.command(
         "partsong.cli.mcp:mcp",
         name="mcp",
         help="Serve recipes as tools of the Model Context Protocol, over standard input and output.",

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,16 +57,28 @@ def serve(
     config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
 ) -> int:
     """Serve recipes and models behind the APIs of OpenAI and Anthropic."""
-    configuration = find_configuration(config)
     said: dict[str, Any] = {
         "host": host,
         "port": port,
-        "recipes": tuple(_absolute(name) for name in recipe) or None,
         "workers": workers,
         "at_once": at_once,
         "log": log,
         "origins": origin or None,
     }
+    return start(said, recipe, store=store, config=config)
+
+
+def start(
+    said: dict[str, Any],
+    recipes: Sequence[str],
+    *,
+    store: StoreMode | None = None,
+    config: Path | None = None,
+    ready: Callable[[str], object] = lambda url: None,
+) -> int:
+    """Serve what the configuration says, with what was `said` in its place; `ready` is told the address to call."""
+    configuration = find_configuration(config)
+    said["recipes"] = tuple(_absolute(name) for name in recipes) or None
     try:
         serving = replace(configuration.server, **{name: value for name, value in said.items() if value is not None})
     except ValueError as problem:
@@ -78,7 +90,10 @@ def serve(
     tell_workers(configuration, store, serving)
     url = f"http://{shown}:{serving.port}"
     said_once = ", ".join(names) or f"every shipped one ({url}/v1/models lists them)"
-    return run(serving, f"partsong: {url}/v1 for OpenAI's clients, {url} for Anthropic's; recipes: {said_once}")
+    greeting = (
+        f"partsong: {url} is the page; {url}/v1 for OpenAI's clients, {url} for Anthropic's; recipes: {said_once}"
+    )
+    return run(serving, greeting, ready=lambda: ready(url))
 
 
 def check_address(host: str) -> None:
@@ -118,7 +133,7 @@ def free_port(serving: Serving) -> int:
         return port
 
 
-def run(serving: Serving, greeting: str, target: str = TARGET) -> int:
+def run(serving: Serving, greeting: str, target: str = TARGET, *, ready: Callable[[], object] = lambda: None) -> int:
     """Serve until a signal says to stop. Raises `SystemExit` then, with the code that the signal leaves."""
     try:
         from granian import Granian
@@ -167,6 +182,7 @@ def run(serving: Serving, greeting: str, target: str = TARGET) -> int:
         while not stopped:  # the port is bound by now, but listened on only once a worker does
             with suppress(OSError), socket.create_connection((serving.host, serving.port), 1):
                 print(greeting, file=sys.stderr, flush=True)
+                ready()
                 return
             time.sleep(0.02)
 

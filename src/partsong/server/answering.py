@@ -26,6 +26,7 @@ from partsong.server.problems import ProblemError, failed, unusable
 from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
 from partsong.server.service import Service, caller_of
+from partsong.server.staying import mute
 from partsong.wire.asked import Asked, read_options
 from partsong.wire.reply import Format, Head, Problem
 
@@ -64,22 +65,25 @@ class Answering:
             await request.refuse(error.problem)
             return
         service.working.add(work)
+        work.add_done_callback(service.working.discard)
         left = asyncio.create_task(until_left(receive))
         try:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
         finally:
             left.cancel()
-            if not work.done():
+            if not work.done() and request.staying is not None:
+                mute(request.staying)
+            elif not work.done():
                 work.cancel()
                 await asyncio.wait((work,))
-            service.working.discard(work)
-        if not work.cancelled():
+        if work.done() and not work.cancelled():
             work.result()
 
 
 class _Request:
     def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes) -> None:
         self.api, self.service, self.scope, self.send = api, service, scope, send
+        self.staying: EventStream | None = None  # the stream of a run that goes on without its client
 
     async def answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
         """Answer, or say why not."""
@@ -156,6 +160,11 @@ class _Run:
         if asked.stream:
             self.writer = request.api.format.Stream(asked, self.head)
             self.stream = EventStream(request.send, self.writer, self.headers())
+            if asked.options.stay and self.service.stays:
+                request.staying = self.stream
+                task = asyncio.current_task()
+                assert task is not None
+                self.service.staying.add(self.head.run, caller_of(key), task)
 
     async def perform(self) -> None:
         try:

@@ -21,11 +21,12 @@ from partsong.configuration import Configuration, StoreMode
 from partsong.errors import PartsongError
 from partsong.server import listing, live
 from partsong.server.answering import Answering, Api
+from partsong.server.assets import Assets
 from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.pages import History, Overview, Recipes, Results, Votes
 from partsong.server.problems import ProblemError, unusable
-from partsong.server.service import Service, open_service
+from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
 from partsong.wire import chat, messages, responses
 from partsong.wire.reply import Format, Problem
@@ -86,9 +87,11 @@ class Application:
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
+            Route("/v1/runs/{run}/stop", self.stop_run, methods=["POST"]),
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),
+            *Assets().routes(),
         ]
 
     async def models(self, request: Request) -> Response:
@@ -100,6 +103,15 @@ class Application:
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         return json(listing.found(service, request.path_params["name"], key))
+
+    async def stop_run(self, request: Request) -> Response:
+        """Stop a run that goes on although its client has left."""
+        service = self.service()
+        key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
+        name = request.path_params["run"]
+        if not service.staying.stop(name, caller_of(key)):
+            raise ProblemError(Problem(404, "not_found", f'no run "{name}" of yours goes on here', "run"))
+        return json({"id": name, "stopped": True})
 
     async def count_tokens(self, request: Request) -> Response:
         """The tokens of a request, by the aggregator's own tokenizer where there is one, else as likely too many."""

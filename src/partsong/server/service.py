@@ -21,6 +21,7 @@ from partsong.server.metrics import Metrics
 from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
 from partsong.server.spans import Telemetry, open_telemetry
+from partsong.server.staying import Staying
 from partsong.server.turnstile import Turnstile
 from partsong.store import Store
 from partsong.wire.asked import Asked
@@ -43,12 +44,18 @@ class Service:
     metrics: Metrics
     telemetry: Telemetry | None = None
     working: set[asyncio.Task[None]] = field(default_factory=set)
+    staying: Staying = field(default_factory=Staying)
     stopping: bool = False
     draining: asyncio.Task[None] | None = None
 
     @property
     def serving(self) -> Serving:
         return self.configuration.server
+
+    @property
+    def stays(self) -> bool:
+        """Whether a run may go on without its client: only where it can be found again, and stopped."""
+        return self.serving.workers == 1 and self.store.mode == "full"
 
     def recipe_for(self, asked: Asked, key: Key | None) -> Recipe:
         """The recipe of a request, with its options. Raises `ProblemError`, `RequestError` or `RecipeError`."""

@@ -23,7 +23,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     allows; `strict` fails a run rather than answer with losses; `cache` says whether stored answers will do, anywhere
     (`None`: at a temperature of 0). `recipe` holds fields of a recipe that replace the named one's. `usage` says what
     the response's usage counts: every call of the run, or the answer's alone, which tells an agent how full its own
-    context is.
+    context is. A stream's run that may `stay` goes on when its client leaves, until it is stopped by its id.
     """
 
     events: bool = False
@@ -33,6 +33,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     cache: bool | None = None
     recipe: dict[str, Any] = {}
     usage: Literal["total", "answer"] = "total"
+    stay: bool = False
 
 
 class Asked(Struct, frozen=True):

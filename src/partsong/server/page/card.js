@@ -1,0 +1,57 @@
+// A card: one seat of the score. Its size never changes, and what it shows of a text that grows is the text's end, so
+// that a hundred tokens a second cost one change of a short text.
+
+import { make, say } from "./dom.js";
+
+const SHOWN = 900; // characters at most
+const MARKS = { waiting: "○", asked: "◔", writing: "◑", done: "●", lost: "✕", stopped: "■", "not asked": "–" };
+
+export class Card {
+  constructor(address, open) {
+    this.state = make("span", { class: "state" });
+    this.model = make("span", { class: "model" });
+    this.words = document.createTextNode("");
+    this.start = 0; // where in the text the shown part begins
+    this.facts = make("p", { class: "facts" });
+    this.button = make("button", { type: "button", class: "card-open", onclick: open }, this.model);
+    this.element = make(
+      "article",
+      { class: "card" },
+      make("div", { class: "card-head" }, this.button, this.state),
+      make("p", { class: "preview" }, make("span", {}, this.words)),
+      this.facts,
+    );
+    this.address = address;
+  }
+
+  show(seat) {
+    if (this.element.dataset.state !== seat.state) {
+      this.element.dataset.state = seat.state;
+      this.state.textContent = `${MARKS[seat.state]} ${seat.state}`;
+    }
+    say(this.model, seat.short);
+    if (this.button.title !== seat.model) {
+      this.button.title = seat.model;
+      this.button.setAttribute("aria-label", `Open ${this.address}, ${seat.name}`);
+    }
+    const text = seat.error ? `${seat.error.cause}: ${seat.error.message}` : this.end(seat.text || insteadOf(seat));
+    if (this.words.data !== text) this.words.data = text;
+    say(this.facts, seat.facts.join(" · "));
+  }
+
+  // The end of the text, beginning at a word, and for some time at the same one: else every line would jump.
+  end(text) {
+    if (this.start > text.length) this.start = 0;
+    if (text.length - this.start > SHOWN) {
+      const wanted = text.length - SHOWN / 2;
+      const space = text.indexOf(" ", wanted);
+      this.start = space < 0 ? wanted : space + 1;
+    }
+    return text.slice(this.start);
+  }
+}
+
+function insteadOf({ replaced }) {
+  const last = replaced.at(-1);
+  return last ? `instead of ${last[0].split("?", 1)[0]} (${last[1].cause})` : "";
+}
