@@ -16,7 +16,7 @@ from partsong.bench.statistics.style_control import Battle, Style, style_control
 from partsong.bench.task import Grade, Judge, Output, Sample
 from partsong.bench.tasks.alpaca_eval import AlpacaEval, alpaca_eval, filled, shown_second
 from partsong.bench.tasks.arena_hard import ArenaHard, arena_hard, verdict_in
-from partsong.bench.tasks.flask import Flask, flask, grades_in
+from partsong.bench.tasks.flask import SKILLS, Flask, flask, grades_in
 from partsong.bench.tasks.mt_bench import mt_bench
 from partsong.bench.tasks.own import own_task
 from partsong.bench.verdict_token import TIMES, chance_in, prefer_by_token
@@ -26,6 +26,7 @@ from partsong.model import Answer, Message, Request, Text
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
 from tests.server import Exchange, Reply, Server
+from tests.test_cli import code_of
 
 ASKED = (Message("user", (Text("Which?"),)),)
 
@@ -220,6 +221,40 @@ async def test_flask_grades_the_skills_of_the_question(tmp_path: Path) -> None:
     assert task.summarise([grade, Grade("c", "2", 2, parts={"correctness": 2})], []) == {"correctness": 3}
     assert grades_in("correctness: 7\nfactuality: 3", ["correctness", "factuality"]) is None
     assert grades_in("factuality: 3", ["correctness", "factuality"]) is None
+
+
+def test_a_study_of_flask_leaves_a_radar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTSONG_STATE", str(tmp_path / "state"))
+    skills = list(SKILLS)
+    rows = [{"question_id": n, "text": f"Why {n}?", "metrics": skills[3 * n : 3 * n + 3]} for n in range(4)]
+    lines(tmp_path / "flask_evaluation.jsonl", *rows)
+    recipe = tmp_path / "one.toml"
+    recipe.write_text(
+        'name = "one"\naggregator = "scripted:a?text=So."\nlayers = [{ agents = ["scripted:b?text=x"] }]\n'
+    )
+    judge = "scripted:j?text=" + "%0A".join(f"{skill}: {number % 5 + 1}" for number, skill in enumerate(skills))
+    study = tmp_path / "study"
+    assert (
+        code_of(
+            "bench",
+            "run",
+            "flask",
+            "--data",
+            str(tmp_path),
+            "--recipe",
+            str(recipe),
+            "--judge",
+            judge,
+            "--out",
+            str(study),
+        )
+        == 0
+    )
+    assert b"metacognition" in (study / "skills.svg").read_bytes()
+    grades = [json.loads(line) for line in (study / "grades.jsonl").read_text().splitlines()]
+    assert {skill: value for grade in grades for skill, value in grade["parts"].items()} == {
+        skill: number % 5 + 1 for number, skill in enumerate(skills)
+    }
 
 
 def arena_folder(path: Path) -> Path:

@@ -8,13 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 from partsong.bench.comparison import quality, values_of
-from partsong.bench.figures import bars, save, scatter
+from partsong.bench.figures import bars, radar, save, scatter
 from partsong.bench.lines import write_whole
 from partsong.bench.pareto import front
 from partsong.bench.report import Section, page
 from partsong.bench.runner import Study
 from partsong.bench.sheet import csv_of
 from partsong.bench.task import Output
+from partsong.bench.tasks.flask import SKILLS, means_by_skill
 
 WORST = 10  # prompts that are shown of each recipe
 
@@ -45,7 +46,21 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
         points = [(*each, on) for each, on in zip(costs, best, strict=True)]
         drawn = save(scatter(points, "dollars an answer", "value"), study.folder.path / "costs")
         sections.append(Section("What it costs", [], [], drawn))
+    if skills := _by_skill(study):
+        drawn = save(radar(list(SKILLS), skills, study.task.scale), study.folder.path / "skills")
+        sections.append(Section("Skills", [], [], drawn))
     write_whole(study.folder.path / "report.html", page(title, sections, notes, _worst(study, graded)))
+
+
+def _by_skill(study: Study) -> dict[str, list[float]]:
+    """Of FLASK the mean of each skill, for those who have all of them."""
+    if study.task.name != "flask":
+        return {}
+    means = {
+        name: means_by_skill(grade.parts for key, grade in study.grades.items() if key[0] == name)
+        for name in study.contestants
+    }
+    return {name: [found[skill] for skill in SKILLS] for name, found in means.items() if len(found) == len(SKILLS)}
 
 
 def _worst(study: Study, graded: dict[str, dict[Any, float]]) -> list[tuple[str, str]]:
