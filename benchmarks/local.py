@@ -186,7 +186,7 @@ def measure(paths: dict[str, Path], noted: list[list[Call]], decode: int, prompt
 
 
 async def main(rounds: int = 3, max_tokens: int = 96, *, threads: bool = False) -> None:
-    recipe = partsong.find_recipe("local")
+    recipe = partsong.find_recipe("local-small")
     layer = recipe.layers[0]
     recipe = replace(
         recipe,

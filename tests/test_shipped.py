@@ -12,7 +12,16 @@ SIX = (
     "together:mistralai/Mixtral-8x22B-Instruct-v0.1",
     "together:databricks/dbrx-instruct",
 )
-CALLS = {"frontier": 4, "local": 4, "local-full": 5, "moa": 13, "moa-gpt-4o": 13, "moa-lite": 7, "self-moa": 7}
+CALLS = {
+    "frontier": 4,
+    "local": 4,
+    "local-full": 5,
+    "local-small": 4,
+    "moa": 13,
+    "moa-gpt-4o": 13,
+    "moa-lite": 7,
+    "self-moa": 7,
+}
 PAPER = {
     "moa": (2, "together:Qwen/Qwen1.5-110B-Chat"),
     "moa-gpt-4o": (2, "openai:gpt-4o-2024-05-13"),
@@ -48,10 +57,12 @@ def test_self_moa_is_one_model_six_times_and_once_more() -> None:
     assert {agent.temperature for agent in agents(recipe)} == {0.7}
 
 
-def test_local_recipes_need_no_provider_and_mix_families() -> None:
-    for name in ("local", "local-full"):
+def test_local_recipes_need_no_provider() -> None:
+    for name in ("local", "local-small", "local-full"):
         assert all(model.startswith("local:") for model in find_recipe(name).models)
-    assert [agent.model for agent in find_recipe("local").layers[0].seats] == [
+    assert find_recipe("local").models == ("local:qwen2.5-coder-1.5b",)
+    assert len(find_recipe("local").layers[0].seats) == 3
+    assert [agent.model for agent in find_recipe("local-small").layers[0].seats] == [
         "local:smollm2-135m",
         "local:qwen2.5-coder-0.5b",
         "local:qwen2.5-coder-0.5b",
