@@ -21,6 +21,7 @@ from partsong.store import StoredRun
 from partsong.wire.reply import Problem
 
 PAUSE = 0.25  # seconds between two looks: events are written down as often
+SHARE = 20  # times as long as a look takes is waited before the next one
 DEAD = 300.0  # seconds without an event after which an open run is left: its process may have died
 ALIVE = 10.0
 
@@ -70,8 +71,11 @@ async def tell(service: Service, run: StoredRun, send: SendBytes, how: Wanted) -
     """Send the events of the run until it has ended; with times, each moment before what happened at it."""
     await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
     told, quiet, then = how.start, 0.0, -1.0
+    clock = asyncio.get_running_loop().time
     while quiet < DEAD and not service.stopping:
+        began = clock()
         events = await service.store.events(run.id)
+        pause = max(PAUSE, SHARE * (clock() - began))  # all are read each time: the longer the run, the less often
         pieces: list[bytes] = []
         for seconds, event in events[told:]:
             if how.times and seconds != then:
@@ -85,10 +89,10 @@ async def tell(service: Service, run: StoredRun, send: SendBytes, how: Wanted) -
             await _put(send, b"".join(pieces))
         if events and isinstance(events[-1][1], RunFinished | RunFailed):
             break
-        if not pieces and quiet and quiet % ALIVE < PAUSE:
+        if not pieces and quiet and quiet % ALIVE < pause:
             await _put(send, b": waiting\n\n")
-        await asyncio.sleep(PAUSE)
-        quiet += PAUSE
+        await asyncio.sleep(pause)
+        quiet += pause
     await send({"type": "http.response.body", "body": b""})
 
 
