@@ -25,7 +25,7 @@ from partsong.server.service import Service
 from partsong.wire.reply import Problem
 
 T = TypeVar("T")
-PLACES = ("bench", "results")  # below the working directory: where `bench run` and `compare` put theirs, and others may
+PLACES = ("bench", "paper", "results")  # below the working directory: where the bench puts its folders, and others may
 WORST = 20  # prompts
 
 
@@ -162,6 +162,7 @@ def read_study(folder: Path) -> dict[str, Any]:
         "manifest": manifest,
         "contestants": [scored(name, outputs, grades) for name in names],
         "comparison": document(folder / "comparison.json"),
+        "paper": document(folder / "paper.json"),
         "lost": [shown(each, outputs, questions) for each in worst[:WORST]],
     }
 
