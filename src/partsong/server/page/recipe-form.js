@@ -2,7 +2,7 @@
 
 import { fill, make, newId } from "./dom.js";
 
-const FIELDS = [["model", "Model", "text"], ["samples", "Samples", "number"], ["temperature", "Temperature", "number"], ["max_tokens", "Tokens at most", "number"]];
+const FIELDS = [["model", "Model", "text"], ["samples", "Samples", "number"], ["temperature", "Temperature", "number"], ["max_tokens", "Max tokens", "number"]];
 
 export class RecipeForm {
   // `changed()` is called whenever the reader has changed something.
