@@ -9,10 +9,11 @@ const HIGH = 90;
 export function barChart(title, rows, lying = false) {
   const most = Math.max(...rows.map(([, value]) => value), 0) || 1;
   const caption = make("figcaption", {}, title);
-  const words = make("table", { class: "unseen" }, make("caption", {}, title), rows.map(([label, , told]) => make("tr", {}, make("th", { scope: "row" }, label), make("td", {}, told))));
+  const lines = rows.map(([label, , told]) => make("tr", {}, make("th", { scope: "row" }, label), make("td", {}, told)));
+  const words = make("div", { class: "unseen" }, make("table", {}, make("caption", {}, title), lines)); // a table alone keeps its height
   if (lying) {
-    const lines = rows.map(([label, value, told]) => make("div", { class: "bar-line", title: told }, make("span", { class: "bar-name" }, label), bar(value / most), make("span", { class: "bar-said" }, told)));
-    return make("figure", { class: "chart" }, caption, make("div", { "aria-hidden": "true" }, lines), words);
+    const bars = rows.map(([label, value, told]) => make("div", { class: "bar-line", title: told }, make("span", { class: "bar-name" }, label), bar(value / most), make("span", { class: "bar-said" }, told)));
+    return make("figure", { class: "chart" }, caption, make("div", { "aria-hidden": "true" }, bars), words);
   }
   const wide = 100 / rows.length;
   const bars = rows.map(([label, value, told], place) => {
