@@ -172,3 +172,10 @@ def test_a_copy_is_one_but_for_a_few_letters() -> None:
 def test_families(one: str, other: str, same: bool) -> None:
     assert (family(one) == family(other)) is same
     assert related(one, [single(other)]) == ([other] if same else [])
+
+
+def test_no_mean_lies_beyond_the_scale() -> None:
+    grades = {(f"s{number}", 0): value for number, value in enumerate((10.0, 10.0, 10.0, 9.0))}
+    assert quality(grades).high > 10
+    held = quality(grades, (1.0, 10.0))
+    assert (held.mean, held.high) == (9.75, 10.0)

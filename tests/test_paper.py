@@ -103,7 +103,16 @@ def test_figures_by_layer_by_cost_and_by_similarity(questions: str, capfd: pytes
     assert code_of("paper", "figure-4a", "--models", ranked, "--task", questions, "--out", "a") == 0
     assert "LLM ranker scripted:one" in capfd.readouterr().out
     assert code_of("paper", "figure-5", "--models", MODELS, "--task", questions, "--out", "b") == 0
-    assert "GFLOPs a token" in capfd.readouterr().out
+    assert "front by compute" in capfd.readouterr().out
+    sized = MODELS.replace("scripted:one", "scripted:one-7b").replace("scripted:two", "scripted:two-70b")
+    sized = sized.replace("scripted:three", "scripted:three-1b")
+    assert code_of("paper", "figure-5", "--models", sized, "--task", questions, "--out", "d") == 0
+    kept = {row["row"]: row for row in json.loads(Path("d/paper.json").read_bytes())["rows"]}
+    assert kept["MoA"]["gflops_a_token"] == 2 * (70 + 70 + 7)
+    # All are right as often: nobody beats the smallest.
+    assert [name for name, row in kept.items() if row["front_by_compute"]] == ["scripted:three-1b?text=3&output=3"]
+    assert Path("d/figure-5-compute.svg").is_file()
+    capfd.readouterr()
     assert code_of("paper", "figure-4b", "--models", MODELS, "--task", questions, "--out", "c") == 0
     said = capfd.readouterr().out
     rows = json.loads(Path("c/paper.json").read_bytes())["rows"]

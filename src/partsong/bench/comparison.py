@@ -4,9 +4,11 @@
 comparisons of equals, one is expected to look like a difference.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace as with_fields
 
 from partsong.bench.statistics.intervals import (
     Interval,
@@ -58,12 +60,16 @@ class Difference(Struct, frozen=True):
         return f"no difference shown between {self.one} and {self.other}{more}: {figures} ({split})"
 
 
-def quality(values: Mapping[Attempt, float]) -> Interval:
-    """The mean of one contestant's grades. Of right and wrong answers, a share, whose interval stays inside 0 to 1."""
+def quality(values: Mapping[Attempt, float], scale: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
+    """The mean of one contestant's grades. Of right and wrong answers, a share, whose interval stays inside 0 to 1.
+
+    Any other interval ends where the scale does: no mean can lie beyond.
+    """
     numbers, samples = list(values.values()), [sample for sample, _ in values]
     if set(numbers) <= {0.0, 1.0} and len(set(samples)) == len(samples):
         return proportion_interval(round(sum(numbers)), len(numbers))
-    return mean_interval(numbers, samples)
+    found = mean_interval(numbers, samples)
+    return with_fields(found, low=max(found.low, scale[0]), high=min(found.high, scale[1]))
 
 
 def values_of(grades: Iterable[Grade], contestant: str) -> dict[Attempt, float]:

@@ -28,7 +28,7 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
     rows, reached, costs = [], [], []
     for name in names:
         price = _price(outputs[name])
-        spread = quality(graded[name]) if graded[name] else None
+        spread = quality(graded[name], study.task.scale) if graded[name] else None
         low, high = ("", "") if spread is None else (f"{spread.low:.4f}", f"{spread.high:.4f}")
         mean = "" if spread is None else f"{spread.mean:.4f}"
         rows.append([name, mean, low, high, str(len(outputs[name])), "" if price is None else f"{price:.6f}"])

@@ -60,7 +60,7 @@ def report(study: Study) -> None:
         grades = {key: study.grades[key] for key in keys if key in study.grades}
         value, count = "-", 0
         if grades:
-            mean = quality(values_of(grades.values(), name))
+            mean = quality(values_of(grades.values(), name), study.task.scale)
             value, count = f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]", mean.n
         failed = sum(key in study.failed for key in keys)
         used = total([output.usage for output in outputs])

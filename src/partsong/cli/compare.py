@@ -222,7 +222,7 @@ def print_contestants(study: Study) -> None:
         values = values_of(study.grades.values(), name)
         value = "-"
         if values:
-            mean = quality(values)
+            mean = quality(values, study.task.scale)
             value = f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
         count = len(outputs)
         prices = [output.usage.dollars for output in outputs]

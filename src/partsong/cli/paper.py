@@ -142,10 +142,13 @@ def _measured(
     prices = {row.recipe.name: _price(study, row.recipe.name) for row in rows}
     cost = exhibit.kind == "cost"
     headings = ["row", f"paper, {exhibit.measure}", f"here, {unit_of(study)}", "n", "calls", "dollars an answer"]
-    headings += ["paper's dollars", "GFLOPs a token", "paper's TFLOPs", "front"] if cost else []
+    headings += ["paper's dollars", "GFLOPs a token", "paper's TFLOPs", "front", "front by compute"] if cost else []
     there = [row for row in rows if found[row.recipe.name] is not None]
     points = [(float(prices[row.recipe.name] or 0), _value(found[row.recipe.name])) for row in there]
     best = {row.recipe.name for row, on in zip(there, front(points), strict=True) if on}
+    worked = [row for row in there if work_of(row.recipe) is not None]
+    effort = [(work_of(row.recipe) or 0.0, _value(found[row.recipe.name])) for row in worked]
+    quick = {row.recipe.name for row, on in zip(worked, front(effort), strict=True) if on}
     cells, plain = [], []
     for row in rows:
         name = row.recipe.name
@@ -165,6 +168,7 @@ def _measured(
                 "?" if work is None else f"{work:,.1f}",
                 "–" if theirs is None else f"{theirs[1]:g}",
                 "yes" if name in best else "",
+                "yes" if name in quick else "",
             ]
         cells.append(line)
         plain.append(
@@ -178,6 +182,7 @@ def _measured(
                 "dollars": price,
                 "gflops_a_token": work,
                 "front": name in best,
+                "front_by_compute": name in quick,
             }
         )
     return headings, cells, to_builtins(plain)
@@ -202,7 +207,7 @@ def _skills(exhibit: Exhibit, rows: list[Row], study: Study) -> tuple[list[str],
                 for grade in grades_of(study, row.recipe.name)
                 if skill in grade.parts
             }
-            mine = quality(values) if values else None
+            mine = quality(values, study.task.scale) if values else None
             line += [f"{theirs[place]:.2f}"] if place is not None else []
             line.append("–" if mine is None else f"{mine.mean:.2f} [{mine.low:.2f}, {mine.high:.2f}] of {mine.n:,}")
             kept[row.label] = mine

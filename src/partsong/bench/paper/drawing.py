@@ -28,8 +28,17 @@ def draw(
     if figure is not None:
         picture = save(figure, folder / exhibit.name)
         written += [f"{exhibit.name}.svg", f"{exhibit.name}.png"]
-    title = f"{exhibit.name}: {exhibit.title}"
-    write_whole(folder / "report.html", page(title, [Section("", headings, cells, picture)], notes))
+    sections = [Section("", headings, cells, picture)]
+    efforts = [
+        (row["row"], row["gflops_a_token"], row["here"]["value"], row["front_by_compute"])
+        for row in rows
+        if exhibit.kind == "cost" and row["here"] and row["gflops_a_token"] is not None
+    ]
+    if efforts:
+        drawn = save(scatter(efforts, "GFLOPs a token", exhibit.measure), folder / f"{exhibit.name}-compute")
+        sections.append(Section("By compute", [], [], drawn))
+        written += [f"{exhibit.name}-compute.svg", f"{exhibit.name}-compute.png"]
+    write_whole(folder / "report.html", page(f"{exhibit.name}: {exhibit.title}", sections, notes))
     return [*written, "report.html"]
 
 

@@ -34,7 +34,7 @@ def measure(study: Study, contestant: str) -> Measured | None:
     values = values_of(study.grades.values(), contestant)
     if not values:
         return None
-    spread = quality(values)
+    spread = quality(values, study.task.scale)
     if unit_of(study) == "LC win rate %":
         figures = study.task.summarise(grades_of(study, contestant), outputs_of(study, contestant))
         if "LC win rate" in figures:
