@@ -21,7 +21,7 @@ from partsong.cli.answers import Answers, Outcome, key_of
 from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
-from partsong.cli.printable import single_line
+from partsong.cli.progress import Progress, say
 from partsong.cli.questions import Asked, read_questions
 from partsong.cli.summary import dollars
 from partsong.configuration import Configuration
@@ -103,7 +103,7 @@ async def answered(
         answers.open()
         stack.callback(answers.close)
         work = Batch(recipe, models, store, answers, dict(keyed), daily_funds(configuration, store))
-        with Progress(work):
+        with Progress(lambda: progress_of(work)):
             await work.perform(list(work.questions), at_once)
         if work.hopeless is None:
             answers.finish(keyed, work.failed)
@@ -241,38 +241,9 @@ class Listener:
                 raise AssertionError("a run has an end")
 
 
-class Progress:
-    """How far a batch is, on one line of a terminal that is written again and again; elsewhere nothing."""
-
-    PAUSE = 0.2  # seconds
-
-    def __init__(self, work: Batch) -> None:
-        self.work = work
-        self.shown = sys.stderr.isatty()
-        self.timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        self.draw()
-
-    def __exit__(self, *_: object) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.shown:
-            print(f"\r\x1b[K{self.words()}", file=sys.stderr, flush=True)
-
-    def draw(self) -> None:
-        if self.shown:
-            print(f"\r\x1b[K{self.words()}", end="", file=sys.stderr, flush=True)
-            self.timer = asyncio.get_running_loop().call_later(self.PAUSE, self.draw)
-
-    def words(self) -> str:
-        work = self.work
-        failed = f", {len(work.failed):,} failed" if work.failed else ""
-        at_work = f", {work.at_work:,} at work" if work.at_work else ""
-        price = "price unknown" if work.used.dollars is None else dollars(work.used.dollars)
-        return f"{work.answered:,} of {len(work.questions):,} answered{failed}{at_work} · {price}"
-
-
-def say(what: str) -> None:
-    """A line on standard error."""
-    print(f"partsong: {single_line(what, sys.stderr.encoding)}", file=sys.stderr)
+def progress_of(work: Batch) -> str:
+    """How far a batch is."""
+    failed = f", {len(work.failed):,} failed" if work.failed else ""
+    at_work = f", {work.at_work:,} at work" if work.at_work else ""
+    price = "price unknown" if work.used.dollars is None else dollars(work.used.dollars)
+    return f"{work.answered:,} of {len(work.questions):,} answered{failed}{at_work} · {price}"

@@ -10,7 +10,8 @@ from partsong.bench.runner import Study, total
 from partsong.bench.task import Task
 from partsong.cli.loop import complete
 from partsong.cli.printable import single_line
-from partsong.cli.study import Options, Progress, ended, find_task, need_statistics, open_study
+from partsong.cli.progress import Progress
+from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
@@ -42,7 +43,7 @@ async def studied(task: Task, options: Options) -> int:
     """Perform the study and print its table; return the exit code."""
     contestants = {name: Contestant(recipe) for name, recipe in options.recipes().items()}
     async with open_study(task, options, contestants) as study:
-        with Progress(study):
+        with Progress(lambda: progress_of(study)):
             await study.perform(options.at_once)
     report(study)
     return ended(study)

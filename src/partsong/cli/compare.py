@@ -18,7 +18,8 @@ from partsong.bench.tasks.judged import Preference
 from partsong.cli.bench_run import seconds_of
 from partsong.cli.loop import complete
 from partsong.cli.printable import single_line
-from partsong.cli.study import Options, Progress, ended, find_task, need_statistics, open_study
+from partsong.cli.progress import Progress
+from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
@@ -61,7 +62,7 @@ async def compared(task: Task, options: Options, recipes: Mapping[str, Recipe], 
         raise InputError(f"the recipe {name} has the name of a baseline; give it another")
     async with open_study(task, options, contestants, baselines=baseline) as study:
         comparison = Comparison(study, options, recipes, alone)
-        with Progress(study):
+        with Progress(lambda: progress_of(study)):
             await comparison.perform()
     await comparison.report()
     return ended(study)

@@ -14,7 +14,8 @@ from partsong.bench.paper.numbers import CAUTIONS, FIGURE_3, FIGURE_5, INCONSIST
 from partsong.bench.runner import Study
 from partsong.cli.loop import complete
 from partsong.cli.printable import single_line
-from partsong.cli.study import AT_ONCE, Options, Progress, ended, find_task, need_statistics, open_study
+from partsong.cli.progress import Progress
+from partsong.cli.study import AT_ONCE, Options, ended, find_task, need_statistics, open_study, progress_of
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
@@ -104,7 +105,7 @@ def paper(
 
     async def performed() -> int:
         async with open_study(what, options, contestants, exhibit=chosen.name) as study:
-            with Progress(study):
+            with Progress(lambda: progress_of(study)):
                 await study.perform(options.at_once)
                 if chosen.kind == "rho":
                     from partsong.bench.paper.uptake import grade_proposals

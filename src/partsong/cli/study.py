@@ -1,6 +1,5 @@
 """What `bench run` and `compare` have in common: the options, the task that is named, and a study that is open."""
 
-import asyncio
 import hashlib
 import importlib
 import sys
@@ -22,7 +21,7 @@ from partsong.bench.folder import Folder
 from partsong.bench.runner import Study
 from partsong.bench.task import Judge, Sample, Task
 from partsong.cli.downloads import Downloads
-from partsong.cli.printable import single_line
+from partsong.cli.progress import say
 from partsong.cli.summary import dollars
 from partsong.errors import ConfigurationError, InputError
 from partsong.model import Answer, Request
@@ -194,39 +193,11 @@ def ended(study: Study) -> int:
     return 1 if study.stopped or study.failed else 0
 
 
-class Progress:
-    """How far a study is, on one line of a terminal that is written again and again; elsewhere nothing."""
-
-    PAUSE = 0.2  # seconds
-
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        self.shown = sys.stderr.isatty()
-        self.timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        self.draw()
-
-    def __exit__(self, *_: object) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.shown:
-            print(f"\r\x1b[K{self.words()}", file=sys.stderr, flush=True)
-
-    def draw(self) -> None:
-        if self.shown:
-            print(f"\r\x1b[K{self.words()}", end="", file=sys.stderr, flush=True)
-            self.timer = asyncio.get_running_loop().call_later(self.PAUSE, self.draw)
-
-    def words(self) -> str:
-        study, used = self.study, self.study.used
-        left = "" if study.seconds_left is None else f" · about {study.seconds_left:,.0f} s left"
-        failed = f", {len(study.failed):,} failed" if study.failed else ""
-        price = "price unknown" if used.dollars is None else dollars(used.dollars)
-        tokens = used.input_tokens + used.output_tokens
-        return f"{study.done:,} of {study.planned:,} done{failed} · {tokens:,} tokens · {price}{left}"
-
-
-def say(what: str) -> None:
-    """A line on standard error."""
-    print(f"partsong: {single_line(what, sys.stderr.encoding)}", file=sys.stderr)
+def progress_of(study: Study) -> str:
+    """How far a study is."""
+    used = study.used
+    left = "" if study.seconds_left is None else f" · about {study.seconds_left:,.0f} s left"
+    failed = f", {len(study.failed):,} failed" if study.failed else ""
+    price = "price unknown" if used.dollars is None else dollars(used.dollars)
+    tokens = used.input_tokens + used.output_tokens
+    return f"{study.done:,} of {study.planned:,} done{failed} · {tokens:,} tokens · {price}{left}"

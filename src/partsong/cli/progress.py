@@ -1,0 +1,37 @@
+"""How far something is, on one line of a terminal that is written again and again; elsewhere nothing."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+from partsong.cli.printable import single_line
+
+PAUSE = 0.2  # seconds
+
+
+class Progress:
+    """The line; `words` are asked for whenever it is written."""
+
+    def __init__(self, words: Callable[[], str]) -> None:
+        self.words = words
+        self.shown = sys.stderr.isatty()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self.draw()
+
+    def __exit__(self, *_: object) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.shown:
+            print(f"\r\x1b[K{self.words()}", file=sys.stderr, flush=True)
+
+    def draw(self) -> None:
+        if self.shown:
+            print(f"\r\x1b[K{self.words()}", end="", file=sys.stderr, flush=True)
+            self.timer = asyncio.get_running_loop().call_later(PAUSE, self.draw)
+
+
+def say(what: str) -> None:
+    """A line on standard error."""
+    print(f"partsong: {single_line(what, sys.stderr.encoding)}", file=sys.stderr)
