@@ -196,7 +196,7 @@ def ended(study: Study) -> int:
 def progress_of(study: Study) -> str:
     """How far a study is."""
     used = study.used
-    left = "" if study.seconds_left is None else f" · about {study.seconds_left:,.0f} s left"
+    left = "" if not study.seconds_left else f" · about {study.seconds_left:,.0f} s left"
     failed = f", {len(study.failed):,} failed" if study.failed else ""
     price = "price unknown" if used.dollars is None else dollars(used.dollars)
     tokens = used.input_tokens + used.output_tokens
