@@ -251,6 +251,7 @@ def test_a_study_of_flask_leaves_a_radar(tmp_path: Path, monkeypatch: pytest.Mon
         == 0
     )
     assert b"metacognition" in (study / "skills.svg").read_bytes()
+    assert (study / "skills.csv").read_text().splitlines()[:2] == ["skill,one", "robustness,1.0000"]
     grades = [json.loads(line) for line in (study / "grades.jsonl").read_text().splitlines()]
     assert {skill: value for grade in grades for skill, value in grade["parts"].items()} == {
         skill: number % 5 + 1 for number, skill in enumerate(skills)

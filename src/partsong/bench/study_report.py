@@ -48,7 +48,9 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
         sections.append(Section("What it costs", [], [], drawn))
     if skills := _by_skill(study):
         drawn = save(radar(list(SKILLS), skills, study.task.scale), study.folder.path / "skills")
-        sections.append(Section("Skills", [], [], drawn))
+        table = [[skill, *(f"{means[place]:.4f}" for means in skills.values())] for place, skill in enumerate(SKILLS)]
+        write_whole(study.folder.path / "skills.csv", csv_of(["skill", *skills], table))
+        sections.append(Section("Skills", ["skill", *skills], table, drawn))
     write_whole(study.folder.path / "report.html", page(title, sections, notes, _worst(study, graded)))
 
 
