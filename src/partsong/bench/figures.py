@@ -54,14 +54,18 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -
 
 
 def scatter(points: Sequence[Point], x: str, y: str) -> "Figure":
-    """A sign a point, with its label; those on the front are filled and joined."""
-    figure, axes = _new()
+    """A sign a point, named below; those on the front are filled and joined.
+
+    Names beside the points would cover each other: baselines cost the same as what they are held against.
+    """
+    figure, axes = _new(height=4.2 + 0.2 * len(points))
     front = sorted((each for each in points if each[3]), key=lambda each: each[1])
     axes.step([each[1] for each in front], [each[2] for each in front], where="post", color="#999999", linestyle="--")
     for number, (label, across, up, on) in enumerate(points):
-        colour = COLOURS[number % 8]
-        axes.plot(across, up, SIGNS[number % 8], color=colour, fillstyle="full" if on else "none", linestyle="")
-        axes.annotate(_label(label), (across, up), xytext=(5, 4), textcoords="offset points", fontsize="small")
+        sign = SIGNS[(number + number // 8) % 8]  # so that the ninth differs from the first
+        style = {"color": COLOURS[number % 8], "fillstyle": "full" if on else "none", "linestyle": ""}
+        axes.plot(across, up, sign, label=_label(label), **style)
+    figure.legend(loc="outside lower left", fontsize="small", frameon=False)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.margins(x=0.15, y=0.15)
