@@ -112,8 +112,43 @@ def test_stored_outputs_are_joined_by_instruction(tmp_path: Path) -> None:
         similar_in(tmp_path, "other")
 
 
+def test_rows_without_an_index_are_those_of_the_instructions(tmp_path: Path) -> None:
+    """Preferences stand in the order of instructions.parquet, whatever the numbers of the instructions are."""
+    chance = np.random.default_rng(3)
+    order = [int(number) * 7 for number in chance.permutation(20)]
+    words = [f"w{number}" for number in range(40)]
+    rows: dict[str, list[object]] = {"model": [], "index": [], "output": []}
+    liked: dict[str, list[float]] = {f"m{number}": [] for number in range(5)}
+    for index in sorted(order):
+        texts = {f"m{number}": words[: 10 + 6 * ((number + index) % 5)] for number in range(5)}
+        for model, text in {"mix": words, **texts}.items():
+            for name, value in (("model", model), ("index", index), ("output", " ".join(text))):
+                rows[name].append(value)
+    for index in order:
+        for number in range(5):
+            liked[f"m{number}"].append(1 + ((number + index) % 5) / 5)
+    parquet.write_table(pa.table(rows), tmp_path / "outputs.parquet")
+    parquet.write_table(pa.table({"index": order}), tmp_path / "instructions.parquet")
+    parquet.write_table(pa.table(dict(liked)), tmp_path / "preferences.parquet")
+    found = similar_in(tmp_path, "mix").rho
+    assert (found["TF-IDF"].n, found["length alone"].n) == (20, 20)
+    assert found["TF-IDF"].mean == pytest.approx(1)
+    assert found["length alone"].mean == pytest.approx(1)  # here it explains everything, so that nothing is left
+    assert "TF-IDF, length taken out" not in found
+    parquet.write_table(pa.table({"index": order[1:]}), tmp_path / "instructions.parquet")
+    with pytest.raises(InputError, match="one row for each of the 19 instructions"):
+        similar_in(tmp_path, "mix")
+
+
+def test_of_three_values_nothing_can_be_taken_out() -> None:
+    a, b, third = np.array([1.0, 2, 3]), np.array([1.0, 3, 2]), np.array([2.0, 1, 3])
+    assert spearman(a, b) == pytest.approx(0.5)
+    assert partial(a, b, third) is None
+
+
 @public
 def test_the_public_data_gives_the_published_picture() -> None:
     found = similar_in(DATA, "Together-MoA")
     for name, rho in (("BLEU-5", 0.44), ("TF-IDF", 0.41), ("Levenshtein", 0.38)):
         assert found.rho[name].mean == pytest.approx(rho, abs=0.03)
+    assert found.rho["length alone"].mean > found.rho["BLEU-5"].mean > found.rho["BLEU-5, length taken out"].high

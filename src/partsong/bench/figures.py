@@ -5,6 +5,7 @@ data gives the same bytes: nothing in a file says when it was made.
 """
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 SIGNS = ("o", "s", "^", "D", "v", "P", "X", "*")
 Bar = tuple[str, float, float, float]  # label, value, low, high
+LONGEST = 48  # letters of a label: longer ones would leave no room for the figure
 Point = tuple[str, float, float, bool]  # label, x, y, and whether it is on the front
 
 
@@ -29,8 +31,8 @@ def bars(series: Mapping[str, Sequence[Bar]], axis: str) -> "Figure":
         places = [labels.index(label) + (number - (len(series) - 1) / 2) * thick for label, *_ in values]
         widths = [value for _, value, _, _ in values]
         reach = [[value - low for _, value, low, _ in values], [high - value for _, value, _, high in values]]
-        axes.barh(places, widths, thick, label=name or None, color=COLOURS[number % 8], xerr=reach, capsize=2)
-    axes.set_yticks(range(len(labels)), labels)
+        axes.barh(places, widths, thick, label=_label(name) or None, color=COLOURS[number % 8], xerr=reach, capsize=2)
+    axes.set_yticks(range(len(labels)), [_label(label) for label in labels])
     axes.invert_yaxis()
     axes.set_xlabel(axis)
     if len(series) > 1:
@@ -42,7 +44,7 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -
     """A line a series, through its points."""
     figure, axes = _new()
     for number, (name, points) in enumerate(series.items()):
-        style = {"color": COLOURS[number % 8], "marker": SIGNS[number % 8], "label": name}
+        style = {"color": COLOURS[number % 8], "marker": SIGNS[number % 8], "label": _label(name)}
         axes.plot([each[0] for each in points], [each[1] for each in points], **style)
     axes.set_xticks(sorted({each[0] for points in series.values() for each in points}))
     axes.set_xlabel(x)
@@ -52,14 +54,18 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -
 
 
 def scatter(points: Sequence[Point], x: str, y: str) -> "Figure":
-    """A sign a point, with its label; those on the front are filled and joined."""
-    figure, axes = _new()
+    """A sign a point, named below; those on the front are filled and joined.
+
+    Names beside the points would cover each other: baselines cost the same as what they are held against.
+    """
+    figure, axes = _new(height=4.2 + 0.2 * len(points))
     front = sorted((each for each in points if each[3]), key=lambda each: each[1])
     axes.step([each[1] for each in front], [each[2] for each in front], where="post", color="#999999", linestyle="--")
     for number, (label, across, up, on) in enumerate(points):
-        colour = COLOURS[number % 8]
-        axes.plot(across, up, SIGNS[number % 8], color=colour, fillstyle="full" if on else "none", linestyle="")
-        axes.annotate(label, (across, up), xytext=(5, 4), textcoords="offset points", fontsize="small")
+        sign = SIGNS[(number + number // 8) % 8]  # so that the ninth differs from the first
+        style = {"color": COLOURS[number % 8], "fillstyle": "full" if on else "none", "linestyle": ""}
+        axes.plot(across, up, sign, label=_label(label), **style)
+    figure.legend(loc="outside lower left", fontsize="small", frameon=False)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.margins(x=0.15, y=0.15)
@@ -76,8 +82,8 @@ def radar(spokes: Sequence[str], series: Mapping[str, Sequence[float]], scale: t
     axes: Any = figure.add_subplot(projection="polar")
     angles = [2 * pi * number / len(spokes) for number in range(len(spokes))]
     for number, (name, values) in enumerate(series.items()):
-        axes.plot([*angles, angles[0]], [*values, values[0]], color=COLOURS[number % 8], label=name)
-    axes.set_xticks(angles, spokes)
+        axes.plot([*angles, angles[0]], [*values, values[0]], color=COLOURS[number % 8], label=_label(name))
+    axes.set_xticks(angles, [_label(spoke) for spoke in spokes])
     axes.set_ylim(*scale)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize="small")
     return figure
@@ -88,12 +94,26 @@ def save(figure: "Figure", path: Path) -> str:
     from matplotlib import rc_context
 
     drawn, painted = io.StringIO(), io.BytesIO()
-    with rc_context({"svg.hashsalt": "partsong", "svg.fonttype": "none"}):
+    with warnings.catch_warnings(), rc_context({"svg.hashsalt": "partsong", "svg.fonttype": "none"}):
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box in the PNG; the SVG has it as text
         figure.savefig(drawn, format="svg", metadata={"Date": None})
-    figure.savefig(painted, format="png", dpi=150, metadata={"Software": None})
+        figure.savefig(painted, format="png", dpi=150, metadata={"Software": None})
     write_whole(path.with_suffix(".svg"), drawn.getvalue().encode())
     write_whole(path.with_suffix(".png"), painted.getvalue())
     return drawn.getvalue()
+
+
+def _label(text: str) -> str:
+    """A name as it can be drawn: one line, its middle left out if it is long, and nothing in it a command.
+
+    Between dollars, matplotlib would read a formula, and fail where it is none; a line whose name begins with an
+    underscore it would leave out of the legend.
+    """
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]}…{line[1 - LONGEST // 2 :]}"
+    line = line.replace("$", r"\$")
+    return f" {line}" if line.startswith("_") else line
 
 
 def _new(height: float = 4.2) -> "tuple[Figure, Any]":

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -176,11 +177,11 @@ def _version(package: str) -> str | None:
 
 
 def need_statistics() -> None:
-    """Raises `ConfigurationError` where what computes the intervals is not installed; nothing was asked yet."""
-    try:
-        import partsong.bench.statistics.intervals  # noqa: F401
-    except ImportError:
-        raise ConfigurationError("this needs the extra `bench`: pip install 'partsong[bench]'") from None
+    """Raises `ConfigurationError` where what computes and draws the results is not installed; nothing was asked yet."""
+    if lacking := [name for name in ("numpy", "scipy", "matplotlib", "rapidfuzz") if find_spec(name) is None]:
+        raise ConfigurationError(
+            f"this needs the extra `bench`: pip install 'partsong[bench]' ({', '.join(lacking)} not found)"
+        )
 
 
 def ended(study: Study) -> int:

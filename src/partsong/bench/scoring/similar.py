@@ -1,6 +1,7 @@
 """Stored outputs of many models: how similar they are to an aggregate's, and whether that goes with being liked.
 
-The folder is laid out as for AlpacaEval (docs/bench.md); outputs and preferences are joined by instruction.
+The folder is laid out as for AlpacaEval (docs/bench.md); outputs and preferences are joined by instruction, however
+their rows are ordered. How well mere length goes with being liked is told beside: longer texts have more in common.
 """
 
 from pathlib import Path
@@ -15,7 +16,10 @@ from partsong.errors import InputError
 
 
 class Similar(Struct, frozen=True):
-    """By measure of similarity the mean rho, and with the outputs' length taken out; over so many models."""
+    """By measure of similarity the mean rho, and with the outputs' length taken out; over so many models.
+
+    "length alone" is the rho of the outputs' characters themselves.
+    """
 
     aggregate: str
     models: int
@@ -31,12 +35,15 @@ def similar_in(path: Path, aggregate: str, seed: int = 0) -> Similar:
     if aggregate not in texts:
         raise InputError(f"{path / 'outputs.parquet'}: has no model {aggregate}; it has {', '.join(sorted(texts))}")
     judged = read_table(path / "preferences.parquet", ())
-    given = judged.pop("index", None)
+    index_of = judged.pop("index", None) or read_table(path / "instructions.parquet", ("index",))["index"]
     models = [model for model in judged if model in texts and model != aggregate]
     if len(models) < 2:
         raise InputError(f"{path}: at least two models with outputs and preferences are needed")
-    length = len(judged[models[0]])
-    row_of = dict(zip(given if given is not None else range(length), range(length), strict=True))
+    if any(len(judged[model]) != len(index_of) for model in models):
+        raise InputError(
+            f"{path / 'preferences.parquet'}: one row for each of the {len(index_of)} instructions is needed"
+        )
+    row_of = {index: row for row, index in enumerate(index_of)}
     questions, grades, lengths = [], [], []
     for index, text in texts[aggregate].items():
         row = row_of.get(index)
@@ -54,4 +61,6 @@ def similar_in(path: Path, aggregate: str, seed: int = 0) -> Similar:
         for label, beside in ((name, None), (f"{name}, length taken out", lengths)):
             if (found := mean_rho(likeness[name], grades, beside, seed=seed)) is not None:
                 rho[label] = found
+    if (found := mean_rho(lengths, grades, seed=seed)) is not None:
+        rho["length alone"] = found
     return Similar(aggregate, len(models), rho)

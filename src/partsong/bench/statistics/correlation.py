@@ -55,9 +55,12 @@ def spearman(a: Numbers, b: Numbers) -> float | None:
 
 
 def partial(a: Numbers, b: Numbers, beside: Numbers) -> float | None:
-    """The correlation of ranks that is left when what both have in common with `beside` is taken out."""
+    """The correlation of ranks that is left when what both have in common with `beside` is taken out.
+
+    `None` for fewer than four values: of three, it is 1 or -1 whatever they are.
+    """
     ab, ac, bc = spearman(a, b), spearman(a, beside), spearman(b, beside)
-    if ab is None:
+    if ab is None or len(a) < 4:
         return None
     if ac is None or bc is None:
         return ab
