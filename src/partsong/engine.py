@@ -227,9 +227,11 @@ async def _fail(run: Performance, error: ModelError) -> None:
 
 
 def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
-    """Whether a proposal may be the answer: the recipe says so, nothing was said yet, and prose will do."""
-    conversation = run.conversation
-    prose = conversation.response_format is None and conversation.tool_choice in (None, "auto", "none")
+    """Whether a proposal may be the answer: the recipe says so, nothing was said yet, and prose will do.
+
+    Beside tools, proposers advise: what they write is about an answer, and is none.
+    """
+    prose = run.conversation.response_format is None and not run.conversation.tools
     return run.recipe.last_resort == "best_proposal" and bool(proposals) and not run.said and prose
 
 

@@ -4,6 +4,7 @@ Streams are sent by plain ASGI, not through response objects: that costs a fract
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -46,11 +47,21 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._service: Service | None = None
+        self._answering: dict[str, ASGIApp] = {
+            "/v1/chat/completions": Answering(Api("chat", chat), self.service),
+            "/v1/responses": Answering(Api("responses", responses), self.service),
+            "/v1/messages": Answering(Api("messages", messages), self.service),
+        }
         self._routes: ASGIApp = Starlette(routes=self.routes(), lifespan=self.lifespan, exception_handlers=HANDLERS)
-        self._inner: ASGIApp = self._routes
+        self._inner: ASGIApp = self._direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self._routes if scope["type"] == "lifespan" else self._inner)(scope, receive, send)
+
+    async def _direct(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers go around Starlette, whose layers would each wrap every event that is sent."""
+        answering = self._answering.get(scope["path"]) if scope.get("method") == "POST" else None
+        await (answering or self._routes)(scope, receive, send)
 
     def service(self) -> Service:
         if self._service is None:
@@ -63,15 +74,19 @@ class Application:
         origins = list(configuration.server.origins)
         if origins:
             middleware = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
-            self._inner = middleware.cls(self._routes, *middleware.args, **middleware.kwargs)
+            self._inner = middleware.cls(self._direct, *middleware.args, **middleware.kwargs)
         async with open_service(configuration, mode) as service:
             self._service = service
+            # What stands now stands to the end: looking through it again and again would make every stream stop.
+            gc.collect()
+            gc.freeze()
             try:
                 with overhearing(service.stop):
                     yield
             finally:
                 await service.drain()
                 self._service = None
+                gc.unfreeze()
 
     def routes(self) -> list[Route]:
         return [
@@ -80,9 +95,7 @@ class Application:
             *Recipes(self.service).routes(),
             *Results(self.service).routes(),
             *Votes(self.service).routes(),
-            Route("/v1/chat/completions", Answering(Api("chat", chat), self.service), methods=["POST"]),
-            Route("/v1/responses", Answering(Api("responses", responses), self.service), methods=["POST"]),
-            Route("/v1/messages", Answering(Api("messages", messages), self.service), methods=["POST"]),
+            *(Route(path, answering, methods=["POST"]) for path, answering in self._answering.items()),
             Route("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),

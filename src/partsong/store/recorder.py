@@ -75,7 +75,8 @@ class Recorder:
         if kind is ProposalDelta or kind is AggregationDelta:
             if self._run is not None and self._words:
                 self._events.append((round(now - self._began, 6), event))
-                self._save_within(PAUSE)
+                if self._timer is None:  # whatever it waits for comes no later
+                    self._save_within(PAUSE)
             return
         if isinstance(event, RunStarted):
             self._began, self._aggregated, self._number = now, False, 0
