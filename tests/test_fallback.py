@@ -4,6 +4,7 @@ import asyncio
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 import partsong
 from partsong import (
@@ -18,6 +19,7 @@ from partsong import (
     Request,
     Send,
     Text,
+    Tool,
     Usage,
 )
 from partsong.events import (
@@ -157,6 +159,16 @@ async def test_a_hung_model_leaves_its_fallback_a_share_of_the_time() -> None:
         assert all(usage is not None and usage.estimated and usage.input_tokens for usage in given_up)
         assert end.usage.dollars is not None
         assert end.usage.dollars > 10
+
+
+async def test_beside_tools_no_advice_stands_in_for_the_answer() -> None:
+    dead = "scripted:z?fail=server"
+    recipe = Recipe("t", (Layer((Agent("scripted:a?text=one"),)),), Aggregator(dead), last_resort="best_proposal")
+    asked = replace(asking("Why?"), tools=(Tool("look", "Looks.", b'{"type":"object"}'),))
+    models: dict[str, Model] = {name: Scripted(name.removeprefix("scripted:")) for name in recipe.models}
+    end = (await heard(recipe, models, asked))[-1]
+    assert isinstance(end, RunFailed)
+    assert end.error.cause == "server"
 
 
 @pytest.mark.parametrize("last_resort", ["fail", "best_proposal"])

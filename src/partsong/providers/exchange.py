@@ -73,7 +73,8 @@ async def ask(
                     while data.isspace():  # it is kept waiting
                         data = await call.read()
                     if data.lstrip()[:1] not in (b"{", b"[", b"<"):  # it streams, whoever listens
-                        return await _hear_stream(call, data, said, request, send)
+                        with call.backlog:
+                            return await _hear_stream(call, data, said, request, send)
                     answer = await _hear_whole(call, data, said, request, send)
                 except ModelError as fault:
                     if said.heard and fault.usage is None:
@@ -90,9 +91,10 @@ async def ask(
 async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, send: Send | None) -> Answer:
     if not data:
         raise ModelError("the provider answered nothing at all", "empty")
-    decoder, until = Decoder(), None
+    decoder, until, spoke, backlog = Decoder(), None, False, call.backlog
     while data:
         for delta in said.hear(decoder.feed(data)):
+            spoke = True
             if send is not None:
                 await send(delta)
         if said.problem is not None:
@@ -102,6 +104,8 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
             break
         if said.ended and until is None:
             until = asyncio.get_running_loop().time() + REST
+        if backlog.pause and spoke and until is None:
+            await call.rest(backlog.pause)
         data = await call.read(until)
     else:
         with suppress(ModelError):  # half an event is no answer, but an end may come without its last line

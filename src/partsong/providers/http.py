@@ -18,6 +18,7 @@ import aiohttp
 from yarl import URL
 
 from partsong.errors import ConfigurationError, ModelError
+from partsong.providers.backlog import Backlog
 from partsong.providers.rejection import Rejection, hidden, read_problem, read_rejection, shortened
 from partsong.wire.allowance import Allowance, read_allowance
 
@@ -48,6 +49,7 @@ class Http:
     def __init__(self, *, silence: float = SILENCE, proxies: Mapping[str, str] | None = None) -> None:
         self.silence = silence
         self.proxies = proxies or {}
+        self.backlog = Backlog()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -207,6 +209,11 @@ class Call:
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
 
+    @property
+    def backlog(self) -> Backlog:
+        """How far the loop has fallen behind. It is entered for as long as a stream is read."""
+        return self._endpoint.http.backlog
+
     async def read(self, until: float | None = None) -> bytes:
         """What one network read brought; empty at the end. Raises `ModelError`.
 
@@ -222,6 +229,18 @@ class Call:
             if until is not None:
                 return b""
             raise self._endpoint.explain(fault, answered=True) from None
+
+    async def rest(self, seconds: float) -> None:
+        """Read nothing for so long: what comes meanwhile waits in the network, and is then read at once."""
+        connection = self._response.connection
+        if connection is None or connection.protocol is None:
+            return  # all of it is here
+        protocol = connection.protocol
+        protocol.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            protocol.resume_reading()
 
     async def whole(self, start: bytes = b"") -> bytes:
         """All the rest, after `start`. Raises `ModelError`."""
