@@ -16,6 +16,7 @@ from partsong.funding import DailyFunds
 from partsong.keys import Key, Keys
 from partsong.model import Message
 from partsong.recipe import Recipe, overridden, replace, single
+from partsong.server.limits import Limits
 from partsong.server.log import Log
 from partsong.server.metrics import Metrics
 from partsong.server.offered import Found, found, usable
@@ -164,7 +165,9 @@ async def open_service(configuration: Configuration, mode: StoreMode | None = No
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}
         serving = configuration.server
-        turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience)
+        shared = store if serving.workers > 1 and store.mode != "off" else None
+        limits = Limits(shared, serving.workers)
+        turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience, limits)
         telemetry = open_telemetry()
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
