@@ -26,6 +26,7 @@ from partsong.server.incoming import ClientLeftError, headers_of, identify, read
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.pages import History, Overview, Recipes, Results, Votes
 from partsong.server.problems import ProblemError, unusable
+from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
 from partsong.wire import chat, messages, responses
@@ -35,16 +36,19 @@ from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
 Settings = Callable[[], tuple[Configuration, StoreMode | None]]
 
 
-def make_app(settings: Settings) -> "Application":
-    """The ASGI application; `settings` is asked for the configuration when it starts."""
-    return Application(settings)
+def make_app(settings: Settings, slowest: float = SLOWEST) -> "Application":
+    """The ASGI application; `settings` is asked for the configuration when it starts.
+
+    Who takes longer than `slowest` seconds to send a body, or to read what was sent, is cut off.
+    """
+    return Application(settings, slowest)
 
 
 class Application:
     """The routes around one service, which lives from the lifespan's start to its end."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, slowest: float = SLOWEST) -> None:
+        self.settings, self.slowest = settings, slowest
         self._service: Service | None = None
         self._routes: ASGIApp = Starlette(routes=self.routes(), lifespan=self.lifespan, exception_handlers=HANDLERS)
         self._inner: ASGIApp = self._routes
@@ -64,7 +68,7 @@ class Application:
         if origins:
             middleware = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
             self._inner = middleware.cls(self._routes, *middleware.args, **middleware.kwargs)
-        async with open_service(configuration, mode) as service:
+        async with open_service(configuration, mode, self.slowest) as service:
             self._service = service
             try:
                 with overhearing(service.stop):
@@ -118,7 +122,7 @@ class Application:
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
-        asked = messages.read_count(await read_body(headers, request.receive))
+        asked = messages.read_count(await read_body(headers, request.receive, service.slowest))
         service.recipe_for(asked, key)
         conversation = asked.conversation
         tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)

@@ -16,7 +16,7 @@ SendBytes = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 ALIVE = 10.0  # seconds of silence until a comment is sent
-SLOWEST = 60.0  # seconds that a reader may take for what was sent
+SLOWEST = 60.0  # seconds that a reader may take for what was sent, or a sender for a body
 EVENTS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -38,9 +38,11 @@ async def send_json(send: SendBytes, status: int, body: bytes, headers: Headers)
 class EventStream:
     """A stream of events to one client. `started` says whether the status is out, so that no other can be sent."""
 
-    def __init__(self, send: SendBytes, stream: Stream, headers: Headers) -> None:
+    def __init__(self, send: SendBytes, stream: Stream, headers: Headers, slowest: float = SLOWEST) -> None:
         self.started = False
         self.closed = False
+        self.slowest = slowest
+        self._slow = False
         self._send, self._stream, self._headers = send, stream, headers
         self._loop = asyncio.get_running_loop()
         self._spoke = self._loop.time()
@@ -51,7 +53,7 @@ class EventStream:
         """Send the status and what comes before the first words."""
         if not self.started:
             self.started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": [*EVENTS, *self._headers]})
+            await self._say({"type": "http.response.start", "status": 200, "headers": [*EVENTS, *self._headers]})
             if first := self._stream.begin():
                 await self.put(first)
 
@@ -62,11 +64,7 @@ class EventStream:
         if not data or self.closed:
             return
         self._spoke = self._loop.time()
-        try:
-            async with asyncio.timeout(SLOWEST):
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        except TimeoutError:
-            raise SlowReaderError("the client has not read for a minute") from None
+        await self._say({"type": "http.response.body", "body": data, "more_body": True})
 
     async def close(self, last: bytes = b"") -> None:
         """Send the last events, and end the response."""
@@ -74,13 +72,24 @@ class EventStream:
         if not self.closed:
             await self.put(last)
             self.closed = True
-            await self._send({"type": "http.response.body", "body": b""})
+            await self._say({"type": "http.response.body", "body": b""})
 
     def stop(self) -> None:
         """Send no more comments."""
         self._timer.cancel()
         if self._waking is not None:
             self._waking.cancel()
+
+    async def _say(self, message: MutableMapping[str, Any]) -> None:
+        """Send it; that takes as long as the client does not read what came before."""
+        if not self._slow:
+            try:
+                async with asyncio.timeout(self.slowest):
+                    await self._send(message)
+                return
+            except TimeoutError:
+                self._slow = True  # nothing more is tried
+        raise SlowReaderError(f"the client has not read for {self.slowest:g} seconds")
 
     def _wake(self) -> None:
         now = self._loop.time()
@@ -93,5 +102,7 @@ class EventStream:
         try:
             await self.start()
             await self.put(self._stream.wait())
-        except (SlowReaderError, OSError):
-            self.closed = True  # whoever writes next finds it out
+        except SlowReaderError:
+            return  # whoever writes next hears of it
+        except OSError:
+            self.closed = True

@@ -4,6 +4,7 @@ Nothing of a request changes anything here: its options make a recipe of its own
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,12 +22,15 @@ from partsong.server.log import Log
 from partsong.server.metrics import Metrics
 from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
+from partsong.server.response import SLOWEST
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
 from partsong.server.turnstile import Turnstile
 from partsong.store import Store
 from partsong.wire.asked import Asked
 from partsong.wire.reply import Problem
+
+LOG = logging.getLogger("partsong.server")
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +48,7 @@ class Service:
     log: Log
     metrics: Metrics
     telemetry: Telemetry | None = None
+    slowest: float = SLOWEST  # seconds that a body, or a reader of what was sent, may take
     working: set[asyncio.Task[None]] = field(default_factory=set)
     staying: Staying = field(default_factory=Staying)
     stopping: bool = False
@@ -156,9 +161,14 @@ def caller_of(key: Key | None) -> str:
 
 
 @asynccontextmanager
-async def open_service(configuration: Configuration, mode: StoreMode | None = None) -> AsyncIterator[Service]:
-    """The service, until the block is left; then its runs have ended and the store is written out."""
+async def open_service(
+    configuration: Configuration, mode: StoreMode | None = None, slowest: float = SLOWEST
+) -> AsyncIterator[Service]:
+    """The service, until the block is left; then its runs have ended and store and log are written out."""
     async with AsyncExitStack() as stack:
+        log = Log(configuration.server.log)
+        stack.push_async_callback(asyncio.to_thread, log.close)
+        stack.enter_context(log.taking(LOG))
         store = await stack.enter_async_context(open_journal(configuration, mode))
         assembly = await stack.enter_async_context(assembling(configuration, store=store))
         known, broken = found(configuration)
@@ -171,9 +181,20 @@ async def open_service(configuration: Configuration, mode: StoreMode | None = No
         telemetry = open_telemetry()
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
-        keys, log, metrics = Keys(keys_path()), Log(serving.log), Metrics(recipes.values())
+        keys, metrics = Keys(keys_path()), Metrics(recipes.values())
         service = Service(
-            configuration, store, assembly, keys, turnstile, recipes, broken | unusable, shelf, log, metrics, telemetry
+            configuration,
+            store,
+            assembly,
+            keys,
+            turnstile,
+            recipes,
+            broken | unusable,
+            shelf,
+            log,
+            metrics,
+            telemetry,
+            slowest,
         )
         try:
             yield service
