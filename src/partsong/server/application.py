@@ -5,7 +5,7 @@ Streams are sent by plain ASGI, not through response objects: that costs a fract
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from starlette.applications import Starlette
@@ -168,7 +168,8 @@ class RunEvents:
                 telling.cancel()
             await asyncio.wait((telling, left))
         if not telling.cancelled():
-            telling.result()
+            with suppress(TimeoutError):  # who does not read is cut off
+                telling.result()
 
 
 def json(value: object, status: int = 200) -> Response:
