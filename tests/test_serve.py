@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -24,15 +24,21 @@ QUESTION = {"model": "three", "stream": True, "messages": [{"role": "user", "con
 
 
 @contextmanager
-def served(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process, and its address once it answers."""
-    command = [sys.executable, "-m", "partsong", "serve", "--port", "0", *arguments]
+def served(
+    folder: Path,
+    *arguments: str,
+    program: Sequence[str] = ("-m", "partsong", "serve", "--port", "0"),
+    read: bool = True,
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and its address once it answers. Its log is read as it comes, or only after it has ended."""
+    command = [sys.executable, *program, *arguments]
     environment = os.environ | {"PARTSONG_STATE": str(folder / "state")}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
     assert process.stderr is not None
     first = process.stderr.readline()
-    reading = Thread(target=process.stderr.read)  # its log: a pipe that nobody reads stops who writes into it
-    reading.start()
+    reading = Thread(target=process.stderr.read)
+    if read:
+        reading.start()
     try:
         found = re.search(r"http://127\.0\.0\.1:\d+", first)
         assert found is not None, first
@@ -40,7 +46,8 @@ def served(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str
     finally:
         process.terminate()
         process.wait(timeout=60)
-        reading.join()
+        if read:
+            reading.join()
         process.stderr.close()
 
 
@@ -98,6 +105,18 @@ async def test_a_run_that_does_not_end_is_cut_and_written_down(tmp_path: Path) -
     run = json.loads(first.removeprefix(b"data: "))["id"].removeprefix("chatcmpl-")
     async with open_store(tmp_path / "state" / "journal.db", "full") as store:
         assert (await store.find_run(run)).status == "failed"  # and not "running" for ever
+
+
+async def test_a_log_that_nobody_reads_holds_nobody_up(tmp_path: Path) -> None:
+    unknown = QUESTION | {"model": "x" * 8192}  # its refusal is as long a line: 40 are more than a pipe takes in
+    with served(tmp_path, "--recipe", recipe_file(tmp_path), read=False) as (process, url):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+            await ready(session, url)
+            for _ in range(40):
+                async with session.post(f"{url}/v1/chat/completions", json=unknown) as response:
+                    assert response.status == 404
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 30) == 128 + signal.SIGTERM
 
 
 async def test_idle_connections_leave_room_for_others(tmp_path: Path) -> None:

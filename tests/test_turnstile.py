@@ -52,7 +52,7 @@ async def turns() -> None:
 
 
 def is_empty(turnstile: Turnstile) -> bool:
-    return (turnstile.inside, turnstile.queued, turnstile._of_key) == (0, 0, {})
+    return (turnstile.inside, turnstile.queued, turnstile.limits.at_work) == (0, 0, {})
 
 
 async def test_places_are_given_in_the_order_of_coming() -> None:

@@ -133,7 +133,14 @@ def free_port(serving: Serving) -> int:
         return port
 
 
-def run(serving: Serving, greeting: str, target: str = TARGET, *, ready: Callable[[], object] = lambda: None) -> int:
+def run(
+    serving: Serving,
+    greeting: str,
+    target: str = TARGET,
+    *,
+    headers_within: int = HEADERS_WITHIN,
+    ready: Callable[[], object] = lambda: None,
+) -> int:
     """Serve until a signal says to stop. Raises `SystemExit` then, with the code that the signal leaves."""
     try:
         from granian import Granian
@@ -153,7 +160,7 @@ def run(serving: Serving, greeting: str, target: str = TARGET, *, ready: Callabl
         respawn_failed_workers=serving.workers > 1,
         # It counts connections, idle ones too, and an idle one is never cut off: they must not use up the places.
         backpressure=max(CONNECTIONS, 4 * (serving.at_once + serving.waiting)),
-        http1_settings=HTTP1Settings(header_read_timeout=HEADERS_WITHIN, max_buffer_size=HEADERS),
+        http1_settings=HTTP1Settings(header_read_timeout=headers_within, max_buffer_size=HEADERS),
         log_level=LogLevels.warning,
         log_dictconfig={"handlers": {"console": SAYS, "access": SAYS}},
         workers_kill_timeout=int(serving.drain) + CLOSING,

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class Answering:
                 raise ProblemError(Problem(503, "overloaded", "the server is being stopped", retry_after=5.0))
             headers = headers_of(scope)
             key = identify(scope, headers, service.keys, service.serving.origins)
-            body = await read_body(headers, receive)
+            body = await read_body(headers, receive, service.slowest)
             work = asyncio.create_task(request.answer(body, headers, key))
         except ClientLeftError:
             return
@@ -156,15 +156,15 @@ class _Run:
             for recorder in self.recorders
         ]
         self.head = Head(self.recorders[0].id, int(time.time()), asked.model)
+        self.task = asyncio.current_task()
         self.stream: EventStream | None = None
         if asked.stream:
             self.writer = request.api.format.Stream(asked, self.head)
-            self.stream = EventStream(request.send, self.writer, self.headers())
+            self.stream = EventStream(request.send, self.writer, self.headers(), self.service.slowest)
             if asked.options.stay and self.service.stays:
                 request.staying = self.stream
-                task = asyncio.current_task()
-                assert task is not None
-                self.service.staying.add(self.head.run, caller_of(key), task)
+                assert self.task is not None
+                self.service.staying.add(self.head.run, caller_of(key), self.task)
 
     async def perform(self) -> None:
         try:
@@ -232,20 +232,30 @@ class _Run:
         async def hear(event: AnyEvent) -> None:
             await recorder.hear(event)
             kind = type(event)
-            if kind is AggregationDelta:
-                if stream is not None:
-                    if self.first is None:
-                        self.first = time.monotonic()
-                    await stream.put(self.writer.say(event.delta, choice))  # type: ignore[union-attr]
-                return
-            if kind is not ProposalDelta:
-                report.hear(event)
-                if spans is not None:
-                    spans.hear(event)
-            if events and stream is not None:
-                await stream.put(self.writer.tell(to_json(event), choice))
+            try:
+                if kind is AggregationDelta:
+                    if stream is not None:
+                        if self.first is None:
+                            self.first = time.monotonic()
+                        await stream.put(self.writer.say(event.delta, choice))  # type: ignore[union-attr]
+                    return
+                if kind is not ProposalDelta:
+                    report.hear(event)
+                    if spans is not None:
+                        spans.hear(event)
+                if events and stream is not None:
+                    await stream.put(self.writer.tell(to_json(event), choice))
+            except SlowReaderError:
+                self.cut_off()
 
         return hear
+
+    def cut_off(self) -> None:
+        """Who does not read is as good as gone: its run is ended, as it is when a client leaves."""
+        if self.stream is not None:
+            mute(self.stream)
+        if self.request.staying is None and self.task is not None:
+            self.task.cancel()
 
     async def finish(self) -> None:
         """Write the answers, or the first failure."""
@@ -263,7 +273,8 @@ class _Run:
 
     async def fail(self, problem: Problem) -> None:
         if self.stream is not None and self.stream.started:
-            await self.stream.close(self.writer.fail(problem))
+            with suppress(SlowReaderError):
+                await self.stream.close(self.writer.fail(problem))
         else:
             await self.request.refuse(problem)
 

@@ -6,7 +6,7 @@ Streams are sent by plain ASGI, not through response objects: that costs a fract
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from starlette.applications import Starlette
@@ -27,6 +27,7 @@ from partsong.server.incoming import ClientLeftError, headers_of, identify, read
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.pages import History, Overview, Recipes, Results, Votes
 from partsong.server.problems import ProblemError, unusable
+from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
 from partsong.wire import chat, messages, responses
@@ -36,16 +37,19 @@ from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
 Settings = Callable[[], tuple[Configuration, StoreMode | None]]
 
 
-def make_app(settings: Settings) -> "Application":
-    """The ASGI application; `settings` is asked for the configuration when it starts."""
-    return Application(settings)
+def make_app(settings: Settings, slowest: float = SLOWEST) -> "Application":
+    """The ASGI application; `settings` is asked for the configuration when it starts.
+
+    Who takes longer than `slowest` seconds to send a body, or to read what was sent, is cut off.
+    """
+    return Application(settings, slowest)
 
 
 class Application:
     """The routes around one service, which lives from the lifespan's start to its end."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, slowest: float = SLOWEST) -> None:
+        self.settings, self.slowest = settings, slowest
         self._service: Service | None = None
         self._answering: dict[str, ASGIApp] = {
             "/v1/chat/completions": Answering(Api("chat", chat), self.service),
@@ -75,7 +79,7 @@ class Application:
         if origins:
             middleware = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
             self._inner = middleware.cls(self._direct, *middleware.args, **middleware.kwargs)
-        async with open_service(configuration, mode) as service:
+        async with open_service(configuration, mode, self.slowest) as service:
             self._service = service
             # What stands now stands to the end: looking through it again and again would make every stream stop.
             gc.collect()
@@ -131,7 +135,7 @@ class Application:
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
-        asked = messages.read_count(await read_body(headers, request.receive))
+        asked = messages.read_count(await read_body(headers, request.receive, service.slowest))
         service.recipe_for(asked, key)
         conversation = asked.conversation
         tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
@@ -177,7 +181,8 @@ class RunEvents:
                 telling.cancel()
             await asyncio.wait((telling, left))
         if not telling.cancelled():
-            telling.result()
+            with suppress(TimeoutError):  # who does not read is cut off
+                telling.result()
 
 
 def json(value: object, status: int = 200) -> Response:

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 
 from partsong.keys import Key, Keys
 from partsong.server.problems import ProblemError
-from partsong.server.response import Receive, Scope
+from partsong.server.response import SLOWEST, Receive, Scope
 from partsong.wire.reply import Problem
 
 LARGEST = 32 * 1024 * 1024  # bytes of a body
-SLOWEST = 60.0  # seconds that a body may take
 
 
 class ClientLeftError(Exception):
@@ -81,7 +80,7 @@ def _own(host: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
-async def read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
+async def read_body(headers: Mapping[str, str], receive: Receive, slowest: float = SLOWEST) -> bytes:
     """The whole body. Raises `ProblemError`, or `ClientLeftError`."""
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
@@ -93,7 +92,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
     pieces: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(SLOWEST):
+        async with asyncio.timeout(slowest):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -106,7 +105,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
                 if not message.get("more_body", False):
                     return b"".join(pieces)
     except TimeoutError:
-        late = f"the body was not there after {SLOWEST:.0f} seconds"
+        late = f"the body was not there after {slowest:g} seconds"
         raise ProblemError(Problem(408, "invalid_request", late)) from None
 
 

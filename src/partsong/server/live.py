@@ -15,7 +15,7 @@ from partsong.events import RunFailed, RunFinished, to_json
 from partsong.keys import Key
 from partsong.server.incoming import headers_of
 from partsong.server.problems import ProblemError
-from partsong.server.response import EVENTS, SLOWEST, Scope, SendBytes
+from partsong.server.response import EVENTS, Scope, SendBytes
 from partsong.server.service import Service, caller_of
 from partsong.store import StoredRun
 from partsong.wire.reply import Problem
@@ -86,16 +86,16 @@ async def tell(service: Service, run: StoredRun, send: SendBytes, how: Wanted) -
             told += 1
         if pieces:
             quiet = 0.0
-            await _put(send, b"".join(pieces))
+            await _put(send, b"".join(pieces), service.slowest)
         if events and isinstance(events[-1][1], RunFinished | RunFailed):
             break
         if not pieces and quiet and quiet % ALIVE < pause:
-            await _put(send, b": waiting\n\n")
+            await _put(send, b": waiting\n\n", service.slowest)
         await asyncio.sleep(pause)
         quiet += pause
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _put(send: SendBytes, data: bytes) -> None:
-    async with asyncio.timeout(SLOWEST):
+async def _put(send: SendBytes, data: bytes, slowest: float) -> None:
+    async with asyncio.timeout(slowest):
         await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -1,11 +1,20 @@
 """The log: one line for each run and each refused request, as text or as JSON. No word of a prompt or an answer.
 
-What a line says comes from the run's report; control characters of a caller's are never written as they came.
+A thread writes it, so that a pipe that nobody reads stops that thread and no request. So many lines wait; what comes
+then is dropped, and how much that was is said where the gap is. What a line says comes from the run's report; control
+characters of a caller's are never written as they came.
 """
 
+import logging
+import os
+import select
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -13,12 +22,19 @@ import msgspec
 from partsong.server.report import Report
 from partsong.wire.reply import Problem
 
+WAITING = 10_000  # lines, of some 200 bytes
+FLUSH = 2.0  # seconds that the last lines may take
+
 
 class Log:
     """Writes to `out`, standard error if not said. A log that cannot be written breaks nothing."""
 
-    def __init__(self, kind: Literal["text", "json"], out: TextIO | None = None) -> None:
-        self.kind, self.out = kind, out
+    def __init__(self, kind: Literal["text", "json"], out: TextIO | None = None, waiting: int = WAITING) -> None:
+        self.kind, self.out, self.waiting = kind, out, waiting
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._lock = Lock()
+        self._dropped = 0
+        self._thread: Thread | None = None
 
     def run(self, api: str, caller: str, report: Report, began: float) -> None:
         """A run has ended, or was left."""
@@ -35,24 +51,108 @@ class Log:
             "dollars": None if report.usage.dollars is None else str(report.usage.dollars),
             "losses": report.losses,
         }
-        self._write("info" if report.error is None else "warning", fields)
+        self._say("info" if report.error is None else "warning", fields)
 
     def refused(self, api: str, problem: Problem) -> None:
         """A request got no run."""
         fields = {"api": api, "status": "refused", "code": problem.status, "message": problem.message}
-        self._write("warning", fields)
+        self._say("warning", fields)
 
-    def _write(self, level: str, fields: dict[str, Any]) -> None:
+    @contextmanager
+    def taking(self, logger: logging.Logger) -> Iterator[None]:
+        """Write what the logger says as well, until the block is left: written by itself, it would wait for a pipe."""
+        handler = _Passing(self)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+
+    def message(self, level: str, text: str, trace: str = "") -> None:
+        """Something else happened that whoever runs the server should know."""
+        self._say(level, {"message": text, "trace": trace})
+
+    def close(self) -> None:
+        """Write what waits, if somebody reads it."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._lines.put(None)
+            thread.join(FLUSH)
+
+    def _say(self, level: str, fields: dict[str, Any]) -> None:
+        line = self._line(level, fields)
+        with self._lock:
+            if self._lines.qsize() >= self.waiting:
+                self._dropped += 1
+                return
+            self._lines.put(line)
+            if self._thread is None:
+                self._thread = Thread(target=self._write, name="partsong-log", daemon=True)
+                self._thread.start()
+
+    def _line(self, level: str, fields: dict[str, Any]) -> str:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self.kind == "json":
-            line = msgspec.json.encode({"time": now, "level": level, **fields}).decode()
-        else:
-            said = (f"{name}={_word(value)}" for name, value in fields.items() if value not in ("", None))
-            line = f"{now} {level} {' '.join(said)}"
-        try:
-            print(line, file=self.out or sys.stderr, flush=True)
-        except (OSError, ValueError):
-            return
+            return msgspec.json.encode({"time": now, "level": level, **fields}).decode() + "\n"
+        said = (f"{name}={_word(value)}" for name, value in fields.items() if value not in ("", None))
+        return f"{now} {level} {' '.join(said)}\n"
+
+    def _write(self) -> None:
+        """What the thread does, until it is told that nothing more comes."""
+        going_on = True
+        while going_on:
+            lines = [self._lines.get()]
+            try:
+                while lines[-1] is not None:
+                    lines.append(self._lines.get_nowait())
+            except Empty:
+                pass
+            going_on = lines[-1] is not None
+            with self._lock:
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                text = f"{dropped} lines of the log were dropped here: they were not read as fast as they came"
+                lines.append(self._line("warning", {"message": text}))
+            _put(self.out or sys.stderr, "".join(line for line in lines if line is not None))
+
+
+class _Passing(logging.Handler):
+    """Passes on to the log what a logger says."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+        self.log.message(record.levelname.lower(), record.getMessage(), trace)
+
+
+def _put(out: TextIO, text: str) -> None:
+    """Write all of it. Past the file's own buffer, whose lock the end of the process would wait for."""
+    try:
+        number = out.fileno()
+    except (OSError, ValueError):  # no file, but something that looks like one
+        _print(out, text)
+        return
+    data = memoryview(text.encode("utf-8", "backslashreplace"))
+    try:
+        while data:
+            try:
+                data = data[os.write(number, data) :]
+            except BlockingIOError:
+                select.select([], [number], [])
+    except OSError:
+        return
+
+
+def _print(out: TextIO, text: str) -> None:
+    try:
+        out.write(text)
+        out.flush()
+    except (OSError, ValueError):
+        return
 
 
 def _word(value: Any) -> str:

@@ -17,7 +17,9 @@ SendBytes = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 ALIVE = 10.0  # seconds of silence until a comment is sent
-SLOWEST = 60.0  # seconds that a reader may take for what was sent; looked at each time a comment would be due
+SLOWEST = (
+    60.0  # seconds that a reader may take for what was sent, or a sender for a body; a reader has up to ALIVE more
+)
 EVENTS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -39,22 +41,24 @@ async def send_json(send: SendBytes, status: int, body: bytes, headers: Headers)
 class EventStream:
     """A stream of events to one client. `started` says whether the status is out, so that no other can be sent."""
 
-    def __init__(self, send: SendBytes, stream: Stream, headers: Headers) -> None:
+    def __init__(self, send: SendBytes, stream: Stream, headers: Headers, slowest: float = SLOWEST) -> None:
         self.started = False
         self.closed = False
+        self.slowest = slowest
+        self._slow = False
         self._send, self._stream, self._headers = send, stream, headers
         self._loop = asyncio.get_running_loop()
+        self._often = min(ALIVE, slowest)
         self._spoke = self._loop.time()
-        self._timer = self._loop.call_at(self._spoke + ALIVE, self._wake)
+        self._timer = self._loop.call_at(self._spoke + self._often, self._wake)
         self._waking: asyncio.Task[None] | None = None
         self._sending: dict[asyncio.Task[Any], float] = {}  # who waits for the client to read, and since when
-        self._slow = False
 
     async def start(self) -> None:
         """Send the status and what comes before the first words."""
         if not self.started:
             self.started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": [*EVENTS, *self._headers]})
+            await self._say({"type": "http.response.start", "status": 200, "headers": [*EVENTS, *self._headers]})
             if first := self._stream.begin():
                 await self.put(first)
 
@@ -65,35 +69,43 @@ class EventStream:
         if not data or self.closed:
             return
         self._spoke = self._loop.time()
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        self._sending[task] = self._spoke
-        try:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        except asyncio.CancelledError:
-            if self._slow and task.uncancel() == 0:
-                raise SlowReaderError(f"the client has not read for {SLOWEST:.0f} s") from None
-            raise
-        finally:
-            del self._sending[task]
+        await self._say({"type": "http.response.body", "body": data, "more_body": True})
 
     async def close(self, last: bytes = b"") -> None:
         """Send the last events, and end the response."""
-        self.stop()
-        if not self.closed:
-            await self.put(last)
-            self.closed = True
-            await self._send({"type": "http.response.body", "body": b""})
+        try:
+            if not self.closed:
+                await self.put(last)
+                self.closed = True
+                await self._say({"type": "http.response.body", "body": b""})
+        finally:
+            self.stop()
 
     def stop(self) -> None:
-        """Send no more comments."""
+        """Send no more comments, and watch the reader no longer."""
         self._timer.cancel()
         if self._waking is not None:
             self._waking.cancel()
 
+    async def _say(self, message: MutableMapping[str, Any]) -> None:
+        """Send it; that takes as long as the client does not read what came before."""
+        if not self._slow:
+            task = asyncio.current_task(self._loop)
+            assert task is not None
+            self._sending[task] = self._loop.time()
+            try:
+                await self._send(message)
+                return
+            except asyncio.CancelledError:
+                if not self._slow or task.uncancel():
+                    raise
+            finally:
+                del self._sending[task]
+        raise SlowReaderError(f"the client has not read for {self.slowest:g} seconds")
+
     def _wake(self) -> None:
         now = self._loop.time()
-        if not self._slow and any(now >= since + SLOWEST for since in self._sending.values()):
+        if not self._slow and any(now >= since + self.slowest for since in self._sending.values()):
             self._slow = True
             for task in self._sending:
                 task.cancel()
@@ -101,11 +113,14 @@ class EventStream:
         if now >= self._spoke + ALIVE and (self._waking is None or self._waking.done()):
             self._waking = self._loop.create_task(self._comment())
             self._spoke = now
-        self._timer = self._loop.call_at(self._spoke + ALIVE, self._wake)
+        due = self._spoke + ALIVE
+        self._timer = self._loop.call_at(due if now < due < now + self._often else now + self._often, self._wake)
 
     async def _comment(self) -> None:
         try:
             await self.start()
             await self.put(self._stream.wait())
-        except (SlowReaderError, OSError):
-            self.closed = True  # whoever writes next finds it out
+        except SlowReaderError:
+            return  # whoever writes next hears of it
+        except OSError:
+            self.closed = True

@@ -4,6 +4,7 @@ Nothing of a request changes anything here: its options make a recipe of its own
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,16 +17,20 @@ from partsong.funding import DailyFunds
 from partsong.keys import Key, Keys
 from partsong.model import Message
 from partsong.recipe import Recipe, overridden, replace, single
+from partsong.server.limits import Limits
 from partsong.server.log import Log
 from partsong.server.metrics import Metrics
 from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
+from partsong.server.response import SLOWEST
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
 from partsong.server.turnstile import Turnstile
 from partsong.store import Store
 from partsong.wire.asked import Asked
 from partsong.wire.reply import Problem
+
+LOG = logging.getLogger("partsong.server")
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +48,7 @@ class Service:
     log: Log
     metrics: Metrics
     telemetry: Telemetry | None = None
+    slowest: float = SLOWEST  # seconds that a body, or a reader of what was sent, may take
     working: set[asyncio.Task[None]] = field(default_factory=set)
     staying: Staying = field(default_factory=Staying)
     stopping: bool = False
@@ -155,22 +161,40 @@ def caller_of(key: Key | None) -> str:
 
 
 @asynccontextmanager
-async def open_service(configuration: Configuration, mode: StoreMode | None = None) -> AsyncIterator[Service]:
-    """The service, until the block is left; then its runs have ended and the store is written out."""
+async def open_service(
+    configuration: Configuration, mode: StoreMode | None = None, slowest: float = SLOWEST
+) -> AsyncIterator[Service]:
+    """The service, until the block is left; then its runs have ended and store and log are written out."""
     async with AsyncExitStack() as stack:
+        log = Log(configuration.server.log)
+        stack.push_async_callback(asyncio.to_thread, log.close)
+        stack.enter_context(log.taking(LOG))
         store = await stack.enter_async_context(open_journal(configuration, mode))
         assembly = await stack.enter_async_context(assembling(configuration, store=store))
         known, broken = found(configuration)
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}
         serving = configuration.server
-        turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience)
+        shared = store if serving.workers > 1 and store.mode != "off" else None
+        limits = Limits(shared, serving.workers)
+        turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience, limits)
         telemetry = open_telemetry()
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
-        keys, log, metrics = Keys(keys_path()), Log(serving.log), Metrics(recipes.values())
+        keys, metrics = Keys(keys_path()), Metrics(recipes.values())
         service = Service(
-            configuration, store, assembly, keys, turnstile, recipes, broken | unusable, shelf, log, metrics, telemetry
+            configuration,
+            store,
+            assembly,
+            keys,
+            turnstile,
+            recipes,
+            broken | unusable,
+            shelf,
+            log,
+            metrics,
+            telemetry,
+            slowest,
         )
         try:
             yield service

@@ -1,7 +1,8 @@
-"""Who may go in: so many runs at once, in all and for each key, so many requests a minute, and a queue that has an end.
+"""Who may go in: so many runs at once in this process, and a queue that has an end; each key within its own limits.
 
-It counts in its own process: with several workers, each lets in as many. Keys take turns, so that one which asks a
-thousand times at once does not make the others wait for all of that. What does not fit is told when to come again.
+It counts in its own process, whose memory and time it guards: with several workers, each lets in as many. Only the
+limits of keys hold across them. Keys take turns, so that one which asks a thousand times at once does not make the
+others wait for all of that. What does not fit is told when to come again.
 """
 
 import asyncio
@@ -10,21 +11,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from partsong.keys import Key
+from partsong.server.limits import Limits
 from partsong.server.problems import ProblemError
 from partsong.wire.reply import Problem
-
-MINUTE = 60.0
 
 
 class Turnstile:
     """Lets in `at_once` runs; `waiting` more wait, each for at most `patience` seconds, each key's in their order."""
 
-    def __init__(self, at_once: int, waiting: int, patience: float) -> None:
+    def __init__(self, at_once: int, waiting: int, patience: float, limits: Limits | None = None) -> None:
         self.at_once, self.waiting, self.patience = at_once, waiting, patience
+        self.limits = limits or Limits()
         self.inside = 0
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by key; the one whose turn it is comes first
-        self._of_key: dict[str, int] = {}
-        self._due: dict[str, float] = {}  # when a key's earlier requests are paid off, by the loop's clock
 
     @property
     def queued(self) -> int:
@@ -34,34 +33,19 @@ class Turnstile:
     @asynccontextmanager
     async def enter(self, key: Key | None) -> AsyncIterator[None]:
         """Wait for a place, and hold it until the block is left. Raises `ProblemError`."""
-        name = "" if key is None else key.name
-        if key is not None:
-            self._check(key)
-        self._of_key[name] = self._of_key.get(name, 0) + 1
-        try:
-            await self._wait(name)
+        if key is None or (key.at_once is None and key.requests_per_minute is None):
+            await self._wait("" if key is None else key.name)
             try:
                 yield
             finally:
                 self._leave()
-        finally:
-            self._of_key[name] -= 1
-            if not self._of_key[name]:
-                del self._of_key[name]
-
-    def _check(self, key: Key) -> None:
-        if key.at_once is not None and self._of_key.get(key.name, 0) >= key.at_once:
-            message = f'the key "{key.name}" may make {key.at_once} requests at once'
-            raise ProblemError(Problem(429, "rate_limit", message, retry_after=1.0))
-        if key.requests_per_minute is not None:
-            # GCRA: each request is a debt of its share of a minute, and a minute's worth of debt is allowed.
-            now = asyncio.get_running_loop().time()
-            share = MINUTE / key.requests_per_minute
-            due = max(now, self._due.get(key.name, now)) + share
-            if due - now > MINUTE + 1e-6:
-                message = f'the key "{key.name}" may make {key.requests_per_minute} requests a minute'
-                raise ProblemError(Problem(429, "rate_limit", message, retry_after=due - now - MINUTE))
-            self._due[key.name] = due
+            return
+        async with self.limits.within(key):
+            await self._wait(key.name)
+            try:
+                yield
+            finally:
+                self._leave()
 
     async def _wait(self, name: str) -> None:
         if self.inside < self.at_once:  # then nobody waits: a place that becomes free goes to who does

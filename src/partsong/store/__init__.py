@@ -5,6 +5,7 @@ It listens to runs and is asked by middleware through small protocols of theirs;
 
 from partsong.call import Call, call_key
 from partsong.store.calls import Pace
+from partsong.store.limits import Refusal, owed
 from partsong.store.recorder import Recorder
 from partsong.store.runs import StoredRun
 from partsong.store.search import Search
@@ -21,6 +22,7 @@ __all__ = [
     "Pace",
     "Pruned",
     "Recorder",
+    "Refusal",
     "Search",
     "Store",
     "StoredRun",
@@ -28,4 +30,5 @@ __all__ = [
     "Vote",
     "call_key",
     "open_store",
+    "owed",
 ]

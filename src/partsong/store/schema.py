@@ -109,4 +109,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX votes_by_recipes ON votes (caller, one, other)",
     ),
+    (
+        # Requests at work of keys that may make so many at once, each held until a moment that is put off again and
+        # again; and when what a key owes for its requests of the last minute is paid off.
+        "CREATE TABLE places (place INTEGER PRIMARY KEY, caller TEXT NOT NULL, until REAL NOT NULL)",
+        "CREATE TABLE debts (caller TEXT PRIMARY KEY, due REAL NOT NULL) WITHOUT ROWID",
+    ),
 )

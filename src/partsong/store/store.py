@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from partsong.call import Call
 from partsong.errors import StoreError
 from partsong.model import Answer
-from partsong.store import calls, runs, search, spending, totals, votes
+from partsong.store import calls, limits, runs, search, spending, totals, votes
 from partsong.store.calls import Pace
 from partsong.store.database import PATIENCE, Database, UnstorableError
 from partsong.store.recorder import Recorder, new_id
@@ -188,6 +188,24 @@ class Store:
         """Replace a hold by what was really spent. Only the first settling of a hold counts."""
         if self._database is not None:
             await self._database.write(partial(spending.settle, number=hold, amounts=amounts))
+
+    async def take(
+        self, place: int, key: str, *, at_once: int | None, per_minute: int | None, hold: float
+    ) -> limits.Refusal | None:
+        """Take a place among a key's requests, for `hold` seconds, and owe for one; or nothing, and say why not."""
+        now = time.time()
+        job = partial(limits.take, place=place, key=key, at_once=at_once, per_minute=per_minute, now=now)
+        return await self._noting(self._needed("a limit of a key").write, partial(job, until=now + hold))
+
+    async def keep_places(self, places: Iterable[tuple[int, str]], hold: float) -> None:
+        """Hold these places, of these keys, for `hold` more seconds."""
+        until = time.time() + hold
+        await self._noting(self._needed().write, partial(limits.keep, places=tuple(places), until=until))
+
+    def leave(self, place: int) -> None:
+        """Give a place back, soon. Where that fails it comes free when its time is over."""
+        if self._database is not None:
+            self._database.write(partial(limits.leave, place=place)).add_done_callback(asyncio.Future.exception)
 
     async def paces(self, models: Iterable[str]) -> dict[str, Pace]:
         """How fast each model was in its last calls; one that was never asked is absent."""
