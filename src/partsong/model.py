@@ -30,12 +30,16 @@ class Text(Struct, frozen=True, tag="text", tag_field="type", omit_defaults=True
 
 
 class Image(Struct, frozen=True, tag="image", tag_field="type", omit_defaults=True):
-    """A picture: its bytes with their media type (`image/png`), or a URL that the provider fetches (we never do)."""
+    """A picture: its bytes with their media type (`image/png`), or a URL that the provider fetches (we never do).
+
+    `detail` is how closely it is looked at (`low`, `high` …), for those who can choose; "" leaves it to the provider.
+    """
 
     data: bytes = b""
     media_type: str = ""
     url: str = ""
     mark: Mark = ""
+    detail: str = ""
 
 
 class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type", omit_defaults=True):
@@ -91,11 +95,12 @@ Delta = TextDelta | ReasoningDelta | ToolCallDelta
 Send = Callable[[Delta], Awaitable[None]]
 
 
-class Message(Struct, frozen=True):
-    """One turn's words: who speaks, and what they say."""
+class Message(Struct, frozen=True, omit_defaults=True):
+    """One turn's words: who speaks, and what they say. `name` tells apart those who speak in one role."""
 
     role: Role
     parts: tuple[Part, ...]
+    name: str = ""
 
     @property
     def text(self) -> str:
@@ -125,8 +130,9 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     """How a model samples. `None` leaves the provider's default; `max_tokens` counts new tokens.
 
     `effort` is how much it reasons, in its provider's words (`minimal`, `low`, `medium`, `high` …; `none` for not at
-    all), `thinking` at most how many tokens of that; `verbosity` is how much it says (`low`, `medium`, `high`). With
-    `top_logprobs` the answer comes with the likeliest tokens at each place, where the provider tells them.
+    all), `thinking` at most how many tokens of that; with `adaptive` it thinks as much as it sees fit, where a provider
+    wants to be told. `verbosity` is how much it says (`low`, `medium`, `high`). With `top_logprobs` the answer comes
+    with the likeliest tokens at each place, where the provider tells them.
     """
 
     temperature: float | None = None
@@ -141,6 +147,7 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     thinking: int | None = None
     verbosity: str | None = None
     top_logprobs: int | None = None
+    adaptive: bool | None = None
 
 
 class Conversation(Struct, frozen=True, omit_defaults=True):

@@ -123,7 +123,11 @@ def advised(conversation: Conversation, advice: Advice = "user_turn") -> Convers
     Marks for a provider's cache go, too: clients move them from step to step.
     """
     messages = tuple(
-        Message("user" if message.role == "tool" else message.role, tuple(_in_words(part) for part in message.parts))
+        Message(
+            "user" if message.role == "tool" else message.role,
+            tuple(_in_words(part) for part in message.parts),
+            message.name,
+        )
         for message in conversation.messages[: _due(conversation, advice) + 1]
     )
     if conversation.tools:
@@ -206,8 +210,8 @@ def _told(messages: tuple[Message, ...], more: str) -> tuple[Message, ...]:
     if messages and messages[0].role == "system":
         head = messages[0]
         if any(isinstance(part, Text) and part.mark for part in head.parts):  # what is marked stays a part of its own
-            return (Message("system", (*head.parts, Text(f"\n\n{more}"))), *messages[1:])
-        return (Message("system", (*_pictures(head), Text(f"{head.text}\n\n{more}"))), *messages[1:])
+            return (replace(head, parts=(*head.parts, Text(f"\n\n{more}"))), *messages[1:])
+        return (replace(head, parts=(*_pictures(head), Text(f"{head.text}\n\n{more}"))), *messages[1:])
     return (Message("system", (Text(more),)), *messages)
 
 

@@ -26,11 +26,21 @@ def _drop_thoughts(body: Body) -> None:
     ]
 
 
+def _adapt(body: Body) -> None:
+    """The other way to let a model think: newer ones take no budget, older ones only that."""
+    thinking = body.get("thinking", {})
+    if thinking.get("type") == "enabled":
+        body["thinking"] = {"type": "adaptive"}
+    else:
+        body.pop("thinking", None)
+
+
 # A refusal is matched against the rows in this order, and the first that changes the body is tried.
 QUIRKS: tuple[Quirk, ...] = (
     Quirk("no top_p beside temperature", re.compile(r"temperature\W+and\W+top_p\W.{0,40}(both|together)"), _one_of_two),
     Quirk("no temperature", refuses("temperature"), drop("temperature")),
     Quirk("no top_p", refuses("top_p"), drop("top_p")),
+    Quirk("no budget for thinking, or no other way", re.compile("adaptive"), _adapt),
     NO_STREAM,
     Quirk("no thoughts of another", re.compile(r"\bsignature\b"), _drop_thoughts, remembered=False),
 )

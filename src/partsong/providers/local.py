@@ -36,6 +36,7 @@ from partsong.facts import Facts
 from partsong.model import Answer, Image, Message, Request, Sampling, Send, Text, ToolResult
 from partsong.wire import chat
 from partsong.wire.chat import Said
+from partsong.wire.speakers import spelled
 
 WINDOW = 8192  # tokens that a call may have, unless more are asked for: a model keeps 12 to 30 kB of memory for each
 BATCH = 128  # tokens of a prompt between two looks at whether the call was cancelled; larger is no faster on a CPU
@@ -300,6 +301,7 @@ def _body(request: Request, name: str) -> bytes:
 
 def _arranged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The messages as chat templates want them: what the system says first, then users and assistants by turns."""
+    messages = spelled(messages)  # the templates know no names
     told = "\n\n".join(message.text for message in messages if message.role == "system")
     arranged = [Message("system", (Text(told),))] if told else []
     for message in messages:

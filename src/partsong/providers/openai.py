@@ -37,8 +37,23 @@ def _spell_out_object(body: Body) -> None:
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
 
 
+def _spell_names(body: Body) -> None:
+    """The speakers' names in front of their words."""
+    body["messages"] = [
+        {
+            "role": message["role"],
+            "content": _together(f"{message['name']}:", message["content"]),
+            **{key: value for key, value in message.items() if key not in ("role", "name", "content")},
+        }
+        if "name" in message
+        else message
+        for message in body["messages"]
+    ]
+
+
 def _merge_neighbours(body: Body) -> None:
     """One message where several of a role follow each other; those of tools, and with calls of tools, stay."""
+    _spell_names(body)
     merged: list[Body] = []
     for message in body["messages"]:
         last = merged[-1] if merged else {}
@@ -51,6 +66,7 @@ def _merge_neighbours(body: Body) -> None:
 
 def _fold_system(body: Body) -> None:
     """The system's words at the head of the user's first."""
+    _spell_names(body)
     told = [message["content"] for message in body["messages"] if message["role"] == "system"]
     rest = [message for message in body["messages"] if message["role"] != "system"]
     if not told:
@@ -113,6 +129,7 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("no parallel_tool_calls", refuses("parallel_tool_calls"), drop("parallel_tool_calls")),
     Quirk("no stream_options", re.compile("stream_options"), drop("stream_options")),
     NO_STREAM,
+    Quirk("no names", refuses("name", r"messages\W{1,3}\d+.{0,40}\bname\b"), _spell_names),
     Quirk(
         "a schema in place of json_object",
         re.compile(r"response_format.{0,80}json_schema", re.DOTALL),

@@ -57,6 +57,17 @@ class Asked(Struct, frozen=True):
     echo: dict[str, Any] = {}
 
 
+def refuse(said: Struct, reasons: dict[str, str], where: str = "") -> None:
+    """Raise `RequestError` for a field of `said`, which stands at `where`, that one of `reasons` is against.
+
+    A field that is empty or false asks for nothing.
+    """
+    for name, why in reasons.items():
+        if getattr(said, name):
+            place = f"{where}.{name}" if where else name
+            raise RequestError(f"{place}: {why}", place)
+
+
 def read_options(value: Any, where: str = FIELD) -> Options:
     """The options in a JSON value that was decoded. Raises `RequestError`, naming the field."""
     try:

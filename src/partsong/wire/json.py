@@ -27,6 +27,13 @@ def read_schema(data: bytes, what: str) -> dict[str, Any]:
         raise ModelError(f"{what} are no JSON Schema: {problem}", "refused") from None
 
 
+def described(schema: Raw, description: str | None) -> bytes:
+    """A schema's bytes, with what its author says of it where only a schema can say it."""
+    if not description:
+        return bytes(schema)
+    return msgspec.json.encode({"description": description} | msgspec.json.decode(schema, type=dict[str, Any]))
+
+
 def decode_field(data: bytes | Raw, decoder: Decoder[T], where: str = "") -> T:
     """What `data` of a client's holds; `where` it stands in the request. Raises `RequestError` that names the field."""
     try:

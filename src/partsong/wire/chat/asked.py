@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from partsong.errors import RequestError
 from partsong.model import (
     ANY_OBJECT,
     Conversation,
     Image,
+    Mark,
     Message,
     Part,
     Reasoning,
@@ -25,10 +27,10 @@ from partsong.model import (
     ToolCall,
     ToolResult,
 )
-from partsong.wire.asked import Asked, Options, read_options
+from partsong.wire.asked import Asked, Options, read_options, refuse
 from partsong.wire.chat.fields import Body, Called, Chosen, Format, Function, Link, MessageGiven, Piece
 from partsong.wire.json import decode_field as decode
-from partsong.wire.json import given
+from partsong.wire.json import described, given
 
 REFUSED = {
     "logprobs": "the logarithms of probabilities are not known of a mixture",
@@ -57,9 +59,7 @@ _object = msgspec.json.Decoder(dict[str, Any])
 def read(body: bytes) -> Asked:
     """Read a request. Raises `RequestError`, naming the field."""
     said = decode(body, _body)
-    for name, why in REFUSED.items():
-        if getattr(said, name):
-            raise RequestError(f"{name}: {why}", name)
+    refuse(said, REFUSED)
     if said.modalities not in (None, [], ["text"]):
         raise RequestError('modalities: a mixture writes text alone: ["text"]', "modalities")
     if said.service_tier not in (None, "auto", "default"):
@@ -68,14 +68,14 @@ def read(body: bytes) -> Asked:
     for name in ("user", "safety_identifier", "prompt_cache_key"):
         if value := getattr(said, name):
             labels[name] = value
-    tools = _tools(said)
+    choice, tools = _choice(said, _tools(said))
     options = said.stream_options
     return Asked(
         said.model,
         Conversation(
             _messages(said.messages),
             tools,
-            _choice(said, tools),
+            choice,
             _format(said.response_format),
             _sampling(said),
             False if said.functions else said.parallel_tool_calls,  # the old way has room for one call
@@ -126,7 +126,8 @@ def _messages(given_messages: list[MessageGiven]) -> tuple[Message, ...]:
             if not call:
                 raise RequestError(f"{where}.{field} is missing", f"{where}.{field}")
             parts = (ToolResult(call, tuple(part for part in parts if isinstance(part, Text | Image))),)
-        messages.append(Message(ROLES[said.role], parts))
+        role = ROLES[said.role]
+        messages.append(Message(role, parts, "" if role == "tool" else said.name or ""))
     return tuple(messages)
 
 
@@ -156,11 +157,14 @@ def _content(content: str | list[Raw] | None, where: str) -> tuple[Part, ...]:
 
 
 def _part(piece: Piece, where: str) -> Part:
+    # The API keeps what was marked for half an hour at least: the shorter of our two wishes would not do.
+    mark: Mark = "1h" if piece.prompt_cache_breakpoint else ""
     match piece:
         case Piece(type="text", text=str(text)) | Piece(type="refusal", refusal=str(text)):
-            return Text(text)
-        case Piece(type="image_url", image_url=Link(url=url)):
-            return read_image(url, f"{where}.image_url.url")
+            return Text(text, mark)
+        case Piece(type="image_url", image_url=Link(url=url, detail=detail)):
+            image = read_image(url, f"{where}.image_url.url")
+            return replace(image, mark=mark, detail="" if detail in (None, "auto") else detail)
         case Piece(type="text" | "refusal" | "image_url"):
             raise RequestError(f"{where}.{piece.type} is missing", f"{where}.{piece.type}")
         case _:
@@ -214,26 +218,39 @@ def _tool(raw: Raw, where: str) -> Tool:
     return Tool(function.name, function.description or "", schema, function.strict)
 
 
-def _choice(said: Body, tools: tuple[Tool, ...]) -> str | None:
+def _choice(said: Body, tools: tuple[Tool, ...]) -> tuple[str | None, tuple[Tool, ...]]:
+    """Which tools must or may be called, and the tools that it leaves."""
     choice: str | Chosen | Called | None = said.tool_choice
     field, words = "tool_choice", ["auto", "none", "required"]
     if choice is None and said.function_call is not None:
         choice, field, words = said.function_call, "function_call", ["auto", "none"]
+    names = [tool.name for tool in tools]
+    if isinstance(choice, Chosen) and choice.type == "allowed_tools":
+        if (allowed := choice.allowed_tools) is None:
+            raise RequestError(f"{field}.allowed_tools is missing", f"{field}.allowed_tools")
+        for at, each in enumerate(allowed.tools):
+            if each.function is None or each.function.name not in names:
+                where = f"{field}.allowed_tools.tools[{at}]"
+                raise RequestError(f"{where}: there is no such function among the tools", where)
+        left = {each.function.name for each in allowed.tools if each.function is not None}
+        return allowed.mode, tuple(tool for tool in tools if tool.name in left)
     if isinstance(choice, Chosen):
         if choice.type != "function":
-            raise RequestError(f'{field}.type: "{choice.type}" is not understood; function is', f"{field}.type")
+            raise RequestError(
+                f'{field}.type: "{choice.type}" is not understood; function and allowed_tools are', f"{field}.type"
+            )
         if choice.function is None:
             raise RequestError(f"{field}.function is missing", f"{field}.function")
         choice = choice.function
     if isinstance(choice, Called):
-        if choice.name not in [tool.name for tool in tools]:
+        if choice.name not in names:
             raise RequestError(f'{field}: there is no tool "{choice.name}"', field)
-        return choice.name
+        return choice.name, tools
     if choice is not None and choice not in words:
         raise RequestError(f"{field}: must be {', '.join(words)} or a function", field)
     if choice == "required" and not tools:
         raise RequestError(f"{field}: is required, but there are no tools", field)
-    return choice if tools else None
+    return choice if tools else None, tools
 
 
 def _format(given_format: Format | None) -> bytes | None:
@@ -245,4 +262,4 @@ def _format(given_format: Format | None) -> bytes | None:
     if given_format.json_schema is None or not given(given_format.json_schema.schema):
         raise RequestError(f"{where}.schema is missing", f"{where}.schema")
     decode(given_format.json_schema.schema, _object, f"{where}.schema")
-    return bytes(given_format.json_schema.schema)
+    return described(given_format.json_schema.schema, given_format.json_schema.description)

@@ -50,7 +50,7 @@ class MessageGiven(Struct):
 
 class Link(Struct):
     url: str
-    detail: str | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class Piece(Struct):
@@ -58,11 +58,12 @@ class Piece(Struct):
     text: str | None = None
     refusal: str | None = None
     image_url: Link | None = None
+    prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
 class Schema(Struct):
     schema: Raw = Raw()
-    name: str | None = None
+    description: str | None = None
 
 
 class Format(Struct):
@@ -74,9 +75,15 @@ class StreamOptions(Struct):
     include_usage: bool | None = None
 
 
+class Allowed(Struct):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list["Chosen"], Meta(min_length=1)]
+
+
 class Chosen(Struct):
     type: str = "function"
     function: Called | None = None
+    allowed_tools: Allowed | None = None
 
 
 class Body(Struct):

@@ -81,13 +81,15 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
     shown: list[
         Part
-    ] = []  # pictures that tools or the system show: their messages are text alone, so a user shows them
+    ] = []  # pictures that anyone but a user shows: the others' messages are text alone, so a user shows them
     for message in messages:
         if shown and message.role not in ("tool", "system"):
             written.append({"role": "user", "content": _content(shown)})
             shown = []
+        named = {"name": message.name} if message.name else {}
         if message.role == "assistant":
-            written += _assistant(message)
+            written += [said | named for said in _assistant(message)]
+            shown += [part for part in message.parts if type(part) is Image]
             continue
         said: list[Part] = []
         for part in message.parts:
@@ -101,7 +103,8 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
             elif type(part) is Text or type(part) is Image:
                 said.append(part)
         if said:
-            written.append({"role": "user" if message.role == "tool" else message.role, "content": _content(said)})
+            role = "user" if message.role == "tool" else message.role
+            written.append({"role": role, "content": _content(said), **named})
     if shown:
         written.append({"role": "user", "content": _content(shown)})
     return written
@@ -127,7 +130,10 @@ def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
     if not any(type(part) is Image for part in parts):
         return text_of(tuple(parts))
     return [
-        {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
+        {
+            "type": "image_url",
+            "image_url": {"url": part.url or _data_url(part)} | ({"detail": part.detail} if part.detail else {}),
+        }
         if type(part) is Image
         else {"type": "text", "text": text_of((part,))}
         for part in parts

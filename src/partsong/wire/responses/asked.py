@@ -10,7 +10,8 @@ from msgspec import Raw
 
 from partsong.errors import RequestError
 from partsong.model import ANY_OBJECT, Conversation, Message, Sampling, Text, Tool
-from partsong.wire.asked import Asked, Options, read_options
+from partsong.wire.asked import Asked, Options, read_options, refuse
+from partsong.wire.json import described
 from partsong.wire.responses.body import (
     Body,
     decode,
@@ -29,6 +30,8 @@ from partsong.wire.responses.items import read_input
 ENCRYPTED = "reasoning.encrypted_content"
 # Fields that are refused unless they are empty, and why.
 REFUSED = {
+    "access_programs": "there are no such programs here",
+    "background_options": "responses are not made in the background; use stream",
     "background": "responses are not made in the background; use stream",
     "context_management": "contexts are not compacted; prompts are cut to the models' windows as they must be",
     "conversation": "there are no conversations; use previous_response_id, or send the items",
@@ -101,9 +104,13 @@ def read(body: bytes) -> Asked:
 
 
 def _refuse(said: Body) -> None:
-    for name, why in REFUSED.items():
-        if getattr(said, name):
-            raise RequestError(f"{name}: {why}", name)
+    refuse(said, REFUSED)
+    if said.prompt_cache_options:
+        why = "nothing is answered without being asked; send the question itself"
+        refuse(said.prompt_cache_options, {"prewarm": why}, "prompt_cache_options")
+    if said.image and said.image.context_compression == "enabled":
+        where = "image.context_compression"
+        raise RequestError(f"{where}: pictures are passed on as they are", where)
     if said.service_tier not in (None, "auto", "default"):
         raise RequestError(
             'service_tier must be "auto" or "default": there are no tiers to choose from', "service_tier"
@@ -130,14 +137,22 @@ def _tools(raw: list[Raw]) -> tuple[tuple[Tool, ...], list[dict[str, Any]]]:
         function = decode(each, read_function, where)
         if function.name in tools:
             raise RequestError(f"{where}.name: there are two tools {function.name!r}", f"{where}.name")
-        if function.defer_loading:
-            where = f"{where}.defer_loading"
-            raise RequestError(f"{where}: tools are not searched, so all are loaded", where)
+        refuse(function, {"defer_loading": "tools are not searched, so all are loaded"}, where)
+        if function.asynchronous:
+            raise RequestError(f"{where}.async: the answer waits for every result", f"{where}.async")
+        if function.allowed_callers not in (None, [], ["direct"]):
+            where = f"{where}.allowed_callers"
+            raise RequestError(f'{where}: there are no programs that call; only "direct" is possible', where)
         schema = b"{}"
         if given(function.parameters):
             decode(function.parameters, read_object, f"{where}.parameters")
             schema = bytes(function.parameters)
-        tools[function.name] = Tool(function.name, function.description or "", schema, function.strict)
+        description = function.description or ""
+        if given(function.output_schema):  # no other provider has a place for it
+            decode(function.output_schema, read_object, f"{where}.output_schema")
+            described_output = f"It returns JSON of this schema: {bytes(function.output_schema).decode()}"
+            description = f"{description}\n\n{described_output}".lstrip()
+        tools[function.name] = Tool(function.name, description, schema, function.strict)
         shown.append(
             {
                 "type": "function",
@@ -198,7 +213,7 @@ def _format(said: Body) -> tuple[bytes | None, Any]:
         case "json_object":
             return ANY_OBJECT, {"type": "json_object"}
         case "json_schema":
-            schema = decode(raw, read_schema, "text.format").schema
-            decode(schema, read_object, "text.format.schema")
-            return bytes(schema), decode(raw, read_anything, "text.format")
+            form = decode(raw, read_schema, "text.format")
+            decode(form.schema, read_object, "text.format.schema")
+            return described(form.schema, form.description), decode(raw, read_anything, "text.format")
     raise RequestError('text.format.type must be "text", "json_object" or "json_schema"', "text.format.type")

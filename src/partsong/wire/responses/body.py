@@ -6,7 +6,7 @@ sent something else hears which of its fields is wrong. Schemas stay raw for goo
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 from msgspec.json import Decoder
 
 from partsong.wire.json import decode_field as decode
@@ -35,6 +35,7 @@ class Schema(Struct):
 
     name: Name
     schema: Raw
+    description: str | None = None
 
 
 class ReasoningConfig(Struct):
@@ -52,6 +53,9 @@ class Function(Struct):
     parameters: Raw = Raw()
     strict: bool | None = None
     defer_loading: bool | None = None
+    allowed_callers: list[str] | None = None
+    asynchronous: bool | None = field(default=None, name="async")
+    output_schema: Raw = Raw()
 
 
 class Choice(Struct):
@@ -66,6 +70,14 @@ class Choice(Struct):
 class Named(Struct):
     type: str
     name: str | None = None
+
+
+class CacheOptions(Struct):
+    prewarm: bool | None = None
+
+
+class ImageOptions(Struct):
+    context_compression: str | None = None
 
 
 class Body(Struct):
@@ -93,8 +105,12 @@ class Body(Struct):
     truncation: Literal["auto", "disabled"] | None = None
     service_tier: str | None = None
     top_logprobs: int | None = None
+    prompt_cache_options: CacheOptions | None = None
+    image: ImageOptions | None = None
     partsong: Raw = Raw()
+    access_programs: Any = None
     background: Any = None
+    background_options: Any = None
     context_management: Any = None
     conversation: Any = None
     max_tool_calls: Any = None

@@ -8,11 +8,13 @@ import base64
 import binascii
 from typing import Any, Literal
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
+from msgspec.structs import replace
 
 from partsong.errors import RequestError
 from partsong.model import Image, Mark, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from partsong.wire.asked import refuse
 from partsong.wire.responses.body import decode, read_kind
 
 ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
@@ -27,6 +29,7 @@ class Piece(Struct):
     refusal: str | None = None
     image_url: str | None = None
     file_id: str | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
@@ -35,15 +38,24 @@ class Spoken(Struct):
     content: str | list[Piece]
 
 
+class Caller(Struct):
+    type: str
+
+
 class Called(Struct):
     call_id: str
     name: str
     arguments: str
+    namespace: str | None = None
+    caller: Caller | None = None
+    asynchronous: bool | None = field(default=None, name="async")
 
 
 class Returned(Struct):
     call_id: str
     output: str | list[Piece]
+    namespace: str | None = None
+    caller: Caller | None = None
 
 
 class Thought(Struct):
@@ -81,11 +93,15 @@ def read_input(said: str | list[Raw] | None) -> list[Message]:
                     messages.append(Message(ROLES[spoken.role], parts))
             case "function_call":
                 called = decode(item, read_called, where)
+                _refuse(called, where)
+                if called.asynchronous:
+                    raise RequestError(f"{where}.async: an answer waits for every result", f"{where}.async")
                 turn.append(ToolCall(called.call_id, called.name, called.arguments))
             case "reasoning":
                 turn += _reasoning(decode(item, read_thought, where), where)
             case "function_call_output":
                 returned = decode(item, read_returned, where)
+                _refuse(returned, where)
                 _end(turn, messages)
                 shown = _parts(returned.output, f"{where}.output")
                 messages.append(Message("tool", (ToolResult(returned.call_id, shown),)))
@@ -102,6 +118,13 @@ def read_input(said: str | list[Raw] | None) -> list[Message]:
                 )
     _end(turn, messages)
     return messages
+
+
+def _refuse(said: Called | Returned, where: str) -> None:
+    refuse(said, {"namespace": "tools have no namespaces here"}, where)
+    if said.caller is not None and said.caller.type != "direct":
+        place = f"{where}.caller.type"
+        raise RequestError(f'{place}: there are no programs that call; only "direct" is possible', place)
 
 
 def _end(turn: list[Part], messages: list[Message]) -> None:
@@ -143,7 +166,8 @@ def _part(piece: Piece, where: str, assistant: bool) -> Text | Image:
             raise RequestError(
                 f"{where}.file_id: there are no uploaded files; send the picture as a data: URL", f"{where}.file_id"
             )
-        return _image(piece.image_url or "", f"{where}.image_url", mark)
+        image = _image(piece.image_url or "", f"{where}.image_url", mark)
+        return replace(image, detail="" if piece.detail in (None, "auto") else piece.detail)
     return Text(_text(piece, where), mark)
 
 
@@ -159,7 +183,7 @@ def _text(piece: Piece, where: str) -> str:
 
 
 def _image(url: str, where: str, mark: Mark) -> Image:
-    """A picture: its bytes, or where the provider finds it. How closely it is looked at is the provider's choice."""
+    """A picture: its bytes, or where the provider finds it."""
     if url.startswith(("https://", "http://")):
         return Image(url=url, mark=mark)
     head, comma, data = url.partition(",")
