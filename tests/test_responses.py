@@ -201,7 +201,9 @@ def test_a_turn_of_the_assistants_is_put_together_again() -> None:
     PARAMS.validate_python({"model": "trio", "input": items})
     assert asked(input=items).conversation.messages == (
         Message("system", (Text("Rules."),)),
-        Message("user", (Text("Look"), Image(b"png", "image/png"), Image(url="https://example.org/a.png"))),
+        Message(
+            "user", (Text("Look"), Image(b"png", "image/png"), Image(url="https://example.org/a.png", detail="low"))
+        ),
         Message(
             "assistant",
             (

@@ -14,6 +14,7 @@ from msgspec import Raw
 from partsong.model import ANY_OBJECT, Image, Message, Part, Reasoning, Request, Text, Tool, ToolCall, ToolResult
 from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
+from partsong.wire.speakers import spelled
 
 MAX_TOKENS = 4096  # where nothing was said: every model allows it, and a proposal is seldom longer
 JSON_ALONE = "Answer with one JSON object, and with nothing else."
@@ -28,10 +29,11 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
     schema that is none.
     """
     sampling = request.sampling
+    messages = spelled(request.messages)
     body: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens or MAX_TOKENS}
-    if system := _system(request.messages):
+    if system := _system(messages):
         body["system"] = system
-    body["messages"] = _turns(request.messages)
+    body["messages"] = _turns(messages)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
         if request.tool_choice is not None:
@@ -49,8 +51,10 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
         body["top_p"] = sampling.top_p
     if sampling.top_k is not None:
         body["top_k"] = sampling.top_k
-    if sampling.thinking is not None:
-        body["thinking"] = {"type": "enabled", "budget_tokens": sampling.thinking}
+    if sampling.thinking is not None or sampling.adaptive:
+        body["thinking"] = {"type": "adaptive"}
+        if sampling.thinking is not None:
+            body["thinking"] = {"type": "enabled", "budget_tokens": sampling.thinking}
         for name in ("temperature", "top_k"):  # which the API refuses beside it
             body.pop(name, None)
     if sampling.effort not in (None, "none"):

@@ -1,0 +1,183 @@
+"""Blocks of content as parts of messages: what a mixture reads as it is, what it is told in words, what is refused.
+
+Documents, search results and what a provider's own tools did become words, as every model reads those. Blocks that
+only say which tools there are change that, and say nothing else.
+"""
+
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from partsong.errors import RequestError
+from partsong.model import Image, Mark, Part, Reasoning, Text, ToolCall, ToolResult
+from partsong.wire.asked import refuse
+from partsong.wire.json import decode_field as decode
+from partsong.wire.json import given
+from partsong.wire.messages.answer import REDACTED
+from partsong.wire.messages.fields import Block, CacheControl, Caller, Source
+
+# Blocks that lack a field, or stand where they may not, are told from those that are not understood at all.
+KNOWN = frozenset(
+    {
+        "text",
+        "image",
+        "tool_use",
+        "tool_result",
+        "thinking",
+        "redacted_thinking",
+        "document",
+        "search_result",
+        "server_tool_use",
+        "web_search_tool_result",
+        "tool_reference",
+        "tool_addition",
+        "tool_removal",
+    }
+)
+_block = msgspec.json.Decoder(Block)
+# Which tools are loaded and which are taken away again, by what the conversation says of them.
+Loaded = dict[str, bool]
+
+
+def read_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
+    """The parts of a content; the tools that it loads or takes away are noted in `loaded`. Raises `RequestError`."""
+    if isinstance(content, str):
+        return (Text(content),)
+    places = ((decode(raw, _block, f"{where}[{at}]"), f"{where}[{at}]") for at, raw in enumerate(content))
+    return tuple(part for block, place in places for part in _parts(block, role, place, loaded))
+
+
+def read_mark(wish: CacheControl | None) -> Mark:
+    """How long everything up to here shall be kept."""
+    return "" if wish is None else wish.ttl
+
+
+def check_callers(allowed: list[str] | None, caller: Caller | None, where: str) -> None:
+    """Raise `RequestError` where a tool is, or was, not called by the model itself."""
+    if allowed not in (None, [], ["direct"]) or (caller is not None and caller.type != "direct"):
+        raise RequestError(f'{where}: no code is run here that calls tools; only "direct" is possible', where)
+
+
+def _parts(block: Block, role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
+    mark = read_mark(block.cache_control)
+    refuse(block, {"toolset_name": "there are no toolsets here"}, where)
+    check_callers(None, block.caller, f"{where}.caller.type")
+    match block:
+        case Block(type="text", text=str(text)):
+            return (Text(text, mark),)
+        case Block(type="image", source=Source() as source):
+            if block.transformations and block.transformations.oversized_image not in (None, "downsize"):
+                place = f"{where}.transformations.oversized_image"
+                raise RequestError(f"{place}: what becomes of large pictures is their provider's choice", place)
+            return (_image(source, mark, f"{where}.source"),)
+        case Block(type="tool_use", id=str(call), name=str(name)) if role == "assistant":
+            return (ToolCall(call, name, _input(block), mark),)
+        case Block(type="tool_result", tool_use_id=str(call)) if role == "user":
+            return (ToolResult(call, _result(block.content, where, loaded), bool(block.is_error), mark),)
+        case Block(type="thinking", thinking=str(text)) if role == "assistant":
+            return (Reasoning(text, block.signature or ""),)
+        case Block(type="redacted_thinking", data=str(data)) if role == "assistant":
+            return (Reasoning("", REDACTED + data),)
+        case Block(type="document", source=Source() as source) if role in ("user", "tool"):
+            return _document(block, source, mark, where)
+        case Block(type="search_result", source=str(source), content=list(content)) if role in ("user", "tool"):
+            _refuse_citations(block, where)
+            named = f"search result: {block.title or source} ({source})"
+            return _within(named, read_blocks(content, "document", f"{where}.content", {}), mark)
+        case Block(type="server_tool_use", name=str(name)) if role == "assistant":
+            return (Text(f"\n[called the tool {name} with {_input(block)}]\n", mark),)
+        case Block(type="web_search_tool_result", content=list() | dict() as content) if role == "assistant":
+            return (Text(f"[the search returned:\n{_found(content, f'{where}.content')}\n]\n", mark),)
+        case Block(type="tool_reference", tool_name=str(name)) if role == "tool":
+            loaded[name] = True
+            return (Text(f"[the tool {name} can be called now]", mark),)
+        case Block(type="tool_addition" | "tool_removal" as kind, tool=tool) if role == "system" and tool is not None:
+            if tool.type != "tool_reference" or not tool.name:
+                place = f"{where}.tool.type"
+                raise RequestError(f"{place}: only a tool_reference, to a tool in tools, is understood", place)
+            loaded[tool.name] = kind == "tool_addition"
+            return ()
+        case Block(type="fallback"):  # where another model took over: the API shows it to none
+            return ()
+        case _:
+            if block.type in KNOWN:
+                why = f"a block of type {block.type} lacks a field, or may not stand here"
+                raise RequestError(f"{where}: {why}", where)
+            raise RequestError(f'{where}.type: "{block.type}" is not understood here', f"{where}.type")
+
+
+def _input(block: Block) -> str:
+    return bytes(block.input).decode() if given(block.input) else "{}"
+
+
+def _result(content: Any, where: str, loaded: Loaded) -> tuple[Text | Image, ...]:
+    if not content:
+        return ()
+    if isinstance(content, dict):
+        raise RequestError(f"{where}.content: must be a string or a list of blocks", f"{where}.content")
+    return _shown(read_blocks(content, "tool", f"{where}.content", loaded), f"{where}.content")
+
+
+def _shown(parts: tuple[Part, ...], where: str) -> tuple[Text | Image, ...]:
+    kept = tuple(part for part in parts if isinstance(part, Text | Image))
+    if len(kept) < len(parts):
+        raise RequestError(f"{where}: must hold text and images", where)
+    return kept
+
+
+def _document(block: Block, source: Source, mark: Mark, where: str) -> tuple[Part, ...]:
+    _refuse_citations(block, where)
+    named = ": ".join(("document", *(told for told in (block.title, block.context) if told)))
+    if source.type == "text":
+        return _within(named, (Text(source.data),), mark)
+    if source.type == "content" and source.content is not None:
+        place = f"{where}.source.content"
+        return _within(named, _shown(read_blocks(source.content, "document", place, {}), place), mark)
+    place = f"{where}.source.type"
+    said = f"{source.type} {source.media_type}".strip()
+    raise RequestError(f'{place}: "{said}" is not understood in a document; text is, or content of it', place)
+
+
+def _within(named: str, parts: tuple[Part, ...], mark: Mark) -> tuple[Part, ...]:
+    """What is quoted, between a line that says what it is and its end; text alone is one part."""
+    if all(type(part) is Text for part in parts):
+        text = "".join(part.text for part in parts if type(part) is Text)
+        return (Text(f"[{named}\n{text}\n]\n", mark),)
+    return (Text(f"[{named}\n"), *parts, Text("\n]\n", mark))
+
+
+def _found(content: list[Raw] | dict[str, Any], where: str) -> str:
+    if isinstance(content, dict):
+        return f"nothing: {content.get('error_code')}"
+    pages = [decode(raw, _page, f"{where}[{at}]") for at, raw in enumerate(content)]
+    return "\n".join(f"- {page.title or ''} ({page.url or ''})" for page in pages)
+
+
+class Page(msgspec.Struct):
+    """A page that a search has found. What stands on it is enciphered, for its provider alone."""
+
+    title: str | None = None
+    url: str | None = None
+
+
+_page = msgspec.json.Decoder(Page)
+
+
+def _refuse_citations(block: Block, where: str) -> None:
+    if isinstance(block.citations, dict) and block.citations.get("enabled"):
+        place = f"{where}.citations.enabled"
+        raise RequestError(f"{place}: an answer of a mixture cites nothing", place)
+
+
+def _image(source: Source, mark: Mark, where: str) -> Image:
+    if source.type == "url" and source.url.startswith(("https://", "http://")):
+        return Image(url=source.url, mark=mark)
+    if source.type != "base64" or not source.media_type.startswith("image/"):
+        raise RequestError(f"{where}: must be base64 with a media_type of an image, or a url", where)
+    try:
+        return Image(base64.b64decode(source.data, validate=True), source.media_type, mark=mark)
+    except (binascii.Error, ValueError) as problem:
+        raise RequestError(f"{where}.data: is no base64: {problem}", f"{where}.data") from None
