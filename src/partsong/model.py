@@ -131,8 +131,8 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
 
     `effort` is how much it reasons, in its provider's words (`minimal`, `low`, `medium`, `high` …; `none` for not at
     all), `thinking` at most how many tokens of that; `thinks` is whether it thinks at all, as much as it sees fit, for
-    providers that want to be told. `verbosity` is how much it says (`low`, `medium`, `high`). With `top_logprobs` the answer comes
-    with the likeliest tokens at each place, where the provider tells them.
+    providers that want to be told. `verbosity` is how much it says (`low`, `medium`, `high`). With `top_logprobs` the
+    answer comes with the likeliest tokens at each place, where the provider tells them.
     """
 
     temperature: float | None = None
