@@ -130,9 +130,9 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     """How a model samples. `None` leaves the provider's default; `max_tokens` counts new tokens.
 
     `effort` is how much it reasons, in its provider's words (`minimal`, `low`, `medium`, `high` …; `none` for not at
-    all), `thinking` at most how many tokens of that; with `adaptive` it thinks as much as it sees fit, where a provider
-    wants to be told. `verbosity` is how much it says (`low`, `medium`, `high`). With `top_logprobs` the answer comes
-    with the likeliest tokens at each place, where the provider tells them.
+    all), `thinking` at most how many tokens of that; `thinks` is whether it thinks at all, as much as it sees fit, for
+    providers that want to be told. `verbosity` is how much it says (`low`, `medium`, `high`). With `top_logprobs` the
+    answer comes with the likeliest tokens at each place, where the provider tells them.
     """
 
     temperature: float | None = None
@@ -147,7 +147,7 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     thinking: int | None = None
     verbosity: str | None = None
     top_logprobs: int | None = None
-    adaptive: bool | None = None
+    thinks: bool | None = None
 
 
 class Conversation(Struct, frozen=True, omit_defaults=True):

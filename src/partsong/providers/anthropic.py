@@ -31,8 +31,13 @@ def _adapt(body: Body) -> None:
     thinking = body.get("thinking", {})
     if thinking.get("type") == "enabled":
         body["thinking"] = {"type": "adaptive"}
-    else:
-        body.pop("thinking", None)
+    elif thinking.get("type") == "adaptive":
+        body.pop("thinking")
+
+
+def _think_anyway(body: Body) -> None:
+    if body.get("thinking") == {"type": "disabled"}:
+        body.pop("thinking")
 
 
 # A refusal is matched against the rows in this order, and the first that changes the body is tried.
@@ -40,6 +45,7 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk("no top_p beside temperature", re.compile(r"temperature\W+and\W+top_p\W.{0,40}(both|together)"), _one_of_two),
     Quirk("no temperature", refuses("temperature"), drop("temperature")),
     Quirk("no top_p", refuses("top_p"), drop("top_p")),
+    Quirk("always thinks", re.compile(r"thinking.{0,40}\bdisabled\b.{0,40}\bnot\b", re.DOTALL), _think_anyway),
     Quirk("no budget for thinking, or no other way", re.compile("adaptive"), _adapt),
     NO_STREAM,
     Quirk("no thoughts of another", re.compile(r"\bsignature\b"), _drop_thoughts, remembered=False),

@@ -87,7 +87,7 @@ def _asked(said: Body) -> Asked:
     if said.cache_control is not None:
         messages[-1] = _marked(messages[-1], said.cache_control)
     declared = [(tool, _tool(tool, f"tools[{at}]")) for at, tool in enumerate(said.tools or [])]
-    tools = tuple(made for tool, made in declared if loaded.get(tool.name, not tool.defer_loading))
+    tools = tuple(made for tool, made in declared if loaded.get(made.name, not tool.defer_loading))
     choice = said.tool_choice
     thinking, output = said.thinking, said.output_config
     if output:
@@ -104,7 +104,7 @@ def _asked(said: Body) -> Asked:
         top_k=said.top_k or None,
         effort=effort,
         thinking=thinking.budget_tokens if thinking is not None and thinking.type == "enabled" else None,
-        adaptive=True if thinking is not None and thinking.type == "adaptive" else None,
+        thinks={"adaptive": True, "disabled": False}.get(thinking.type) if thinking is not None else None,
     )
     return Asked(
         said.model,
@@ -156,6 +156,8 @@ def _tool(tool: ToolGiven, where: str) -> Tool:
     if tool.type not in (None, "custom"):
         message = f'{where}.type: "{tool.type}" is a tool of its provider\'s; only tools of your own are understood'
         raise RequestError(message, f"{where}.type")
+    if tool.name is None:
+        raise RequestError(f"{where}.name is missing", f"{where}.name")
     if not given(tool.input_schema):
         raise RequestError(f"{where}.input_schema is missing", f"{where}.input_schema")
     decode(tool.input_schema, _object, f"{where}.input_schema")

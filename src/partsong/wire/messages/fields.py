@@ -70,7 +70,7 @@ class Turn(Struct):
 
 
 class ToolGiven(Struct):
-    name: Name
+    name: Name | None = None
     description: str | None = None
     input_schema: Raw = Raw()
     type: str | None = None

@@ -51,12 +51,14 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
         body["top_p"] = sampling.top_p
     if sampling.top_k is not None:
         body["top_k"] = sampling.top_k
-    if sampling.thinking is not None or sampling.adaptive:
+    if sampling.thinking is not None or sampling.thinks:
         body["thinking"] = {"type": "adaptive"}
         if sampling.thinking is not None:
             body["thinking"] = {"type": "enabled", "budget_tokens": sampling.thinking}
         for name in ("temperature", "top_k"):  # which the API refuses beside it
             body.pop(name, None)
+    if sampling.effort == "none" or sampling.thinks is False:
+        body["thinking"] = {"type": "disabled"}
     if sampling.effort not in (None, "none"):
         body["output_config"] = body.get("output_config", {}) | {"effort": sampling.effort}
     if sampling.stop:
