@@ -25,7 +25,7 @@ import partsong
 from partsong.assembly import daily_funds
 from partsong.configuration import Known, Provider
 from partsong.events import AggregationDelta, AnyEvent
-from partsong.funding import Funds
+from partsong.money.funding import Funds
 from partsong.store import Store, open_store
 
 QUESTION = "What are three fun things to do?"

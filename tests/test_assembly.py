@@ -13,7 +13,7 @@ from partsong.middleware.pace import Pace
 from partsong.middleware.price import Price
 from partsong.middleware.window import Window
 from partsong.providers.local import WINDOW, Local
-from tests.server import Server, chat, chunk, event, status, stream
+from tests.upstream import Server, chat, chunk, event, status, stream
 
 KEY = "PARTSONG_TEST_KEY"
 

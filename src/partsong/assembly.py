@@ -34,13 +34,13 @@ from partsong.recipe import Recipe, find_recipe, is_shipped
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from partsong.funding import DailyFunds
     from partsong.keys import Keys
     from partsong.middleware.breaker import Health
     from partsong.middleware.cache import Flights
     from partsong.middleware.limit import Gate
     from partsong.middleware.pace import Speed
     from partsong.middleware.price import Pricing
+    from partsong.money.funding import DailyFunds
     from partsong.providers.http import Http
     from partsong.store import Pace as StoredPace
     from partsong.store import Store
@@ -134,7 +134,7 @@ def open_journal(configuration: Configuration, mode: StoreMode | None = None) ->
 
 def daily_funds(configuration: Configuration, store: "Store") -> "DailyFunds | None":
     """What may be spent in a day, as the configuration says and the store keeps count; `None` where nothing is said."""
-    from partsong.funding import DailyFunds
+    from partsong.money.funding import DailyFunds
 
     caps = {
         name: provider.dollars_per_day
@@ -214,7 +214,7 @@ class Assembly:
 
             return WINDOW
         if settings.base_url.startswith("https://"):
-            from partsong.windows import listed_window
+            from partsong.providers.windows import listed_window
 
             return listed_window(settings.base_url, model)
         return None
@@ -424,7 +424,7 @@ def _wrapped(
         model = Cache(model, identity, makers.store, makers.flights, settings.base_url)
     window, listed = known.window or own.window, False
     if window is None and settings.base_url.startswith("https://"):
-        from partsong.windows import listed_window
+        from partsong.providers.windows import listed_window
 
         window, listed = listed_window(settings.base_url, name), True
     facts = Facts(window, own.max_tokens, dollars, own.count, speed.seconds, listed)

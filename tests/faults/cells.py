@@ -12,7 +12,7 @@ from partsong.engine import perform
 from partsong.events import AnyEvent, ProposalFailed
 from tests.clock import JumpingLoop
 from tests.faults.misbehaving import Call, Stage
-from tests.server import Server
+from tests.upstream import Server
 
 DEADLINE = 60.0  # seconds, of which the aggregator keeps 40 %
 LISTEN = 0.002  # real seconds without a byte, after which time jumps

@@ -13,7 +13,7 @@ from typing import Any
 
 from partsong.errors import Cause
 from tests.faults.speech import Chat, Messages, Wire, broken_off, well
-from tests.server import HTML, NOTHING, RESET, SILENCE, Exchange, Piece, Reply, status
+from tests.upstream import HTML, NOTHING, RESET, SILENCE, Exchange, Piece, Reply, status
 
 CANARY = "canary"
 SAID = f"The {CANARY} sings and "  # before it fails

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.server import Piece, Reply, chunk, counts, event, stream
+from tests.upstream import Piece, Reply, chunk, counts, event, stream
 
 USED = counts(11, 7)  # what every answer that comes to its end says that it has used
 

@@ -22,7 +22,7 @@ from tests import grammar
 from tests.clock import jumping
 from tests.faults.cells import DEADLINE, LISTEN, Performed, listen, providers
 from tests.faults.misbehaving import CANARY, FAULTS, SAID, TARDY, Stage, words_of
-from tests.server import Server
+from tests.upstream import Server
 
 SLIP = 0.01
 WORDLESS = [name for name, fault in FAULTS.items() if not fault.speaks and not fault.passes]

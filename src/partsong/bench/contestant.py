@@ -14,7 +14,7 @@ from msgspec.structs import replace as with_fields
 
 from partsong.bench.equivalence import choice, meaning
 from partsong.bench.task import Output, Sample
-from partsong.likeness import most_alike
+from partsong.engine.likeness import most_alike
 from partsong.recipe import Agent, Aggregator, Layer, Recipe
 from partsong.recipe import replace as changed
 

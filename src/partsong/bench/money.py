@@ -11,11 +11,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.bench.lines import Lines
-from partsong.budget import Dollars, known, limit_of, shown, spent_on, worst_case
 from partsong.errors import BudgetError, ModelError
 from partsong.facts import facts_of
-from partsong.funding import Funds, Hold
 from partsong.model import Answer, Model, Request, Terms
+from partsong.money.budget import Dollars, known, limit_of, shown, spent_on, worst_case
+from partsong.money.funding import Funds, Hold
 
 
 class Payment(Struct, frozen=True, omit_defaults=True):

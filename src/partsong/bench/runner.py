@@ -17,14 +17,14 @@ from partsong.bench.contestant import Contestant, reseeded, voted
 from partsong.bench.folder import Folder
 from partsong.bench.money import RunFunds
 from partsong.bench.task import Judge, Output, Sample, Task, conversation_of, key_of
-from partsong.budget import known
 from partsong.engine import perform
+from partsong.engine.performance import Emit
 from partsong.errors import BudgetError, Cause
 from partsong.events import AggregationStep, AnyEvent, Loss, ProposalFinished, RunFinished
-from partsong.funding import Funds
 from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
-from partsong.performance import Emit
-from partsong.planning import plan
+from partsong.money.budget import known
+from partsong.money.funding import Funds
+from partsong.money.planning import plan
 from partsong.recipe import Recipe
 from partsong.recipe import replace as changed
 from partsong.transcript import Transcript

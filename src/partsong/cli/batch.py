@@ -15,7 +15,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from partsong.admission import check
 from partsong.assembly import assemble, daily_funds, find_configuration, open_journal
 from partsong.cli.answers import Answers, Outcome, key_of
 from partsong.cli.ask import choose
@@ -26,6 +25,7 @@ from partsong.cli.questions import Asked, read_questions
 from partsong.cli.summary import dollars
 from partsong.configuration import Configuration
 from partsong.engine import perform
+from partsong.engine.admission import check
 from partsong.errors import BudgetError, Cause, InputError, QuestionError
 from partsong.events import (
     AggregationStep,
@@ -36,8 +36,8 @@ from partsong.events import (
     RunFailed,
     RunFinished,
 )
-from partsong.funding import Funds
 from partsong.model import NOTHING_USED, Answer, Model, Usage
+from partsong.money.funding import Funds
 from partsong.recipe import Recipe, replace
 from partsong.store import Store
 

@@ -1,6 +1,6 @@
 """`partsong cost`: what a question costs, layer by layer, before anybody is asked.
 
-"At most" is what a budget reserves. "Typically" is a guess; `partsong.typical` says of what.
+"At most" is what a budget reserves. "Typically" is a guess; `partsong.money.typical` says of what.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ import msgspec
 from cyclopts import Parameter
 
 from partsong.assembly import facts_known, find_configuration, named_recipe
-from partsong.budget import shown
 from partsong.cli.journal import reading
 from partsong.cli.loop import complete
 from partsong.cli.table import print_table
 from partsong.errors import InputError, StoreError
-from partsong.planning import lines_for
+from partsong.money.budget import shown
+from partsong.money.planning import lines_for
+from partsong.money.typical import Row, Sum, all_of, is_priced, rows_of
 from partsong.recipe import Recipe
-from partsong.typical import Row, Sum, all_of, is_priced, rows_of
 
 MOST_PROMPT_TOKENS = 100_000_000
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from partsong.cli.output import Output
-from partsong.performance import Emit
+from partsong.engine.performance import Emit
 
 
 async def listen(

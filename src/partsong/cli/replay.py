@@ -15,9 +15,9 @@ from partsong.cli.journal import stored_run
 from partsong.cli.listening import listen
 from partsong.cli.loop import complete
 from partsong.cli.printable import single_line
+from partsong.engine.performance import Emit
 from partsong.errors import InputError
 from partsong.events import AnyEvent, RunFailed, RunFinished
-from partsong.performance import Emit
 
 
 def replay(

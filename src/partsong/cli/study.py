@@ -24,9 +24,9 @@ from partsong.bench.task import Judge, Sample, Task
 from partsong.cli.downloads import Downloads
 from partsong.cli.progress import say
 from partsong.cli.summary import dollars
+from partsong.engine.performance import Emit
 from partsong.errors import ConfigurationError, InputError
 from partsong.model import Answer, Request
-from partsong.performance import Emit
 from partsong.recipe import Recipe
 
 AT_ONCE = 4

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from partsong.errors import ModelError
+from partsong.middleware.rate import FREE, ONE_REQUEST, Cost, Lane, difference, total, used_by
 from partsong.model import Answer, Model, Request, Send
-from partsong.rate import FREE, ONE_REQUEST, Cost, Lane, difference, total, used_by
 from partsong.wire.allowance import Allowance
 
 # Seconds that a call without an end of its own waits for its turn by the rate: a day's quota that is used up does not

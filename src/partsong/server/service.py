@@ -13,9 +13,9 @@ from decimal import Decimal
 from partsong.assembly import Assembly, assembling, daily_funds, keys_path, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
 from partsong.errors import InputError, RecipeError, RequestError
-from partsong.funding import DailyFunds
 from partsong.keys import Key, Keys
 from partsong.model import Message
+from partsong.money.funding import DailyFunds
 from partsong.recipe import Recipe, overridden, replace, single
 from partsong.server.limits import Limits
 from partsong.server.log import Log

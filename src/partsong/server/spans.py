@@ -136,7 +136,7 @@ class Spans:
         for span in self._layers.values():
             span.end()
         self._layers.clear()
-        self._run.set_attribute("partsong.losses", losses)
+        self._run.set_attribute("partsong.engine.losses", losses)
         _describe(self._run, usage, error)
         self._run.end()
 

@@ -4,14 +4,14 @@ It listens to runs and is asked by middleware through small protocols of theirs;
 """
 
 from partsong.call import Call, call_key
-from partsong.store.calls import Pace
-from partsong.store.limits import Refusal, owed
 from partsong.store.recorder import Recorder
-from partsong.store.runs import StoredRun
-from partsong.store.search import Search
+from partsong.store.sqlite.calls import Pace
+from partsong.store.sqlite.limits import Refusal, owed
+from partsong.store.sqlite.runs import StoredRun
+from partsong.store.sqlite.search import Search
+from partsong.store.sqlite.totals import DayTotal, ModelTotal
+from partsong.store.sqlite.votes import Choice, Tally, Vote
 from partsong.store.store import Mode, Pruned, Store, open_store
-from partsong.store.totals import DayTotal, ModelTotal
-from partsong.store.votes import Choice, Tally, Vote
 
 __all__ = [
     "Call",

@@ -28,7 +28,7 @@ from partsong.events import (
     RunStarted,
 )
 from partsong.model import Answer, TextDelta
-from partsong.store.runs import StoredRun
+from partsong.store.sqlite.runs import StoredRun
 
 Plain = dict[str, Any]
 

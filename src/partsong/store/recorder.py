@@ -30,9 +30,9 @@ from partsong.events import (
     RunStarted,
 )
 from partsong.model import Answer
-from partsong.store.database import Database
-from partsong.store.runs import StoredRun, Timed, join, save
-from partsong.store.shares import NEVER_ASKED, Shares
+from partsong.store.sqlite.database import Database
+from partsong.store.sqlite.runs import StoredRun, Timed, join, save
+from partsong.store.sqlite.shares import NEVER_ASKED, Shares
 
 PAUSE = 0.25  # seconds that deltas are gathered
 TURN = 0.02  # seconds that turns are: the seats of a layer begin together

@@ -23,11 +23,11 @@ from msgspec.structs import replace
 from partsong.call import Call
 from partsong.errors import StoreError
 from partsong.model import Answer
-from partsong.store import calls, limits, runs, search, spending, totals, votes
-from partsong.store.calls import Pace
-from partsong.store.database import PATIENCE, Database, UnstorableError
 from partsong.store.recorder import Recorder, new_id
-from partsong.store.runs import StoredRun, Timed
+from partsong.store.sqlite import calls, limits, runs, search, spending, totals, votes
+from partsong.store.sqlite.calls import Pace
+from partsong.store.sqlite.database import PATIENCE, Database, UnstorableError
+from partsong.store.sqlite.runs import StoredRun, Timed
 
 Mode = Literal["off", "metadata", "full"]
 T = TypeVar("T")

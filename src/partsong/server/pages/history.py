@@ -18,7 +18,7 @@ from partsong.server.pages.markdown import as_markdown
 from partsong.server.service import Service, caller_of
 from partsong.store import DayTotal, Search, StoredRun
 from partsong.store.document import as_json, plain
-from partsong.store.runs import Timed
+from partsong.store.sqlite.runs import Timed
 
 MOST = 200  # runs of a page
 

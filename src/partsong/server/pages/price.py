@@ -6,9 +6,9 @@ from msgspec import Struct
 
 from partsong.assembly import facts_known
 from partsong.errors import ConfigurationError, StoreError
+from partsong.money.typical import all_of, rows_of
 from partsong.recipe import Recipe
 from partsong.server.service import Service
-from partsong.typical import all_of, rows_of
 
 QUESTION = 300  # tokens: a few sentences; what is typed here is mostly as long
 

@@ -1,0 +1,45 @@
+"""Refuse what can be seen to fail, before the first call and before anything is spent."""
+
+from collections.abc import Mapping
+
+from partsong.engine.calls import check_schemas
+from partsong.errors import QuestionError, RecipeError
+from partsong.facts import facts_of
+from partsong.model import Conversation, Image, Model, ToolResult
+from partsong.recipe import Recipe
+from partsong.wire.tokens import likely_tokens
+
+LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice what the widest windows hold
+
+
+def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
+    """Raise `QuestionError` or `RecipeError` for what can be seen to fail before anything is spent."""
+    if missing := [name for name in recipe.models if name not in models]:
+        raise RecipeError(f"{recipe.name}: there is no model for {', '.join(missing)}")
+    if not conversation.messages or conversation.messages[-1].role not in ("user", "tool"):
+        raise QuestionError("the conversation must end with a message of the user, or with a tool's result")
+    last = conversation.messages[-1]
+    if not last.text.strip() and not any(isinstance(part, Image | ToolResult) for part in last.parts):
+        raise QuestionError("the question is empty")
+    for part in (part for message in conversation.messages for part in message.parts):
+        if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
+            raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
+    check_schemas(conversation)
+    if recipe.aggregator.method == "select" and (conversation.tools or conversation.response_format is not None):
+        wanted = "call tools" if conversation.tools else "write what fits a schema"
+        raise QuestionError(
+            f"{recipe.name}: its aggregator selects one of the proposals, so it cannot {wanted}; "
+            'ask a recipe whose method is "synthesize"'
+        )
+    length = sum(len(message.text) for message in conversation.messages)
+    if length > LONGEST_QUESTION:
+        raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
+    # A proposer that cannot read the question is a lost seat; without an aggregator all the others would be in vain.
+    # A listed window may be wrong, and a fallback may read more.
+    facts = [facts_of(models[name]) for name in recipe.aggregator.models]
+    windows = [known.window for known in facts if known.window is not None and not known.listed]
+    if len(windows) == len(facts) and (tokens := likely_tokens(conversation.messages)) > max(windows):
+        raise QuestionError(
+            f"the conversation has about {tokens:,} tokens, but {recipe.aggregator.model}, the aggregator, "
+            f"reads {max(windows):,}"
+        )

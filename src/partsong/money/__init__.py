@@ -1,0 +1,1 @@
+"""What a run may cost: typical prices, plans that fit a cap, reservations, and settlements."""

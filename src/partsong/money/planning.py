@@ -1,0 +1,207 @@
+"""A recipe made to fit the money before anything is spent: what it costs at most, and what is dropped if that is too
+much.
+
+The order of dropping is fixed and is told in docs/money.md: it should be foreseen, not admired. Nothing is ever swapped
+for something cheaper; what is not dropped is asked as the recipe has it.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+
+import msgspec
+
+from partsong.errors import BudgetError
+from partsong.events import Loss
+from partsong.facts import facts_of
+from partsong.model import Conversation, Model
+from partsong.money.budget import Dollars, dearest, provider_of, shown
+from partsong.money.costing import Costs, Shape, added
+from partsong.recipe import Layer, Recipe
+
+LEAST_SEATS = 2  # of a layer that is made smaller: one proposal leaves nothing to choose from
+
+Drop = tuple[int, int]  # one sample less: of which layer, of which agent
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A recipe that the money allows.
+
+    `dropped` are the seats that it does not ask, with their addresses in the recipe that was asked for. `worst` is what
+    the run costs at most, by scope; `later[i]` what must be left when layer i is asked, for all that comes after it.
+    """
+
+    recipe: Recipe
+    dropped: tuple[Loss, ...]
+    worst: Dollars
+    later: tuple[Dollars, ...]
+
+
+def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], caps: Dollars) -> Plan:
+    """The recipe as far as the caps allow it: "" is the cap of the whole run, a provider's name that of its calls.
+
+    Raises `BudgetError` where not even the aggregator alone can be paid, where the recipe is strict and something would
+    have to be dropped, and where a price is unknown.
+    """
+    facts = {name: facts_of(models[name]) for name in recipe.models}
+    if unknown := [name for name in facts if dearest(facts[name], 1, 1) is None]:
+        raise BudgetError(
+            f"{recipe.name}: there is a budget, but the price of {', '.join(unknown)} is unknown; in partsong.toml, "
+            f"say what a million tokens cost:{''.join(map(lines_for, unknown))}"
+        )
+    costs = Costs(recipe, conversation, facts)
+    full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
+    shape = _shrunk(full, recipe, costs, caps)
+    fits = _over(costs.total(shape), caps) is None
+    if not fits or (recipe.strict and shape != full):
+        raise BudgetError(_refusal(recipe, costs, full, caps, strict=fits))
+    return _planned(recipe, full, shape, costs, caps)
+
+
+def lines_for(name: str) -> str:
+    """The lines of the configuration that give a model's price."""
+    return f'\n\n[models."{name}"]\ninput_dollars_per_million = …\noutput_dollars_per_million = …'
+
+
+def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
+    """The first shape that fits, in the order of dropping; the aggregator alone if none does."""
+
+    def fits(shape: Shape, scopes: Dollars = caps) -> bool:
+        return _over(costs.total(shape), scopes) is None
+
+    if fits(full):
+        return full
+    shape = full
+    # A provider whose own cap is too low loses seats of its own: to drop those of others would not help.
+    for provider in sorted(caps.keys() - {""}):
+        its_own = {provider: caps[provider]}
+        if not fits(shape, its_own):
+            drops = list(_of_provider(recipe, shape, provider))
+            shape = _fewest(shape, drops, partial(fits, scopes=its_own))
+    if fits(shape):
+        return shape
+    samples = list(_samples(shape))
+    shape = _fewest(shape, [*samples, *_seats(_after(shape, samples))], fits)
+    for number in reversed(range(len(shape))):
+        if fits(shape):
+            break
+        shape = [*shape[:number], [0] * len(shape[number]), *shape[number + 1 :]]
+    return shape
+
+
+def _fewest(shape: Shape, drops: Sequence[Drop], enough: Callable[[Shape], bool]) -> Shape:
+    """The shape after as few of the drops, from the first on, as are enough; after all if none is."""
+    least, most = 0, len(drops)
+    while least < most:
+        middle = (least + most) // 2
+        if enough(_after(shape, drops[:middle])):
+            most = middle
+        else:
+            least = middle + 1
+    return _after(shape, drops[:least])
+
+
+def _after(shape: Shape, drops: Sequence[Drop]) -> Shape:
+    changed = [list(counts) for counts in shape]
+    for layer, agent in drops:
+        changed[layer][agent] -= 1
+    return changed
+
+
+def _of_provider(recipe: Recipe, shape: Shape, provider: str) -> Iterator[Drop]:
+    """All seats that the provider may have to answer, the last first."""
+    for number in reversed(range(len(shape))):
+        for position, agent in reversed(list(enumerate(recipe.layers[number].agents))):
+            if any(provider_of(name) == provider for name in agent.models):
+                yield from [(number, position)] * shape[number][position]
+
+
+def _samples(shape: Shape) -> Iterator[Drop]:
+    """Fewer samples: of the agent that has most, and of several the last, while its layer has more seats than two."""
+    seats = [sum(counts) for counts in shape]
+    most = [
+        (-count, -number, -position)
+        for number, counts in enumerate(shape)
+        for position, count in enumerate(counts)
+        if count > 1
+    ]
+    heapq.heapify(most)
+    while most:
+        count, number, position = heapq.heappop(most)
+        if seats[-number] <= LEAST_SEATS:
+            continue
+        yield -number, -position
+        seats[-number] -= 1
+        if count < -2:
+            heapq.heappush(most, (count + 1, number, position))
+
+
+def _seats(shape: Shape) -> Iterator[Drop]:
+    """Fewer seats: the last of the layer that has most, and of several the last layer, down to two."""
+    counts = [list(layer) for layer in shape]
+    seats = [(sum(layer), number) for number, layer in enumerate(counts)]
+    while seats and (most := max(seats))[0] > LEAST_SEATS:
+        number = most[1]
+        seats[number] = most[0] - 1, number
+        while not counts[number][-1]:
+            counts[number].pop()
+        counts[number][-1] -= 1
+        yield number, len(counts[number]) - 1
+
+
+def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Dollars) -> Plan:
+    layers = costs.layers(shape)
+    later = tuple(added(layers[number + 1 :]) for number in range(len(layers)))
+    if shape == full:
+        return Plan(recipe, (), added(layers), later)
+    message = f"it was not asked: {_comparison(costs.total(full), caps)}"
+    dropped = tuple(_dropped(recipe, shape, message))
+    kept = tuple(_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts))
+    return Plan(msgspec.structs.replace(recipe, layers=kept), dropped, added(layers), later)
+
+
+def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:
+    for number, (layer, counts) in enumerate(zip(recipe.layers, shape, strict=True)):
+        seat = 0
+        for agent, count in zip(layer.agents, counts, strict=True):
+            for sample in range(count, agent.samples):
+                yield Loss(number, seat + sample, agent.model, "budget", message, "dropped")
+            seat += agent.samples
+
+
+def _smaller(layer: Layer, counts: Sequence[int]) -> Layer:
+    agents = tuple(
+        agent if count == agent.samples else msgspec.structs.replace(agent, samples=count)
+        for agent, count in zip(layer.agents, counts, strict=True)
+        if count
+    )
+    quorum = None if layer.quorum is None else min(layer.quorum, sum(counts))
+    return msgspec.structs.replace(layer, agents=agents, quorum=quorum)
+
+
+def _refusal(recipe: Recipe, costs: Costs, full: Shape, caps: Dollars, *, strict: bool) -> str:
+    whole = _comparison(costs.total(full), caps)
+    if strict:
+        return f"{recipe.name}: {whole}, and strict allows nothing to be dropped; allow more, or ask for less"
+    if not recipe.layers:
+        return f"{recipe.name}: {whole}; allow more, or ask for a shorter answer with max_tokens"
+    alone = _comparison(costs.total([[0] * len(counts) for counts in full]), caps, "the aggregator alone")
+    return f"{recipe.name}: {alone}; {whole}"
+
+
+def _comparison(total: Dollars, caps: Dollars, what: str = "the whole recipe") -> str:
+    """What something costs at most, beside the cap that it does not keep."""
+    scope = _over(total, caps) or ""
+    where = f" with {scope}" if scope else ""
+    return (
+        f"{what} may cost {shown(total.get(scope, Decimal(0)))} dollars{where}, "
+        f"but {shown(max(caps.get(scope, Decimal(0)), Decimal(0)))} are allowed"
+    )
+
+
+def _over(total: Dollars, caps: Dollars) -> str | None:
+    """The first scope whose cap is not kept."""
+    return next((scope for scope in sorted(caps) if total.get(scope, Decimal(0)) > caps[scope]), None)

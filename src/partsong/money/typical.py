@@ -1,0 +1,92 @@
+"""What a recipe costs for a question of so many tokens, layer by layer: typically, and at most.
+
+"At most" is what a budget reserves. "Typically" is a guess, and says of what: each model writes as much as it did of
+late, as the store remembers, or else half of what it may, and no more than 700 tokens; what it reads follows from that.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from msgspec import Struct
+
+from partsong.facts import Facts
+from partsong.model import Message, Text, Usage, asking
+from partsong.money.costing import Calls, Costs
+from partsong.prompts import instruction_for
+from partsong.recipe import Recipe
+from partsong.wire.tokens import TOKENS_A_MESSAGE, likely_tokens
+
+TYPICAL = 700  # tokens of an answer that nothing more is known of
+MARKS = 30  # tokens around a proposal, where another model reads it
+
+
+class Sum(Struct, frozen=True):
+    """What some calls use; `dollars` is `None` where a price is unknown."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    dollars: Decimal | None = Decimal(0)
+
+    def __add__(self, other: "Sum") -> "Sum":
+        dollars = None if self.dollars is None or other.dollars is None else self.dollars + other.dollars
+        return Sum(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens, dollars)
+
+
+class Row(Struct, frozen=True):
+    """A layer, the aggregator, or all of them."""
+
+    calls: int
+    typical: Sum
+    most: Sum
+
+
+def is_priced(facts: Facts) -> bool:
+    return facts.dollars is not None and facts.dollars(Usage(1, 1)) is not None
+
+
+def rows_of(recipe: Recipe, tokens: int, facts: Mapping[str, Facts], usual: Mapping[str, int]) -> list[Row]:
+    """The layers, and last the aggregator."""
+    question = asking("0" * tokens)  # each digit is a token, by our estimate
+    costs = Costs(
+        recipe, question, {name: each if is_priced(each) else Facts(each.window) for name, each in facts.items()}
+    )
+    full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
+    instruction = instruction_for(recipe.layout) if recipe.instruction is None else recipe.instruction
+    rows = []
+    told = 0  # tokens of what the layer before has typically proposed
+    for layer, dollars in zip(costs.calls(full), costs.layers(full), strict=True):
+        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(instruction))
+        told, typical, most = 0, Sum(), Sum()
+        for calls in layer:
+            said = typically(calls, usual)
+            typical += times(calls.number, read + likely(calls.agent.system), said, facts[calls.agent.model])
+            most += Sum(calls.number * calls.asked, calls.number * calls.said)
+            told += calls.number * (said + MARKS)
+        priced = all(is_priced(facts[name]) for calls in layer for name in calls.agent.models)
+        most += Sum(dollars=dollars[""] if priced else None)
+        rows.append(Row(sum(calls.number for calls in layer), typical, most))
+    return rows
+
+
+def all_of(rows: Sequence[Row]) -> Row:
+    """All the rows in one."""
+    return Row(
+        sum(row.calls for row in rows),
+        sum((row.typical for row in rows), Sum()),
+        sum((row.most for row in rows), Sum()),
+    )
+
+
+def typically(calls: Calls, usual: Mapping[str, int]) -> int:
+    """The tokens of an answer, if nothing is unusual."""
+    half = min(TYPICAL, -(-calls.said // 2))
+    return min(usual.get(calls.agent.model, half), calls.said)
+
+
+def times(number: int, asked: int, said: int, facts: Facts) -> Sum:
+    dollars = None if facts.dollars is None else facts.dollars(Usage(asked, said))
+    return Sum(number * asked, number * said, None if dollars is None else number * dollars)
+
+
+def likely(text: str) -> int:
+    return likely_tokens((Message("system", (Text(text),)),)) if text else 0

@@ -1,0 +1,237 @@
+"""One SQLite file, written by one thread and read by another: the event loop never waits for the disk.
+
+What is to be written while the writer is busy becomes its next transaction, whole, and all who wait for it are told at
+once (group commit). What has been committed outlives the process, however it dies; a power cut may take the last
+moments with it (WAL, `synchronous=NORMAL`), but never leaves half a transaction.
+"""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from partsong.errors import StoreError
+from partsong.store.sqlite.schema import APPLICATION, MIGRATIONS
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], T]
+PATIENCE = 5.0  # seconds to wait for another process that is writing
+# What a job itself may be at fault for, such as a text that is no valid Unicode: the jobs beside it still count.
+_OWN_FAULTS = (ValueError, OverflowError, msgspec.MsgspecError, sqlite3.IntegrityError, sqlite3.DataError)
+
+
+class UnstorableError(StoreError):
+    """It is not the store that failed: this one thing cannot be stored."""
+
+
+class Database:
+    """A file, opened by `open` and closed by `close`. Everything else raises `StoreError`, which names the file."""
+
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+        self.path, self.patience = path, patience
+        self._writer = ThreadPoolExecutor(1, "partsong-store-writer")
+        self._reader = ThreadPoolExecutor(1, "partsong-store-reader")
+        self._writing: sqlite3.Connection | None = None
+        self._reading: sqlite3.Connection | None = None
+        self._queued: list[tuple[Job[Any], asyncio.Future[Any]]] = []
+        self._batch: asyncio.Future[list[Any]] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Open the file, or make it, and bring its schema up to date."""
+        self._writing = await self._in(self._writer, self._open)
+
+    def write(self, job: Job[T]) -> "asyncio.Future[T]":
+        """Have `job` done in a transaction; the future is done when it is committed. A job may be done twice."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(StoreError(f"{self.path}: the store is closed"))
+            return future
+        self._queued.append((job, future))
+        if self._batch is None:
+            self._start()
+        return future
+
+    async def read(self, job: Job[T]) -> T:
+        """What `job` finds, on the reader's thread."""
+
+        def perform() -> T:
+            if self._reading is None:
+                self._reading = sqlite3.connect(self.path, timeout=self.patience, check_same_thread=False)
+                self._reading.execute("PRAGMA query_only = ON")
+            return job(self._reading)
+
+        return await self._in(self._reader, perform)
+
+    async def shrink(self) -> None:
+        """Write everything back from the log into the file, and let the disk have what neither needs any more."""
+        await self._in(self._writer, lambda: self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+
+    def size(self) -> int:
+        """Bytes on the disk: the file and its log."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    async def close(self) -> None:
+        """Finish what is queued, and close the file."""
+        try:
+            await asyncio.sleep(0)  # whoever has just been told that something is written may write once more
+            while self._batch is not None:
+                await asyncio.wait([self._batch])
+                await asyncio.sleep(0)
+        finally:
+            self._closed = True
+            for thread, connection in ((self._reader, self._reading), (self._writer, self._writing)):
+                if connection is not None:
+                    await self._in(thread, connection.close)
+                thread.shutdown(wait=False)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        assert self._writing is not None, "the store is not open"
+        return self._writing
+
+    async def _in(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, work)
+        except sqlite3.Error as problem:
+            raise explained(problem, self.path) from problem
+
+    def _start(self) -> None:
+        batch, self._queued = self._queued, []
+        loop = asyncio.get_running_loop()
+        self._batch = loop.run_in_executor(self._writer, self._perform, [job for job, _ in batch])
+        self._batch.add_done_callback(lambda done: self._finished(batch, done))
+
+    def _finished(
+        self, batch: Sequence[tuple[Job[Any], asyncio.Future[Any]]], done: "asyncio.Future[list[Any]]"
+    ) -> None:
+        self._batch = None
+        if self._queued:
+            self._start()
+        fault = done.exception()
+        for (_, future), outcome in zip(batch, [fault] * len(batch) if fault else done.result(), strict=True):
+            if future.done():
+                continue  # whoever waited has left
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def _perform(self, jobs: Sequence[Job[Any]]) -> list[Any]:
+        """The outcome of each job: what it returned, or a `StoreError`."""
+        try:
+            return self._commit(jobs)
+        except _OWN_FAULTS as problem:
+            if len(jobs) > 1:
+                return [outcome for job in jobs for outcome in self._perform([job])]
+            return [UnstorableError(f"{self.path}: this cannot be stored: {problem}")]
+        except sqlite3.Error as problem:
+            return [explained(problem, self.path)] * len(jobs)
+
+    def _commit(self, jobs: Sequence[Job[Any]]) -> list[Any]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            outcomes = [job(connection) for job in jobs]
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):  # the fault that led here is the one to tell
+                    connection.execute("ROLLBACK")
+        return outcomes
+
+    def _open(self) -> sqlite3.Connection:
+        _make(self.path)
+        connection = sqlite3.connect(
+            self.path, timeout=self.patience, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        try:
+            _configure(connection, self.patience, new=_check(connection, self.path) == 0)
+            _migrate(connection, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _make(path: Path) -> None:
+    """The file and the folders above it, for this user alone."""
+    try:
+        for folder in reversed(path.parents):
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as problem:
+        raise StoreError(
+            f"{path}: the store cannot be opened for writing: {problem.strerror}; "
+            "allow it, choose another file, or turn the store off"
+        ) from None
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the file's schema, 0 for a new file. Raises `StoreError` for a file that is not for us."""
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise StoreError(f"{path}: is another program's database; choose another file")
+    if found > len(MIGRATIONS):
+        raise StoreError(
+            f"{path}: was written by a newer partsong (its schema is {found}, this one knows {len(MIGRATIONS)}); "
+            "use that one, or another file"
+        )
+    return found
+
+
+def _configure(connection: sqlite3.Connection, patience: float, *, new: bool) -> None:
+    if new:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it has no effect
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as problem:
+            # Another process is opening a new file as well; SQLite does not wait by itself for that.
+            if not problem.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the schema up to date, one version after another, each whole or not at all."""
+    while _check(connection, path) < len(MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if (number := _check(connection, path)) < len(MIGRATIONS):  # another process may have been faster
+                for statement in MIGRATIONS[number]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def explained(problem: sqlite3.Error, path: Path) -> StoreError:
+    """What happened to the file, and what to do about it."""
+    name = getattr(problem, "sqlite_errorname", None) or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreError(f"{path}: another process keeps the store locked; end it, or choose another file")
+    if name == "SQLITE_FULL":
+        return StoreError(f"{path}: there is no room left for the store; free some, or turn the store off")
+    if name in ("SQLITE_NOTADB", "SQLITE_FORMAT") or name.startswith("SQLITE_CORRUPT"):
+        return StoreError(f"{path}: the store is damaged ({problem}); move the file away, and a new one is made")
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+        return StoreError(
+            f"{path}: the store cannot be written ({problem}); allow it, choose another file, or turn the store off"
+        )
+    return StoreError(f"{path}: the store failed ({problem}); choose another file, or turn the store off")

@@ -1,0 +1,57 @@
+"""The marks of a fence never reach the caller, however the answer is cut into pieces; everything else does."""
+
+from itertools import pairwise
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import partsong.events
+from partsong import Answer, Model, Request, Send, Text, TextDelta
+from partsong.engine.unfencing import Unfencing
+from partsong.prompts import fence_word
+from partsong.providers.scripted import Scripted
+
+PROPOSALS = ("One.", "Two.")
+NAME = f"proposal-{fence_word(PROPOSALS)}"
+PIECES = st.sampled_from(
+    [f"<{NAME} number=1>", f"</{NAME}>", f"<{NAME}", "<", "</", "a < b", ">", "<b>", "\n", "words", "<proposal-0>", "é"]
+)
+
+
+@example(f"<{NAME}<{NAME} number=1>>", [23])
+@settings(max_examples=1000)
+@given(st.lists(PIECES, max_size=8).map("".join), st.lists(st.integers(0, 200), max_size=6))
+def test_any_cut_gives_the_text_without_marks(text: str, cuts: list[int]) -> None:
+    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    unfencing = Unfencing(PROPOSALS)
+    said = "".join(unfencing.take(text[start:end]) for start, end in pairwise(places))
+    said += unfencing.rest()
+    (whole,) = Unfencing(PROPOSALS).cleaned((Text(text),))
+    assert isinstance(whole, Text)
+    assert f"</{NAME}>" not in said
+    assert f"<{NAME} number=1>" not in whole.text
+    assert said == whole.text
+
+
+async def test_an_aggregator_that_copies_the_marks_is_cleaned() -> None:
+    async def copying(request: Request, send: Send | None) -> Answer:
+        text = request.messages[-1].text.partition("\n\n<")[2].removesuffix("\n\nNow answer")
+        text = f"<{text.partition('</')[0]}</{text.partition('</')[2].partition('>')[0]}> Done."
+        assert "<proposal-" in text
+        if send is not None:
+            for letter in text:
+                await send(TextDelta(letter))
+        return Answer((Text(text),))
+
+    models: dict[str, Model] = {"scripted:a?text=Because.": Scripted("a?text=Because."), "t:z": copying}
+    recipe = partsong.Recipe(
+        "t", (partsong.Layer((partsong.Agent("scripted:a?text=Because."),)),), partsong.Aggregator("t:z")
+    )
+    said = ""
+    async with partsong.stream(recipe, "Why?", models) as events:
+        async for event in events:
+            if isinstance(event, partsong.events.AggregationDelta) and isinstance(event.delta, TextDelta):
+                said += event.delta.text
+            if isinstance(event, partsong.events.RunFinished):
+                assert event.answer.text == said
+    assert said.split() == ["Because.", "Done."]

@@ -1,0 +1,243 @@
+"""What is dropped, and in which order, when a recipe costs more than it may."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send, asking, assemble, run
+from partsong.errors import BudgetError
+from partsong.facts import Facts
+from partsong.middleware.price import fixed
+from partsong.model import Conversation, Sampling, Tool
+from partsong.money.funding import DailyFunds
+from partsong.money.planning import Plan, plan
+from partsong.recipe import replace
+from partsong.store import open_store
+
+QUESTION = asking("Why is the sky blue?")
+DOLLAR_A_THOUSAND = Facts(dollars=fixed(Decimal(0), Decimal(1000)))  # of tokens written; reading is free
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    facts: Facts
+
+    async def __call__(self, request: Request, send: Send | None) -> Answer:
+        raise AssertionError("nothing is asked while it is planned")
+
+
+def known(recipe: Recipe, facts: Facts = DOLLAR_A_THOUSAND, **others: Facts) -> dict[str, Model]:
+    return {name: Known(others.get(name.partition(":")[2], facts)) for name in recipe.models}
+
+
+def layer(*agents: str | tuple[str, int], quorum: int | None = None) -> Layer:
+    named = [agent if isinstance(agent, tuple) else (agent, 1) for agent in agents]
+    return Layer(tuple(Agent(name, samples, max_tokens=1000) for name, samples in named), quorum)
+
+
+def recipe(*layers: Layer) -> Recipe:
+    return Recipe("r", layers, Aggregator("x:z", max_tokens=1000))
+
+
+def planned(made: Recipe, dollars: int, **providers: int) -> Plan:
+    """The plan where each call costs a dollar."""
+    caps = {"": Decimal(dollars)} | {name: Decimal(cap) for name, cap in providers.items()}
+    return plan(made, QUESTION, known(made), caps)
+
+
+def shape(made: Recipe) -> list[list[tuple[str, int]]]:
+    return [[(agent.model, agent.samples) for agent in each.agents] for each in made.layers]
+
+
+def test_what_fits_is_left_alone() -> None:
+    made = recipe(layer("x:a", "x:b"))
+    plan = planned(made, 3)
+    assert plan.recipe is made
+    assert plan.dropped == ()
+    assert plan.worst == {"": 3, "x": 3}
+    assert list(plan.later) == [{"": 1, "x": 1}, {}]
+
+
+def test_samples_go_first_then_seats_then_layers_then_all_but_the_aggregator() -> None:
+    made = recipe(layer(("x:a", 3), "x:b", ("x:c", 3)), layer("x:d", ("x:e", 2), quorum=3))
+    assert [shape(planned(made, dollars).recipe) for dollars in range(11, 0, -1)] == [
+        [[("x:a", 3), ("x:b", 1), ("x:c", 3)], [("x:d", 1), ("x:e", 2)]],
+        [[("x:a", 3), ("x:b", 1), ("x:c", 2)], [("x:d", 1), ("x:e", 2)]],
+        [[("x:a", 2), ("x:b", 1), ("x:c", 2)], [("x:d", 1), ("x:e", 2)]],
+        [[("x:a", 2), ("x:b", 1), ("x:c", 2)], [("x:d", 1), ("x:e", 1)]],
+        [[("x:a", 2), ("x:b", 1), ("x:c", 1)], [("x:d", 1), ("x:e", 1)]],
+        [[("x:a", 1), ("x:b", 1), ("x:c", 1)], [("x:d", 1), ("x:e", 1)]],
+        [[("x:a", 1), ("x:b", 1)], [("x:d", 1), ("x:e", 1)]],
+        [[("x:a", 1), ("x:b", 1)]],
+        [[("x:a", 1), ("x:b", 1)]],
+        [],
+        [],
+    ]
+
+
+def test_what_is_dropped_is_told_with_its_address_in_the_recipe_that_was_asked_for() -> None:
+    made = recipe(layer(("x:a", 2), "x:b", quorum=3), layer("x:c", "x:d"))
+    smaller = planned(made, 5)
+    assert [(loss.layer, loss.seat, loss.model, loss.kind, loss.cause) for loss in smaller.dropped] == [
+        (0, 1, "x:a", "dropped", "budget")
+    ]
+    assert smaller.dropped[0].message == ("it was not asked: the whole recipe may cost 6 dollars, but 5 are allowed")
+    assert smaller.recipe.layers[0].quorum == 2
+    assert smaller.worst[""] == 5
+    assert [(loss.layer, loss.seat) for loss in planned(made, 1).dropped] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+
+
+def test_a_layer_that_loses_seats_keeps_two_as_long_as_it_is_there() -> None:
+    made = recipe(layer(("x:a", 6)))
+    assert shape(planned(made, 3).recipe) == [[("x:a", 2)]]
+    assert shape(planned(made, 2).recipe) == []
+
+
+def test_a_provider_that_cannot_pay_loses_seats_of_its_own() -> None:
+    made = recipe(layer("x:a", "y:b", ("y:c", 2)), layer("y:d"))
+    assert shape(planned(made, 99, y=2).recipe) == [[("x:a", 1), ("y:b", 1), ("y:c", 1)]]
+    assert shape(planned(made, 99, y=0).recipe) == [[("x:a", 1)]]
+    assert shape(planned(made, 2, y=2).recipe) == []
+    assert planned(made, 99, y=2).worst == {"": 4, "x": 2, "y": 2}
+    with pytest.raises(BudgetError, match=r"r: the aggregator alone may cost 1 dollars with x, but 0 are allowed; the"):
+        planned(made, 99, x=0)
+
+
+def test_a_seat_with_fallbacks_counts_its_dearest_model() -> None:
+    made = Recipe("r", (), Aggregator("x:a", max_tokens=1000, fallback=("y:b", "y:c")))
+    models = known(
+        made, b=Facts(dollars=fixed(Decimal(0), Decimal(3000))), c=Facts(dollars=fixed(Decimal(0), Decimal(2000)))
+    )
+    assert plan(made, QUESTION, models, {}).worst == {"": 3, "x": 1, "y": 3}
+
+
+def test_strict_allows_nothing_to_be_dropped() -> None:
+    made = replace(recipe(layer("x:a", "x:b")), strict=True)
+    assert planned(made, 3).recipe is made
+    with pytest.raises(BudgetError, match="r: the whole recipe may cost 3 dollars, but 2 are allowed, and strict"):
+        planned(made, 2)
+
+
+def test_the_refusal_says_what_would_be_needed() -> None:
+    with pytest.raises(BudgetError) as caught:
+        planned(recipe(layer("x:a", "x:b")), 0)
+    assert str(caught.value) == (
+        "r: the aggregator alone may cost 1 dollars, but 0 are allowed; "
+        "the whole recipe may cost 3 dollars, but 0 are allowed"
+    )
+    with pytest.raises(BudgetError, match="a shorter answer with max_tokens"):
+        planned(recipe(), 0)
+
+
+def test_an_unknown_price_is_refused_with_the_lines_that_would_give_it() -> None:
+    made = Recipe("r", (layer("x:a", "lab:b"),), Aggregator("x:z", fallback=("lab:c",)))
+    with pytest.raises(BudgetError) as caught:
+        plan(made, QUESTION, known(made, b=Facts(), c=Facts(dollars=lambda _: None)), {"": Decimal(100)})
+    assert "the price of lab:b, lab:c is unknown" in str(caught.value)
+    assert '[models."lab:c"]\ninput_dollars_per_million = …\noutput_dollars_per_million = …' in str(caught.value)
+    assert '[models."x:a"]' not in str(caught.value)
+
+
+def test_a_layer_reads_all_that_the_layer_before_may_have_written() -> None:
+    reading = Facts(dollars=fixed(Decimal(1), Decimal(0)))
+    made = recipe(layer(("x:a", 3)))
+    plain, larger = (
+        plan(each, QUESTION, known(each, reading), {}).worst[""]
+        for each in (made, recipe(Layer((Agent("x:a", 3, max_tokens=2000),))))
+    )
+    # 3,000 tokens more, which the next vocabulary may count twice, and which are perhaps written to a cache.
+    assert larger - plain == pytest.approx(Decimal("6000e-6") * Decimal("1.25"), rel=Decimal("0.02"))
+
+
+def test_the_callers_own_limit_and_tools_are_the_aggregators() -> None:
+    made = recipe()
+    asked = Conversation(QUESTION.messages, sampling=Sampling(max_tokens=7))
+    assert plan(made, asked, known(made), {}).worst[""] == Decimal("0.007")
+    reading = known(made, Facts(dollars=fixed(Decimal(1), Decimal(0))))
+    tools = Conversation(QUESTION.messages, tools=(Tool("weather", "It tells the weather.", b"{" + b" " * 999 + b"}"),))
+    assert plan(made, tools, reading, {}).worst[""] > plan(made, QUESTION, reading, {}).worst[""]
+
+
+def test_an_aggregator_that_reads_in_steps_is_called_more_than_once() -> None:
+    made = replace(recipe(layer(("x:a", 6))), fit="window")
+    whole, narrow = (
+        plan(made, QUESTION, known(made, z=Facts(window=window, dollars=DOLLAR_A_THOUSAND.dollars)), {}).worst[""]
+        for window in (100_000, 6_000)
+    )
+    assert whole == 7
+    assert whole < narrow <= 12
+
+
+PROVIDERS = st.sampled_from("xy")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    layers=st.lists(
+        st.lists(st.tuples(PROVIDERS, st.integers(1, 4), st.integers(1, 5000)), min_size=1, max_size=4), max_size=3
+    ),
+    prices=st.lists(st.decimals(0, 100, places=2), min_size=6, max_size=6),
+    share=st.floats(0, 1.2),
+    part=st.floats(0, 1.2),
+)
+def test_whatever_is_planned_fits_and_misses_only_what_is_told(
+    layers: list[list[tuple[str, int, int]]], prices: list[Decimal], share: float, part: float
+) -> None:
+    made = Recipe(
+        "r",
+        tuple(
+            Layer(
+                tuple(
+                    Agent(f"{provider}:{number}", samples, max_tokens=tokens)
+                    for number, (provider, samples, tokens) in enumerate(agents)
+                ),
+                quorum=sum(samples for _, samples, _ in agents),
+            )
+            for agents in layers
+        ),
+        Aggregator("z:0"),
+    )
+    dollars = {name: Facts(dollars=fixed(*prices[place : place + 2])) for place, name in ((0, "x"), (2, "y"), (4, "z"))}
+    models: Mapping[str, Model] = {name: Known(dollars[name[0]]) for name in made.models}
+    whole = plan(made, QUESTION, models, {}).worst
+    caps = {"": whole[""] * Decimal(share), "y": whole.get("y", Decimal(0)) * Decimal(part)}
+    try:
+        smaller = plan(made, QUESTION, models, caps)
+    except BudgetError:
+        alone = plan(replace(made, layers=()), QUESTION, models, {}).worst
+        assert any(alone.get(scope, 0) > cap for scope, cap in caps.items())
+        return
+    assert all(smaller.worst.get(scope, 0) <= cap for scope, cap in caps.items())
+    assert plan(smaller.recipe, QUESTION, models, {}).worst == smaller.worst
+    replace(smaller.recipe, name="checked")  # it is a recipe, with a quorum that can be reached
+    assert made.calls - smaller.recipe.calls == len(smaller.dropped)
+    assert bool(smaller.dropped) == any(whole.get(scope, 0) > cap for scope, cap in caps.items())
+    seats = {
+        (number, seat): agent.model for number, each in enumerate(made.layers) for seat, agent in enumerate(each.seats)
+    }
+    gone = {(loss.layer, loss.seat): loss.model for loss in smaller.dropped}
+    assert gone.items() <= seats.items()
+    left = [model for address, model in seats.items() if address not in gone]
+    assert left == [agent.model for each in smaller.recipe.layers for agent in each.seats]
+
+
+async def test_a_key_has_a_day_of_its_own(tmp_path: Path) -> None:
+    alone = Recipe("t", (), Aggregator("scripted:a?output=1000", max_tokens=100))
+    async with open_store(tmp_path / "s.db") as store, assemble(alone.models) as models:
+        alice = DailyFunds(store, {"": Decimal(100)}, keys={"key:alice": Decimal("0.15")})
+        bob = DailyFunds(store, {"": Decimal(100)}, keys={"key:bob": Decimal("0.15")})
+        first = await run(alone, "Why?", models, funds=alice)
+        assert first.usage.dollars == Decimal("0.02")
+        assert await alice.left() == {"": Decimal("0.13")}
+        assert await bob.left() == {"": Decimal("0.15")}
+        assert await DailyFunds(store, {"": Decimal(100)}).left() == {"": Decimal("99.98")}
+        for _ in range(2):
+            await run(alone, "Why?", models, funds=alice)
+        with pytest.raises(BudgetError, match=r"0\.09 are allowed"):
+            await run(alone, "Why?", models, funds=alice)
+        await run(alone, "Why?", models, funds=bob)

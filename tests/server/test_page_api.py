@@ -1,0 +1,772 @@
+"""What the web page asks of its server, over a real port and with real stores."""
+
+import asyncio
+import datetime
+import json
+import sqlite3
+import stat
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import aiohttp
+import pytest
+import yarl
+
+from partsong.assembly import keys_path, recipes_folder
+from partsong.configuration import Serving
+from partsong.engine import perform
+from partsong.events import from_json
+from partsong.keys import Keys
+from partsong.model import asking
+from partsong.providers.scripted import Scripted
+from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.server.application import Application
+from partsong.server.pages.faults import read_recipe
+from partsong.server.pages.votes import wilson
+from partsong.store import Search, Vote, open_store
+from partsong.store.sqlite.schema import MIGRATIONS
+from tests.cli.test_cli import code_of
+from tests.grammar import check
+from tests.serving import recipe_file, serving
+
+NONE: Mapping[str, str] = MappingProxyType({})
+HOSTILE = '</script><img src=x onerror=alert(1)>\u2028\u0000"\\'
+PRICED = "scripted:{}?text=Word&input=1000&output=1000"
+LOSING = """
+name = "losing"
+[[layers]]
+agents = ["scripted:a?text=one", "scripted:b?fail=server"]
+[aggregator]
+model = "scripted:z?text=So+it+is"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store, keys and recipes for each test alone: what the environment says is how they are found."""
+    monkeypatch.setenv("PARTSONG_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page's side: a session and the server's address."""
+
+    session: aiohttp.ClientSession
+    url: str
+    app: Application
+
+    async def get(self, path: str, status: int = 200, headers: Mapping[str, str] = NONE) -> Any:
+        async with self.session.get(self.url + path, headers=headers) as response:
+            assert response.status == status, await response.text()
+            return await response.json()
+
+    async def send(
+        self, method: str, path: str, body: Any, status: int = 200, headers: Mapping[str, str] = NONE
+    ) -> Any:
+        async with self.session.request(method, self.url + path, json=body, headers=headers) as response:
+            assert response.status == status, await response.text()
+            return await response.json()
+
+    async def ask(self, question: str, model: str = "three", headers: Mapping[str, str] = NONE) -> str:
+        """Ask, and return the run's id."""
+        body = {"model": model, "messages": [{"role": "user", "content": question}]}
+        answer = await self.send("POST", "/v1/chat/completions", body, headers=headers)
+        run: str = answer["partsong"]["run"]
+        return run
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    recipes = [recipe_file(tmp_path), recipe_file(tmp_path, LOSING, "losing")]
+    async with serving(recipes) as (url, app), aiohttp.ClientSession() as session:
+        yield Page(session, url, app)
+
+
+async def test_it_says_what_can_be_asked(page: Page) -> None:
+    about = await page.get("/api/about")
+    assert (about["keyed"], about["store"]) == (False, "full")
+    three = about["recipes"][0]
+    assert (three["name"], three["calls"], three["unusable"]) == ("three", 4, None)
+    assert [len(layer) for layer in three["layers"]] == [3]
+    assert three["aggregator"] == "scripted:z?text=So+it+is"
+    assert three["typical_dollars"] == 0
+    assert "scripted:b?text=two" in about["models"]
+
+
+async def test_recipes_that_cannot_be_used_are_told_with_the_reason(tmp_path: Path) -> None:
+    text = 'name = "far"\naggregator = "nobody:x"\nlayers = [{{ agents = ["scripted:a"] }}]'
+    async with serving([recipe_file(tmp_path, text, "far")]) as (url, app), aiohttp.ClientSession() as session:
+        page = Page(session, url, app)
+        (far,) = (await page.get("/api/about"))["recipes"]
+        assert far["layers"] == [["scripted:a"]]
+        assert far["typical_dollars"] is None
+        assert 'there is no provider "nobody"' in far["unusable"]
+        assert (await page.get("/api/recipes/far"))["unusable"] == far["unusable"]
+
+
+async def test_runs_are_listed_with_what_came_of_them(page: Page) -> None:
+    run = await page.ask("Is it so?\nSay yes.", "losing")
+    listed = await page.get("/api/runs")
+    assert not listed["more"]
+    (line,) = listed["runs"]
+    assert (line["id"], line["question"], line["state"]) == (run, "Is it so?", "finished")
+    assert (line["lost"], line["layers"], line["recipe"]) == (1, 2, "losing")
+    assert line["dollars"] == 0
+    assert line["tokens"] > 0
+
+
+async def test_runs_are_found_by_text_recipe_model_money_loss_and_time(page: Page) -> None:
+    plain = await page.ask("Grüße aus Köln")
+    lost = await page.ask("And now?", "losing")
+    dear = await page.ask("And what of 100% of it?", PRICED.format("dear"))
+
+    async def found(query: str) -> list[str]:
+        return [run["id"] for run in (await page.get(f"/api/runs?{query}"))["runs"]]
+
+    assert await found("") == [dear, lost, plain]
+    assert await found("text=köln+GRÜSSE") == [plain]
+    assert await found("text=100%25") == [dear]
+    assert await found("recipe=losing") == [lost]
+    assert await found("model=scripted:c?text%3Dthree") == [plain]
+    assert await found("model=scripted:b?fail%3Dserver") == [lost]
+    assert await found("min_dollars=0.0001") == [dear]
+    assert await found("lost=1") == [lost]
+    assert await found("after=2020-01-01") == [dear, lost, plain]
+    assert await found("after=2120-01-01T00:00:00Z") == []
+    assert await found("text=';+DROP+TABLE+runs;--") == []
+
+
+async def test_pages_go_on_where_the_one_before_ended(page: Page) -> None:
+    runs = [await page.ask(f"Question {number}") for number in range(5)]
+    first = await page.get("/api/runs?limit=2")
+    await page.ask("One that comes in between")
+    second = await page.get(f"/api/runs?limit=2&before={first['runs'][-1]['id']}")
+    third = await page.get(f"/api/runs?limit=2&before={second['runs'][-1]['id']}")
+    assert [run["id"] for each in (first, second, third) for run in each["runs"]] == runs[::-1]
+    assert [each["more"] for each in (first, second, third)] == [True, True, False]
+
+
+async def test_a_search_that_makes_no_sense_names_the_field(page: Page) -> None:
+    for query, field in (
+        ("limit=0", "limit"),
+        ("limit=many", "limit"),
+        ("min_dollars=x", "min_dollars"),
+        ("lost=perhaps", "lost"),
+        ("after=yesterday", "after"),
+        ("before=nothing", "before"),
+        ("colour=red", "colour"),
+    ):
+        error = (await page.get(f"/api/runs?{query}", 400))["error"]
+        assert error["param"] == field
+        assert error["message"].startswith(f"{field}: ")
+
+
+async def test_ten_thousand_runs_are_searched_by_their_indexes(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "s.db") as store:
+        recorder = store.record("first")
+        recipe = Recipe("r", (Layer((Agent("x:a"),)),), Aggregator("x:z"))
+        await perform(recipe, asking("A needle"), {"x:a": Scripted("a"), "x:z": Scripted("z")}, recorder.hear)
+        await recorder.close()
+        columns = "mode, seconds, recipe, model, status, cause, calls, stored, tokens, dollars, losses, caller, labels"
+        copies = (
+            f"INSERT INTO runs (id, started, question, layers, {columns}) WITH RECURSIVE n(i) AS "
+            f"(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) SELECT 'run' || i, started + i, 'hay ' || i, 2, "
+            f"{columns} FROM runs, n WHERE id = 'first'"
+        )
+        assert store._database is not None
+        await store._database.write(lambda connection: connection.execute(copies).rowcount)
+        found, more = await store.search(Search(text="needle"))
+        assert ([run.id for run in found], more) == (["first"], False)
+        page, more = await store.search(Search(before="run5000", limit=3))
+        assert ([run.id for run in page], more) == (["run4999", "run4998", "run4997"], True)
+
+        asked: list[str] = []
+        await store._database.read(lambda connection: connection.set_trace_callback(asked.append))
+        await store.search(Search(text="needle", model="x:a", before="run5000", after=1.0))
+        await store.totals("", 1.0)
+        await store._database.read(lambda connection: connection.set_trace_callback(None))
+        searches = [query for query in asked if "ORDER BY" in query and "FROM runs" in query]
+        assert len(searches) == 3
+
+        def plan(connection: Any) -> list[str]:
+            return [connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchone()[3] for query in searches]
+
+        for step in await store._database.read(plan):
+            assert "INDEX runs_by_caller (caller=? AND " in step
+
+
+async def test_a_run_is_told_as_it_happened(page: Page) -> None:
+    run = await page.ask(HOSTILE, "losing")
+    told = await page.get(f"/api/runs/{run}")
+    assert (told["id"], told["state"], told["answer"]) == (run, "finished", "So it is")
+    events = [from_json(json.dumps(each["event"])) for each in told["events"]]
+    check(events)
+    seconds = [each["seconds"] for each in told["events"]]
+    assert seconds == sorted(seconds)
+    assert told["events"][0]["event"]["conversation"]["messages"][0]["parts"][0]["text"] == HOSTILE
+    assert told["events"][-1]["event"]["answer"]["text"] == "So it is"
+    assert (await page.get("/api/runs/nothing", 404))["error"]["param"] == "run"
+    assert (await page.get(f"/api/runs/{run[:6]}", 404))["error"]["param"] == "run"
+
+
+async def test_an_open_run_is_told_as_far_as_it_is(page: Page) -> None:
+    body = {"model": "scripted:slow?text=one+two+three&each=60", "messages": [{"role": "user", "content": "Slowly"}]}
+    async with page.session.post(f"{page.url}/v1/chat/completions", json=body | {"stream": True}) as response:
+        run = response.headers["x-partsong-run"]
+        await response.content.readany()
+        while (listed := await page.get("/api/runs"))["runs"] == []:  # it is written down within moments
+            await asyncio.sleep(0.01)
+        assert (listed["runs"][0]["id"], listed["runs"][0]["state"]) == (run, "open")
+        told = await page.get(f"/api/runs/{run}")
+        assert (told["state"], told["answer"]) == ("open", None)
+        assert [each["event"]["event"] for each in told["events"]][:2] == ["run_started", "aggregation_started"]
+
+
+async def test_a_run_is_exported_as_json_and_as_markdown(page: Page) -> None:
+    run = await page.ask("Is it so?\n# No heading", "losing")
+    async with page.session.get(f"{page.url}/api/runs/{run}/export") as response:
+        assert response.headers["content-disposition"] == f'attachment; filename="partsong-{run}.json"'
+        document = await response.json()
+    assert document["run"]["id"] == run
+    assert document["layers"][0]["seats"][0]["text"] == "one"
+    async with page.session.get(f"{page.url}/api/runs/{run}/export?form=markdown") as response:
+        assert response.headers["content-disposition"] == f'attachment; filename="partsong-{run}.md"'
+        text = await response.text()
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# `losing`",
+        "## Question",
+        "## Answer of `scripted:z?text=So+it+is`",
+        "## Layer 1",
+        "### Seat 1: `scripted:a?text=one`",
+        "### Seat 2: `scripted:b?fail=server`",
+        "## Lost or changed",
+        "## Usage",
+    ]
+    assert "> # No heading" in text
+    assert "\nSo it is\n" in text
+    assert "> one" in text
+    assert "Lost (server):" in text
+    assert (await page.get(f"/api/runs/{run}/export?form=pdf", 400))["error"]["param"] == "form"
+
+
+async def test_an_open_fence_of_the_answers_is_closed(page: Page) -> None:
+    run = await page.ask("Code?", "scripted:c?text=%60%60%60%60sh%0Als%0A%60%60%60%0A")
+    async with page.session.get(f"{page.url}/api/runs/{run}/export?form=markdown") as response:
+        assert "````sh\nls\n```\n````\n" in await response.text()
+
+
+async def test_what_a_store_without_words_has_is_shown(tmp_path: Path) -> None:
+    async with (
+        serving([recipe_file(tmp_path)], mode="metadata") as (url, app),
+        aiohttp.ClientSession() as session,
+    ):
+        page = Page(session, url, app)
+        run = await page.ask("A secret")
+        told = await page.get(f"/api/runs/{run}")
+        assert (told["kept"], told["question"], told["events"], told["answer"]) == (False, "", [], None)
+        assert told["tokens"] > 0
+        async with session.get(f"{url}/api/runs/{run}/export?form=markdown") as response:
+            text = await response.text()
+            assert "`three`" in text
+            assert "secret" not in text
+        await page.get(f"/v1/runs/{run}/events", 404)
+        pair = [await page.ask("A secret", model) for model in ("three", "scripted:e")]
+        sides = {
+            side: {"recipe": name, "run": run}
+            for side, name, run in zip("ab", ("three", "scripted:e"), pair, strict=True)
+        }
+        await page.send("POST", "/api/votes", {"question": "A secret", "choice": "a", **sides}, 201)
+    assert b"A secret" not in b"".join(file.read_bytes() for file in (tmp_path / "state").iterdir())
+
+
+async def test_a_server_without_a_store_says_so(tmp_path: Path) -> None:
+    async with serving([recipe_file(tmp_path)], mode="off") as (url, app), aiohttp.ClientSession() as session:
+        page = Page(session, url, app)
+        assert (await page.get("/api/about"))["store"] == "off"
+        assert await page.get("/api/runs") == {"runs": [], "more": False}
+        assert (await page.get("/api/totals?days=1"))["models"] == []
+        assert "the store is off" in (await page.get("/api/runs/some", 503))["error"]["message"]
+
+
+async def events_of(page: Page, path: str, headers: Mapping[str, str] = NONE) -> list[tuple[str, str, Any]]:
+    """Each event's name, id and data."""
+    async with page.session.get(page.url + path, headers=headers) as response:
+        assert response.status == 200
+        text = (await response.read()).decode()
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            found.append((fields["event"], fields.get("id", ""), json.loads(fields["data"])))
+    return found
+
+
+async def test_a_stream_of_events_has_times_where_they_are_wanted(page: Page) -> None:
+    run = await page.ask("Is it so?")
+    plain = await events_of(page, f"/v1/runs/{run}/events")
+    timed = await events_of(page, f"/v1/runs/{run}/events?times=1")
+    assert [each for each in timed if each[0] != "time"] == plain
+    times = [data["seconds"] for name, _, data in timed if name == "time"]
+    assert times == sorted(set(times))
+    stored = (await page.get(f"/api/runs/{run}"))["events"]
+    assert times == sorted({each["seconds"] for each in stored})
+    assert timed[0] == ("time", "", {"seconds": 0.0})
+
+
+async def test_a_stream_of_events_is_taken_up_again(page: Page) -> None:
+    run = await page.ask("Is it so?")
+    path = f"/v1/runs/{run}/events"
+    whole = await events_of(page, path)
+    assert [number for _, number, _ in whole] == [str(number) for number in range(len(whole))]
+    assert await events_of(page, f"{path}?from=3") == whole[3:]
+    assert await events_of(page, f"{path}?from=1", headers={"Last-Event-ID": "4"}) == whole[5:]
+    assert await events_of(page, f"{path}?from={len(whole)}") == []
+    for query, header, field in (("?from=-1", {}, "from"), ("", {"Last-Event-ID": "x"}, "Last-Event-ID")):
+        assert (await page.get(path + query, 400, headers=header))["error"]["param"] == field
+
+
+async def test_runs_are_added_up_by_day_and_by_model(page: Page) -> None:
+    for _ in range(2):
+        await page.ask("Is it so?", "losing")
+    await page.ask("And this?", PRICED.format("dear"))
+    totals = await page.get("/api/totals?days=3")
+    assert [day["runs"] for day in totals["days"]][:2] == [0, 0]
+    today = totals["days"][-1]
+    assert (today["runs"], today["lost"], today["unpriced"]) == (3, 2, 0)
+    listed = (await page.get("/api/runs"))["runs"]
+    assert today["tokens"] == sum(run["tokens"] for run in listed) == sum(each["tokens"] for each in totals["models"])
+    assert today["dollars"] == pytest.approx(sum(run["dollars"] for run in listed))
+    models = {each["model"]: each for each in totals["models"]}
+    assert totals["models"][0]["model"] == PRICED.format("dear")
+    assert totals["models"][0]["dollars"] == pytest.approx(today["dollars"])
+    assert (models["scripted:b?fail=server"]["lost"], models["scripted:a?text=one"]["calls"]) == (2, 2)
+    assert (await page.get("/api/totals?days=0", 400))["error"]["param"] == "days"
+
+
+async def test_a_key_sees_its_own_alone(tmp_path: Path) -> None:
+    recipes = [recipe_file(tmp_path), recipe_file(tmp_path, LOSING, "losing")]
+    async with serving(recipes) as (url, app), aiohttp.ClientSession() as session:
+        page = Page(session, url, app)
+        nobodys = await page.ask("Before there were keys")
+        keys = Keys(keys_path())
+        alice = {"x-api-key": keys.add("alice")}
+        bob = {"authorization": f"Bearer {keys.add('bob', recipes=('losing',))}"}
+        hers = [await page.ask("Alice asks", model, headers=alice) for model in ("three", "losing")]
+        his = await page.ask("Bob asks", "losing", headers=bob)
+
+        assert await page.get("/api/about") == {
+            "version": (await page.get("/api/about", headers=alice))["version"],
+            "keyed": True,
+        }
+        about = await page.get("/api/about", headers=bob)
+        assert [recipe["name"] for recipe in about["recipes"]] == ["losing"]
+        assert (about["keyed"], about["models"]) == (True, [])
+        await page.get("/api/about", 401, headers={"x-api-key": "ps-wrong"})
+
+        assert [run["id"] for run in (await page.get("/api/runs", headers=alice))["runs"]] == hers[::-1]
+        assert [run["id"] for run in (await page.get("/api/runs", headers=bob))["runs"]] == [his]
+        assert (await page.get(f"/api/runs?before={his}", 400, headers=alice))["error"]["param"] == "before"
+        for run in (his, nobodys):
+            for path in (f"/api/runs/{run}", f"/api/runs/{run}/export"):
+                await page.get(path, 404, headers=alice)
+        assert (await page.get("/api/totals?days=1", headers=bob))["days"][0]["runs"] == 1
+        assert [
+            each["model"]
+            for each in (await page.get("/api/totals?days=1", headers=bob))["models"]
+            if "c?" in each["model"]
+        ] == []
+        await page.get("/api/recipes/three", 404, headers=bob)
+        await page.get("/api/recipes/three", 200, headers=alice)
+
+        vote = {"question": "?", "choice": "a", "blind": True}
+        sides = {
+            side: {"recipe": name, "run": run} for side, name, run in zip("ab", ("three", "losing"), hers, strict=True)
+        }
+        assert (await page.send("POST", "/api/votes", vote | sides, 400, headers=bob))["error"]["param"] == "a.run"
+        await page.send("POST", "/api/votes", vote | sides, 201, headers=alice)
+        assert (await page.get("/api/votes/tally", headers=bob)) == {"pairs": []}
+        assert (await page.get("/api/votes/tally?a=three&b=losing", headers=bob))["share"] is None
+        assert len((await page.get("/api/votes/tally", headers=alice))["pairs"]) == 1
+
+        text = 'name = "mine"\nlayers = []\naggregator = "scripted:a"'
+        error = (await page.send("PUT", "/api/recipes/mine", {"toml": text}, 403, headers=alice))["error"]
+        assert "no keys" in error["message"]
+        for path in ("/api/runs", f"/api/runs/{his}", "/api/totals", "/api/recipes/three", "/api/votes/tally"):
+            await page.get(path, 401)
+
+
+async def test_other_pages_read_nothing(page: Page) -> None:
+    name, port = page.url.removeprefix("http://").split(":")
+    rebound = {"Host": f"evil.test:{port}"}
+    for path in ("/api/about", "/api/runs", "/api/recipes/three"):
+        await page.get(path, 403, headers=rebound)
+        await page.get(path, 403, {"Origin": "http://evil.test"})
+        await page.get(path, 403, {"Origin": f"http://evil.test:{port}", **rebound})
+        await page.get(path, 200, {"Origin": page.url})
+        await page.get(path, 200, {"Origin": f"http://localhost:{port}", "Host": f"localhost:{port}"})
+        await page.get(path, 403, {"Origin": f"http://localhost:{port}", "Host": f"{name}:{port}"})
+
+
+async def test_votes_are_counted_with_their_interval(page: Page) -> None:
+    async def vote(a: str, b: str, choice: str, runs: tuple[str, str] | None = None) -> Any:
+        one, other = runs or (await page.ask("Which?", a), await page.ask("Which?", b))
+        body = {"question": HOSTILE, "a": {"recipe": a, "run": one}, "b": {"recipe": b, "run": other}, "choice": choice}
+        return await page.send("POST", "/api/votes", body | {"blind": True}, 201)
+
+    for _ in range(3):
+        await vote("three", "losing", "a")
+    await vote("losing", "three", "a")  # the other way round
+    after = await vote("losing", "three", "tie")
+    assert (after["a"], after["b"], after["ties"], after["share"]) == (1, 3, 1, 0.3)
+    tally = await page.get("/api/votes/tally?a=three&b=losing")
+    assert (tally["a"], tally["b"], tally["ties"], tally["share"]) == (3, 1, 1, 0.7)
+    assert tally["interval"] == pytest.approx([0.2988, 0.9274], abs=1e-4)
+    assert (await page.get("/api/votes/tally"))["pairs"] == [{"recipes": ["losing", "three"], **after}]
+    runs = (await page.ask("Again", "three"), await page.ask("Again", "losing"))
+    await vote("three", "losing", "a", runs)
+    changed = await vote("losing", "three", "a", runs[::-1])
+    assert (changed["a"], changed["b"]) == (2, 3)
+    assert await page.get("/api/votes/tally?a=three&b=nobody") == {
+        "a": 0,
+        "b": 0,
+        "ties": 0,
+        "share": None,
+        "interval": None,
+    }
+
+
+def test_an_interval_is_wilsons() -> None:
+    # E. B. Wilson's interval for 8 of 10 and 0 of 20, as R's prop.test without correction gives it.
+    assert wilson(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611252), abs=1e-6)
+    assert wilson(20, 20)[1] == 1.0
+
+
+async def test_votes_that_make_no_sense_are_refused(page: Page) -> None:
+    one, other = await page.ask("Which?"), await page.ask("Which?", "losing")
+    good = {
+        "question": "?",
+        "a": {"recipe": "three", "run": one},
+        "b": {"recipe": "losing", "run": other},
+        "choice": "a",
+    }
+    for change, field in (
+        ({"choice": "c"}, "choice"),
+        ({"question": 3}, "question"),
+        ({"a": {"recipe": "three"}}, "a.run"),
+        ({"a": {"recipe": "three", "run": "last"}}, "a.run"),
+        ({"a": {"recipe": "three", "run": other}}, "a.recipe"),
+        ({"b": {"recipe": "three", "run": one}}, "b.recipe"),
+        ({"extra": 1}, "extra"),
+    ):
+        assert (await page.send("POST", "/api/votes", good | change, 400))["error"]["param"] == field
+    assert (await page.get("/api/votes/tally?a=three", 400))["error"]["param"] == "b"
+    assert await page.get("/api/votes/tally") == {"pairs": []}
+
+
+async def test_a_recipe_is_shown_with_its_text_and_drawn(page: Page) -> None:
+    losing = await page.get("/api/recipes/losing")
+    assert losing["toml"] == LOSING
+    assert losing["drawn"]["layers"] == [[{"model": "scripted:a?text=one"}, {"model": "scripted:b?fail=server"}]]
+    assert losing["drawn"]["aggregator"] == {"model": "scripted:z?text=So+it+is"}
+    assert (losing["calls"], losing["worst_dollars"], losing["saved"], losing["unusable"]) == (3, 0, False, None)
+    assert (await page.get("/api/recipes/nothing", 404))["error"]["param"] == "name"
+
+
+DRAWN = """name = "mine"
+
+[[layers]]
+quorum = 2
+agents = [
+    { model = "scripted:a?input=1&output=1", samples = 3, temperature = 0.5 },
+    "scripted:b",
+]
+
+[aggregator]
+model = "scripted:z"
+"""
+
+
+async def test_a_text_is_checked_and_drawn(page: Page) -> None:
+    checked = await page.send("POST", "/api/recipes/check", {"toml": DRAWN})
+    assert (checked["ok"], checked["name"], checked["calls"], checked["unusable"]) == (True, "mine", 5, None)
+    drawn = checked["drawn"]
+    assert drawn["layers"][0][0] == {"model": "scripted:a?input=1&output=1", "samples": 3, "temperature": 0.5}
+    assert drawn["layer_settings"] == [{"quorum": 2}]
+    wrong = await page.send("POST", "/api/recipes/check", {"toml": DRAWN.replace("quorum = 2", "quorum = 9")})
+    message = "is 9, but must be from 1 to the layer's 4 seats"
+    assert wrong == {"ok": False, "errors": [{"field": "layers.0.quorum", "line": 4, "message": message}]}
+    assert checked["worst_dollars"] > checked["typical_dollars"] > 0
+    included = await page.send("POST", "/api/recipes/check", {"toml": 'include = "moa-lite"\nname = "x"'})
+    assert included["ok"], included
+    assert "scripted" not in json.dumps(await page.get("/api/runs"))  # nobody was asked
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "line", "said"),
+    [
+        ('"scripted:b"', '"b"', "layers.0.agents.1.model", 7, "provider:model"),
+        ("samples = 3", "samples = 0", "layers.0.agents.0.samples", 6, "0, but must be from 1"),
+        ("temperature = 0.5", "temprature = 0.5", "layers.0.agents.0.temprature", 6, 'did you mean "temperature"'),
+        ("quorum = 2", "quorum = 9", "layers.0.quorum", 4, "9, but must be from 1 to the layer's 4 seats"),
+        ("quorum = 2", 'quorum = "2"', "layers.0.quorum", 4, "expected `int"),
+        ('model = "scripted:z"', "samples = 1", "aggregator.model", 10, "is missing"),
+        ('name = "mine"', "", "name", None, "is missing"),
+        ('name = "mine"', 'name = "mine"\nfit = "squeeze"', "fit", 2, "must be one of"),
+        ('name = "mine"', 'name = "mine"\ninclude = "/etc/x.toml"', "include", 2, "shipped recipe"),
+        ('name = "mine"', 'name = "mine"\ninclude = "nothing"', "include", 2, "there is no recipe"),
+        ('name = "mine"', 'name = "mine"\ninstruction_file = "/etc/passwd"', "instruction_file", 2, "no file is read"),
+        ("quorum = 2", 'system = """\n\n\n"""', "layers.0.system", 4, "no such field"),
+        ("quorum = 2", "quorum = = 2", "", 4, "not TOML"),
+        ('"scripted:z"', '"scripted:z', "", 11, "not TOML"),
+        ("quorum = 2", "quorum = 1" + "0" * 5000, "", None, "cannot be read"),
+        ("quorum = 2", "quorum = " + "[" * 3000, "", None, "cannot be read"),
+        ("quorum = 2", "about = '" + "x" * 70_000 + "'", "", None, "at most"),
+    ],
+)
+def test_a_fault_has_its_field_and_its_line(old: str, new: str, field: str, line: int | None, said: str) -> None:
+    recipe, (fault,) = read_recipe(DRAWN.replace(old, new))
+    assert recipe is None
+    assert (fault.field, fault.line) == (field, line)
+    assert said in fault.message
+
+
+def test_all_faulty_agents_are_told_at_once() -> None:
+    layers = "\n".join(f'[[layers]]\nagents = [\n  "scripted:a",\n  "{name}",\n]\n' for name in ("b", "x:c", "d"))
+    _, faults = read_recipe(f'name = "x"\n{layers}\naggregator = {{ model = "x:z", samples = 2 }}')
+    assert [(fault.field, fault.line) for fault in faults] == [
+        ("layers.0.agents.1.model", 5),
+        ("layers.2.agents.1.model", 17),
+    ]  # the aggregator's line stands in the last layer's table, as TOML has it
+
+
+def test_a_long_text_is_not_read_for_ever() -> None:
+    lines = "\n".join(f'"scripted:a{number}",' for number in range(3000))
+    _, faults = read_recipe(f'name = "x"\naggregator = "x:z"\nlayers = [{{ agents = [\n{lines}\n"b"] }}]')
+    assert [fault.field for fault in faults] == ["layers.0.agents.3000.model"]
+
+
+async def test_a_recipe_is_saved_offered_and_replaced(page: Page) -> None:
+    saved = await page.send("PUT", "/api/recipes/mine", {"toml": DRAWN})
+    path = recipes_folder() / "mine.toml"
+    assert saved == {"name": "mine", "path": str(path), "restart": False}
+    assert path.read_text() == DRAWN
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in recipes_folder().iterdir()] == ["mine.toml"]
+    await page.ask("Is it so?", "mine")
+    shown = await page.get("/api/recipes/mine")
+    assert (shown["saved"], shown["toml"]) == (True, DRAWN)
+    changed = DRAWN.replace("scripted:z", "nobody:z")
+    assert (await page.send("PUT", "/api/recipes/mine", {"toml": changed}, 409))["error"]["param"] == "replace"
+    await page.send("PUT", "/api/recipes/mine", {"toml": changed, "replace": True})
+    unusable = {each["name"]: each["unusable"] for each in (await page.get("/api/about"))["recipes"]}
+    assert 'there is no provider "nobody"' in unusable["mine"]
+
+
+def test_saved_recipes_have_a_name_on_the_command_line(capfd: pytest.CaptureFixture[str]) -> None:
+    recipes_folder().mkdir(parents=True)
+    (recipes_folder() / "mine.toml").write_text(DRAWN)
+    (recipes_folder() / "moa.toml").write_text(DRAWN)  # what is shipped under that name is meant
+    (recipes_folder() / "broken.toml").write_text("name = 3")
+    assert code_of("recipes", "mine") == 0
+    assert capfd.readouterr().out == DRAWN
+    assert code_of("recipes") == 0
+    listed = capfd.readouterr()
+    assert "\nmine " in listed.out
+    assert "broken.toml: name: expected" in listed.err
+    assert code_of("cost", "mine", "--prompt-tokens", "10", "--json") == 0
+    assert '"recipe":"mine"' in capfd.readouterr().out
+    assert code_of("cost", "moa", "--prompt-tokens", "10", "--json") == 0
+    assert '"recipe":"moa"' in capfd.readouterr().out
+
+
+async def test_saved_recipes_are_there_after_a_start(page: Page) -> None:
+    await page.send("PUT", "/api/recipes/mine", {"toml": DRAWN})
+    (recipes_folder() / "broken.toml").write_text("name = 3")
+    async with serving([]) as (url, app):
+        again = Page(page.session, url, app)
+        recipes = {each["name"]: each for each in (await again.get("/api/about"))["recipes"]}
+        assert recipes["mine"]["calls"] == 5
+        assert "name: expected" in recipes["broken"]["unusable"]
+        assert (await again.get("/api/recipes/broken"))["toml"] == "name = 3"
+        error = (await again.send("PUT", "/api/recipes/moa", {"toml": DRAWN.replace("mine", "moa")}, 409))["error"]
+        assert error["param"] == "name"
+        async with serving(["mine"]) as (named, alone):
+            assert (await Page(page.session, named, alone).get("/api/recipes/mine"))["saved"]
+        for name in ("moa", "frontier"):
+            assert (await again.get(f"/api/recipes/{name}"))["drawn"]["layers"]
+
+
+async def test_a_name_leads_nowhere_else(page: Page, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*.toml"))
+    evil = "..%2Fevil ..%2F..%2Fetc%2Fx %2Fetc%2Fx %2E%2E .hidden a.toml a%00b con a%5Cb"
+    for name in (*evil.split(), "x" * 65, "%20"):
+        url = yarl.URL(f"{page.url}/api/recipes/{name}", encoded=True)
+        async with page.session.put(url, json={"toml": DRAWN}) as response:
+            assert response.status == 400, name
+            assert (await response.json())["error"]["param"] == "name"
+        async with page.session.get(url) as response:
+            assert response.status == 404
+    assert sorted(tmp_path.rglob("*.toml")) == before
+
+
+async def test_what_cannot_be_saved_is_refused(page: Page, tmp_path: Path) -> None:
+    for body, field in (
+        ({"toml": DRAWN.replace('"mine"', '"other"')}, "toml.name"),
+        ({"toml": DRAWN.replace("quorum = 2", "quorum = 9")}, "toml.layers.0.quorum"),
+        ({"toml": "x = "}, "toml"),
+        ({}, "toml"),
+        ({"toml": DRAWN, "force": True}, "force"),
+    ):
+        assert (await page.send("PUT", "/api/recipes/mine", body, 400))["error"]["param"] == field
+    assert not recipes_folder().exists()
+
+
+async def test_nothing_is_saved_where_others_can_reach_it(tmp_path: Path) -> None:
+    async with (
+        serving([recipe_file(tmp_path)], server=Serving(host="0.0.0.0")) as (url, app),
+        aiohttp.ClientSession() as session,
+    ):
+        error = (await Page(session, url, app).send("PUT", "/api/recipes/mine", {"toml": DRAWN}, 403))["error"]
+        assert "listens on this machine alone" in error["message"]
+    assert not recipes_folder().exists()
+
+
+async def test_several_processes_need_a_new_start(tmp_path: Path) -> None:
+    async with (
+        serving([recipe_file(tmp_path)], server=Serving(workers=2)) as (url, app),
+        aiohttp.ClientSession() as session,
+    ):
+        saved = await Page(session, url, app).send("PUT", "/api/recipes/mine", {"toml": DRAWN})
+    assert saved["restart"]
+
+
+def write_study(folder: Path) -> None:
+    """A study as the bench leaves it: two mixtures and a model alone, one answer broken off."""
+    folder.mkdir(parents=True)
+    mixture = {"recipe": {"name": "mix", "layers": [{"agents": [{"model": "x:a"}]}], "aggregator": {"model": "x:z"}}}
+    alone = {"recipe": {"name": "alone", "layers": [], "aggregator": {"model": "x:a"}}}
+    manifest = {"task": "sums", "samples": ["1", "2"], "contestants": {"mix": mixture, "alone": alone}, "versions": []}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    usage = {"input_tokens": 2, "output_tokens": 1, "dollars": "0.25"}
+    outputs = [
+        {"contestant": name, "sample": sample, "answers": [name], "seconds": 2.0, "usage": usage}
+        for sample in ("1", "2")
+        for name in ("mix", "alone")
+    ]
+    grades = [
+        {"contestant": "mix", "sample": "1", "value": 1.0},
+        {"contestant": "mix", "sample": "1", "value": 0.0},  # graded again: the later line counts
+        {"contestant": "alone", "sample": "1", "value": 1.0},
+        {"contestant": "mix", "sample": "2", "value": 1.0},
+        {"contestant": "alone", "sample": "2", "value": 0.0},
+    ]
+    verdicts = [{"one": "alone", "other": "mix", "sample": "2", "value": 0.75, "parts": {}}]
+    samples = [{"id": "1", "turns": ["What is 2 + 2?"]}, {"id": "2", "turns": ["Why?", "And then?"]}]
+    files: Mapping[str, Iterable[object]] = {
+        "outputs": outputs,
+        "grades": grades,
+        "verdicts": verdicts,
+        "samples": samples,
+    }
+    for name, lines in files.items():
+        text = "".join(f"{json.dumps(each)}\n" for each in lines)
+        (folder / f"{name}.jsonl").write_text(text + '{"contestant": "mi')
+
+
+async def test_studies_are_read_from_their_folders(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert await page.get("/api/results") == {"results": []}
+    write_study(tmp_path / "bench" / "sums-mix")
+    (tmp_path / "bench" / "empty").mkdir()
+    (listed,) = (await page.get("/api/results"))["results"]
+    assert (listed["name"], listed["task"], listed["samples"], listed["compared"]) == ("sums-mix", "sums", 2, False)
+    study = await page.get("/api/results/sums-mix")
+    mix, alone = study["contestants"]
+    assert (mix["name"], mix["n"], mix["value"], mix["dollars"], mix["seconds"]) == ("mix", 2, 0.5, 0.5, 2.0)
+    assert mix["interval"] == alone["interval"] == pytest.approx([0.0945, 0.9055], abs=1e-4)
+    assert [(lost["one"], lost["other"], lost["sample"], lost["by"]) for lost in study["lost"]] == [
+        ("mix", "alone", "1", 1.0),
+        ("mix", "alone", "2", 0.5),
+    ]
+    assert [lost["question"] for lost in study["lost"]] == ["What is 2 + 2?", "Why?\n\nAnd then?"]
+    assert study["lost"][0]["answers"] == ["mix", "alone"]
+    assert study["comparison"] is None
+    for name in ("..", "empty", "sums-mix%2F..", "."):
+        async with page.session.get(yarl.URL(f"{page.url}/api/results/{name}", encoded=True)) as response:
+            assert response.status == 404
+    key = {"x-api-key": Keys(keys_path()).add("alice")}
+    await page.get("/api/results", 403, key)
+    await page.get("/api/results/sums-mix", 403, key)
+
+
+async def test_each_model_has_its_share_of_a_run(tmp_path: Path) -> None:
+    scripts = {
+        "x:down": Scripted("down?fail=server"),
+        "x:spare": Scripted("spare?text=one+two"),
+        "x:lost": Scripted("lost?fail=auth"),
+        "x:z": Scripted("z?fail=server"),
+        "x:y": Scripted("y?text=end"),
+    }
+    agents = (Agent("x:down", fallback=("x:spare",)), Agent("x:lost"), Agent("x:spare", samples=2))
+    recipe = Recipe("r", (Layer(agents),), Aggregator("x:z", fallback=("x:y",)))
+    async with open_store(tmp_path / "s.db") as store:
+        recorder = store.record()
+        await perform(recipe, asking("Well?"), scripts, recorder.hear)
+        await recorder.close()
+        _, models = await store.totals("", 0)
+        (run,), _ = await store.search(Search(model="x:y"))
+    shares = {each.model: each for each in models}
+    assert {name: (each.calls, each.lost) for name, each in shares.items()} == {
+        "x:down": (1, 1),
+        "x:spare": (3, 0),
+        "x:lost": (1, 1),
+        "x:z": (1, 1),
+        "x:y": (1, 0),
+    }
+    assert sum(each.calls for each in models) == run.calls
+    assert sum(each.tokens for each in models) == run.tokens
+    assert (run.layers, run.losses) == (2, 3)
+
+
+async def test_what_is_pruned_leaves_no_words_and_no_shares(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "s.db") as store:
+        recorder = store.record()
+        recipe = Recipe("r", (), Aggregator("x:z"))
+        await perform(recipe, asking("A secret"), {"x:z": Scripted("z")}, recorder.hear)
+        await recorder.close()
+        await store.vote(Vote("", 1.0, "A secret", "r", recorder.id, "s", "other", "a", True))
+        await store.prune(datetime.timedelta(0))
+        assert await store.totals("", 0) == ([], [])
+        assert (await store.tally_of("", "s", "r")).b_wins == 1
+        assert store._database is not None
+        for table in ("shares", "runs"):
+            assert await store._database.read(partial(count, table=table)) == 0
+    assert b"A secret" not in (tmp_path / "s.db").read_bytes()
+
+
+def count(connection: sqlite3.Connection, table: str) -> int:
+    number: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    return number
+
+
+async def test_a_store_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "s.db")
+    for statement in (statement for migration in MIGRATIONS[:2] for statement in migration):
+        connection.execute(statement)
+    old = "('old', 'full', 1.7e9, 1.0, 'r', 'x:m', 'Old?', 'finished', '', 1, 0, 5, '0.1', 0, '', '{}')"
+    connection.execute(f"INSERT INTO runs VALUES {old}")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    async with open_store(tmp_path / "s.db") as store:
+        (run,), more = await store.search(Search(text="old", model="x:m"))
+        assert (run.id, run.layers, more) == ("old", 0, False)
+        days, models = await store.totals("", 0)
+        assert ([(day.day, day.dollars) for day in days], models) == ([("2023-11-14", 0.1)], [])
