@@ -23,7 +23,7 @@ from pathlib import Path
 
 import partsong
 from partsong.assembly import daily_funds
-from partsong.configuration import Known, Provider
+from partsong.configuration import ModelSettings, Provider
 from partsong.events import AggregationDelta, AnyEvent
 from partsong.money.funding import Funds
 from partsong.store import Store, open_store
@@ -39,7 +39,7 @@ async def main(port: str, suffix: str = "", at_once: int = 1, runs: int = 50, gu
         layer = partsong.Layer(agents, quorum=3, grace=5, deadline=30)
         last = partsong.Aggregator(names[3], max_tokens=300, fallback=(names[0],))
         recipe = partsong.Recipe("overhead", (layer, layer), last, deadline=60, max_dollars=Decimal(1))
-        price = Known(100_000, Decimal(1), Decimal(2))
+        price = ModelSettings(100_000, Decimal(1), Decimal(2))
         mock = Provider("openai", url, None, 10_000, first_token=20, silence=10, dollars_per_day=Decimal(10_000))
         configuration = partsong.Configuration(providers={"mock": mock}, models=dict.fromkeys(names, price))
     else:

@@ -8,9 +8,9 @@ import pytest
 import partsong
 from partsong import Configuration, ConfigurationError, assemble, find_configuration, read_configuration
 from partsong.assembly import user_folder
-from partsong.configuration import Known, Provider, known_providers
-from partsong.middleware.pace import Pace
+from partsong.configuration import ModelSettings, Provider, known_providers
 from partsong.middleware.price import Price
+from partsong.middleware.throughput import Throughput
 from partsong.middleware.window import Window
 from partsong.providers.local import WINDOW, Local
 from tests.upstream import Server, chat, chunk, event, status, stream
@@ -58,7 +58,7 @@ output_dollars_per_million = 2.5
         Decimal("0.25"),
         Decimal(5),
         {"lab": Provider("openai", "http://127.0.0.1:9100/v1", "LAB_API_KEY", 64, dollars_per_day=Decimal("1.5"))},
-        {"lab:a": Known(32768, Decimal("1.0"), Decimal("2.5"))},
+        {"lab:a": ModelSettings(32768, Decimal("1.0"), Decimal("2.5"))},
         path,
     )
 
@@ -165,7 +165,7 @@ async def test_the_key_is_sent_and_the_configured_price_and_window_hold(environm
     environment.setenv(KEY, "sk-test")
     async with Server(chat("Hello.")) as server:
         lab = Provider("openai", server.url + "/v1", KEY)
-        known = {"lab:a": Known(100, Decimal(1), Decimal(2))}
+        known = {"lab:a": ModelSettings(100, Decimal(1), Decimal(2))}
         async with assemble(["lab:a", "lab:b"], Configuration(providers={"lab": lab}, models=known)) as models:
             transcript = await partsong.run(partsong.single("lab:a"), "Why?", models)
             unknown = await partsong.run(partsong.single("lab:b"), "Why?", models)
@@ -210,13 +210,13 @@ async def test_a_local_model_gets_the_window_that_is_configured(tmp_path: Path) 
     path = tmp_path / "own.gguf"
     path.write_bytes(b"GGUF")  # enough to be found; it is loaded at the first call, and there is none
     name = f"local:{path}"
-    async with assemble([name], Configuration(models={name: Known(window=20_000)})) as models:
+    async with assemble([name], Configuration(models={name: ModelSettings(window=20_000)})) as models:
         wrapped = models[name]
         assert isinstance(wrapped, Window)
         assert isinstance(wrapped.model, Price)
-        assert isinstance(wrapped.model.model, Pace)
+        assert isinstance(wrapped.model.model, Throughput)
         assert isinstance(wrapped.model.model.model, Local)
-        assert wrapped.facts.window == wrapped.model.model.model.window == 20_000
+        assert wrapped.info.window == wrapped.model.model.model.window == 20_000
     async with assemble([name], Configuration()) as models:
         assert isinstance(wrapped := models[name], Window)
-        assert wrapped.facts.window == WINDOW
+        assert wrapped.info.window == WINDOW

@@ -32,7 +32,7 @@ import pytest
 from cyclopts import CycloptsError
 
 from partsong.cli.main import command_line
-from partsong.configuration import Known, Provider, known_providers, read_configuration
+from partsong.configuration import ModelSettings, Provider, known_providers, read_configuration
 from partsong.errors import ConfigurationError, RecipeError
 from partsong.providers.scripted import Script
 from partsong.recipe import Agent, Aggregator, Layer, Recipe, read, shipped
@@ -206,7 +206,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize(
     ("page", "kinds"),
-    [("recipes.md", (Recipe, Layer, Agent, Aggregator)), ("models.md", (Provider, Known, Script))],
+    [("recipes.md", (Recipe, Layer, Agent, Aggregator)), ("models.md", (Provider, ModelSettings, Script))],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_tables_name_every_field(page: str, kinds: tuple[type[msgspec.Struct], ...]) -> None:

@@ -19,7 +19,7 @@ from partsong import toml
 from partsong.configuration import (
     FILE,
     Configuration,
-    Known,
+    ModelSettings,
     Provider,
     Serving,
     StoreMode,
@@ -27,8 +27,8 @@ from partsong.configuration import (
     read_configuration,
 )
 from partsong.errors import ConfigurationError, StoreError
-from partsong.facts import Facts, facts_of
 from partsong.model import Model
+from partsong.model_info import ModelInfo, info_of
 from partsong.recipe import Recipe, find_recipe, is_shipped
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from partsong.middleware.breaker import Health
     from partsong.middleware.cache import Flights
     from partsong.middleware.limit import Gate
-    from partsong.middleware.pace import Speed
     from partsong.middleware.price import Pricing
+    from partsong.middleware.throughput import Speed
     from partsong.money.funding import DailyFunds
     from partsong.providers.http import Http
-    from partsong.store import Pace as StoredPace
     from partsong.store import Store
+    from partsong.store import Throughput as StoredThroughput
     from partsong.weights.fetch import Access, Progress
 
 SERVER = "PARTSONG_SERVER"  # the variable in which a server's processes find what they were told
@@ -204,10 +204,10 @@ class Assembly:
     def window(self, name: str) -> int | None:
         """Tokens that the model reads, as far as that is known, also before it is made."""
         if name in self._made:
-            return facts_of(self._made[name]).window
+            return info_of(self._made[name]).window
         provider, model = _place(name, self.providers)
         settings = self.providers[provider]
-        if (known := self.configuration.models.get(name, Known()).window) is not None:
+        if (known := self.configuration.models.get(name, ModelSettings()).window) is not None:
             return known
         if settings.api == "local":
             from partsong.providers.local import WINDOW
@@ -232,7 +232,9 @@ class Assembly:
         places = {name: _place(name, self.providers) for name in names}
         await self._makers.remember(places)
         known = self.configuration.models
-        made = {name: await self._makers.make(*place, known.get(name, Known())) for name, place in places.items()}
+        made = {
+            name: await self._makers.make(*place, known.get(name, ModelSettings())) for name, place in places.items()
+        }
         for name, model in made.items():
             self._made[name] = _wrapped(model, name, *places[name], self.configuration, self._makers)
 
@@ -296,23 +298,23 @@ class _Makers:
         self.http: Http | None = None
         self.gates: dict[str, Gate] = {}
         self.health: dict[str, Health] = {}
-        self.paces: dict[str, StoredPace] = {}
+        self.throughputs: dict[str, StoredThroughput] = {}
         self.flights: Flights = {}
 
     async def remember(self, ids: Iterable[str]) -> None:
         """Begin with what the store knows of how fast the models have been."""
         if self.store is not None:
             with suppress(StoreError):  # a store that fails is as good as none; it says so itself
-                self.paces.update(await self.store.paces(ids))
+                self.throughputs.update(await self.store.throughputs(ids))
 
     def speed(self, identity: str) -> "Speed":
         """How fast a model has been, as far as the store knows."""
-        from partsong.middleware.pace import Speed
+        from partsong.middleware.throughput import Speed
 
-        pace = self.paces.get(identity)
+        pace = self.throughputs.get(identity)
         return Speed() if pace is None else Speed(first=pace.first or 0.0, each=pace.each, typical=pace.tokens)
 
-    async def make(self, provider: str, name: str, known: Known) -> Model:
+    async def make(self, provider: str, name: str, known: ModelSettings) -> Model:
         settings = self.providers[provider]
         match settings.api:
             case "scripted":
@@ -374,7 +376,7 @@ def pricing(identity: str, configuration: Configuration) -> "Pricing | None":
 
     providers = known_providers() | configuration.providers
     provider, name = _place(identity, providers)
-    settings, known = providers[provider], configuration.models.get(identity, Known())
+    settings, known = providers[provider], configuration.models.get(identity, ModelSettings())
     if known.input_dollars_per_million is not None and known.output_dollars_per_million is not None:
         return fixed(
             known.input_dollars_per_million, known.output_dollars_per_million, known.cached_input_dollars_per_million
@@ -389,10 +391,10 @@ def pricing(identity: str, configuration: Configuration) -> "Pricing | None":
     return listed(settings.base_url, name) if settings.base_url.startswith("https://") else None
 
 
-def facts_known(identity: str, configuration: Configuration) -> Facts:
+def info_without_model(identity: str, configuration: Configuration) -> ModelInfo:
     """What is known of a model without making it. Raises `ConfigurationError` as `pricing` does."""
-    known = configuration.models.get(identity, Known())
-    return Facts(window=known.window, dollars=pricing(identity, configuration))
+    known = configuration.models.get(identity, ModelSettings())
+    return ModelInfo(window=known.window, dollars=pricing(identity, configuration))
 
 
 def _wrapped(
@@ -402,18 +404,22 @@ def _wrapped(
     from partsong.middleware.breaker import Breaker
     from partsong.middleware.cache import Cache
     from partsong.middleware.limit import Limit
-    from partsong.middleware.pace import Pace
-    from partsong.middleware.patience import Patience
     from partsong.middleware.price import Price
     from partsong.middleware.retry import Retry
+    from partsong.middleware.throughput import Throughput
+    from partsong.middleware.timeouts import Timeouts
     from partsong.middleware.window import Window
 
-    settings, known, own = makers.providers[provider], configuration.models.get(identity, Known()), facts_of(model)
+    settings, known, own = (
+        makers.providers[provider],
+        configuration.models.get(identity, ModelSettings()),
+        info_of(model),
+    )
     hosted = settings.api in ("openai", "anthropic")
     dollars, speed = pricing(identity, configuration), makers.speed(identity)
     if hosted and (settings.first_token is not None or settings.silence is not None):
-        model = Patience(model, settings.first_token, settings.silence)
-    model = Pace(model, speed)
+        model = Timeouts(model, settings.first_token, settings.silence)
+    model = Throughput(model, speed)
     if hosted:
         model = Breaker(Limit(model, name, makers.gate(provider)), makers.health_of(provider))
     if dollars is not None:
@@ -427,8 +433,8 @@ def _wrapped(
         from partsong.providers.windows import listed_window
 
         window, listed = listed_window(settings.base_url, name), True
-    facts = Facts(window, own.max_tokens, dollars, own.count, speed.seconds, listed)
-    return Window(model, identity, facts)
+    info = ModelInfo(window, own.max_tokens, dollars, own.count, speed.seconds, listed)
+    return Window(model, identity, info)
 
 
 def keys_path() -> Path:

@@ -49,7 +49,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
         _check_dollars("dollars_per_day", self.dollars_per_day)
 
 
-class Known(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is known of a model: how many tokens it reads, and what a million of them costs.
 
     Cached input costs as much as any other where nothing is said about it.
@@ -120,7 +120,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     dollars_per_run: Decimal | None = None
     dollars_per_day: Decimal | None = None
     providers: dict[str, Provider] = {}
-    models: dict[str, Known] = {}
+    models: dict[str, ModelSettings] = {}
     path: Path | None = None
     server: Serving = Serving()
 
@@ -158,7 +158,7 @@ def read_configuration(path: Path) -> Configuration:
         file.dollars_per_run,
         file.dollars_per_day,
         entries(Provider, "providers", file.providers),
-        entries(Known, "models", file.models),
+        entries(ModelSettings, "models", file.models),
         path,
         toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
     )

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from decimal import ROUND_UP, Decimal
 from typing import Literal, Protocol
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -19,14 +19,14 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 # How long a caller wants everything up to a part to stay in the provider's cache: "5m", "1h", or "" for no wish. Only
 # providers whose API has such marks are told; to others it says nothing.
-Mark = Literal["", "5m", "1h"]
+CacheControl = Literal["", "5m", "1h"]
 
 
 class Text(Struct, frozen=True, tag="text", tag_field="type", omit_defaults=True):
     """Words."""
 
     text: str
-    mark: Mark = ""
+    cache_control: CacheControl = field(name="mark", default="")
 
 
 class Image(Struct, frozen=True, tag="image", tag_field="type", omit_defaults=True):
@@ -38,7 +38,7 @@ class Image(Struct, frozen=True, tag="image", tag_field="type", omit_defaults=Tr
     data: bytes = b""
     media_type: str = ""
     url: str = ""
-    mark: Mark = ""
+    cache_control: CacheControl = field(name="mark", default="")
     detail: str = ""
 
 
@@ -55,7 +55,7 @@ class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type", omit_defa
     id: str
     name: str
     arguments: str
-    mark: Mark = ""
+    cache_control: CacheControl = field(name="mark", default="")
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type", omit_defaults=True):
@@ -64,7 +64,7 @@ class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type", omit_
     call_id: str
     parts: tuple[Text | Image, ...]
     is_error: bool = False
-    mark: Mark = ""
+    cache_control: CacheControl = field(name="mark", default="")
 
 
 Part = Text | Image | Reasoning | ToolCall | ToolResult
@@ -119,7 +119,7 @@ class Tool(Struct, frozen=True, omit_defaults=True):
     description: str = ""
     parameters: bytes = b"{}"
     strict: bool | None = None
-    mark: Mark = ""
+    cache_control: CacheControl = field(name="mark", default="")
     eager: bool = False
 
 

@@ -192,8 +192,8 @@ def _in_words(part: Part) -> Part:
         case ToolResult(parts=parts, is_error=is_error):
             text = "".join(piece.text if isinstance(piece, Text) else "[a picture]" for piece in parts)
             return Text(f"[{'the tool failed with' if is_error else 'the tool returned'}:\n{_shortened(text)}\n]")
-        case Text(mark=mark) | Image(mark=mark) if mark:
-            return replace(part, mark="")
+        case Text(cache_control=cache_control) | Image(cache_control=cache_control) if cache_control:
+            return replace(part, cache_control="")
         case _:
             return part
 
@@ -209,7 +209,9 @@ def _told(messages: tuple[Message, ...], more: str) -> tuple[Message, ...]:
     """The messages with `more` appended to the system message after a blank line, or as a new one in front."""
     if messages and messages[0].role == "system":
         head = messages[0]
-        if any(isinstance(part, Text) and part.mark for part in head.parts):  # what is marked stays a part of its own
+        if any(
+            isinstance(part, Text) and part.cache_control for part in head.parts
+        ):  # what is marked stays a part of its own
             return (replace(head, parts=(*head.parts, Text(f"\n\n{more}"))), *messages[1:])
         return (replace(head, parts=(*_pictures(head), Text(f"{head.text}\n\n{more}"))), *messages[1:])
     return (Message("system", (Text(more),)), *messages)

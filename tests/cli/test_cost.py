@@ -12,9 +12,9 @@ from partsong.cli.cost import usual_tokens
 from partsong.cli.main import run
 from partsong.engine import perform
 from partsong.events import AnyEvent, RunFinished
-from partsong.facts import Facts
 from partsong.middleware.price import fixed
 from partsong.model import Answer, Request, Text, Usage, asking
+from partsong.model_info import ModelInfo
 from partsong.money.planning import plan
 from partsong.money.typical import TYPICAL, rows_of
 from partsong.providers.scripted import Scripted
@@ -60,10 +60,10 @@ def test_the_layers_add_up(trio: str, capfd: pytest.CaptureFixture[str]) -> None
 
 def test_at_most_is_what_a_budget_reserves() -> None:
     recipe = Recipe("r", (Layer((Agent("x:a", 3, max_tokens=9),)),), Aggregator("x:b", fallback=("x:c",)))
-    facts = {name: Facts(dollars=fixed(Decimal(1), Decimal(price))) for price, name in enumerate(recipe.models)}
+    info = {name: ModelInfo(dollars=fixed(Decimal(1), Decimal(price))) for price, name in enumerate(recipe.models)}
     digits = "1" * 800
-    rows = rows_of(recipe, len(digits), facts, {})
-    models = known(recipe, a=facts["x:a"], b=facts["x:b"], c=facts["x:c"])
+    rows = rows_of(recipe, len(digits), info, {})
+    models = known(recipe, a=info["x:a"], b=info["x:b"], c=info["x:c"])
     assert sum(row.most.dollars or 0 for row in rows) == plan(recipe, asking(digits), models, {}).worst[""] > 0
 
 
@@ -78,7 +78,7 @@ async def test_a_run_costs_no_more_than_at_most(trio: str) -> None:
     await perform(recipe, asking("1" * 300), models, hear)
     end = events[-1]
     assert isinstance(end, RunFinished)
-    prices = {name: Facts(dollars=fixed(model.script.input, model.script.output)) for name, model in models.items()}
+    prices = {name: ModelInfo(dollars=fixed(model.script.input, model.script.output)) for name, model in models.items()}
     rows = rows_of(recipe, 300, prices, {})
     assert (end.usage.dollars or 0) <= sum(row.most.dollars or 0 for row in rows)
     assert end.usage.input_tokens <= sum(row.most.input_tokens for row in rows)
@@ -86,7 +86,7 @@ async def test_a_run_costs_no_more_than_at_most(trio: str) -> None:
 
 def test_what_is_remembered_of_a_model_is_what_it_typically_writes() -> None:
     recipe = Recipe("r", (), Aggregator("x:a", max_tokens=1000))
-    known = {"x:a": Facts(dollars=fixed(Decimal(0), Decimal(1000)))}
+    known = {"x:a": ModelInfo(dollars=fixed(Decimal(0), Decimal(1000)))}
     assert [rows_of(recipe, 5, known, usual)[0].typical.dollars for usual in ({}, {"x:a": 70}, {"x:a": 9000})] == [
         Decimal("0.5"),
         Decimal("0.07"),

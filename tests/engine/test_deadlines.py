@@ -18,7 +18,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
 )
-from partsong.facts import Facts
+from partsong.model_info import ModelInfo
 from tests import grammar
 from tests.clock import START, JumpingLoop
 
@@ -36,8 +36,8 @@ class Timed:
     needs: float | None = None
 
     @property
-    def facts(self) -> Facts:
-        return Facts(seconds=lambda tokens: self.needs)
+    def info(self) -> ModelInfo:
+        return ModelInfo(seconds=lambda tokens: self.needs)
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         await asyncio.sleep(self.seconds)

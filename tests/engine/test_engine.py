@@ -33,9 +33,9 @@ from partsong import (
     Usage,
     asking,
 )
-from partsong.engine.admission import LONGEST_QUESTION
 from partsong.engine.engine import one_at_a_time, perform
 from partsong.engine.performance import derived_seed
+from partsong.engine.request_checks import LONGEST_QUESTION
 from partsong.events import (
     AggregationDelta,
     AnyEvent,
@@ -48,8 +48,8 @@ from partsong.events import (
     RunFinished,
     RunStarted,
 )
-from partsong.facts import Facts
 from partsong.middleware.window import Window
+from partsong.model_info import ModelInfo
 from partsong.providers.scripted import Scripted
 from tests import grammar
 
@@ -271,7 +271,7 @@ async def test_a_question_that_cannot_be_sent_is_refused_before_anything_is_said
     proposer = Recorder("a")
     with pytest.raises(QuestionError, match=reason):
         await heard(
-            mixture("a"), {"t:a": proposer, "t:z": Window(Recorder("z"), "t:z", Facts(window=100))}, conversation
+            mixture("a"), {"t:a": proposer, "t:z": Window(Recorder("z"), "t:z", ModelInfo(window=100))}, conversation
         )
     assert not proposer.requests
 
@@ -284,7 +284,7 @@ async def test_a_recipe_without_its_models_is_refused() -> None:
 async def test_a_proposer_whose_window_is_too_small_is_a_loss() -> None:
     small = Recorder("a")
     models: dict[str, Model] = {
-        "t:a": Window(small, "t:a", Facts(window=10)),
+        "t:a": Window(small, "t:a", ModelInfo(window=10)),
         "t:b": Recorder("b"),
         "t:z": Recorder("z"),
     }

@@ -30,9 +30,9 @@ from partsong.events import (
     RunFailed,
     RunFinished,
 )
-from partsong.facts import Facts
 from partsong.middleware.window import Window
 from partsong.model import TextDelta, asking
+from partsong.model_info import ModelInfo
 from partsong.providers.scripted import Scripted
 from partsong.transcript import Transcript
 from tests.engine.test_engine import Recorder, heard
@@ -41,7 +41,7 @@ from tests.engine.test_engine import Recorder, heard
 class Hung:
     """A model that never says anything, and has a price."""
 
-    facts = Facts(dollars=lambda usage: Decimal(usage.input_tokens))
+    info = ModelInfo(dollars=lambda usage: Decimal(usage.input_tokens))
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         return await asyncio.Event().wait()  # type: ignore[return-value]
@@ -200,7 +200,7 @@ async def test_the_last_resort_is_the_proposal_most_like_the_others_and_is_marke
 
 async def test_what_a_model_cannot_read_its_fallback_reads() -> None:
     """Without a call there is nothing to count, and nothing that could have been said."""
-    small = Window(Recorder("a"), "t:a", Facts(window=300))
+    small = Window(Recorder("a"), "t:a", ModelInfo(window=300))
     layer = Layer((Agent("t:a", fallback=("t:b",)),))
     recipe = Recipe("t", (Layer((Agent("t:b"),)), layer), Aggregator("t:a", fallback=("t:z",)), fit="fail")
     long = Scripted("long?text=" + "word " * 400)

@@ -12,7 +12,7 @@ from partsong import Conversation, Message, ModelError, Request, Sampling, Text,
 from partsong.engine.fitting import DRAFT, Fitted, Write, fit, fit_in_steps, learnt, room_for
 from partsong.engine.shortening import NOTHING_LEFT, REACH, shorten, without_middle
 from partsong.events import Cut
-from partsong.facts import Facts
+from partsong.model_info import ModelInfo
 from partsong.prompts import compose, instruction_for
 from partsong.recipe import Layout
 from partsong.wire.tokens import estimate, estimate_tokens, likely_tokens
@@ -53,8 +53,8 @@ def counting(tokens: Callable[[str], int]) -> tuple[Callable[[tuple[Message, ...
 async def test_what_fits_is_left_alone_and_nothing_is_counted() -> None:
     count, counted = counting(len)
     proposals = (PROSE, "x" * 100, "")
-    for facts in (Facts(count=count), Facts(8192, count=count), Facts(8192)):
-        fitted = await fit(facts, "a", writer(), proposals, "fail")
+    for info in (ModelInfo(count=count), ModelInfo(8192, count=count), ModelInfo(8192)):
+        fitted = await fit(info, "a", writer(), proposals, "fail")
         assert fitted.texts == proposals
         assert fitted.positions == (0, 1, 2)
         assert fitted.cuts == ()
@@ -65,13 +65,13 @@ async def test_what_fits_is_left_alone_and_nothing_is_counted() -> None:
 
 async def test_without_proposals_there_is_nothing_to_fit() -> None:
     long = asking("word " * 4000)
-    fitted = await fit(Facts(100), "a", writer(long), (), "fail")
+    fitted = await fit(ModelInfo(100), "a", writer(long), (), "fail")
     assert fitted.request.messages == long.messages
 
 
 async def test_the_longest_are_cut_in_the_middle_to_one_length() -> None:
     proposals = (PROSE * 100, PROSE * 2, "first " + PROSE * 60 + " last", "short")
-    fitted = await fit(Facts(3000), "a", writer(max_tokens=500), proposals, "truncate")
+    fitted = await fit(ModelInfo(3000), "a", writer(max_tokens=500), proposals, "truncate")
     assert fitted.texts[1] == proposals[1]
     assert fitted.texts[3] == "short"
     assert [cut.proposal for cut in fitted.cuts] == [0, 2]
@@ -90,7 +90,7 @@ async def test_under_the_policy_to_fail_a_prompt_that_is_too_long_fails() -> Non
         ModelError,
         match=r"the prompt has about \d,\d{3} tokens and does not fit: lab:a reads 2,000, of which 500 are kept",
     ) as caught:
-        await fit(Facts(2000), "lab:a", writer(), (PROSE * 100,), "fail")
+        await fit(ModelInfo(2000), "lab:a", writer(), (PROSE * 100,), "fail")
     assert caught.value.cause == "window"
 
 
@@ -98,7 +98,7 @@ async def test_when_proposals_of_nothing_do_not_fit_it_fails_before_any_call() -
     long = asking("word " * 2000)
     for policy in ("truncate", "window"):
         with pytest.raises(ModelError, match="even with nothing of the proposals left") as caught:
-            await fit(Facts(3000), "a", writer(long), (PROSE, PROSE), policy)
+            await fit(ModelInfo(3000), "a", writer(long), (PROSE, PROSE), policy)
         assert caught.value.cause == "window"
 
 
@@ -109,11 +109,11 @@ async def test_where_the_high_estimate_leaves_nothing_worth_reading_the_likely_n
     proposals = (PROSE * 10, PROSE * 10)
     assert estimate_tokens(write((), ())) > 2900 > likely_tokens(write(proposals, (0, 1)).messages)
     for policy in ("fail", "truncate"):
-        fitted = await fit(Facts(3900), "a", write, proposals, policy)
+        fitted = await fit(ModelInfo(3900), "a", write, proposals, policy)
         assert fitted.texts == proposals
         assert fitted.cuts == ()
         assert fitted.before == fitted.after == likely_tokens(fitted.request.messages)
-    fitted = await fit(Facts(3400), "a", write, (PROSE * 20, PROSE * 20), "truncate")
+    fitted = await fit(ModelInfo(3400), "a", write, (PROSE * 20, PROSE * 20), "truncate")
     assert len(fitted.cuts) == 2
     assert 2300 < fitted.after == likely_tokens(fitted.request.messages) <= 2550
 
@@ -122,25 +122,25 @@ async def test_a_window_that_is_merely_listed_is_no_reason_to_fail() -> None:
     long = asking("word " * 2000)
     proposals = (PROSE, PROSE)
     for policy in ("fail", "truncate"):
-        fitted = await fit(Facts(3000, listed=True), "a", writer(long), proposals, policy)
+        fitted = await fit(ModelInfo(3000, listed=True), "a", writer(long), proposals, policy)
         assert fitted.texts == proposals
         assert fitted.cuts == ()
-    fitted = await fit(Facts(2000, listed=True), "a", writer(), (PROSE * 100,), "truncate")
+    fitted = await fit(ModelInfo(2000, listed=True), "a", writer(), (PROSE * 100,), "truncate")
     assert fitted.cuts
 
 
 async def test_a_models_own_tokenizer_decides_where_the_estimate_says_that_it_may_not_fit() -> None:
     count, counted = counting(lambda text: len(text) // 8)
     proposals = (PROSE * 60, PROSE * 60)
-    fitted = await fit(Facts(3000, count=count), "a", writer(), proposals, "fail")
+    fitted = await fit(ModelInfo(3000, count=count), "a", writer(), proposals, "fail")
     assert fitted.texts == proposals
     assert len(counted) == 1
     assert estimate_tokens(fitted.request) > 3000
     # One that counts more than the estimate is heeded, too.
     for tokens in (len, lambda text: 3 * len(text), lambda text: len(text) // 7, lambda text: text.count("e")):
         count, counted = counting(tokens)
-        facts = Facts(9000, count=count)
-        fitted = await fit(facts, "a", writer(max_tokens=200), (PROSE * 900, "x", PROSE * 800), "truncate")
+        info = ModelInfo(9000, count=count)
+        fitted = await fit(info, "a", writer(max_tokens=200), (PROSE * 900, "x", PROSE * 800), "truncate")
         assert fitted.after == counted[-1] <= 8800 or fitted.after in counted
         assert fitted.after > 8000
         assert len(counted) <= 9
@@ -151,31 +151,31 @@ async def test_tools_take_their_part_of_the_window() -> None:
     tools = (Tool("look_up", "Looks something up.", b'{"type": "object"}' * 200),)
     proposals = (PROSE * 90,)
     for count in (None, counting(lambda text: len(text) // 4)[0]):
-        facts = Facts(4800, count=count)
-        assert not (await fit(facts, "a", writer(), proposals, "truncate")).cuts
-        assert (await fit(facts, "a", writer(tools=tools), proposals, "truncate")).cuts
+        info = ModelInfo(4800, count=count)
+        assert not (await fit(info, "a", writer(), proposals, "truncate")).cuts
+        assert (await fit(info, "a", writer(tools=tools), proposals, "truncate")).cuts
 
 
 def test_the_room_for_the_answer() -> None:
-    def room(facts: Facts, max_tokens: int | None = None) -> int:
-        return room_for(facts, Request(QUESTION.messages, sampling=Sampling(max_tokens=max_tokens)))
+    def room(info: ModelInfo, max_tokens: int | None = None) -> int:
+        return room_for(info, Request(QUESTION.messages, sampling=Sampling(max_tokens=max_tokens)))
 
-    assert room(Facts(8192)) == 1024
-    assert room(Facts(2000)) == 500
-    assert room(Facts(8192), 3000) == 3000
-    assert room(Facts(8192, 2048)) == 2048
-    assert room(Facts(4096, 2048)) == 1024
-    assert room(Facts(200_000, 4096)) == 4096
+    assert room(ModelInfo(8192)) == 1024
+    assert room(ModelInfo(2000)) == 500
+    assert room(ModelInfo(8192), 3000) == 3000
+    assert room(ModelInfo(8192, 2048)) == 2048
+    assert room(ModelInfo(4096, 2048)) == 1024
+    assert room(ModelInfo(200_000, 4096)) == 4096
     # A limit as large as the window would leave nothing to ask with.
-    assert room(Facts(4096), 4096) == 1024
+    assert room(ModelInfo(4096), 4096) == 1024
 
 
 def test_a_window_is_learnt_when_it_is_another_than_before() -> None:
-    assert learnt(Facts(), Facts(8192))
-    assert learnt(Facts(16384), Facts(8192))
-    assert learnt(Facts(4096, listed=True), Facts(8192))
-    assert not learnt(Facts(8192), Facts(8192))
-    assert not learnt(Facts(), Facts())
+    assert learnt(ModelInfo(), ModelInfo(8192))
+    assert learnt(ModelInfo(16384), ModelInfo(8192))
+    assert learnt(ModelInfo(4096, listed=True), ModelInfo(8192))
+    assert not learnt(ModelInfo(8192), ModelInfo(8192))
+    assert not learnt(ModelInfo(), ModelInfo())
 
 
 LETTERS = st.sampled_from(
@@ -203,8 +203,8 @@ async def test_whatever_is_proposed_it_fits_and_no_more_is_cut_than_must_be(
     write = writer(max_tokens=max_tokens, layout=layout)
     everything = write(proposals, tuple(range(len(proposals))))
     count = None if scale is None else counting(lambda text: len(text) // scale)[0]
-    facts = Facts(window, count=count)
-    limit = window - room_for(facts, everything)
+    info = ModelInfo(window, count=count)
+    limit = window - room_for(info, everything)
 
     async def tokens(request: Request) -> int:
         return likely_tokens(request.messages) if count is None else await count(request.messages)
@@ -215,9 +215,9 @@ async def test_whatever_is_proposed_it_fits_and_no_more_is_cut_than_must_be(
     least = write(tuple(min(text, NOTHING_LEFT, key=estimate) for text in proposals), tuple(range(len(proposals))))
     if not await fits(least):
         with pytest.raises(ModelError):
-            await fit(facts, "a", write, proposals, "truncate")
+            await fit(info, "a", write, proposals, "truncate")
         return
-    fitted = await fit(facts, "a", write, proposals, "truncate")
+    fitted = await fit(info, "a", write, proposals, "truncate")
     # What is asked is never more than there is room for, and is what it is said to be.
     assert fitted.after <= limit
     assert await fits(fitted.request)
@@ -302,9 +302,9 @@ class Drafting:
 async def test_a_window_slides_over_the_proposals_in_seat_order() -> None:
     draft = Drafting()
     proposals = tuple(f"proposal {number}: {PROSE * 10}" for number in range(7))
-    facts = Facts(2000)
+    info = ModelInfo(2000)
     write = writer(max_tokens=300)
-    last = await fit_in_steps(facts, "a", write, write, proposals, draft)
+    last = await fit_in_steps(info, "a", write, write, proposals, draft)
     assert len(draft.steps) >= 2
     assert draft.steps[0].positions[:2] == (0, 1)
     seen = [position for step in (*draft.steps, last) for position in step.positions if position != DRAFT]
@@ -328,8 +328,8 @@ async def test_a_window_slides_over_the_proposals_in_seat_order() -> None:
 
 async def test_what_fits_at_once_needs_no_draft() -> None:
     draft = Drafting()
-    for facts in (Facts(), Facts(8192)):
-        last = await fit_in_steps(facts, "a", writer(), writer(), (PROSE, PROSE), draft)
+    for info in (ModelInfo(), ModelInfo(8192)):
+        last = await fit_in_steps(info, "a", writer(), writer(), (PROSE, PROSE), draft)
         assert last.positions == (0, 1)
         assert last.texts == (PROSE, PROSE)
     assert draft.steps == []
@@ -338,7 +338,7 @@ async def test_what_fits_at_once_needs_no_draft() -> None:
 async def test_a_proposal_that_does_not_fit_beside_the_draft_is_shortened_and_the_draft_is_not() -> None:
     draft = Drafting("The draft: " + PROSE * 8)
     proposals = tuple(f"proposal {number}: {PROSE * 100}" for number in range(4))
-    last = await fit_in_steps(Facts(2000), "a", writer(), writer(), proposals, draft)
+    last = await fit_in_steps(ModelInfo(2000), "a", writer(), writer(), proposals, draft)
     assert [step.positions for step in (*draft.steps, last)] == [(0, 1), (DRAFT, 2), (DRAFT, 3)]
     assert [cut.proposal for cut in draft.steps[0].cuts] == [0, 1]
     for step, position in ((draft.steps[1], 2), (last, 3)):
@@ -350,7 +350,7 @@ async def test_a_proposal_that_does_not_fit_beside_the_draft_is_shortened_and_th
 async def test_a_draft_that_leaves_nothing_to_the_proposals_is_shortened_too() -> None:
     draft = Drafting(PROSE * 200)
     proposals = tuple(PROSE * 100 for _ in range(3))
-    last = await fit_in_steps(Facts(2000), "a", writer(), writer(), proposals, draft)
+    last = await fit_in_steps(ModelInfo(2000), "a", writer(), writer(), proposals, draft)
     assert [cut.proposal for cut in last.cuts] == [DRAFT, 2]
     assert last.after <= 1500
 
@@ -359,7 +359,7 @@ async def test_drafts_are_written_as_drafts_and_only_the_answer_has_the_tools() 
     tools = (Tool("look_up", "Looks something up.", b'{"type": "object"}' * 20),)
     draft = Drafting()
     proposals = (PROSE * 20, PROSE * 20)
-    last = await fit_in_steps(Facts(3000), "a", writer(tools=tools), writer(), proposals, draft)
+    last = await fit_in_steps(ModelInfo(3000), "a", writer(tools=tools), writer(), proposals, draft)
     assert [step.request.tools for step in draft.steps] == [()]
     assert last.request.tools == tools
     assert last.positions == (DRAFT,)
@@ -370,7 +370,7 @@ async def test_drafts_are_written_as_drafts_and_only_the_answer_has_the_tools() 
 async def test_every_proposal_is_read_once_in_its_order(proposals: tuple[str, ...], window: int) -> None:
     draft = Drafting()
     write = writer(max_tokens=200)
-    last = await fit_in_steps(Facts(window), "a", write, write, proposals, draft)
+    last = await fit_in_steps(ModelInfo(window), "a", write, write, proposals, draft)
     seen = [position for step in (*draft.steps, last) for position in step.positions if position != DRAFT]
     assert seen == list(range(len(proposals)))
     assert all(step.after <= window - 200 for step in (*draft.steps, last))
@@ -382,13 +382,13 @@ async def test_what_a_draft_raises_ends_the_steps() -> None:
         raise ModelError("down", "server")
 
     with pytest.raises(ModelError, match="down"):
-        await fit_in_steps(Facts(2000), "a", writer(), writer(), (PROSE * 100,) * 3, draft)
+        await fit_in_steps(ModelInfo(2000), "a", writer(), writer(), (PROSE * 100,) * 3, draft)
 
 
 def test_a_message_of_the_conversation_is_never_touched() -> None:
     system = Message("system", (Text("Be brief. " * 50),))
     conversation = Conversation((system, *QUESTION.messages))
-    fitted = asyncio.run(fit(Facts(1500), "a", writer(conversation), (PROSE * 50,) * 3, "truncate"))
+    fitted = asyncio.run(fit(ModelInfo(1500), "a", writer(conversation), (PROSE * 50,) * 3, "truncate"))
     assert fitted.cuts
     assert fitted.request.messages[:2] == conversation.messages
     instruction = instruction_for("tail").partition("{proposals}")[2].partition("{fence}")[0]

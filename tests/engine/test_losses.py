@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send
 from partsong.events import LossKind, ProposalFailed, RunFailed, RunFinished
-from partsong.facts import Facts
 from partsong.model import TextDelta
+from partsong.model_info import ModelInfo
 from partsong.prompts import fenced
 from tests.engine.test_engine import Recorder, heard
 from tests.engine.test_fallback import RATE, Failing, Hung
@@ -23,7 +23,7 @@ class Cut(Recorder):
 class Slow:
     """A model that says two words, and no end."""
 
-    facts = Facts(dollars=lambda usage: usage.output_tokens * Decimal("0.25"))
+    info = ModelInfo(dollars=lambda usage: usage.output_tokens * Decimal("0.25"))
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         if send is not None:

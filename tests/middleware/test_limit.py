@@ -14,7 +14,7 @@ from partsong.middleware.rate import FREE, Bucket
 from partsong.model import Message, Model, Terms
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
-from partsong.wire.allowance import Allowance, Quota
+from partsong.wire.rate_limit_headers import Quota, RateLimits
 from partsong.wire.tokens import estimate_tokens
 from tests.clock import START, JumpingLoop, jumping
 from tests.upstream import Exchange, Reply, Server, chat, status
@@ -86,7 +86,7 @@ async def test_before_anything_is_learnt_there_is_no_limit_on_the_rate() -> None
 @jumping
 async def test_requests_in_a_minute_are_learnt_and_kept() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(requests=steady(60, 2)))
+    gate.hear("a", RateLimits(requests=steady(60, 2)))
     await asyncio.gather(*(Limit(model, "a", gate)(REQUEST, None) for _ in range(12)))
     assert [when for _, when in model.began] == pytest.approx([0, 0, *range(1, 11)], abs=0.01)
     assert is_empty(gate, 64)
@@ -95,7 +95,7 @@ async def test_requests_in_a_minute_are_learnt_and_kept() -> None:
 @jumping
 async def test_one_models_rate_is_not_anothers() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(requests=Quota(10, 0, 40.0)))
+    gate.hear("a", RateLimits(requests=Quota(10, 0, 40.0)))
     slow = asyncio.create_task(Limit(model, "a", gate)(by("a"), None))
     await asyncio.sleep(0)
     await Limit(model, "b", gate)(by("b"), None)
@@ -106,7 +106,7 @@ async def test_one_models_rate_is_not_anothers() -> None:
 @jumping
 async def test_a_window_gives_all_of_it_back_at_its_end() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(requests=Quota(5, 1, 30.0)))
+    gate.hear("a", RateLimits(requests=Quota(5, 1, 30.0)))
     await asyncio.gather(*(Limit(model, "a", gate)(REQUEST, None) for _ in range(6)))
     assert [when for _, when in model.began] == [0.0, 30.0, 30.0, 30.0, 30.0, 30.0]
 
@@ -116,7 +116,7 @@ async def test_tokens_are_reserved_before_and_settled_after() -> None:
     request = by("", max_tokens=500)
     asked = estimate_tokens(request)
     model, gate = Taking(tokens=100), Gate("lab", 64)
-    gate.hear("a", Allowance(tokens=steady(60_000, 2 * (500 + asked))))
+    gate.hear("a", RateLimits(tokens=steady(60_000, 2 * (500 + asked))))
     limit = Limit(model, "a", gate)
     await asyncio.gather(*(limit(request, None) for _ in range(3)))
     # Two fit at once; they used 100 of the 500 that each had reserved, so the third goes as soon as they have ended.
@@ -132,7 +132,7 @@ async def test_tokens_are_reserved_before_and_settled_after() -> None:
 @jumping
 async def test_input_and_output_have_limits_of_their_own() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(input_tokens=steady(60_000, 60_000), output_tokens=steady(6000, 0)))
+    gate.hear("a", RateLimits(input_tokens=steady(60_000, 60_000), output_tokens=steady(6000, 0)))
     await Limit(model, "a", gate)(by("", max_tokens=100), None)
     assert model.began[0][1] == pytest.approx(1.0)
 
@@ -140,7 +140,7 @@ async def test_input_and_output_have_limits_of_their_own() -> None:
 @jumping
 async def test_what_is_more_than_a_limit_goes_when_everything_is_there() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(tokens=steady(6000, 3000)))
+    gate.hear("a", RateLimits(tokens=steady(6000, 3000)))
     await Limit(model, "a", gate)(by("", max_tokens=100_000), None)
     assert model.began[0][1] == pytest.approx(30.0, abs=0.1)
 
@@ -160,7 +160,7 @@ async def test_runs_take_turns() -> None:
 @jumping
 async def test_runs_take_turns_where_the_rate_is_what_they_wait_for() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(requests=steady(60, 0)))
+    gate.hear("a", RateLimits(requests=steady(60, 0)))
     limit = Limit(model, "a", gate)
     wide = [asyncio.create_task(limit(by("wide"), None)) for _ in range(30)]
     await asyncio.sleep(0)
@@ -186,7 +186,7 @@ async def test_within_a_run_who_came_first_goes_first() -> None:
 @jumping
 async def test_who_needs_much_is_not_passed_for_ever_by_those_who_need_little() -> None:
     model, gate = Taking(tokens=10), Gate("lab", 64)
-    gate.hear("a", Allowance(tokens=steady(60_000, 0)))
+    gate.hear("a", RateLimits(tokens=steady(60_000, 0)))
     limit = Limit(model, "a", gate)
     much = asyncio.create_task(limit(by("much", max_tokens=30_000), None))
     await asyncio.sleep(0)
@@ -198,7 +198,7 @@ async def test_who_needs_much_is_not_passed_for_ever_by_those_who_need_little() 
 @jumping
 async def test_who_would_wait_past_its_time_fails_at_once() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(requests=steady(60, 0)))
+    gate.hear("a", RateLimits(requests=steady(60, 0)))
     limit = Limit(model, "a", gate)
     ahead = [asyncio.create_task(limit(by("run", until=START + 100), None)) for _ in range(20)]
     await asyncio.sleep(0)
@@ -217,7 +217,7 @@ async def test_who_would_wait_past_its_time_fails_at_once() -> None:
 @jumping
 async def test_who_has_left_holds_nobody_up() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(tokens=steady(60_000, 1000)))
+    gate.hear("a", RateLimits(tokens=steady(60_000, 1000)))
     limit = Limit(model, "a", gate)
     much = asyncio.create_task(limit(by("run", max_tokens=30_000), None))
     await asyncio.sleep(0)
@@ -236,7 +236,7 @@ async def test_who_has_left_holds_nobody_up() -> None:
 @jumping
 async def test_a_call_without_an_end_does_not_wait_for_tomorrow() -> None:
     model, gate = Taking(), Gate("lab", 64)
-    gate.hear("a", Allowance(requests=Quota(14_400, 0, LONGEST_WAIT + 1)))
+    gate.hear("a", RateLimits(requests=Quota(14_400, 0, LONGEST_WAIT + 1)))
     with pytest.raises(ModelError, match="waiting for 301 s"):
         await Limit(model, "a", gate)(REQUEST, None)
     assert is_empty(gate, 64)
@@ -336,7 +336,7 @@ def test_whoever_leaves_leaves_no_trace(
     async def tell(when: float, remaining: int, steadily: bool) -> None:
         await asyncio.sleep(when)
         quota = Quota(6, remaining, 5.0, None, steadily)
-        gate.hear("a", Allowance(requests=quota, tokens=Quota(400, 60 * remaining, 5.0, None, steadily)))
+        gate.hear("a", RateLimits(requests=quota, tokens=Quota(400, 60 * remaining, 5.0, None, steadily)))
 
     async def everything() -> None:
         await asyncio.gather(*(call(*one) for one in calls), *(tell(*one) for one in told))

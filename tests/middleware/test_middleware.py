@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 
 from partsong import Answer, Message, ModelError, Request, Send, Text, Usage, asking
-from partsong.facts import Facts, facts_of
 from partsong.middleware.price import Price, fixed, listed
 from partsong.middleware.window import Window
+from partsong.model_info import ModelInfo, info_of
 from partsong.providers.scripted import Scripted
 from partsong.providers.windows import listed_window
 
@@ -50,7 +50,7 @@ def test_list_prices_know_cached_tokens_from_others() -> None:
 
 
 async def test_a_request_that_is_too_long_is_not_sent() -> None:
-    model = Window(Scripted("a"), "scripted:a", Facts(window=50))
+    model = Window(Scripted("a"), "scripted:a", ModelInfo(window=50))
     assert (await model(REQUEST, None)).text
     with pytest.raises(ModelError, match="about 254 tokens, but scripted:a reads 50") as caught:
         await model(Request(asking("word " * 200).messages), None)
@@ -62,7 +62,7 @@ async def test_a_models_own_tokenizer_has_the_say_over_what_is_too_long() -> Non
         return 60 * len(messages)
 
     long = asking("word " * 200)
-    model = Window(Scripted("a"), "scripted:a", Facts(window=100, count=count))
+    model = Window(Scripted("a"), "scripted:a", ModelInfo(window=100, count=count))
     assert (await model(Request(long.messages), None)).text
     with pytest.raises(ModelError, match="has 120 tokens, but scripted:a reads 100"):
         await model(Request(long.messages * 2), None)
@@ -75,13 +75,13 @@ async def test_the_window_that_a_provider_tells_is_known_from_then_on() -> None:
         raise ModelError("too long", "window", window=told.pop(0))
 
     known = []
-    window = Window(model, "lab:a", Facts(max_tokens=7))
+    window = Window(model, "lab:a", ModelInfo(max_tokens=7))
     while told:
         with pytest.raises(ModelError, match="too long"):
             await window(REQUEST, None)
-        known.append(facts_of(window).window)
+        known.append(info_of(window).window)
     assert known == [None, 8192, 4096, 4096, 4096]
-    assert window.facts.max_tokens == 7
+    assert window.info.max_tokens == 7
 
 
 async def test_a_window_that_is_merely_listed_refuses_nothing_and_gives_way() -> None:
@@ -92,11 +92,11 @@ async def test_a_window_that_is_merely_listed_refuses_nothing_and_gives_way() ->
         asked += 1
         raise ModelError("too long", "window", window=120)
 
-    window = Window(model, "lab:a", Facts(window=50, listed=True))
+    window = Window(model, "lab:a", ModelInfo(window=50, listed=True))
     long = Request(asking("word " * 200).messages)
     with pytest.raises(ModelError, match="too long"):
         await window(long, None)
-    assert window.facts == Facts(window=120)
+    assert window.info == ModelInfo(window=120)
     with pytest.raises(ModelError, match="about 254 tokens, but lab:a reads 120"):
         await window(long, None)
     assert asked == 1

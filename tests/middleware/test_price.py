@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partsong.assembly import pricing
-from partsong.configuration import Configuration, Known, Provider
+from partsong.configuration import Configuration, ModelSettings, Provider
 from partsong.middleware.price import fixed, listed
 from partsong.model import Usage
 
@@ -96,8 +96,8 @@ def test_the_price_of_an_id_needs_no_key() -> None:
     configuration = Configuration(
         providers={"lab": Provider("openai", "http://127.0.0.1:9/v1", "LAB_KEY")},
         models={
-            "lab:a": Known(None, Decimal(1), Decimal(2), Decimal("0.5")),
-            "openai:gpt-5": Known(None, *[Decimal(7)] * 2),
+            "lab:a": ModelSettings(None, Decimal(1), Decimal(2), Decimal("0.5")),
+            "openai:gpt-5": ModelSettings(None, *[Decimal(7)] * 2),
         },
     )
     usage = Usage(1_000_000, 1_000_000, cached_input_tokens=500_000)
@@ -119,8 +119,8 @@ def test_who_needs_no_list_price_does_not_pay_for_the_table() -> None:
         "import asyncio, sys\n"
         "from decimal import Decimal\n"
         "from partsong import assemble\n"
-        "from partsong.configuration import Configuration, Known\n"
-        "known = Configuration(models={'openai:gpt-5': Known(1000, Decimal(1), Decimal(2))})\n"
+        "from partsong.configuration import Configuration, ModelSettings\n"
+        "known = Configuration(models={'openai:gpt-5': ModelSettings(1000, Decimal(1), Decimal(2))})\n"
         "async def main():\n"
         "    async with assemble(['openai:gpt-5', 'ollama:x', 'scripted:a'], known):\n"
         "        print('genai_prices' in sys.modules)\n"

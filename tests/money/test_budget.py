@@ -39,10 +39,10 @@ from partsong.events import (
     RunFinished,
     RunStarted,
 )
-from partsong.facts import Facts
 from partsong.middleware.price import Price, Pricing, fixed
 from partsong.middleware.retry import Retry
 from partsong.model import Sampling, TextDelta, billed
+from partsong.model_info import ModelInfo
 from partsong.money.budget import MAX_TOKENS, Budget, Purse, worst_case
 from partsong.money.funding import DailyFunds, Funded, fund
 from partsong.money.planning import plan
@@ -118,7 +118,7 @@ class Known:
     """A model that shows what is known of it."""
 
     model: Model
-    facts: Facts
+    info: ModelInfo
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         return await self.model(request, send)
@@ -190,7 +190,7 @@ async def perform_one(number: int, seen: Counter[str]) -> None:
         pricing = some_price(chance)
         simulated = Simulated(name[0], pricing, random.Random(chance.random()), bill, chance.random() < 0.3)
         models[name] = Known(
-            Retry(Price(simulated, pricing)), Facts(max_tokens=chance.choice((None, 300)), dollars=pricing)
+            Retry(Price(simulated, pricing)), ModelInfo(max_tokens=chance.choice((None, 300)), dollars=pricing)
         )
     whole = plan(recipe, QUESTION, models, {}).worst
     cap = billed(whole[""] * Decimal(chance.choice((0, 0.1, 0.3, 0.6, 0.9, 1, 1.5, 3))))
@@ -279,7 +279,7 @@ async def test_ten_thousand_runs_never_cost_more_than_they_may() -> None:
 # ---- one call
 
 
-DEAR = Facts(dollars=fixed(Decimal(1), Decimal(10)))
+DEAR = ModelInfo(dollars=fixed(Decimal(1), Decimal(10)))
 ASKED = Request(QUESTION.messages)
 
 
@@ -304,11 +304,11 @@ async def test_a_call_gets_a_limit_and_is_settled_at_what_it_has_cost() -> None:
     assert heard[0].messages == ASKED.messages
     assert purse.spent == {"": Decimal("0.01"), "lab": Decimal("0.01")}
     assert not any(purse.held.values())
-    assert model.facts is DEAR
+    assert model.info is DEAR
     assert worst_case(DEAR, ASKED) == (estimate_tokens(ASKED) * Decimal("1.25") + 10 * MAX_TOKENS) / 10**6
     assert worst_case(DEAR, Request((), sampling=Sampling(max_tokens=7))) == Decimal("7e-5")
-    assert worst_case(Facts(max_tokens=3, dollars=DEAR.dollars), Request(())) == Decimal("3e-5")
-    assert worst_case(Facts(), ASKED) is None
+    assert worst_case(ModelInfo(max_tokens=3, dollars=DEAR.dollars), Request(())) == Decimal("3e-5")
+    assert worst_case(ModelInfo(), ASKED) is None
 
 
 def test_the_worst_case_is_of_the_dearest_kind_of_tokens() -> None:
@@ -316,8 +316,8 @@ def test_the_worst_case_is_of_the_dearest_kind_of_tokens() -> None:
         return Decimal(usage.reasoning_tokens or usage.cache_write_tokens * 2 or usage.cached_input_tokens * 3)
 
     request = Request((), sampling=Sampling(max_tokens=5))
-    assert worst_case(Facts(dollars=odd), request) == 5
-    written = worst_case(Facts(dollars=fixed(Decimal(1), Decimal(0))), ASKED)
+    assert worst_case(ModelInfo(dollars=odd), request) == 5
+    written = worst_case(ModelInfo(dollars=fixed(Decimal(1), Decimal(0))), ASKED)
     assert written == billed(estimate_tokens(ASKED) * Decimal("1.25e-6"))
 
 
@@ -396,7 +396,7 @@ async def test_where_less_is_left_the_answer_may_only_be_shorter() -> None:
         await Budget(answering(usage), Purse({"": Decimal("0.002")}), "lab")(ASKED, None)
     assert caught.value.cause == "budget"
     with pytest.raises(ModelError, match="price is unknown"):
-        await Budget(Known(answering(usage), Facts()), Purse({}), "lab")(ASKED, None)
+        await Budget(Known(answering(usage), ModelInfo()), Purse({}), "lab")(ASKED, None)
 
 
 def test_a_purse_that_is_closed_counts_what_is_open_and_gives_no_more() -> None:

@@ -11,28 +11,28 @@ from hypothesis import strategies as st
 
 from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send, asking, assemble, run
 from partsong.errors import BudgetError
-from partsong.facts import Facts
 from partsong.middleware.price import fixed
 from partsong.model import Conversation, Sampling, Tool
+from partsong.model_info import ModelInfo
 from partsong.money.funding import DailyFunds
 from partsong.money.planning import Plan, plan
 from partsong.recipe import replace
 from partsong.store import open_store
 
 QUESTION = asking("Why is the sky blue?")
-DOLLAR_A_THOUSAND = Facts(dollars=fixed(Decimal(0), Decimal(1000)))  # of tokens written; reading is free
+DOLLAR_A_THOUSAND = ModelInfo(dollars=fixed(Decimal(0), Decimal(1000)))  # of tokens written; reading is free
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    facts: Facts
+    info: ModelInfo
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         raise AssertionError("nothing is asked while it is planned")
 
 
-def known(recipe: Recipe, facts: Facts = DOLLAR_A_THOUSAND, **others: Facts) -> dict[str, Model]:
-    return {name: Known(others.get(name.partition(":")[2], facts)) for name in recipe.models}
+def known(recipe: Recipe, info: ModelInfo = DOLLAR_A_THOUSAND, **others: ModelInfo) -> dict[str, Model]:
+    return {name: Known(others.get(name.partition(":")[2], info)) for name in recipe.models}
 
 
 def layer(*agents: str | tuple[str, int], quorum: int | None = None) -> Layer:
@@ -111,7 +111,9 @@ def test_a_provider_that_cannot_pay_loses_seats_of_its_own() -> None:
 def test_a_seat_with_fallbacks_counts_its_dearest_model() -> None:
     made = Recipe("r", (), Aggregator("x:a", max_tokens=1000, fallback=("y:b", "y:c")))
     models = known(
-        made, b=Facts(dollars=fixed(Decimal(0), Decimal(3000))), c=Facts(dollars=fixed(Decimal(0), Decimal(2000)))
+        made,
+        b=ModelInfo(dollars=fixed(Decimal(0), Decimal(3000))),
+        c=ModelInfo(dollars=fixed(Decimal(0), Decimal(2000))),
     )
     assert plan(made, QUESTION, models, {}).worst == {"": 3, "x": 1, "y": 3}
 
@@ -137,14 +139,14 @@ def test_the_refusal_says_what_would_be_needed() -> None:
 def test_an_unknown_price_is_refused_with_the_lines_that_would_give_it() -> None:
     made = Recipe("r", (layer("x:a", "lab:b"),), Aggregator("x:z", fallback=("lab:c",)))
     with pytest.raises(BudgetError) as caught:
-        plan(made, QUESTION, known(made, b=Facts(), c=Facts(dollars=lambda _: None)), {"": Decimal(100)})
+        plan(made, QUESTION, known(made, b=ModelInfo(), c=ModelInfo(dollars=lambda _: None)), {"": Decimal(100)})
     assert "the price of lab:b, lab:c is unknown" in str(caught.value)
     assert '[models."lab:c"]\ninput_dollars_per_million = …\noutput_dollars_per_million = …' in str(caught.value)
     assert '[models."x:a"]' not in str(caught.value)
 
 
 def test_a_layer_reads_all_that_the_layer_before_may_have_written() -> None:
-    reading = Facts(dollars=fixed(Decimal(1), Decimal(0)))
+    reading = ModelInfo(dollars=fixed(Decimal(1), Decimal(0)))
     made = recipe(layer(("x:a", 3)))
     plain, larger = (
         plan(each, QUESTION, known(each, reading), {}).worst[""]
@@ -158,7 +160,7 @@ def test_the_callers_own_limit_and_tools_are_the_aggregators() -> None:
     made = recipe()
     asked = Conversation(QUESTION.messages, sampling=Sampling(max_tokens=7))
     assert plan(made, asked, known(made), {}).worst[""] == Decimal("0.007")
-    reading = known(made, Facts(dollars=fixed(Decimal(1), Decimal(0))))
+    reading = known(made, ModelInfo(dollars=fixed(Decimal(1), Decimal(0))))
     tools = Conversation(QUESTION.messages, tools=(Tool("weather", "It tells the weather.", b"{" + b" " * 999 + b"}"),))
     assert plan(made, tools, reading, {}).worst[""] > plan(made, QUESTION, reading, {}).worst[""]
 
@@ -166,7 +168,7 @@ def test_the_callers_own_limit_and_tools_are_the_aggregators() -> None:
 def test_an_aggregator_that_reads_in_steps_is_called_more_than_once() -> None:
     made = replace(recipe(layer(("x:a", 6))), fit="window")
     whole, narrow = (
-        plan(made, QUESTION, known(made, z=Facts(window=window, dollars=DOLLAR_A_THOUSAND.dollars)), {}).worst[""]
+        plan(made, QUESTION, known(made, z=ModelInfo(window=window, dollars=DOLLAR_A_THOUSAND.dollars)), {}).worst[""]
         for window in (100_000, 6_000)
     )
     assert whole == 7
@@ -202,7 +204,9 @@ def test_whatever_is_planned_fits_and_misses_only_what_is_told(
         ),
         Aggregator("z:0"),
     )
-    dollars = {name: Facts(dollars=fixed(*prices[place : place + 2])) for place, name in ((0, "x"), (2, "y"), (4, "z"))}
+    dollars = {
+        name: ModelInfo(dollars=fixed(*prices[place : place + 2])) for place, name in ((0, "x"), (2, "y"), (4, "z"))
+    }
     models: Mapping[str, Model] = {name: Known(dollars[name[0]]) for name in made.models}
     whole = plan(made, QUESTION, models, {}).worst
     caps = {"": whole[""] * Decimal(share), "y": whole.get("y", Decimal(0)) * Decimal(part)}

@@ -31,7 +31,7 @@ from partsong import (
 )
 from partsong.assembly import user_folder
 from partsong.engine.fitting import fit
-from partsong.facts import facts_of
+from partsong.model_info import info_of
 from partsong.prompts import compose
 from partsong.providers.local import Local
 from partsong.weights import catalogue
@@ -201,8 +201,8 @@ async def test_what_is_too_long_for_the_window_can_be_counted(weights: Path) -> 
     with pytest.raises(ModelError, match=f"has {await small.count(messages)} tokens, but it reads 256") as caught:
         await small(Request(messages), None)
     assert caught.value.window == 256
-    assert facts_of(small).window == 256
-    assert facts_of(small).count is not None
+    assert info_of(small).window == 256
+    assert info_of(small).count is not None
 
 
 async def test_counting_fails_as_a_call_does(model: Local, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ async def test_proposals_are_fitted_by_the_models_own_tokenizer(weights: Path) -
         messages = compose(asking(QUESTION), texts, "paper", "Answer out of these:")
         return Request(messages, sampling=Sampling(max_tokens=8, seed=1))
 
-    fitted = await fit(small.facts, NAME, write, proposals, "truncate")
+    fitted = await fit(small.info, NAME, write, proposals, "truncate")
     assert [cut.proposal for cut in fitted.cuts] == [0, 1, 2]
     answer = await small(fitted.request, None)
     assert 0 <= fitted.after - answer.usage.input_tokens <= 1

@@ -39,9 +39,9 @@ from partsong.model import (
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
 from partsong.wire import chat
-from partsong.wire.asked import Asked, Options
 from partsong.wire.chat import Said, Stream, body, failed, read, whole
 from partsong.wire.chat.fields import Body
+from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Format, Head, Problem
 from partsong.wire.sse import Decoder
 from tests.upstream import Exchange, Reply, Server, status
@@ -67,7 +67,7 @@ PIXEL = base64.b64encode(b"pixel").decode()
 OLD = {"functions": [{"name": "weather", "parameters": SCHEMA}]}  # from before there were tools
 
 
-def asked(**fields: Any) -> Asked:
+def asked(**fields: Any) -> ParsedRequest:
     return read(json.dumps({"model": "trio", "messages": [ASK]} | fields).encode())
 
 
@@ -79,7 +79,7 @@ def shown(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def streamed(request: Asked, deltas: list[tuple[int, Delta]], *answers: Answer) -> bytes:
+def streamed(request: ParsedRequest, deltas: list[tuple[int, Delta]], *answers: Answer) -> bytes:
     stream = Stream(request, HEAD)
     said = [stream.begin(), *(stream.say(delta, choice) for choice, delta in deltas)]
     return b"".join([*said, stream.finish(answers, USED, {"run": "r1"})])
@@ -113,7 +113,7 @@ def test_the_package_is_a_format() -> None:
 
 def test_a_question_is_all_that_is_needed() -> None:
     said = asked()
-    assert said == Asked("trio", said.conversation)
+    assert said == ParsedRequest("trio", said.conversation)
     assert said.conversation.messages == (Message("user", (Text("Hello?"),)),)
 
 

@@ -27,12 +27,12 @@ from partsong.prompts import advised
 from partsong.providers.anthropic import QUIRKS as ANTHROPIC_QUIRKS
 from partsong.providers.openai import QUIRKS
 from partsong.wire import chat, messages, responses
-from partsong.wire.asked import Asked
+from partsong.wire.parsed import ParsedRequest
 from partsong.wire.speakers import spelled
 from tests.server.fields import CHAT, MESSAGES, RESPONSES, Beside, Row
 from tests.serving import recipe_file, serving
 
-Read = Callable[[bytes], Asked]
+Read = Callable[[bytes], ParsedRequest]
 Put = Callable[[Any], dict[str, Any]]
 APIS: dict[str, tuple[Read, dict[str, Row], tuple[type, ...]]] = {
     "Chat Completions": (chat.read, CHAT, (chat_params.CompletionCreateParamsStreaming,)),
@@ -87,7 +87,7 @@ class Walk:
         self.met: dict[str, set[str]] = {}
         self.refused: set[str] = set()
 
-    def asked(self, request: dict[str, Any]) -> Asked | RequestError:
+    def asked(self, request: dict[str, Any]) -> ParsedRequest | RequestError:
         try:
             return self.read(json.dumps(request).encode())
         except RequestError as problem:
@@ -235,7 +235,7 @@ def test_a_field_that_no_row_knows_fails_by_its_name() -> None:
 # ---- what honouring means, where another request is not enough to see it
 
 
-def sent(asked: Asked) -> tuple[dict[str, Any], dict[str, Any]]:
+def sent(asked: ParsedRequest) -> tuple[dict[str, Any], dict[str, Any]]:
     """What providers of either format are sent for it."""
     request = Request(asked.conversation.messages, asked.conversation.tools, sampling=asked.conversation.sampling)
     made = (chat.body(request, "m", stream=False), messages.body(request, "m", stream=False))
@@ -243,11 +243,11 @@ def sent(asked: Asked) -> tuple[dict[str, Any], dict[str, Any]]:
     return openai, anthropic
 
 
-def ask_chat(*said: dict[str, Any]) -> Asked:
+def ask_chat(*said: dict[str, Any]) -> ParsedRequest:
     return chat.read(json.dumps({"model": "m", "messages": said}).encode())
 
 
-def ask_messages(*said: dict[str, Any], **fields: Any) -> Asked:
+def ask_messages(*said: dict[str, Any], **fields: Any) -> ParsedRequest:
     return messages.read(json.dumps({"model": "m", "max_tokens": 9, "messages": said, **fields}).encode())
 
 
@@ -300,7 +300,7 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
-def names(asked: Asked) -> list[str]:
+def names(asked: ParsedRequest) -> list[str]:
     return [tool.name for tool in asked.conversation.tools]
 
 

@@ -1,4 +1,4 @@
-"""Keys of the server, in their file and on the command line; and the turnstile that heeds their limits."""
+"""Keys of the server, in their file and on the command line; and the limiter that heeds their limits."""
 
 import asyncio
 import re
@@ -13,8 +13,8 @@ from partsong.assembly import keys_path
 from partsong.cli.main import run
 from partsong.errors import ConfigurationError, InputError
 from partsong.keys import Key, Keys
+from partsong.server.concurrency import ConcurrencyLimiter
 from partsong.server.problems import ProblemError
-from partsong.server.turnstile import Turnstile
 
 
 def test_a_key_is_found_by_its_secret_which_is_kept_nowhere(tmp_path: Path) -> None:
@@ -89,53 +89,53 @@ def key(**limits: int) -> Key:
 
 
 async def test_places_are_given_in_turn_and_given_back() -> None:
-    turnstile, order = Turnstile(1, 10, 10.0), list[int]()
+    concurrency, order = ConcurrencyLimiter(1, 10, 10.0), list[int]()
 
     async def go(number: int) -> None:
-        async with turnstile.enter(None):
+        async with concurrency.enter(None):
             order.append(number)
             await asyncio.sleep(0)
 
     await asyncio.gather(*(go(number) for number in range(5)))
     assert order == [0, 1, 2, 3, 4]
-    assert turnstile.inside == 0
+    assert concurrency.inside == 0
 
 
 async def test_who_leaves_the_queue_leaves_no_trace() -> None:
-    turnstile = Turnstile(1, 10, 10.0)
-    async with turnstile.enter(None):
-        waiting = asyncio.create_task(turnstile.enter(None).__aenter__())
+    concurrency = ConcurrencyLimiter(1, 10, 10.0)
+    async with concurrency.enter(None):
+        waiting = asyncio.create_task(concurrency.enter(None).__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    assert turnstile.inside == 0
-    async with turnstile.enter(None):
-        assert turnstile.inside == 1
+    assert concurrency.inside == 0
+    async with concurrency.enter(None):
+        assert concurrency.inside == 1
 
 
 async def test_a_full_queue_and_lost_patience_say_when_to_come_again() -> None:
-    for turnstile in (Turnstile(1, 0, 10.0), Turnstile(1, 1, 0.01)):
-        async with turnstile.enter(None):
+    for concurrency in (ConcurrencyLimiter(1, 0, 10.0), ConcurrencyLimiter(1, 1, 0.01)):
+        async with concurrency.enter(None):
             with pytest.raises(ProblemError) as caught:
-                async with turnstile.enter(None):
+                async with concurrency.enter(None):
                     pass
         assert caught.value.problem.status == 503
         assert caught.value.problem.retry_after is not None
-        assert turnstile.inside == 0
+        assert concurrency.inside == 0
 
 
 async def test_a_keys_limits_are_its_own() -> None:
-    turnstile = Turnstile(10, 10, 10.0)
+    concurrency = ConcurrencyLimiter(10, 10, 10.0)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(turnstile.enter(key(at_once=1)))
+        await stack.enter_async_context(concurrency.enter(key(at_once=1)))
         with pytest.raises(ProblemError) as caught:
-            await stack.enter_async_context(turnstile.enter(key(at_once=1)))
+            await stack.enter_async_context(concurrency.enter(key(at_once=1)))
         assert caught.value.problem.status == 429
-        await stack.enter_async_context(turnstile.enter(None))
+        await stack.enter_async_context(concurrency.enter(None))
     for _ in range(3):
-        async with turnstile.enter(key(requests_per_minute=3)):
+        async with concurrency.enter(key(requests_per_minute=3)):
             pass
     with pytest.raises(ProblemError) as caught:
-        await stack.enter_async_context(turnstile.enter(key(requests_per_minute=3)))
+        await stack.enter_async_context(concurrency.enter(key(requests_per_minute=3)))
     assert caught.value.problem.status == 429
     assert caught.value.problem.retry_after == pytest.approx(20, abs=5)

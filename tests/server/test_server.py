@@ -428,7 +428,7 @@ async def test_an_answer_against_its_schema_is_written_again_where_it_was_not_he
 
 async def test_thinking_may_be_cleared_from_the_context_and_nothing_else() -> None:
     from partsong.errors import RequestError
-    from partsong.wire.messages.asked import read
+    from partsong.wire.messages.parse import read
 
     def asking(edit: str) -> bytes:
         return (
@@ -442,7 +442,7 @@ async def test_thinking_may_be_cleared_from_the_context_and_nothing_else() -> No
 
 
 async def test_a_system_turn_after_the_users_belongs_to_it() -> None:
-    from partsong.wire.messages.asked import read
+    from partsong.wire.messages.parse import read
 
     body = (
         b'{"model":"a","max_tokens":9,"messages":[{"role":"user","content":"Hi"},'

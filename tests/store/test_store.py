@@ -24,7 +24,7 @@ from partsong.events import AnyEvent, Failure, ProposalDelta, RunFailed, RunFini
 from partsong.middleware.cache import Cache
 from partsong.model import Image, Reasoning, Terms, ToolCall, asking
 from partsong.providers.scripted import Scripted
-from partsong.store import Call, Pace, Store, call_key, open_store
+from partsong.store import Call, Store, Throughput, call_key, open_store
 from partsong.store.sqlite.schema import MIGRATIONS
 from tests.upstream import Server, chat
 
@@ -349,7 +349,7 @@ async def test_metadata_has_no_words(tmp_path: Path) -> None:
         assert stored.recipe == "duet"
         with pytest.raises(InputError, match=r'without its words \(store = "metadata"\)'):
             await store.events(run)
-        assert (await store.paces(["lab:a"]))["lab:a"].tokens == 3
+        assert (await store.throughputs(["lab:a"]))["lab:a"].tokens == 3
     everything = contents(path)
     assert b"lab:a" in everything
     answer = events[-1]
@@ -364,7 +364,7 @@ async def test_off_touches_no_file(tmp_path: Path) -> None:
         assert await store.find_call(made().key) is None
         await recorded(store)
         assert await store.runs() == []
-        assert await store.paces(["lab:a"]) == {}
+        assert await store.throughputs(["lab:a"]) == {}
         hold = await store.hold({"": Decimal(1)}, {})
         assert hold is not None
         await store.settle(hold, {"": Decimal(1)})
@@ -601,12 +601,12 @@ async def test_the_pace_of_a_model_is_that_of_its_last_calls(tmp_path: Path) -> 
             seconds = 100.0 if number < 10 else 6.5
             await store.keep_call(made(started=float(number), seconds=seconds, first=0.5, model="lab:a"))
         await store.keep_call(made(seconds=6.0, model="lab:b"))
-        assert await store.paces(["lab:a", "lab:b", "lab:c"]) == {
-            "lab:a": Pace(0.5, 2.0, 3),
-            "lab:b": Pace(None, 2.0, 3),
+        assert await store.throughputs(["lab:a", "lab:b", "lab:c"]) == {
+            "lab:a": Throughput(0.5, 2.0, 3),
+            "lab:b": Throughput(None, 2.0, 3),
         }
-    assert Pace(0.5, 2.0, 3).seconds(10) == 20.5
-    assert Pace(0.5, 2.0, 3).seconds() == 6.5
+    assert Throughput(0.5, 2.0, 3).seconds(10) == 20.5
+    assert Throughput(0.5, 2.0, 3).seconds() == 6.5
 
 
 async def test_a_recorder_that_heard_of_no_beginning_writes_nothing(tmp_path: Path) -> None:

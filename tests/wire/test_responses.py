@@ -35,7 +35,7 @@ from partsong.model import (
     Usage,
 )
 from partsong.wire import responses
-from partsong.wire.asked import Asked, Options
+from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Format, Head, Problem
 from partsong.wire.responses import Stream, failed, read, whole
 from partsong.wire.sse import Decoder
@@ -49,7 +49,7 @@ WEATHER = {"type": "function", "name": "weather", "description": "Tells.", "para
 ENCRYPTED = ["reasoning.encrypted_content"]
 
 
-def asked(**fields: Any) -> Asked:
+def asked(**fields: Any) -> ParsedRequest:
     request = {"model": "trio", "input": "Hello?"} | fields
     return read(json.dumps(request).encode())
 
@@ -81,7 +81,7 @@ def accumulated(stream: bytes) -> Any:
     return state._completed_response
 
 
-def streamed(request: Asked, deltas: list[Delta], parts: tuple[Part, ...], finish: Any = "stop") -> bytes:
+def streamed(request: ParsedRequest, deltas: list[Delta], parts: tuple[Part, ...], finish: Any = "stop") -> bytes:
     stream = Stream(request, HEAD)
     said = stream.begin() + b"".join(stream.say(delta) for delta in deltas)
     return said + stream.finish((Answer(parts, finish),), USED, {"run": "r1"})

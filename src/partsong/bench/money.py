@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from partsong.bench.lines import Lines
 from partsong.errors import BudgetError, ModelError
-from partsong.facts import facts_of
 from partsong.model import Answer, Model, Request, Terms
+from partsong.model_info import info_of
 from partsong.money.budget import Dollars, known, limit_of, shown, spent_on, worst_case
 from partsong.money.funding import Funds, Hold
 
@@ -67,12 +67,12 @@ class Money:
 
     async def pay(self, model: Model, request: Request, what: str) -> Answer:
         """One call that is paid from here. A stored answer will do, and costs nothing."""
-        facts = facts_of(model)
+        info = info_of(model)
         sampling = request.sampling
         if self.cap is not None:
-            sampling = replace(sampling, max_tokens=limit_of(facts, sampling))
+            sampling = replace(sampling, max_tokens=limit_of(info, sampling))
         request = replace(request, sampling=sampling, terms=Terms(cache=True, once=self.cap is not None))
-        number, spent = self.hold(worst_case(facts, request), what), None
+        number, spent = self.hold(worst_case(info, request), what), None
         try:
             answer = await model(request, None)
             spent = known(answer.usage)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs, to_builtins
 
-from partsong.cli.questions import Asked
+from partsong.cli.questions import ParsedRequest
 from partsong.errors import InputError
 from partsong.events import Failure, Loss
 from partsong.model import Conversation, Usage
@@ -31,7 +31,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     model: str = ""
     losses: tuple[Loss, ...] = ()
 
-    def line(self, asked: Asked) -> dict[str, Any]:
+    def line(self, asked: ParsedRequest) -> dict[str, Any]:
         """The line of the file of answers, as plain values."""
         answered = {"answer": self.answer} if self.error is None else {"answer": None, "error": to_builtins(self.error)}
         return {
@@ -97,7 +97,7 @@ class Answers:
         while line:
             line = line[os.write(self._file, line) :]
 
-    def finish(self, questions: Sequence[tuple[str, Asked]], failed: Mapping[str, Outcome]) -> None:
+    def finish(self, questions: Sequence[tuple[str, ParsedRequest]], failed: Mapping[str, Outcome]) -> None:
         """Write the file of answers, in the order of the questions; what failed stands there with its error."""
         outcomes = {**failed, **self.kept}
         lines = (msgspec.json.encode(outcomes[key].line(asked)) + b"\n" for key, asked in questions)

@@ -21,11 +21,11 @@ from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
 from partsong.cli.progress import Progress, say
-from partsong.cli.questions import Asked, read_questions
+from partsong.cli.questions import ParsedRequest, read_questions
 from partsong.cli.summary import dollars
 from partsong.configuration import Configuration
 from partsong.engine import perform
-from partsong.engine.admission import check
+from partsong.engine.request_checks import check
 from partsong.errors import BudgetError, Cause, InputError, QuestionError
 from partsong.events import (
     AggregationStep,
@@ -80,7 +80,7 @@ def batch(
 
 
 async def answered(
-    keyed: Sequence[tuple[str, Asked]],
+    keyed: Sequence[tuple[str, ParsedRequest]],
     source: Path,
     out: Path,
     recipe: Recipe,
@@ -130,7 +130,7 @@ class Batch:
         models: Mapping[str, Model],
         store: Store,
         answers: Answers,
-        questions: Mapping[str, Asked],
+        questions: Mapping[str, ParsedRequest],
         funds: Funds | None,
     ) -> None:
         self.funds = funds

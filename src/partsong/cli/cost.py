@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from partsong.assembly import facts_known, find_configuration, named_recipe
+from partsong.assembly import find_configuration, info_without_model, named_recipe
 from partsong.cli.journal import reading
 from partsong.cli.loop import complete
 from partsong.cli.table import print_table
@@ -36,10 +36,10 @@ def cost(
         raise InputError(f"--prompt-tokens is {prompt_tokens:,}, but must be from 1 to {MOST_PROMPT_TOKENS:,}")
     configuration = find_configuration(config)
     chosen = named_recipe(recipe)
-    facts = {name: facts_known(name, configuration) for name in chosen.models}
-    rows = rows_of(chosen, prompt_tokens, facts, complete(usual_tokens(chosen.models)))
+    info = {name: info_without_model(name, configuration) for name in chosen.models}
+    rows = rows_of(chosen, prompt_tokens, info, complete(usual_tokens(chosen.models)))
     everything = all_of(rows)
-    unknown = [name for name in chosen.models if not is_priced(facts[name])]
+    unknown = [name for name in chosen.models if not is_priced(info[name])]
     if json:
         print(as_json(chosen, prompt_tokens, rows, everything, unknown))
         return 0
@@ -78,7 +78,7 @@ async def usual_tokens(names: Sequence[str]) -> Mapping[str, int]:
     """How much the models have written of late, as far as the store remembers."""
     try:
         async with reading() as store:
-            paces = {} if store is None else await store.paces(names)
+            throughputs = {} if store is None else await store.throughputs(names)
     except StoreError:
         return {}
-    return {name: pace.tokens for name, pace in paces.items()}
+    return {name: pace.tokens for name, pace in throughputs.items()}

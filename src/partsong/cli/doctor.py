@@ -1,6 +1,6 @@
 """`partsong doctor`: what is configured and from where, which keys are there, which endpoints answer. No key is shown.
 
-Asked are the endpoints that the configuration names, those whose key is there, and the known servers on this machine.
+The endpoints that are asked: those of the configuration, those whose key is there, and known servers of this machine.
 Only what somebody has set up can be broken: a server that nobody has started is not.
 """
 

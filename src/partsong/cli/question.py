@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from partsong.engine.admission import LONGEST_QUESTION
+from partsong.engine.request_checks import LONGEST_QUESTION
 from partsong.errors import QuestionError
 from partsong.model import Image
 

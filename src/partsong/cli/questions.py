@@ -21,7 +21,7 @@ class Question(Struct, frozen=True, forbid_unknown_fields=True):
     system: str = ""
 
 
-class Asked(Struct, frozen=True):
+class ParsedRequest(Struct, frozen=True):
     """One question of a batch: where it stands, what its answer is found under, and what is asked."""
 
     line: int
@@ -33,7 +33,7 @@ class Asked(Struct, frozen=True):
 _line: msgspec.json.Decoder[str | Question] = msgspec.json.Decoder(str | Question)
 
 
-def read_questions(path: Path) -> list[Asked]:
+def read_questions(path: Path) -> list[ParsedRequest]:
     """The questions in the file, in its order; one without an id has the number of its line.
 
     Raises `QuestionError`, naming the file and the line.
@@ -42,7 +42,7 @@ def read_questions(path: Path) -> list[Asked]:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as problem:
         raise QuestionError(f"{path}: cannot be read: {problem.strerror}") from None
-    asked: list[Asked] = []
+    asked: list[ParsedRequest] = []
     seen: dict[str | int, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -56,7 +56,7 @@ def read_questions(path: Path) -> list[Asked]:
             )
         seen[identity] = number
         conversation = asking(question.question, system=question.system)
-        asked.append(Asked(number, identity, conversation, question.question))
+        asked.append(ParsedRequest(number, identity, conversation, question.question))
     if not asked:
         raise QuestionError(f"{path}: has no question; it needs one a line, in JSON, such as {EXAMPLE}")
     return asked

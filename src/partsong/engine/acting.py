@@ -7,7 +7,7 @@ name is known to be right, and all calls before it are whole and right; from the
 
 from dataclasses import dataclass, field
 
-from partsong.engine.calls import called, fault_of_call, fault_of_name
+from partsong.engine.tool_calls import called, fault_of_call, fault_of_name
 from partsong.model import Answer, Conversation, Delta, Send, ToolCall, ToolCallDelta
 
 # Characters of arguments. A call that looks something up has some tens of them, a command seldom more than 300.

@@ -13,17 +13,16 @@ from msgspec.structs import replace
 
 from partsong.engine import waiting
 from partsong.engine.acting import Acting, deltas_of
-from partsong.engine.calls import fault_of, kept
 from partsong.engine.fallback import Begun, ask_in_turn
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
 from partsong.engine.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
-from partsong.engine.proposed import gathered
+from partsong.engine.proposed_tool_calls import gathered
 from partsong.engine.selection import selected
 from partsong.engine.tally import OpenCall
+from partsong.engine.tool_calls import fault_of, kept
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep, PromptFitted
-from partsong.facts import Facts
 from partsong.model import (
     Answer,
     Conversation,
@@ -37,6 +36,7 @@ from partsong.model import (
     ToolCall,
     ToolCallDelta,
 )
+from partsong.model_info import ModelInfo
 from partsong.prompts import acting_instruction, advised, compose, proposing, selecting_instruction
 
 
@@ -93,11 +93,11 @@ class _Aggregation:
         return Aggregated(model, answer, self.seat)
 
     async def ask(self, name: str, share: float | None, begun: Begun) -> Answer:
-        async def fit_to(facts: Facts) -> Fitted:
+        async def fit_to(info: ModelInfo) -> Fitted:
             write, write_draft = partial(self.write, name), partial(self.write_draft, name)
             if self.run.recipe.fit != "window" or self.selects:
-                return await fit(facts, name, write, self.texts, self.run.recipe.fit)
-            return await fit_in_steps(facts, name, write, write_draft, self.texts, draft)
+                return await fit(info, name, write, self.texts, self.run.recipe.fit)
+            return await fit_in_steps(info, name, write, write_draft, self.texts, draft)
 
         async def draft(fitted: Fitted) -> str:
             self.note_cuts(fitted)

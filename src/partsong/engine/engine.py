@@ -14,12 +14,12 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from partsong.engine import waiting
-from partsong.engine.admission import check
 from partsong.engine.aggregation import Aggregated, aggregate
 from partsong.engine.layers import perform_layer
 from partsong.engine.likeness import most_alike
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Emit, Performance, Proposal, failure
+from partsong.engine.request_checks import check
 from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
 from partsong.model import NOTHING_USED, Conversation, Model, asking

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from partsong.engine.shortening import shorten
 from partsong.errors import ModelError
 from partsong.events import Cut
-from partsong.facts import Facts
 from partsong.model import Message, Request, Text
+from partsong.model_info import ModelInfo
 from partsong.recipe import Fit
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens, likely_tokens
 
@@ -45,17 +45,17 @@ class Fitted(Struct, frozen=True):
     cuts: tuple[Cut, ...] = ()
 
 
-async def fit(facts: Facts, model: str, write: Write, proposals: tuple[str, ...], policy: Fit) -> Fitted:
+async def fit(info: ModelInfo, model: str, write: Write, proposals: tuple[str, ...], policy: Fit) -> Fitted:
     """The request with all the proposals, shortened as far as `model` needs it.
 
     Raises `ModelError` with the cause "window" where the policy is to fail, or where proposals of nothing would not
     fit. A window that is merely listed is never a reason to fail: the list may be wrong, and the provider knows.
     """
-    return await _fit(facts, model, write, proposals, tuple(range(len(proposals))), shorten_it=policy != "fail")
+    return await _fit(info, model, write, proposals, tuple(range(len(proposals))), shorten_it=policy != "fail")
 
 
 async def fit_in_steps(
-    facts: Facts,
+    info: ModelInfo,
     model: str,
     write: Write,
     write_draft: Write,
@@ -73,42 +73,42 @@ async def fit_in_steps(
         positions = (*(DRAFT for _ in texts), *left)
         everything = (*texts, *(proposals[position] for position in left))
         whole = write(everything, positions)
-        if not left or await _Window(facts, whole).fits(whole):
-            return await _fit(facts, model, write, everything, positions)
-        taken = await _taken(facts, write_draft, everything, positions)
+        if not left or await _Window(info, whole).fits(whole):
+            return await _fit(info, model, write, everything, positions)
+        taken = await _taken(info, write_draft, everything, positions)
         least = 2 - len(texts)
         if taken < least and len(left) <= least:
-            return await _fit(facts, model, write, everything, positions)
+            return await _fit(info, model, write, everything, positions)
         taken = max(taken, min(least, len(left)))
         number = len(texts) + taken
-        step = await _fit(facts, model, write_draft, everything[:number], positions[:number])
+        step = await _fit(info, model, write_draft, everything[:number], positions[:number])
         texts, left = (await draft(step),), left[taken:]
 
 
-def learnt(before: Facts, now: Facts) -> bool:
+def learnt(before: ModelInfo, now: ModelInfo) -> bool:
     """Whether a model's window is known better than before, so that a request that was too long may be fitted anew."""
     return now.window is not None and now.window != before.window
 
 
-def room_for(facts: Facts, request: Request) -> int:
+def room_for(info: ModelInfo, request: Request) -> int:
     """The tokens of a window that are kept for the answer.
 
     A limit of new tokens counts in full with providers; one that is as large as the window would leave no prompt at
     all, and is none. Without one the answer gets `ROOM`, or what the model sets itself, up to a share of the window.
     """
-    window = facts.window or 0
+    window = info.window or 0
     asked = request.sampling.max_tokens
     if asked is not None and asked < window:
         return asked
-    return min(facts.max_tokens or ROOM, window // SHARE)
+    return min(info.max_tokens or ROOM, window // SHARE)
 
 
 class _Window:
     """What a prompt may have at most, and what it has. `likely`: by the likely number of tokens, not by a high one."""
 
-    def __init__(self, facts: Facts, request: Request, *, likely: bool = False) -> None:
-        self.facts, self.room, self.likely = facts, room_for(facts, request), likely
-        self.limit = None if facts.window is None else facts.window - self.room
+    def __init__(self, info: ModelInfo, request: Request, *, likely: bool = False) -> None:
+        self.info, self.room, self.likely = info, room_for(info, request), likely
+        self.limit = None if info.window is None else info.window - self.room
 
     async def fits(self, request: Request) -> bool:
         return self.limit is None or await self.tokens(request) <= self.limit
@@ -119,28 +119,28 @@ class _Window:
         return estimated if self.limit is None or estimated <= self.limit else await self.count(request)
 
     async def count(self, request: Request) -> int:
-        if self.facts.count is None and not self.likely:
+        if self.info.count is None and not self.likely:
             return estimate_tokens(request)
         beside = estimate_tokens(replace(request, messages=()))
-        if self.facts.count is None:
+        if self.info.count is None:
             return likely_tokens(request.messages) + beside
-        return await self.facts.count(request.messages) + beside
+        return await self.info.count(request.messages) + beside
 
     def size(self, text: str) -> int:
         """The tokens of one text, without asking a tokenizer."""
-        if self.facts.count is None and self.likely:
+        if self.info.count is None and self.likely:
             return likely_tokens((Message("user", (Text(text),)),)) - TOKENS_A_MESSAGE
         return estimate(text)
 
 
-async def _taken(facts: Facts, write: Write, texts: tuple[str, ...], positions: tuple[int, ...]) -> int:
+async def _taken(info: ModelInfo, write: Write, texts: tuple[str, ...], positions: tuple[int, ...]) -> int:
     """How many proposals fit beside the draft, if there is one."""
     drafts = sum(position == DRAFT for position in positions)
     least, most = 0, len(texts) - drafts
     while least < most:
         middle = (least + most + 1) // 2
         request = write(texts[: drafts + middle], positions[: drafts + middle])
-        if await _Window(facts, request).fits(request):
+        if await _Window(info, request).fits(request):
             least = middle
         else:
             most = middle - 1
@@ -148,7 +148,7 @@ async def _taken(facts: Facts, write: Write, texts: tuple[str, ...], positions: 
 
 
 async def _fit(
-    facts: Facts,
+    info: ModelInfo,
     model: str,
     write: Write,
     texts: tuple[str, ...],
@@ -157,28 +157,28 @@ async def _fit(
     shorten_it: bool = True,
 ) -> Fitted:
     request = write(texts, positions)
-    if facts.window is None or not texts:
+    if info.window is None or not texts:
         return Fitted(request, texts, positions)
-    window = _Window(facts, request)
-    limit = facts.window - window.room
+    window = _Window(info, request)
+    limit = info.window - window.room
     tokens = await window.tokens(request)
     if tokens <= limit:
         return Fitted(request, texts, positions, tokens, tokens)
-    if facts.count is None:
+    if info.count is None:
         if shorten_it and (fitted := await _cut(window, write, texts, positions, tokens, WORTH_READING)):
             return fitted
-        window = _Window(facts, request, likely=True)
+        window = _Window(info, request, likely=True)
         tokens = await window.count(request)
         if tokens <= limit:
             return Fitted(request, texts, positions, tokens, tokens)
     if shorten_it and (fitted := await _cut(window, write, texts, positions, tokens, 0)):
         return fitted
-    if facts.listed:
+    if info.listed:
         return Fitted(request, texts, positions, tokens, tokens)
-    counted = "" if facts.count else "about "
+    counted = "" if info.count else "about "
     even = ", even with nothing of the proposals left," if shorten_it else ""
     raise ModelError(
-        f"the prompt has {counted}{tokens:,} tokens and{even} does not fit: {model} reads {facts.window:,}, "
+        f"the prompt has {counted}{tokens:,} tokens and{even} does not fit: {model} reads {info.window:,}, "
         f"of which {window.room:,} are kept for the answer",
         "window",
     )
@@ -215,7 +215,7 @@ async def _shortened(
     """
     limit = window.limit or 0
     # How many tokens a tokenizer counts for one by the estimate, in which lengths are measured.
-    scale = 1.0 if window.facts.count is None else before / max(1, estimate_tokens(write(texts, positions)))
+    scale = 1.0 if window.info.count is None else before / max(1, estimate_tokens(write(texts, positions)))
     sizes = {place: window.size(texts[place]) for place in places}
     longest = max(sizes.values(), default=0)
     fits, too_long = min(floor, longest) - 1, longest

@@ -25,8 +25,8 @@ from partsong.events import (
     ProposalReplaced,
     ProposalStarted,
 )
-from partsong.facts import Facts
 from partsong.model import Answer, Conversation, Delta, Message, Request
+from partsong.model_info import ModelInfo
 from partsong.prompts import compose
 from partsong.recipe import Agent, Layer
 
@@ -113,7 +113,7 @@ class _Layer:
         failures = self.failures[seat] = []
         fitted: Fitted | None = None
 
-        async def fit_to(facts: Facts, name: str) -> Fitted:
+        async def fit_to(info: ModelInfo, name: str) -> Fitted:
             whole = request
             if (sampling := run.limited(name, request.sampling)) is not request.sampling:
                 whole = msgspec.structs.replace(request, sampling=sampling)
@@ -123,7 +123,7 @@ class _Layer:
                     return whole
                 return msgspec.structs.replace(whole, messages=self.messages(texts, positions, agent))
 
-            return await fit(facts, name, write, self.texts, run.recipe.fit)
+            return await fit(info, name, write, self.texts, run.recipe.fit)
 
         async def ask(name: str, share: float | None, begun: Begun) -> Answer:
             nonlocal fitted
@@ -148,7 +148,7 @@ class _Layer:
                 )
                 return await run.ask(name, number, asked, send if streamed else None, opened)
 
-            fitted, answer = await run.ask_fitted(name, (number, seat), lambda facts: fit_to(facts, name), ask_it)
+            fitted, answer = await run.ask_fitted(name, (number, seat), lambda info: fit_to(info, name), ask_it)
             return answer
 
         async def replace(model: str, error: ModelError) -> None:

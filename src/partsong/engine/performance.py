@@ -16,7 +16,6 @@ from partsong.engine.losses import Losses
 from partsong.engine.tally import OpenCall, Tally
 from partsong.errors import ModelError
 from partsong.events import AnyEvent, Failure, PromptFitted
-from partsong.facts import Facts, facts_of
 from partsong.model import (
     Answer,
     Conversation,
@@ -30,6 +29,7 @@ from partsong.model import (
     TextDelta,
     ToolCall,
 )
+from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
 from partsong.prompts import in_a_turn, instruction_for
@@ -84,7 +84,7 @@ class Performance:
         if deadline is None:
             return None
         reserve = deadline * self.recipe.reserve
-        if (seconds := facts_of(self.models[self.recipe.aggregator.model]).seconds) is not None:
+        if (seconds := info_of(self.models[self.recipe.aggregator.model]).seconds) is not None:
             needed = seconds(None) or 0.0
             reserve = max(reserve, min(needed, deadline * (1 - PROPOSERS_LEAST)))
         now = asyncio.get_running_loop().time()
@@ -102,7 +102,7 @@ class Performance:
         """The same; under a budget every answer has a limit, which its prompt must leave room for."""
         if self.funded is None or sampling.max_tokens is not None:
             return sampling
-        return replace(sampling, max_tokens=limit_of(facts_of(self.models[name]), sampling))
+        return replace(sampling, max_tokens=limit_of(info_of(self.models[name]), sampling))
 
     def terms(self, until: float | None) -> Terms:
         return Terms(until=until, cache=self.cache, run=f"{id(self):x}")
@@ -117,16 +117,16 @@ class Performance:
         self,
         name: str,
         address: tuple[int, int],
-        fit: Callable[[Facts], Awaitable[Fitted]],
+        fit: Callable[[ModelInfo], Awaitable[Fitted]],
         ask: Callable[[Fitted], Awaitable[Answer]],
     ) -> tuple[Fitted, Answer]:
         """Ask a model what fits its window, and say what was cut; once more, if its refusal tells how much it reads."""
         model = self.models[name]
-        known = facts_of(model)
+        known = info_of(model)
         try:
             return await self._ask_fitted(name, address, await fit(known), ask)
         except ModelError as error:
-            now = facts_of(model)
+            now = info_of(model)
             if error.cause != "window" or not learnt(known, now):
                 raise
         return await self._ask_fitted(name, address, await fit(now), ask)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from partsong.errors import ModelError
-from partsong.facts import facts_of
 from partsong.model import NOTHING_USED, Model, Request, Usage
+from partsong.model_info import info_of
 from partsong.wire.tokens import BYTES_A_TOKEN, estimate_tokens
 
 
@@ -70,5 +70,5 @@ class Tally:
 
     def estimated(self, call: OpenCall) -> Usage:
         usage = Usage(estimate_tokens(call.request), -(-call.letters // BYTES_A_TOKEN), estimated=True)
-        dollars = facts_of(self.models[call.model]).dollars
+        dollars = info_of(self.models[call.model]).dollars
         return usage if dollars is None else replace(usage, dollars=dollars(usage))

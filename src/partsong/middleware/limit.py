@@ -13,7 +13,7 @@ from math import inf
 from partsong.errors import ModelError
 from partsong.middleware.rate import FREE, ONE_REQUEST, Cost, Lane, difference, total, used_by
 from partsong.model import Answer, Model, Request, Send
-from partsong.wire.allowance import Allowance
+from partsong.wire.rate_limit_headers import RateLimits
 
 # Seconds that a call without an end of its own waits for its turn by the rate: a day's quota that is used up does not
 # come back within a question.
@@ -59,7 +59,7 @@ class Gate:
         self.number = 0
         self.timer: asyncio.TimerHandle | None = None
 
-    def hear(self, model: str, allowance: Allowance) -> None:
+    def hear(self, model: str, allowance: RateLimits) -> None:
         """Learn what the provider has said about a model."""
         lane, now = self.lane(model), asyncio.get_running_loop().time()
         lane.hear(allowance, now)

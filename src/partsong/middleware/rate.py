@@ -5,7 +5,7 @@ left is at most what it said, and at least that less what is under way; in betwe
 """
 
 from partsong.model import Request, Usage
-from partsong.wire.allowance import Allowance, Quota
+from partsong.wire.rate_limit_headers import Quota, RateLimits
 from partsong.wire.tokens import estimate_tokens
 
 Cost = tuple[float, float, float, float]  # requests, tokens, input tokens, output tokens
@@ -105,7 +105,7 @@ class Lane:
         """Whether a call that is inside must end first."""
         return self.most is not None and self.inside >= self.most
 
-    def hear(self, allowance: Allowance, now: float) -> None:
+    def hear(self, allowance: RateLimits, now: float) -> None:
         """Learn what the provider said."""
         told = (allowance.requests, allowance.tokens, allowance.input_tokens, allowance.output_tokens)
         for place, quota in enumerate(told):

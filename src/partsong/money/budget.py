@@ -13,8 +13,8 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from partsong.errors import ModelError
-from partsong.facts import Facts, facts_of
 from partsong.model import Answer, Model, Request, Sampling, Send, Usage
+from partsong.model_info import ModelInfo, info_of
 from partsong.wire.tokens import estimate_tokens
 
 Dollars = Mapping[str, Decimal]  # by scope: "" is the whole run, any other one a provider
@@ -29,19 +29,19 @@ def provider_of(name: str) -> str:
     return name.partition(":")[0]
 
 
-def limit_of(facts: Facts, sampling: Sampling) -> int:
+def limit_of(info: ModelInfo, sampling: Sampling) -> int:
     """New tokens of an answer at most, under a budget."""
-    return sampling.max_tokens or facts.max_tokens or MAX_TOKENS
+    return sampling.max_tokens or info.max_tokens or MAX_TOKENS
 
 
-def worst_case(facts: Facts, request: Request) -> Decimal | None:
+def worst_case(info: ModelInfo, request: Request) -> Decimal | None:
     """What the call costs at most; `None` where the price is unknown."""
-    return dearest(facts, estimate_tokens(request), limit_of(facts, request.sampling))
+    return dearest(info, estimate_tokens(request), limit_of(info, request.sampling))
 
 
-def dearest(facts: Facts, asked: int, said: int) -> Decimal | None:
+def dearest(info: ModelInfo, asked: int, said: int) -> Decimal | None:
     """What so many tokens cost, of whatever kind the provider says that they were; `None` for an unknown price."""
-    if facts.dollars is None:
+    if info.dollars is None:
         return None
     kinds = (
         Usage(asked, said),
@@ -49,7 +49,7 @@ def dearest(facts: Facts, asked: int, said: int) -> Decimal | None:
         Usage(asked, said, cached_input_tokens=asked),
         Usage(asked, said, cache_write_tokens=asked),
     )
-    prices = [price for kind in kinds if (price := facts.dollars(kind)) is not None]
+    prices = [price for kind in kinds if (price := info.dollars(kind)) is not None]
     return max(prices) if len(prices) == len(kinds) else None
 
 
@@ -130,8 +130,8 @@ class Budget:
     kept: Dollars = field(default_factory=dict)
 
     @property
-    def facts(self) -> Facts:
-        return facts_of(self.model)
+    def info(self) -> ModelInfo:
+        return info_of(self.model)
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         request, dollars = self.affordable(request)
@@ -149,13 +149,13 @@ class Budget:
 
     def affordable(self, request: Request) -> tuple[Request, Decimal]:
         """The request as it may be sent, and what it costs at most. Raises `ModelError` with the cause "budget"."""
-        facts = self.facts
-        asked, limit = estimate_tokens(request), limit_of(facts, request.sampling)
-        dollars = dearest(facts, asked, limit)
+        info = self.info
+        asked, limit = estimate_tokens(request), limit_of(info, request.sampling)
+        dollars = dearest(info, asked, limit)
         if dollars is None:
             raise ModelError("its price is unknown, so that nobody knows whether the budget allows it", "budget")
         left = self.purse.left(self.provider, self.kept)
-        if dollars > left and (lower := _tokens_for(left, facts, asked, limit)) is not None:
+        if dollars > left and (lower := _tokens_for(left, info, asked, limit)) is not None:
             limit, dollars = lower
         sampling = replace(request.sampling, max_tokens=limit)
         return replace(request, sampling=sampling, terms=replace(request.terms, once=True)), dollars
@@ -187,14 +187,14 @@ def shown(dollars: Decimal) -> str:
     return f"{rounded.normalize():f}" if rounded else "0"
 
 
-def _tokens_for(left: Decimal, facts: Facts, asked: int, limit: int) -> tuple[int, Decimal] | None:
+def _tokens_for(left: Decimal, info: ModelInfo, asked: int, limit: int) -> tuple[int, Decimal] | None:
     """The most tokens of an answer that `left` pays for, and what they cost; `None` if these are too few to be of use.
 
     Output is billed by the token, so that two prices tell all the others.
     """
-    whole, none = dearest(facts, asked, limit), dearest(facts, asked, 0)
+    whole, none = dearest(info, asked, limit), dearest(info, asked, 0)
     if whole is None or none is None or whole <= none or left <= none:
         return None
     tokens = int((left - none) / (whole - none) * limit)
-    dollars = dearest(facts, asked, tokens) if tokens >= LEAST_TOKENS else None
+    dollars = dearest(info, asked, tokens) if tokens >= LEAST_TOKENS else None
     return None if dollars is None or dollars > left else (tokens, dollars)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from partsong.facts import Facts
 from partsong.model import Conversation, Request, Sampling
+from partsong.model_info import ModelInfo
 from partsong.money.budget import Dollars, dearest, limit_of, provider_of
 from partsong.prompts import (
     acting_instruction,
@@ -43,8 +43,8 @@ class Calls:
 class Costs:
     """What the layers of a recipe cost at most, for any shape of it."""
 
-    def __init__(self, recipe: Recipe, conversation: Conversation, facts: Mapping[str, Facts]) -> None:
-        self.recipe, self.facts = recipe, facts
+    def __init__(self, recipe: Recipe, conversation: Conversation, info: Mapping[str, ModelInfo]) -> None:
+        self.recipe, self.info = recipe, info
         advice = advised(conversation, recipe.advice)
         acted = Request(conversation.messages, tools=conversation.tools, response_format=conversation.response_format)
         self.advice = estimate_tokens(Request(advice.messages)) + TOKENS_A_MESSAGE
@@ -68,7 +68,7 @@ class Costs:
     def longest(self, agent: Agent, instead: int | None = None) -> int:
         """New tokens of an answer at most, whichever of the agent's models gives it."""
         sampling = agent.sampling if instead is None else Sampling(max_tokens=instead)
-        return max(limit_of(self.facts[name], sampling) for name in agent.models)
+        return max(limit_of(self.info[name], sampling) for name in agent.models)
 
     def total(self, shape: Shape) -> Dollars:
         return added(self.layers(shape))
@@ -104,7 +104,7 @@ class Costs:
         """What the aggregator costs: one call, or as many as its window makes necessary where it reads in steps."""
         sampling = Sampling(max_tokens=self.caller.max_tokens or calls.agent.max_tokens)
         cost = self.seat(calls.agent, calls.asked, sampling)
-        windows = [window for name in calls.agent.models if (window := self.facts[name].window)]
+        windows = [window for name in calls.agent.models if (window := self.info[name].window)]
         one = self.recipe.fit != "window" or self.recipe.aggregator.method == "select"
         if one or not windows or calls.asked + calls.said <= min(windows):
             return cost
@@ -118,7 +118,7 @@ class Costs:
         """The dearest of the models that may answer, for the run and for each of their providers."""
         cost: dict[str, Decimal] = {}
         for name in agent.models:
-            dollars = number * self.price(name, asked, limit_of(self.facts[name], sampling))
+            dollars = number * self.price(name, asked, limit_of(self.info[name], sampling))
             for scope in ("", provider_of(name)):
                 cost[scope] = max(cost.get(scope, Decimal(0)), dollars)
         return cost
@@ -126,7 +126,7 @@ class Costs:
     def price(self, name: str, asked: int, said: int) -> Decimal:
         asked = -(-asked // STEP) * STEP
         if (dollars := self.known.get((name, asked, said))) is None:
-            dollars = self.known[name, asked, said] = dearest(self.facts[name], asked, said) or Decimal(0)
+            dollars = self.known[name, asked, said] = dearest(self.info[name], asked, said) or Decimal(0)
         return dollars
 
 

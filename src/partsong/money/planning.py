@@ -15,8 +15,8 @@ import msgspec
 
 from partsong.errors import BudgetError
 from partsong.events import Loss
-from partsong.facts import facts_of
 from partsong.model import Conversation, Model
+from partsong.model_info import info_of
 from partsong.money.budget import Dollars, dearest, provider_of, shown
 from partsong.money.costing import Costs, Shape, added
 from partsong.recipe import Layer, Recipe
@@ -46,13 +46,13 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
     Raises `BudgetError` where not even the aggregator alone can be paid, where the recipe is strict and something would
     have to be dropped, and where a price is unknown.
     """
-    facts = {name: facts_of(models[name]) for name in recipe.models}
-    if unknown := [name for name in facts if dearest(facts[name], 1, 1) is None]:
+    info = {name: info_of(models[name]) for name in recipe.models}
+    if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
         raise BudgetError(
             f"{recipe.name}: there is a budget, but the price of {', '.join(unknown)} is unknown; in partsong.toml, "
             f"say what a million tokens cost:{''.join(map(lines_for, unknown))}"
         )
-    costs = Costs(recipe, conversation, facts)
+    costs = Costs(recipe, conversation, info)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     shape = _shrunk(full, recipe, costs, caps)
     fits = _over(costs.total(shape), caps) is None

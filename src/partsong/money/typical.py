@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from partsong.facts import Facts
 from partsong.model import Message, Text, Usage, asking
+from partsong.model_info import ModelInfo
 from partsong.money.costing import Calls, Costs
 from partsong.prompts import instruction_for
 from partsong.recipe import Recipe
@@ -40,15 +40,15 @@ class Row(Struct, frozen=True):
     most: Sum
 
 
-def is_priced(facts: Facts) -> bool:
-    return facts.dollars is not None and facts.dollars(Usage(1, 1)) is not None
+def is_priced(info: ModelInfo) -> bool:
+    return info.dollars is not None and info.dollars(Usage(1, 1)) is not None
 
 
-def rows_of(recipe: Recipe, tokens: int, facts: Mapping[str, Facts], usual: Mapping[str, int]) -> list[Row]:
+def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: Mapping[str, int]) -> list[Row]:
     """The layers, and last the aggregator."""
     question = asking("0" * tokens)  # each digit is a token, by our estimate
     costs = Costs(
-        recipe, question, {name: each if is_priced(each) else Facts(each.window) for name, each in facts.items()}
+        recipe, question, {name: each if is_priced(each) else ModelInfo(each.window) for name, each in info.items()}
     )
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     instruction = instruction_for(recipe.layout) if recipe.instruction is None else recipe.instruction
@@ -59,10 +59,10 @@ def rows_of(recipe: Recipe, tokens: int, facts: Mapping[str, Facts], usual: Mapp
         told, typical, most = 0, Sum(), Sum()
         for calls in layer:
             said = typically(calls, usual)
-            typical += times(calls.number, read + likely(calls.agent.system), said, facts[calls.agent.model])
+            typical += times(calls.number, read + likely(calls.agent.system), said, info[calls.agent.model])
             most += Sum(calls.number * calls.asked, calls.number * calls.said)
             told += calls.number * (said + MARKS)
-        priced = all(is_priced(facts[name]) for calls in layer for name in calls.agent.models)
+        priced = all(is_priced(info[name]) for calls in layer for name in calls.agent.models)
         most += Sum(dollars=dollars[""] if priced else None)
         rows.append(Row(sum(calls.number for calls in layer), typical, most))
     return rows
@@ -83,8 +83,8 @@ def typically(calls: Calls, usual: Mapping[str, int]) -> int:
     return min(usual.get(calls.agent.model, half), calls.said)
 
 
-def times(number: int, asked: int, said: int, facts: Facts) -> Sum:
-    dollars = None if facts.dollars is None else facts.dollars(Usage(asked, said))
+def times(number: int, asked: int, said: int, info: ModelInfo) -> Sum:
+    dollars = None if info.dollars is None else info.dollars(Usage(asked, said))
     return Sum(number * asked, number * said, None if dollars is None else number * dollars)
 
 

@@ -20,7 +20,7 @@ from yarl import URL
 from partsong.errors import ConfigurationError, ModelError
 from partsong.providers.backlog import Backlog
 from partsong.providers.rejection import Rejection, hidden, read_problem, read_rejection, shortened
-from partsong.wire.allowance import Allowance, read_allowance
+from partsong.wire.rate_limit_headers import RateLimits, parse_rate_limit_headers
 
 CONNECT = 10.0  # seconds until a connection stands
 RESOLVE = 5.0  # seconds more for finding out where to connect to
@@ -36,7 +36,7 @@ LONGEST_REJECTION = 64 << 10
 FAULTS = (aiohttp.ClientError, OSError)
 
 # Hears, of which model, what the head of a response says about how much may be used.
-Told = Callable[[str, Allowance], None]
+Told = Callable[[str, RateLimits], None]
 
 
 class Http:
@@ -128,7 +128,7 @@ class Endpoint:
 
     def tell(self, model: str, headers: Mapping[str, str]) -> None:
         """Pass on what the headers of a response say about how much of the model may be used, if they say anything."""
-        if self.told is not None and (allowance := read_allowance(headers, time.time())) is not None:
+        if self.told is not None and (allowance := parse_rate_limit_headers(headers, time.time())) is not None:
             self.told(model, allowance)
 
     async def probe(self) -> str | None:

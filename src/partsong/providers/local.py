@@ -32,8 +32,8 @@ import msgspec
 from msgspec.structs import replace
 
 from partsong.errors import ConfigurationError, ModelError
-from partsong.facts import Facts
 from partsong.model import Answer, Image, Message, Request, Sampling, Send, Text, ToolResult
+from partsong.model_info import ModelInfo
 from partsong.wire import chat
 from partsong.wire.chat import Said
 from partsong.wire.speakers import spelled
@@ -105,9 +105,9 @@ class Local:
         return replace(answer, model=self.name, usage=replace(answer.usage, dollars=Decimal(0)))
 
     @property
-    def facts(self) -> Facts:
+    def info(self) -> ModelInfo:
         """What is known of it: it counts with its own tokenizer."""
-        return Facts(self.window, MAX_TOKENS, dollars=lambda _: Decimal(0), count=self.count)
+        return ModelInfo(self.window, MAX_TOKENS, dollars=lambda _: Decimal(0), count=self.count)
 
     async def count(self, messages: tuple[Message, ...]) -> int:
         """The tokens of a prompt with these messages and what the model's chat template adds; at times one too many.

@@ -27,7 +27,7 @@ from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
 from partsong.server.service import Service, caller_of
 from partsong.server.staying import mute
-from partsong.wire.asked import Asked, read_options
+from partsong.wire.parsed import ParsedRequest, read_options
 from partsong.wire.reply import Format, Head, Problem
 
 LOG = logging.getLogger("partsong.server")
@@ -98,7 +98,7 @@ class _Request:
             recipe = self.service.recipe_for(asked, key)
             if asked.previous:
                 asked = await self.going_on(asked, key)
-            async with self.service.turnstile.enter(key):
+            async with self.service.limiter.enter(key):
                 models = await self.service.assembly.models(recipe.models)
                 with self.service.metrics.running():
                     await _Run(self, asked, recipe, key, models, headers).perform()
@@ -107,7 +107,7 @@ class _Request:
         except PartsongError as error:
             await self.refuse(unusable(error))
 
-    async def going_on(self, asked: Asked, key: Key | None) -> Asked:
+    async def going_on(self, asked: ParsedRequest, key: Key | None) -> ParsedRequest:
         before = await self.service.messages_before(asked, key)
         messages = asked.conversation.messages
         told = 1 if asked.echo.get("instructions") else 0
@@ -133,7 +133,7 @@ class _Run:
     def __init__(
         self,
         request: _Request,
-        asked: Asked,
+        asked: ParsedRequest,
         recipe: Recipe,
         key: Key | None,
         models: Any,

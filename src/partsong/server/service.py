@@ -17,6 +17,7 @@ from partsong.keys import Key, Keys
 from partsong.model import Message
 from partsong.money.funding import DailyFunds
 from partsong.recipe import Recipe, overridden, replace, single
+from partsong.server.concurrency import ConcurrencyLimiter
 from partsong.server.limits import Limits
 from partsong.server.log import Log
 from partsong.server.metrics import Metrics
@@ -25,9 +26,8 @@ from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
-from partsong.server.turnstile import Turnstile
 from partsong.store import Store
-from partsong.wire.asked import Asked
+from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Problem
 
 LOG = logging.getLogger("partsong.server")
@@ -41,7 +41,7 @@ class Service:
     store: Store
     assembly: Assembly
     keys: Keys
-    turnstile: Turnstile
+    limiter: ConcurrencyLimiter
     recipes: dict[str, Recipe]
     unusable: dict[str, str]
     shelf: dict[str, Found]
@@ -63,7 +63,7 @@ class Service:
         """Whether a run may go on without its client: only where it can be found again, and stopped."""
         return self.serving.workers == 1 and self.store.mode == "full"
 
-    def recipe_for(self, asked: Asked, key: Key | None) -> Recipe:
+    def recipe_for(self, asked: ParsedRequest, key: Key | None) -> Recipe:
         """The recipe of a request, with its options. Raises `ProblemError`, `RequestError` or `RecipeError`."""
         name, options = asked.model, asked.options
         if key is not None and key.recipes and name not in key.recipes:
@@ -111,7 +111,7 @@ class Service:
         caps = {} if funds is None else funds.caps
         return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
 
-    async def messages_before(self, asked: Asked, key: Key | None) -> tuple[Message, ...]:
+    async def messages_before(self, asked: ParsedRequest, key: Key | None) -> tuple[Message, ...]:
         """The conversation that led to the response which this request goes on from. Raises `ProblemError`."""
         from partsong.events import RunFinished, RunStarted
 
@@ -177,7 +177,7 @@ async def open_service(
         serving = configuration.server
         shared = store if serving.workers > 1 and store.mode != "off" else None
         limits = Limits(shared, serving.workers)
-        turnstile = Turnstile(serving.at_once, serving.waiting, serving.patience, limits)
+        limiter = ConcurrencyLimiter(serving.at_once, serving.waiting, serving.patience, limits)
         telemetry = open_telemetry()
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
@@ -187,7 +187,7 @@ async def open_service(
             store,
             assembly,
             keys,
-            turnstile,
+            limiter,
             recipes,
             broken | unusable,
             shelf,

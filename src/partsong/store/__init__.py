@@ -5,7 +5,7 @@ It listens to runs and is asked by middleware through small protocols of theirs;
 
 from partsong.call import Call, call_key
 from partsong.store.recorder import Recorder
-from partsong.store.sqlite.calls import Pace
+from partsong.store.sqlite.calls import Throughput
 from partsong.store.sqlite.limits import Refusal, owed
 from partsong.store.sqlite.runs import StoredRun
 from partsong.store.sqlite.search import Search
@@ -19,7 +19,6 @@ __all__ = [
     "DayTotal",
     "Mode",
     "ModelTotal",
-    "Pace",
     "Pruned",
     "Recorder",
     "Refusal",
@@ -27,6 +26,7 @@ __all__ = [
     "Store",
     "StoredRun",
     "Tally",
+    "Throughput",
     "Vote",
     "call_key",
     "open_store",

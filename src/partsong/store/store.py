@@ -25,8 +25,8 @@ from partsong.errors import StoreError
 from partsong.model import Answer
 from partsong.store.recorder import Recorder, new_id
 from partsong.store.sqlite import calls, limits, runs, search, spending, totals, votes
-from partsong.store.sqlite.calls import Pace
-from partsong.store.sqlite.database import PATIENCE, Database, UnstorableError
+from partsong.store.sqlite.calls import Throughput
+from partsong.store.sqlite.database import LOCK_TIMEOUT, Database, UnstorableError
 from partsong.store.sqlite.runs import StoredRun, Timed
 
 Mode = Literal["off", "metadata", "full"]
@@ -45,7 +45,7 @@ class Pruned(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_store(path: Path, mode: Mode = "full", *, patience: float = PATIENCE) -> AsyncIterator["Store"]:
+async def open_store(path: Path, mode: Mode = "full", *, patience: float = LOCK_TIMEOUT) -> AsyncIterator["Store"]:
     """The store in the file `path`, made for this user alone where there is none; written out when the block is left.
 
     `patience` is how many seconds another process may keep it locked. Raises `StoreError`, which names the file.
@@ -207,11 +207,11 @@ class Store:
         if self._database is not None:
             self._database.write(partial(limits.leave, place=place)).add_done_callback(asyncio.Future.exception)
 
-    async def paces(self, models: Iterable[str]) -> dict[str, Pace]:
+    async def throughputs(self, models: Iterable[str]) -> dict[str, Throughput]:
         """How fast each model was in its last calls; one that was never asked is absent."""
         if self._database is None:
             return {}
-        return await self._noting(self._database.read, partial(calls.paces, models=tuple(models)))
+        return await self._noting(self._database.read, partial(calls.throughputs, models=tuple(models)))
 
     def _needed(self, what: str = "this") -> Database:
         if self._database is None:

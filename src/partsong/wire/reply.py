@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from partsong.model import Answer, Delta, Usage
-from partsong.wire.asked import Asked
+from partsong.wire.parsed import ParsedRequest
 
 Kind = Literal[
     "invalid_request",  # 400
@@ -74,15 +74,15 @@ class Stream(Protocol):
 class Format(Protocol):
     """One API's way of writing: a package of `partsong.wire` that has these names."""
 
-    def read(self, body: bytes) -> Asked:
+    def read(self, body: bytes) -> ParsedRequest:
         """Read a request. Raises `RequestError`."""
 
     def whole(
-        self, asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+        self, asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
     ) -> bytes:
         """A response that is not streamed."""
 
     def failed(self, problem: Problem) -> bytes:
         """The body of an error."""
 
-    def Stream(self, asked: Asked, head: Head) -> Stream: ...
+    def Stream(self, asked: ParsedRequest, head: Head) -> Stream: ...

@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from partsong.events import RunFailed, RunFinished, to_json
 from partsong.server import live
-from partsong.server.pages.asked import read_query, said, who, wrong
 from partsong.server.pages.markdown import as_markdown
+from partsong.server.pages.request import read_query, said, who, wrong
 from partsong.server.service import Service, caller_of
 from partsong.store import DayTotal, Search, StoredRun
 from partsong.store.document import as_json, plain

@@ -12,8 +12,8 @@ from partsong.keys import Key
 from partsong.recipe import Recipe
 from partsong.server.incoming import headers_of
 from partsong.server.listing import allowed
-from partsong.server.pages.asked import said, who
 from partsong.server.pages.price import price_of
+from partsong.server.pages.request import said, who
 from partsong.server.service import Service
 
 

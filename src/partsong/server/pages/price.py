@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from partsong.assembly import facts_known
+from partsong.assembly import info_without_model
 from partsong.errors import ConfigurationError, StoreError
 from partsong.money.typical import all_of, rows_of
 from partsong.recipe import Recipe
@@ -23,13 +23,13 @@ class Price(Struct, frozen=True):
 async def price_of(service: Service, recipe: Recipe) -> Price:
     """What it costs; nobody is asked."""
     try:
-        facts = {name: facts_known(name, service.configuration) for name in recipe.models}
+        info = {name: info_without_model(name, service.configuration) for name in recipe.models}
     except ConfigurationError:  # of a provider that there is not
         return Price(None, None)
     try:
-        paces = await service.store.paces(recipe.models)
+        throughputs = await service.store.throughputs(recipe.models)
     except StoreError:
-        paces = {}
-    usual = {name: pace.tokens for name, pace in paces.items()}
-    whole = all_of(rows_of(recipe, QUESTION, facts, usual))
+        throughputs = {}
+    usual = {name: pace.tokens for name, pace in throughputs.items()}
+    whole = all_of(rows_of(recipe, QUESTION, info, usual))
     return Price(whole.typical.dollars, whole.most.dollars)

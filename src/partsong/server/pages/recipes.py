@@ -23,10 +23,10 @@ from partsong.errors import ConfigurationError, RecipeError
 from partsong.recipe import Recipe, is_shipped, source_of
 from partsong.server.listing import allowed
 from partsong.server.offered import Found
-from partsong.server.pages.asked import read_json, said, who, wrong
 from partsong.server.pages.faults import read_recipe
 from partsong.server.pages.overview import known, recipe_of
 from partsong.server.pages.price import price_of
+from partsong.server.pages.request import read_json, said, who, wrong
 from partsong.server.problems import ProblemError
 from partsong.server.service import Service
 from partsong.wire.reply import Problem

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from partsong.model import Usage
-from partsong.server.pages.asked import said, who
+from partsong.server.pages.request import said, who
 from partsong.server.pages.votes import wilson
 from partsong.server.problems import ProblemError
 from partsong.server.service import Service
@@ -29,7 +29,7 @@ PLACES = ("bench", "paper", "results")  # below the working directory: where the
 WORST = 20  # prompts
 
 
-class Asked(Struct, frozen=True):
+class ParsedRequest(Struct, frozen=True):
     """A line of `samples.jsonl`."""
 
     id: str
@@ -155,7 +155,7 @@ def read_study(folder: Path) -> dict[str, Any]:
     worst = sorted(
         [*lost_by_grades(grades, mixtures), *lost_by_verdicts(verdicts.values(), mixtures)], key=lambda each: -each.by
     )
-    questions = {each.id: "\n\n".join(each.turns) for each in rows(folder / "samples.jsonl", Asked)}
+    questions = {each.id: "\n\n".join(each.turns) for each in rows(folder / "samples.jsonl", ParsedRequest)}
     names = dict.fromkeys(contestant for contestant, _, _ in (*outputs, *grades))
     return {
         **line(folder),

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from partsong.errors import InputError
-from partsong.server.pages.asked import read_json, read_query, said, who, wrong
+from partsong.server.pages.request import read_json, read_query, said, who, wrong
 from partsong.server.service import Service, caller_of
 from partsong.store import Choice, Tally, Vote
 

@@ -20,7 +20,7 @@ _answers = msgspec.json.Decoder(Answer)
 _messages = msgspec.json.Decoder(tuple[Message, ...])
 
 
-class Pace(Struct, frozen=True):
+class Throughput(Struct, frozen=True):
     """How fast a model is: seconds to its first token (`None`: never seen) and for each, and tokens that it writes."""
 
     first: float | None
@@ -94,7 +94,7 @@ def find_call(connection: sqlite3.Connection, key: bytes) -> Call | None:
     return Call(key, model, asked, _answers.decode(answer), *times)
 
 
-def paces(connection: sqlite3.Connection, models: Iterable[str]) -> dict[str, Pace]:
+def throughputs(connection: sqlite3.Connection, models: Iterable[str]) -> dict[str, Throughput]:
     """How fast each model has been in its last calls; a model without any is absent."""
     found = {}
     for model in dict.fromkeys(models):
@@ -108,14 +108,16 @@ def paces(connection: sqlite3.Connection, models: Iterable[str]) -> dict[str, Pa
     return found
 
 
-def _pace(rows: list[tuple[float, float | None, int]]) -> Pace:
+def _pace(rows: list[tuple[float, float | None, int]]) -> Throughput:
     """Medians: one call that hung or was cut short says little of the next."""
     streamed = [(seconds, first, tokens) for seconds, first, tokens in rows if first is not None]
     tokens = round(statistics.median(tokens for _, _, tokens in rows))
     if not streamed:
-        return Pace(None, statistics.median(seconds / tokens for seconds, _, tokens in rows), tokens)
+        return Throughput(None, statistics.median(seconds / tokens for seconds, _, tokens in rows), tokens)
     first = statistics.median(first for _, first, _ in streamed)
-    return Pace(first, statistics.median((seconds - first) / tokens for seconds, first, tokens in streamed), tokens)
+    return Throughput(
+        first, statistics.median((seconds - first) / tokens for seconds, first, tokens in streamed), tokens
+    )
 
 
 def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:

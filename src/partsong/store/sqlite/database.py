@@ -22,7 +22,7 @@ from partsong.store.sqlite.schema import APPLICATION, MIGRATIONS
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
-PATIENCE = 5.0  # seconds to wait for another process that is writing
+LOCK_TIMEOUT = 5.0  # seconds to wait for another process that is writing
 # What a job itself may be at fault for, such as a text that is no valid Unicode: the jobs beside it still count.
 _OWN_FAULTS = (ValueError, OverflowError, msgspec.MsgspecError, sqlite3.IntegrityError, sqlite3.DataError)
 
@@ -34,7 +34,7 @@ class UnstorableError(StoreError):
 class Database:
     """A file, opened by `open` and closed by `close`. Everything else raises `StoreError`, which names the file."""
 
-    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, path: Path, patience: float = LOCK_TIMEOUT) -> None:
         self.path, self.patience = path, patience
         self._writer = ThreadPoolExecutor(1, "partsong-store-writer")
         self._reader = ThreadPoolExecutor(1, "partsong-store-reader")

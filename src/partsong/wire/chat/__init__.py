@@ -5,8 +5,8 @@ answers with `whole`, `Stream` and `failed`.
 """
 
 from partsong.wire.chat.answer import Said
-from partsong.wire.chat.asked import read
+from partsong.wire.chat.parse import read
 from partsong.wire.chat.request import body
-from partsong.wire.chat.written import Stream, failed, whole
+from partsong.wire.chat.serialize import Stream, failed, whole
 
 __all__ = ["Said", "Stream", "body", "failed", "read", "whole"]

@@ -5,8 +5,8 @@ for those whose tokens are counted) and writes answers with `whole`, `Stream`, `
 """
 
 from partsong.wire.messages.answer import Said
-from partsong.wire.messages.asked import read, read_count
+from partsong.wire.messages.parse import read, read_count
 from partsong.wire.messages.request import body
-from partsong.wire.messages.written import Stream, counted, failed, whole
+from partsong.wire.messages.serialize import Stream, counted, failed, whole
 
 __all__ = ["Said", "Stream", "body", "counted", "failed", "read", "read_count", "whole"]

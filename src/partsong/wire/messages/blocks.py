@@ -12,12 +12,12 @@ import msgspec
 from msgspec import Raw
 
 from partsong.errors import RequestError
-from partsong.model import Image, Mark, Part, Reasoning, Text, ToolCall, ToolResult
-from partsong.wire.asked import refuse
+from partsong.model import CacheControl, Image, Part, Reasoning, Text, ToolCall, ToolResult
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import given
 from partsong.wire.messages.answer import REDACTED
-from partsong.wire.messages.fields import Block, CacheControl, Caller, Source
+from partsong.wire.messages.fields import Block, CacheControlGiven, Caller, Source
+from partsong.wire.parsed import refuse
 
 # Blocks that lack a field, or stand where they may not, are told from those that are not understood at all.
 KNOWN = frozenset(
@@ -50,7 +50,7 @@ def read_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded)
     return tuple(part for block, place in places for part in _parts(block, role, place, loaded))
 
 
-def read_mark(wish: CacheControl | None) -> Mark:
+def parse_cache_control(wish: CacheControlGiven | None) -> CacheControl:
     """How long everything up to here shall be kept."""
     return "" if wish is None else wish.ttl
 
@@ -62,38 +62,38 @@ def check_callers(allowed: list[str] | None, caller: Caller | None, where: str) 
 
 
 def _parts(block: Block, role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
-    mark = read_mark(block.cache_control)
+    cache_control = parse_cache_control(block.cache_control)
     refuse(block, {"toolset_name": "there are no toolsets here"}, where)
     check_callers(None, block.caller, f"{where}.caller.type")
     match block:
         case Block(type="text", text=str(text)):
-            return (Text(text, mark),)
+            return (Text(text, cache_control),)
         case Block(type="image", source=Source() as source):
             if block.transformations and block.transformations.oversized_image not in (None, "downsize"):
                 place = f"{where}.transformations.oversized_image"
                 raise RequestError(f"{place}: what becomes of large pictures is their provider's choice", place)
-            return (_image(source, mark, f"{where}.source"),)
+            return (_image(source, cache_control, f"{where}.source"),)
         case Block(type="tool_use", id=str(call), name=str(name)) if role == "assistant":
-            return (ToolCall(call, name, _input(block), mark),)
+            return (ToolCall(call, name, _input(block), cache_control),)
         case Block(type="tool_result", tool_use_id=str(call)) if role == "user":
-            return (ToolResult(call, _result(block.content, where, loaded), bool(block.is_error), mark),)
+            return (ToolResult(call, _result(block.content, where, loaded), bool(block.is_error), cache_control),)
         case Block(type="thinking", thinking=str(text)) if role == "assistant":
             return (Reasoning(text, block.signature or ""),)
         case Block(type="redacted_thinking", data=str(data)) if role == "assistant":
             return (Reasoning("", REDACTED + data),)
         case Block(type="document", source=Source() as source) if role in ("user", "tool"):
-            return _document(block, source, mark, where)
+            return _document(block, source, cache_control, where)
         case Block(type="search_result", source=str(source), content=list(content)) if role in ("user", "tool"):
             _refuse_citations(block, where)
             named = f"search result: {block.title or source} ({source})"
-            return _within(named, read_blocks(content, "document", f"{where}.content", {}), mark)
+            return _within(named, read_blocks(content, "document", f"{where}.content", {}), cache_control)
         case Block(type="server_tool_use", name=str(name)) if role == "assistant":
-            return (Text(f"\n[called the tool {name} with {_input(block)}]\n", mark),)
+            return (Text(f"\n[called the tool {name} with {_input(block)}]\n", cache_control),)
         case Block(type="web_search_tool_result", content=list() | dict() as content) if role == "assistant":
-            return (Text(f"[the search returned:\n{_found(content, f'{where}.content')}\n]\n", mark),)
+            return (Text(f"[the search returned:\n{_found(content, f'{where}.content')}\n]\n", cache_control),)
         case Block(type="tool_reference", tool_name=str(name)) if role == "tool":
             loaded[name] = True
-            return (Text(f"[the tool {name} can be called now]", mark),)
+            return (Text(f"[the tool {name} can be called now]", cache_control),)
         case Block(type="tool_addition" | "tool_removal" as kind, tool=tool) if role == "system" and tool is not None:
             if tool.type != "tool_reference" or not tool.name:
                 place = f"{where}.tool.type"
@@ -128,25 +128,25 @@ def _shown(parts: tuple[Part, ...], where: str) -> tuple[Text | Image, ...]:
     return kept
 
 
-def _document(block: Block, source: Source, mark: Mark, where: str) -> tuple[Part, ...]:
+def _document(block: Block, source: Source, cache_control: CacheControl, where: str) -> tuple[Part, ...]:
     _refuse_citations(block, where)
     named = ": ".join(("document", *(told for told in (block.title, block.context) if told)))
     if source.type == "text":
-        return _within(named, (Text(source.data),), mark)
+        return _within(named, (Text(source.data),), cache_control)
     if source.type == "content" and source.content is not None:
         place = f"{where}.source.content"
-        return _within(named, _shown(read_blocks(source.content, "document", place, {}), place), mark)
+        return _within(named, _shown(read_blocks(source.content, "document", place, {}), place), cache_control)
     place = f"{where}.source.type"
     said = f"{source.type} {source.media_type}".strip()
     raise RequestError(f'{place}: "{said}" is not understood in a document; text is, or content of it', place)
 
 
-def _within(named: str, parts: tuple[Part, ...], mark: Mark) -> tuple[Part, ...]:
+def _within(named: str, parts: tuple[Part, ...], cache_control: CacheControl) -> tuple[Part, ...]:
     """What is quoted, between a line that says what it is and its end; text alone is one part."""
     if all(type(part) is Text for part in parts):
         text = "".join(part.text for part in parts if type(part) is Text)
-        return (Text(f"[{named}\n{text}\n]\n", mark),)
-    return (Text(f"[{named}\n"), *parts, Text("\n]\n", mark))
+        return (Text(f"[{named}\n{text}\n]\n", cache_control),)
+    return (Text(f"[{named}\n"), *parts, Text("\n]\n", cache_control))
 
 
 def _found(content: list[Raw] | dict[str, Any], where: str) -> str:
@@ -172,12 +172,12 @@ def _refuse_citations(block: Block, where: str) -> None:
         raise RequestError(f"{place}: an answer of a mixture cites nothing", place)
 
 
-def _image(source: Source, mark: Mark, where: str) -> Image:
+def _image(source: Source, cache_control: CacheControl, where: str) -> Image:
     if source.type == "url" and source.url.startswith(("https://", "http://")):
-        return Image(url=source.url, mark=mark)
+        return Image(url=source.url, cache_control=cache_control)
     if source.type != "base64" or not source.media_type.startswith("image/"):
         raise RequestError(f"{where}: must be base64 with a media_type of an image, or a url", where)
     try:
-        return Image(base64.b64decode(source.data, validate=True), source.media_type, mark=mark)
+        return Image(base64.b64decode(source.data, validate=True), source.media_type, cache_control=cache_control)
     except (binascii.Error, ValueError) as problem:
         raise RequestError(f"{where}.data: is no base64: {problem}", f"{where}.data") from None

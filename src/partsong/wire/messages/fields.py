@@ -10,7 +10,7 @@ from msgspec import Meta, Raw, Struct
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
 
 
-class CacheControl(Struct):
+class CacheControlGiven(Struct):
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] = "5m"
 
@@ -59,7 +59,7 @@ class Block(Struct):
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlGiven | None = None
 
 
 class Turn(Struct):
@@ -74,7 +74,7 @@ class ToolGiven(Struct):
     description: str | None = None
     input_schema: Raw = Raw()
     type: str | None = None
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlGiven | None = None
     strict: bool | None = None
     eager_input_streaming: bool | None = None
     defer_loading: bool | None = None
@@ -136,7 +136,7 @@ class Body(Struct):
     metadata: Metadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
     partsong: Raw = Raw()
-    cache_control: CacheControl | None = None
+    cache_control: CacheControlGiven | None = None
     context_management: ContextManagement | None = None
     speed: Literal["standard", "fast"] | None = None
     billing_policy: Any = None

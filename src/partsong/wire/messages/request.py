@@ -77,7 +77,7 @@ def _system(messages: tuple[Message, ...]) -> "str | list[dict[str, Any]]":
     """What the model is told: one text, or blocks of it where some are marked."""
     told = [message for message in messages if _told(message)]
     parts = [part for message in told for part in message.parts if type(part) is Text]
-    if not any(part.mark for part in parts):
+    if not any(part.cache_control for part in parts):
         return "\n\n".join(message.text for message in told)
     blocks: list[dict[str, Any]] = []
     for message in told:
@@ -95,11 +95,11 @@ def _with(system: "str | list[dict[str, Any]]", more: str) -> "str | list[dict[s
     return f"{system}\n\n{more}" if system else more
 
 
-def _marked(mark: str) -> dict[str, Any]:
+def _with_cache_control(cache_control: str) -> dict[str, Any]:
     """What stands in a block after which the prompt is kept in the provider's cache (API reference, prompt caching)."""
-    if not mark:
+    if not cache_control:
         return {}
-    return {"cache_control": {"type": "ephemeral"} | ({"ttl": mark} if mark == "1h" else {})}
+    return {"cache_control": {"type": "ephemeral"} | ({"ttl": cache_control} if cache_control == "1h" else {})}
 
 
 def _keep_last_marks(body: dict[str, Any]) -> None:
@@ -139,27 +139,31 @@ def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 def _block(part: Part) -> dict[str, Any] | None:
     """A part as the API's content block; `None` for what it does not take: empty text, unsigned reasoning."""
     match part:
-        case Text(text=text, mark=mark):
-            return {"type": "text", "text": text, **_marked(mark)} if text and not text.isspace() else None
-        case Image(url=url, mark=mark) if url:
-            return {"type": "image", "source": {"type": "url", "url": url}, **_marked(mark)}
-        case Image(data=data, media_type=media_type, mark=mark):
+        case Text(text=text, cache_control=cache_control):
+            return (
+                {"type": "text", "text": text, **_with_cache_control(cache_control)}
+                if text and not text.isspace()
+                else None
+            )
+        case Image(url=url, cache_control=cache_control) if url:
+            return {"type": "image", "source": {"type": "url", "url": url}, **_with_cache_control(cache_control)}
+        case Image(data=data, media_type=media_type, cache_control=cache_control):
             source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode("ascii")}
-            return {"type": "image", "source": source, **_marked(mark)}
+            return {"type": "image", "source": source, **_with_cache_control(cache_control)}
         case Reasoning(text=text, signature=signature):
             if signature.startswith(REDACTED):
                 return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
             return {"type": "thinking", "thinking": text, "signature": signature} if signature else None
-        case ToolCall(id=call, name=name, arguments=arguments, mark=mark):
+        case ToolCall(id=call, name=name, arguments=arguments, cache_control=cache_control):
             used = {"type": "tool_use", "id": _call_id(call), "name": name, "input": _input(arguments)}
-            return used | _marked(mark)
-        case ToolResult(call_id=call, parts=parts, is_error=is_error, mark=mark):
+            return used | _with_cache_control(cache_control)
+        case ToolResult(call_id=call, parts=parts, is_error=is_error, cache_control=cache_control):
             result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _call_id(call)}
             if content := [block for piece in parts if (block := _block(piece)) is not None]:
                 result["content"] = content
             if is_error:
                 result["is_error"] = True
-            return result | _marked(mark)
+            return result | _with_cache_control(cache_control)
 
 
 def _call_id(call: str) -> str:
@@ -183,7 +187,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     schema.setdefault("type", "object")
     described = {"description": tool.description} if tool.description else {}
     eager = {"eager_input_streaming": True} if tool.eager else {}
-    return {"name": tool.name, **described, "input_schema": schema, **eager, **_marked(tool.mark)}
+    return {"name": tool.name, **described, "input_schema": schema, **eager, **_with_cache_control(tool.cache_control)}
 
 
 def _tool_choice(choice: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from msgspec.json import Decoder
 from msgspec.structs import replace
 
 from partsong.errors import RequestError
-from partsong.model import Image, Mark, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
-from partsong.wire.asked import refuse
+from partsong.model import CacheControl, Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from partsong.wire.parsed import refuse
 from partsong.wire.responses.body import decode, read_kind
 
 ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
@@ -158,7 +158,7 @@ def _parts(content: str | list[Piece], where: str, assistant: bool = False) -> t
 
 def _part(piece: Piece, where: str, assistant: bool) -> Text | Image:
     # The API keeps what was marked for half an hour at least: the shorter of our two wishes would not do.
-    mark: Mark = "1h" if piece.prompt_cache_breakpoint else ""
+    cache_control: CacheControl = "1h" if piece.prompt_cache_breakpoint else ""
     if piece.type == "refusal" and piece.refusal is not None:
         return Text(piece.refusal)
     if piece.type == "input_image" and not assistant:
@@ -166,9 +166,9 @@ def _part(piece: Piece, where: str, assistant: bool) -> Text | Image:
             raise RequestError(
                 f"{where}.file_id: there are no uploaded files; send the picture as a data: URL", f"{where}.file_id"
             )
-        image = _image(piece.image_url or "", f"{where}.image_url", mark)
+        image = _image(piece.image_url or "", f"{where}.image_url", cache_control)
         return replace(image, detail="" if piece.detail in (None, "auto") else piece.detail)
-    return Text(_text(piece, where), mark)
+    return Text(_text(piece, where), cache_control)
 
 
 def _text(piece: Piece, where: str) -> str:
@@ -182,15 +182,15 @@ def _text(piece: Piece, where: str) -> str:
     return piece.text
 
 
-def _image(url: str, where: str, mark: Mark) -> Image:
+def _image(url: str, where: str, cache_control: CacheControl) -> Image:
     """A picture: its bytes, or where the provider finds it."""
     if url.startswith(("https://", "http://")):
-        return Image(url=url, mark=mark)
+        return Image(url=url, cache_control=cache_control)
     head, comma, data = url.partition(",")
     media_type, encoded, _ = head.removeprefix("data:").partition(";base64")
     if comma and encoded and head.startswith("data:image/"):
         try:
-            return Image(base64.b64decode(data, validate=True), media_type, mark=mark)
+            return Image(base64.b64decode(data, validate=True), media_type, cache_control=cache_control)
         except (binascii.Error, ValueError):
             raise RequestError(f"{where}: what follows the comma is not base64", where) from None
     raise RequestError(f"{where} must be an http(s) URL or a picture as data:image/…;base64,…", where)

@@ -25,9 +25,9 @@ from partsong.model import (
     ToolCallDelta,
     Usage,
 )
-from partsong.wire.asked import Asked
+from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Head, Problem
-from partsong.wire.responses.written import (
+from partsong.wire.responses.serialize import (
     Status,
     call,
     encrypts,
@@ -95,7 +95,7 @@ class Stream:
 
     __slots__ = ("_asked", "_begun", "_calls", "_count", "_done", "_encrypts", "_head", "_items", "_open")
 
-    def __init__(self, asked: Asked, head: Head) -> None:
+    def __init__(self, asked: ParsedRequest, head: Head) -> None:
         self._asked, self._head = asked, head
         self._encrypts = encrypts(asked)
         self._begun = False

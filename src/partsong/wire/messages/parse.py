@@ -19,11 +19,11 @@ from partsong.model import (
     Tool,
     ToolResult,
 )
-from partsong.wire.asked import Asked, Options, read_options, refuse
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import given
-from partsong.wire.messages.blocks import Loaded, check_callers, read_blocks, read_mark
-from partsong.wire.messages.fields import Block, Body, CacheControl, Choice, Format, ToolGiven, Turn
+from partsong.wire.messages.blocks import Loaded, check_callers, parse_cache_control, read_blocks
+from partsong.wire.messages.fields import Block, Body, CacheControlGiven, Choice, Format, ToolGiven, Turn
+from partsong.wire.parsed import Options, ParsedRequest, read_options, refuse
 
 REFUSED = {
     "billing_policy": "whoever has given this server its keys is billed",
@@ -41,7 +41,7 @@ _anything = msgspec.json.Decoder(Any)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-def read(body: bytes) -> Asked:
+def read(body: bytes) -> ParsedRequest:
     """Read a request. Raises `RequestError`, naming the field."""
     said = decode(body, _body)
     if said.max_tokens is None:
@@ -49,12 +49,12 @@ def read(body: bytes) -> Asked:
     return _asked(said)
 
 
-def read_count(body: bytes) -> Asked:
+def read_count(body: bytes) -> ParsedRequest:
     """Read a request whose tokens are to be counted. Raises `RequestError`."""
     return _asked(decode(body, _body))
 
 
-def _asked(said: Body) -> Asked:
+def _asked(said: Body) -> ParsedRequest:
     refuse(said, REFUSED)
     if said.fallbacks not in (None, [], "default"):  # which says: whatever this model has
         raise RequestError("fallbacks: the recipe says who takes a model's place", "fallbacks")
@@ -106,7 +106,7 @@ def _asked(said: Body) -> Asked:
         thinking=thinking.budget_tokens if thinking is not None and thinking.type == "enabled" else None,
         thinks={"adaptive": True, "disabled": False}.get(thinking.type) if thinking is not None else None,
     )
-    return Asked(
+    return ParsedRequest(
         said.model,
         Conversation(
             tuple(messages),
@@ -130,7 +130,7 @@ def _told(system: str | list[Block]) -> Message:
         if block.type != "text" or block.text is None:
             raise RequestError(f"system[{at}]: must be a block of text", f"system[{at}]")
         # One paragraph each, as they are joined where the caller's blocks are not known.
-        parts.append(Text(block.text if at == 0 else f"\n\n{block.text}", read_mark(block.cache_control)))
+        parts.append(Text(block.text if at == 0 else f"\n\n{block.text}", parse_cache_control(block.cache_control)))
     return Message("system", tuple(parts))
 
 
@@ -142,12 +142,12 @@ def _messages(turn: Turn, where: str, loaded: Loaded) -> list[Message]:
     return [Message("tool", (*results, *(part for part in parts if not isinstance(part, ToolResult))))]
 
 
-def _marked(message: Message, wish: CacheControl) -> Message:
+def _marked(message: Message, wish: CacheControlGiven) -> Message:
     """The message with a mark on the last of its parts that can bear one."""
     for at in range(len(message.parts) - 1, -1, -1):
         part = message.parts[at]
         if not isinstance(part, Reasoning):
-            marked = replace(part, mark=part.mark or read_mark(wish))
+            marked = replace(part, cache_control=part.cache_control or parse_cache_control(wish))
             return replace(message, parts=(*message.parts[:at], marked, *message.parts[at + 1 :]))
     return message
 
@@ -166,8 +166,8 @@ def _tool(tool: ToolGiven, where: str) -> Tool:
     if tool.input_examples:  # other providers have no place for them
         examples = "\n".join(bytes(example).decode() for example in tool.input_examples)
         description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
-    eager, mark = bool(tool.eager_input_streaming), read_mark(tool.cache_control)
-    return Tool(tool.name, description, bytes(tool.input_schema), tool.strict, mark, eager)
+    eager, cache_control = bool(tool.eager_input_streaming), parse_cache_control(tool.cache_control)
+    return Tool(tool.name, description, bytes(tool.input_schema), tool.strict, cache_control, eager)
 
 
 def _choice(choice: Choice | None, tools: tuple[Tool, ...]) -> str | None:

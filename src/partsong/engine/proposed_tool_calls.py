@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from partsong.engine.calls import fault_of_call
+from partsong.engine.tool_calls import fault_of_call
 from partsong.model import Conversation, ToolCall
 from partsong.prompts import listed
 

@@ -31,7 +31,7 @@ class Quota(Struct, frozen=True):
     steady: bool = False
 
 
-class Allowance(Struct, frozen=True, omit_defaults=True):
+class RateLimits(Struct, frozen=True, omit_defaults=True):
     """The quotas that the headers of one response told. Where several hold for one kind, the one with least left."""
 
     requests: Quota | None = None
@@ -67,7 +67,7 @@ EPOCH, EPOCH_IN_MILLISECONDS = 1e8, 1e11
 LONGEST_VALUE = 1_000  # characters
 
 
-def read_allowance(headers: Mapping[str, str], now: float) -> Allowance | None:
+def parse_rate_limit_headers(headers: Mapping[str, str], now: float) -> RateLimits | None:
     """The allowance in the headers of a response, `None` if they tell none.
 
     `now` is the time since 1970, for headers that hold a time and come without the provider's own `Date`.
@@ -92,7 +92,7 @@ def read_allowance(headers: Mapping[str, str], now: float) -> Allowance | None:
             continue
         if kind not in least or _left(quota) < _left(least[kind]):
             least[kind] = quota
-    return Allowance(**least) if least else None
+    return RateLimits(**least) if least else None
 
 
 def _left(quota: Quota) -> tuple[float, float]:

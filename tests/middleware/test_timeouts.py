@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from partsong import Answer, Delta, ModelError, Request, Send, Text, TextDelta, asking
-from partsong.middleware.patience import Patience
+from partsong.middleware.timeouts import Timeouts
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
 from partsong.providers.scripted import Scripted
@@ -22,20 +22,20 @@ async def listen(delta: Delta) -> None:
 @pytest.mark.parametrize("send", [listen, None])
 async def test_a_model_that_does_not_begin_is_given_up(send: Send | None) -> None:
     with pytest.raises(ModelError, match=r"said nothing for 0\.02 s") as caught:
-        await Patience(Scripted("a?first=30"), first=0.02, silence=9)(REQUEST, send)
+        await Timeouts(Scripted("a?first=30"), first=0.02, silence=9)(REQUEST, send)
     assert caught.value.cause == "timeout"
 
 
 async def test_a_model_that_falls_silent_is_given_up() -> None:
     with pytest.raises(ModelError, match=r"silent for 0\.02 s"):
-        await Patience(Scripted("a?each=30"), first=9, silence=0.02)(REQUEST, None)
+        await Timeouts(Scripted("a?each=30"), first=9, silence=0.02)(REQUEST, None)
 
 
 async def test_a_slow_listener_is_not_the_models_fault() -> None:
     async def slow(delta: Delta) -> None:
         await asyncio.sleep(0.02)
 
-    answer = await Patience(Scripted("a?tokens=4"), first=0.01, silence=0.01)(REQUEST, slow)
+    answer = await Timeouts(Scripted("a?tokens=4"), first=0.01, silence=0.01)(REQUEST, slow)
     assert answer.usage.output_tokens == 4
 
 
@@ -48,7 +48,7 @@ async def test_a_timeout_from_elsewhere_is_not_taken_for_its_own() -> None:
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
-            await Patience(model, first=9, silence=9)(REQUEST, None)
+            await Timeouts(model, first=9, silence=9)(REQUEST, None)
 
 
 @jumping
@@ -56,7 +56,7 @@ async def test_neither_limit_counts_the_time_of_a_listener() -> None:
     async def dawdle(delta: Delta) -> None:
         await asyncio.sleep(100)
 
-    answer = await Patience(Scripted("a?tokens=3&first=2&each=2"), first=2.5, silence=2.5)(REQUEST, dawdle)
+    answer = await Timeouts(Scripted("a?tokens=3&first=2&each=2"), first=2.5, silence=2.5)(REQUEST, dawdle)
     assert answer.usage.output_tokens == 3
     assert asyncio.get_running_loop().time() == START + 306
 
@@ -67,14 +67,14 @@ async def test_after_a_slow_listener_silence_is_silence_again() -> None:
         await asyncio.sleep(100)
 
     with pytest.raises(ModelError, match="silent for 2 s"):
-        await Patience(Scripted("a?each=30"), first=9, silence=2)(REQUEST, dawdle)
+        await Timeouts(Scripted("a?each=30"), first=9, silence=2)(REQUEST, dawdle)
     assert asyncio.get_running_loop().time() == START + 102
 
 
 async def test_a_plain_call_is_streamed_so_that_its_silence_is_seen() -> None:
     hanging = stream(event(chunk(role="assistant", content="Well,")), end="silence")
     async with Server(chat(), hanging) as server, Http() as http:
-        model = Patience(OpenAI(http, provider="lab", base_url=f"{server.url}/v1", name="a"), first=9, silence=0.05)
+        model = Timeouts(OpenAI(http, provider="lab", base_url=f"{server.url}/v1", name="a"), first=9, silence=0.05)
         assert (await model(REQUEST, None)).text == "Hello, world."
         with pytest.raises(ModelError, match="silent") as caught:
             await model(REQUEST, None)
@@ -93,4 +93,4 @@ async def test_the_limit_holds_while_connecting() -> None:
     async with server, Http() as http:  # it never answers the TLS handshake, so there is no connection yet
         model = OpenAI(http, provider="lab", base_url=f"https://127.0.0.1:{port}/v1", name="a")
         with pytest.raises(ModelError, match=r"said nothing for 0\.05 s"):
-            await Patience(model, first=0.05, silence=9)(REQUEST, None)
+            await Timeouts(model, first=0.05, silence=9)(REQUEST, None)

@@ -10,8 +10,8 @@ from msgspec import Raw
 
 from partsong.errors import RequestError
 from partsong.model import ANY_OBJECT, Conversation, Message, Sampling, Text, Tool
-from partsong.wire.asked import Asked, Options, read_options, refuse
 from partsong.wire.json import described
+from partsong.wire.parsed import Options, ParsedRequest, read_options, refuse
 from partsong.wire.responses.body import (
     Body,
     decode,
@@ -42,7 +42,7 @@ REFUSED = {
 }
 
 
-def read(body: bytes) -> Asked:
+def read(body: bytes) -> ParsedRequest:
     """Read a request. Raises `RequestError`, naming the field."""
     said = decode(body, read_body)
     _refuse(said)
@@ -83,7 +83,7 @@ def read(body: bytes) -> Asked:
         "user": said.user,
         "include": said.include or [],
     }
-    return Asked(
+    return ParsedRequest(
         said.model,
         Conversation(
             tuple(messages),

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from partsong.errors import RequestError
 from partsong.model import (
     ANY_OBJECT,
+    CacheControl,
     Conversation,
     Image,
-    Mark,
     Message,
     Part,
     Reasoning,
@@ -27,10 +27,10 @@ from partsong.model import (
     ToolCall,
     ToolResult,
 )
-from partsong.wire.asked import Asked, Options, read_options, refuse
 from partsong.wire.chat.fields import Body, Called, Chosen, Format, Function, Link, MessageGiven, Piece
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import described, given
+from partsong.wire.parsed import Options, ParsedRequest, read_options, refuse
 
 REFUSED = {
     "logprobs": "the logarithms of probabilities are not known of a mixture",
@@ -56,7 +56,7 @@ _anything = msgspec.json.Decoder(Any)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-def read(body: bytes) -> Asked:
+def read(body: bytes) -> ParsedRequest:
     """Read a request. Raises `RequestError`, naming the field."""
     said = decode(body, _body)
     refuse(said, REFUSED)
@@ -70,7 +70,7 @@ def read(body: bytes) -> Asked:
             labels[name] = value
     choice, tools = _choice(said, _tools(said))
     options = said.stream_options
-    return Asked(
+    return ParsedRequest(
         said.model,
         Conversation(
             _messages(said.messages),
@@ -158,13 +158,13 @@ def _content(content: str | list[Raw] | None, where: str) -> tuple[Part, ...]:
 
 def _part(piece: Piece, where: str) -> Part:
     # The API keeps what was marked for half an hour at least: the shorter of our two wishes would not do.
-    mark: Mark = "1h" if piece.prompt_cache_breakpoint else ""
+    cache_control: CacheControl = "1h" if piece.prompt_cache_breakpoint else ""
     match piece:
         case Piece(type="text", text=str(text)) | Piece(type="refusal", refusal=str(text)):
-            return Text(text, mark)
+            return Text(text, cache_control)
         case Piece(type="image_url", image_url=Link(url=url, detail=detail)):
             image = read_image(url, f"{where}.image_url.url")
-            return replace(image, mark=mark, detail="" if detail in (None, "auto") else detail)
+            return replace(image, cache_control=cache_control, detail="" if detail in (None, "auto") else detail)
         case Piece(type="text" | "refusal" | "image_url"):
             raise RequestError(f"{where}.{piece.type} is missing", f"{where}.{piece.type}")
         case _:

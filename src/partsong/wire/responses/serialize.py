@@ -9,9 +9,9 @@ from typing import Any, Literal
 import msgspec
 
 from partsong.model import Answer, Reasoning, Text, ToolCall, Usage
-from partsong.wire.asked import Asked
+from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Head, Kind, Problem
-from partsong.wire.responses.asked import ENCRYPTED
+from partsong.wire.responses.parse import ENCRYPTED
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 PREFIXES = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
@@ -36,7 +36,9 @@ CODES: dict[Kind, str] = {
 }
 
 
-def whole(asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+def whole(
+    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+) -> bytes:
     """A response that is not streamed. There is one answer: the API knows no other number."""
     answer = answers[0]
     status, _ = outcome(answer)
@@ -63,7 +65,7 @@ def error_of(problem: Problem) -> dict[str, Any]:
     return {"code": code, "message": problem.message}
 
 
-def encrypts(asked: Asked) -> bool:
+def encrypts(asked: ParsedRequest) -> bool:
     """Whether the signatures of reasoning are wanted."""
     return ENCRYPTED in asked.echo.get("include", ())
 
@@ -79,7 +81,7 @@ def outcome(answer: Answer) -> tuple[Status, dict[str, Any] | None]:
 
 
 def response(
-    asked: Asked,
+    asked: ParsedRequest,
     head: Head,
     status: Status,
     output: list[dict[str, Any]],

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from partsong import Answer, Delta, ModelError, Request, Send, Text, TextDelta, Usage, asking
-from partsong.middleware.pace import Pace, Speed
+from partsong.middleware.throughput import Speed, Throughput
 from partsong.providers.scripted import Scripted
 from tests.clock import jumping
 
@@ -28,7 +28,7 @@ def test_before_it_was_ever_asked_nothing_is_known() -> None:
 @jumping
 async def test_a_streamed_call_tells_the_first_token_from_the_rest() -> None:
     speed = Speed()
-    pace = Pace(Scripted("a?first=2&each=0.1&tokens=101"), speed)
+    pace = Throughput(Scripted("a?first=2&each=0.1&tokens=101"), speed)
     for _ in range(40):
         await pace(REQUEST, listen)
     assert speed.seconds(101) == pytest.approx(12.0, rel=0.01)
@@ -40,7 +40,7 @@ async def test_a_streamed_call_tells_the_first_token_from_the_rest() -> None:
 @jumping
 async def test_a_slow_listener_does_not_count() -> None:
     speed = Speed()
-    pace = Pace(Scripted("a?first=2&each=0.1&tokens=11"), speed)
+    pace = Throughput(Scripted("a?first=2&each=0.1&tokens=11"), speed)
     for _ in range(40):
         await pace(REQUEST, dawdle)
     assert speed.seconds(11) == pytest.approx(3.0, rel=0.01)
@@ -49,7 +49,7 @@ async def test_a_slow_listener_does_not_count() -> None:
 @jumping
 async def test_of_a_plain_call_only_the_whole_is_known() -> None:
     speed = Speed()
-    pace = Pace(Scripted("a?first=2&each=0.1&tokens=101"), speed)
+    pace = Throughput(Scripted("a?first=2&each=0.1&tokens=101"), speed)
     for _ in range(40):
         await pace(REQUEST, None)
     assert speed.seconds(101) == pytest.approx(12.0, rel=0.01)
@@ -66,7 +66,7 @@ async def test_what_comes_in_one_piece_is_no_stream() -> None:
         return Answer((Text("all of it"),), usage=Usage(5, 100))
 
     speed = Speed()
-    await Pace(model, speed)(REQUEST, listen)
+    await Throughput(model, speed)(REQUEST, listen)
     told = speed.seconds(200)
     assert told is not None
     assert told >= 20
@@ -111,5 +111,5 @@ def test_earlier_values_can_be_given() -> None:
 async def test_a_call_that_fails_tells_nothing() -> None:
     speed = Speed()
     with pytest.raises(ModelError):
-        await Pace(Scripted("a?fail=server&after=5"), speed)(REQUEST, listen)
+        await Throughput(Scripted("a?fail=server&after=5"), speed)(REQUEST, listen)
     assert speed.seconds(10) is None

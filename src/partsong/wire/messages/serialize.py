@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from partsong.model import Answer, Delta, Reasoning, ReasoningDelta, Text, TextDelta, ToolCall, Usage
-from partsong.wire.asked import FIELD, Asked
 from partsong.wire.messages.answer import REDACTED
+from partsong.wire.parsed import FIELD, ParsedRequest
 from partsong.wire.reply import Head, Kind, Problem
 
 TYPES: dict[Kind, str] = {
@@ -29,7 +29,9 @@ REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
 _encode = msgspec.json.Encoder().encode
 
 
-def whole(asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+def whole(
+    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+) -> bytes:
     """A `message`."""
     (answer,) = answers
     message = _message(head) | {"content": _content(answer), "stop_reason": _reason(answer), "usage": _usage(usage)}
@@ -51,7 +53,7 @@ def counted(tokens: int) -> bytes:
 class Stream:
     """One streamed message, event by event. Blocks begin and end with what is said."""
 
-    def __init__(self, asked: Asked, head: Head) -> None:
+    def __init__(self, asked: ParsedRequest, head: Head) -> None:
         self._head = head
         self._index = -1
         self._open: object = None  # the type of the deltas of the block that is open, or a tool call's index

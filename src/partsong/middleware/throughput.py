@@ -68,7 +68,7 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Throughput:
     """A model that is timed. Failed calls tell nothing."""
 
     model: Model

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from partsong.keys import Key
+from partsong.server.concurrency import ConcurrencyLimiter
 from partsong.server.problems import ProblemError
-from partsong.server.turnstile import Turnstile
 from partsong.wire.reply import Problem
 from tests.clock import jumping
 
@@ -19,8 +19,8 @@ def key(name: str, *, minute: int | None = None, at_once: int | None = None) -> 
 class Guests:
     """Who is inside, in the order in which they came in; each stays until `let_go`."""
 
-    def __init__(self, turnstile: Turnstile) -> None:
-        self.turnstile = turnstile
+    def __init__(self, concurrency: ConcurrencyLimiter) -> None:
+        self.concurrency = concurrency
         self.came: list[str] = []
         self.doors: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -31,7 +31,7 @@ class Guests:
         await turns()
 
     async def _stay(self, name: str, key: Key | None) -> None:
-        async with self.turnstile.enter(key):
+        async with self.concurrency.enter(key):
             self.came.append(name)
             await self.doors[name].wait()
 
@@ -51,13 +51,13 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def is_empty(turnstile: Turnstile) -> bool:
-    return (turnstile.inside, turnstile.queued, turnstile.limits.at_work) == (0, 0, {})
+def is_empty(concurrency: ConcurrencyLimiter) -> bool:
+    return (concurrency.inside, concurrency.queued, concurrency.limits.at_work) == (0, 0, {})
 
 
 async def test_places_are_given_in_the_order_of_coming() -> None:
-    turnstile = Turnstile(2, 2, 60)
-    guests = Guests(turnstile)
+    concurrency = ConcurrencyLimiter(2, 2, 60)
+    guests = Guests(concurrency)
     for name in "abcd":
         await guests.come(name)
     assert guests.came == ["a", "b"]
@@ -71,27 +71,27 @@ async def test_places_are_given_in_the_order_of_coming() -> None:
     for name in "acd":
         await guests.let_go(name)
     assert guests.came == ["a", "b", "c", "d"]
-    assert is_empty(turnstile)
+    assert is_empty(concurrency)
 
 
 @jumping
 async def test_who_waits_too_long_is_told_to_come_again() -> None:
-    turnstile = Turnstile(1, 1, 30)
-    guests = Guests(turnstile)
+    concurrency = ConcurrencyLimiter(1, 1, 30)
+    guests = Guests(concurrency)
     await guests.come("a")
     await guests.come("b")
     began = asyncio.get_running_loop().time()
     assert (await guests.problem("b")).status == 503
     assert asyncio.get_running_loop().time() == began + 30
-    assert turnstile.queued == 0
+    assert concurrency.queued == 0
     await guests.let_go("a")
-    assert is_empty(turnstile)
+    assert is_empty(concurrency)
 
 
 @pytest.mark.parametrize("moment", ["waiting", "its turn has come", "inside"])
 async def test_who_leaves_gives_the_place_to_the_next(moment: str) -> None:
-    turnstile = Turnstile(1, 5, 60)
-    guests = Guests(turnstile)
+    concurrency = ConcurrencyLimiter(1, 5, 60)
+    guests = Guests(concurrency)
     for name in "abc":
         await guests.come(name)
     if moment == "waiting":
@@ -100,7 +100,7 @@ async def test_who_leaves_gives_the_place_to_the_next(moment: str) -> None:
         await guests.let_go("a")
     elif moment == "its turn has come":
         guests.doors["a"].set()
-        while not any(turn.done() for turn in list(turnstile._queues[""])) and turnstile.queued == 2:
+        while not any(turn.done() for turn in list(concurrency._queues[""])) and concurrency.queued == 2:
             await asyncio.sleep(0)
         guests.tasks["b"].cancel()  # the place is given to it, and it has not run since
         await turns()
@@ -112,11 +112,11 @@ async def test_who_leaves_gives_the_place_to_the_next(moment: str) -> None:
         await guests.tasks["b"]
     assert guests.came[-1] == "c"
     await guests.let_go("c")
-    assert is_empty(turnstile)
+    assert is_empty(concurrency)
 
 
 async def test_a_key_that_asks_much_does_not_hold_up_the_others() -> None:
-    guests = Guests(Turnstile(1, 10, 60))
+    guests = Guests(ConcurrencyLimiter(1, 10, 60))
     busy, calm = key("busy"), key("calm")
     for name in ("b1", "b2", "b3", "b4"):
         await guests.come(name, busy)
@@ -128,8 +128,8 @@ async def test_a_key_that_asks_much_does_not_hold_up_the_others() -> None:
 
 
 async def test_a_keys_own_limits_hold_for_it_alone() -> None:
-    turnstile = Turnstile(10, 10, 60)
-    guests = Guests(turnstile)
+    concurrency = ConcurrencyLimiter(10, 10, 60)
+    guests = Guests(concurrency)
     narrow = key("narrow", at_once=1)
     await guests.come("a", narrow)
     await guests.come("b", narrow)
@@ -142,29 +142,29 @@ async def test_a_keys_own_limits_hold_for_it_alone() -> None:
     assert guests.came == ["a", "c", "d"]
     await guests.let_go("c")
     await guests.let_go("d")
-    assert is_empty(turnstile)
+    assert is_empty(concurrency)
 
 
 @jumping
 async def test_so_many_requests_a_minute() -> None:
-    turnstile = Turnstile(10, 10, 60)
+    concurrency = ConcurrencyLimiter(10, 10, 60)
     slow = key("slow", minute=3)
     for _ in range(3):
-        async with turnstile.enter(slow):
+        async with concurrency.enter(slow):
             pass
     with pytest.raises(ProblemError) as caught:
-        async with turnstile.enter(slow):
+        async with concurrency.enter(slow):
             pass
     problem = caught.value.problem
     assert (problem.status, problem.kind) == (429, "rate_limit")
     assert problem.retry_after is not None
     assert 0 < problem.retry_after <= 20  # a third of a minute pays for one
-    async with turnstile.enter(key("other", minute=3)):
+    async with concurrency.enter(key("other", minute=3)):
         pass
     await asyncio.sleep(problem.retry_after)
-    async with turnstile.enter(slow):
+    async with concurrency.enter(slow):
         pass
     with pytest.raises(ProblemError):
-        async with turnstile.enter(slow):
+        async with concurrency.enter(slow):
             pass
-    assert is_empty(turnstile)
+    assert is_empty(concurrency)

@@ -17,7 +17,7 @@ from partsong.model import (
     ToolCallDelta,
     Usage,
 )
-from partsong.wire.asked import FIELD, Asked
+from partsong.wire.parsed import FIELD, ParsedRequest
 from partsong.wire.reply import Head, Kind, Problem
 
 TYPES: dict[Kind, str] = {
@@ -38,7 +38,9 @@ CODES = {"window": "context_length_exceeded", "rate": "rate_limit_exceeded"}
 _encode = msgspec.json.Encoder().encode
 
 
-def whole(asked: Asked, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+def whole(
+    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+) -> bytes:
     """A `chat.completion`, with a choice for each answer."""
     old = _in_the_old_way(asked)
     return _encode(
@@ -76,7 +78,7 @@ def failed(problem: Problem) -> bytes:
 class Stream:
     """One streamed completion, chunk by chunk."""
 
-    def __init__(self, asked: Asked, head: Head) -> None:
+    def __init__(self, asked: ParsedRequest, head: Head) -> None:
         self._asked = asked
         self._old = _in_the_old_way(asked)
         shared = {
@@ -141,7 +143,7 @@ class Stream:
         return b"data: " + failed(problem) + b"\n\n"
 
 
-def _in_the_old_way(asked: Asked) -> bool:
+def _in_the_old_way(asked: ParsedRequest) -> bool:
     """Whether the request has `functions`, from before there were tools, so that the answer has a `function_call`."""
     return bool(asked.echo.get("functions"))
 

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 import partsong
 from partsong import Agent, Aggregator, Answer, Conversation, Layer, Message, Model, Recipe, Request, Send, Tool
-from partsong.engine.proposed import gathered
-from partsong.facts import Facts
+from partsong.engine.proposed_tool_calls import gathered
 from partsong.model import Text, TextDelta, ToolCall, ToolResult, Usage
+from partsong.model_info import ModelInfo
 from partsong.money.costing import Costs
 from partsong.recipe import Advice
 from partsong.wire.tokens import estimate_tokens
@@ -37,8 +37,8 @@ TEXTS = (
 class Speaker:
     """Says this, and keeps what it was asked."""
 
-    def __init__(self, text: str, facts: Facts | None = None) -> None:
-        self.text, self.facts, self.requests = text, facts or Facts(), list[Request]()
+    def __init__(self, text: str, info: ModelInfo | None = None) -> None:
+        self.text, self.info, self.requests = text, info or ModelInfo(), list[Request]()
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         self.requests.append(request)
@@ -47,9 +47,9 @@ class Speaker:
         return Answer((Text(self.text),), usage=Usage(1, 1))
 
 
-def speakers(*texts: str, facts: Facts | None = None) -> dict[str, Speaker]:
+def speakers(*texts: str, info: ModelInfo | None = None) -> dict[str, Speaker]:
     made = {f"t:{name}": Speaker(text) for name, text in zip("abc", texts, strict=True)}
-    return made | {"t:z": Speaker("It rains.", facts)}
+    return made | {"t:z": Speaker("It rains.", info)}
 
 
 async def asked(
@@ -59,7 +59,7 @@ async def asked(
     window: int | None = None,
 ) -> tuple[Request, Request]:
     """What a proposer was asked, and the aggregator."""
-    made = speakers(*texts, facts=Facts(window))
+    made = speakers(*texts, info=ModelInfo(window))
     models: dict[str, Model] = dict(made)
     await partsong.run(recipe, conversation, models)
     return made["t:a"].requests[0], made["t:z"].requests[0]
@@ -180,7 +180,7 @@ async def test_what_is_planned_is_no_less_than_what_is_read(advice: Advice) -> N
         for agent, text in zip(recipe.layers[0].agents, texts, strict=True)
     )
     recipe = replace(recipe, layers=(Layer(agents),))
-    costs = Costs(recipe, long, {name: Facts() for name in recipe.models})
+    costs = Costs(recipe, long, {name: ModelInfo() for name in recipe.models})
     (proposers, (aggregator,)) = costs.calls([[1, 1, 1]])
     proposer, acting = await asked(recipe, long, texts)
     assert proposers[0].asked >= estimate_tokens(proposer)

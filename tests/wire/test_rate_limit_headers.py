@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from partsong.wire.allowance import Allowance, Quota, read_allowance
+from partsong.wire.rate_limit_headers import Quota, RateLimits, parse_rate_limit_headers
 
 NOW = 1_790_000_000.0  # 2026-09-21, 14:13:20 UTC
 DAY, MINUTE = 86_400.0, 60.0
@@ -22,7 +22,7 @@ TOLD = {
             "x-ratelimit-reset-tokens": "6m0s",
             "x-ratelimit-limit-project-tokens": "1",
         },
-        Allowance(Quota(5000, 4999, 0.012, None, True), Quota(160_000, 159_976, 360.0, None, True)),
+        RateLimits(Quota(5000, 4999, 0.012, None, True), Quota(160_000, 159_976, 360.0, None, True)),
     ),
     "groq": (
         {
@@ -33,7 +33,7 @@ TOLD = {
             "x-ratelimit-reset-requests": "2m59.56s",
             "x-ratelimit-reset-tokens": "7.66s",
         },
-        Allowance(Quota(14_400, 14_370, 179.56, None, True), Quota(18_000, 17_997, 7.66, None, True)),
+        RateLimits(Quota(14_400, 14_370, 179.56, None, True), Quota(18_000, 17_997, 7.66, None, True)),
     ),
     "anthropic": (
         {
@@ -51,7 +51,7 @@ TOLD = {
             "anthropic-ratelimit-output-tokens-remaining": "8000",
             "anthropic-ratelimit-output-tokens-reset": "2026-09-21T14:13:10Z",
         },
-        Allowance(
+        RateLimits(
             Quota(50, 49, 1.0, None, True),
             Quota(48_000, 47_000, 2.0, None, True),
             Quota(40_000, 39_000, 3.0, None, True),
@@ -66,7 +66,7 @@ TOLD = {
             "x-ratelimit-limit-req-minute": "720",
             "x-ratelimit-remaining-req-minute": "717",
         },
-        Allowance(Quota(720, 717, None, MINUTE), Quota(5_000_000, 4_999_911, None, MINUTE)),
+        RateLimits(Quota(720, 717, None, MINUTE), Quota(5_000_000, 4_999_911, None, MINUTE)),
     ),
     "mistral, as it was": (
         {
@@ -77,7 +77,7 @@ TOLD = {
             "x-ratelimitbysize-limit-month": "1000000000",
             "x-ratelimitbysize-remaining-month": "990000000",
         },
-        Allowance(tokens=Quota(500_000, 499_900, 41.0)),
+        RateLimits(tokens=Quota(500_000, 499_900, 41.0)),
     ),
     "cerebras": (
         {
@@ -90,7 +90,7 @@ TOLD = {
             "x-ratelimit-remaining-tokens-minute": "59500",
             "x-ratelimit-reset-tokens-minute": "11.382867",
         },
-        Allowance(Quota(14_400, 7, 33_011.382867, DAY), Quota(60_000, 59_500, 11.382867, MINUTE)),
+        RateLimits(Quota(14_400, 7, 33_011.382867, DAY), Quota(60_000, 59_500, 11.382867, MINUTE)),
     ),
     "together": (
         {
@@ -101,7 +101,7 @@ TOLD = {
             "x-tokenlimit-remaining": "2000",
             "x-ratelimit-limit-dynamic": "2",
         },
-        Allowance(Quota(10, 9, 1.0), Quota(3000, 2000)),
+        RateLimits(Quota(10, 9, 1.0), Quota(3000, 2000)),
     ),
     "fireworks": (
         {
@@ -112,7 +112,7 @@ TOLD = {
             "x-ratelimit-limit-tokens-generated": "6000",
             "x-ratelimit-limit-tokens-cache-adjusted-prompt": "9",
         },
-        Allowance(
+        RateLimits(
             Quota(600, 598, steady=True),
             None,
             Quota(60_000, 59_000, steady=True),
@@ -121,37 +121,37 @@ TOLD = {
     ),
     "openrouter": (
         {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{NOW + 30:.0f}000"},
-        Allowance(Quota(20, 0, 30.0)),
+        RateLimits(Quota(20, 0, 30.0)),
     ),
     "github": (
         {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "59", "x-ratelimit-reset": f"{NOW + 5:.0f}"},
-        Allowance(Quota(60, 59, 5.0)),
+        RateLimits(Quota(60, 59, 5.0)),
     ),
     "azure": (
         {"x-ratelimit-remaining-requests": "9", "x-ratelimit-remaining-tokens": "9900"},
-        Allowance(Quota(None, 9, steady=True), Quota(None, 9900, steady=True)),
+        RateLimits(Quota(None, 9, steady=True), Quota(None, 9900, steady=True)),
     ),
     "ietf": (
         {
             "RateLimit": '"burst";r=50;t=30, "daily";r=999',
             "RateLimit-Policy": '"burst";q=100;w=60,"daily";q=1000;w=86400',
         },
-        Allowance(Quota(100, 50, 30.0, MINUTE)),
+        RateLimits(Quota(100, 50, 30.0, MINUTE)),
     ),
     "ietf, other units": (
         {
             "RateLimit": '"a";r=5, "b";r=70',
             "RateLimit-Policy": '"a";q=9;w=1;qu="content-bytes", "b";q=80;w=60;qu="tokens"',
         },
-        Allowance(tokens=Quota(80, 70, None, MINUTE)),
+        RateLimits(tokens=Quota(80, 70, None, MINUTE)),
     ),
     "ietf, draft 7": (
         {"RateLimit": "limit=100, remaining=50, reset=5", "RateLimit-Policy": "100;w=60"},
-        Allowance(Quota(100, 50, 5.0, MINUTE)),
+        RateLimits(Quota(100, 50, 5.0, MINUTE)),
     ),
     "ietf, draft 6": (
         {"RateLimit-Limit": "100, 100;w=60", "RateLimit-Remaining": "12", "RateLimit-Reset": "7"},
-        Allowance(Quota(100, 12, 7.0, MINUTE)),
+        RateLimits(Quota(100, 12, 7.0, MINUTE)),
     ),
 }
 
@@ -159,7 +159,7 @@ TOLD = {
 @pytest.mark.parametrize("provider", TOLD)
 def test_what_providers_say_is_understood(provider: str) -> None:
     headers, expected = TOLD[provider]
-    assert read_allowance({"Content-Type": "application/json", **headers}, NOW) == expected
+    assert parse_rate_limit_headers({"Content-Type": "application/json", **headers}, NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_providers_say_is_understood(provider: str) -> None:
 )
 def test_times_have_many_forms(text: str, seconds: float | None) -> None:
     headers = {"x-ratelimit-limit-requests": "9", "x-ratelimit-reset-requests": text}
-    allowance = read_allowance(headers, NOW)
+    allowance = parse_rate_limit_headers(headers, NOW)
     assert allowance is not None
     assert allowance.requests is not None
     assert allowance.requests.seconds == pytest.approx(seconds)
@@ -192,7 +192,7 @@ def test_times_have_many_forms(text: str, seconds: float | None) -> None:
     ],
 )
 def test_where_nothing_is_said_there_is_no_allowance(headers: dict[str, str]) -> None:
-    assert read_allowance(headers, NOW) is None
+    assert parse_rate_limit_headers(headers, NOW) is None
 
 
 NAMES = sorted({name for headers, _ in TOLD.values() for name in headers} | {"RateLimit", "RateLimit-Policy", "Date"})
@@ -204,6 +204,6 @@ VALUES = some.text(max_size=40) | some.lists(PIECES, max_size=12).map("".join)
 
 @given(some.dictionaries(some.sampled_from(NAMES), VALUES), some.floats(0, 1e10))
 def test_garbage_is_never_a_fault(headers: dict[str, str], now: float) -> None:
-    allowance = read_allowance(headers, now)
+    allowance = parse_rate_limit_headers(headers, now)
     for quota in (allowance.requests, allowance.tokens) if allowance else ():
         assert quota is None or quota.seconds is None or quota.seconds >= 0

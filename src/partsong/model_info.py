@@ -1,6 +1,6 @@
 """What is known of a model beside how to call it: how much it reads, what it costs, how fast it has been.
 
-A model that knows something shows it as its attribute `facts`; the engine plans with it, and does without where there
+A model that knows something shows it as its attribute `info`; the engine plans with it, and does without where there
 is none. A model of a user's own may show them, too.
 """
 
@@ -12,7 +12,7 @@ from partsong.model import Message, Model, Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ModelInfo:
     """`None` is not known.
 
     window: tokens that it reads, the answer included
@@ -31,10 +31,10 @@ class Facts:
     listed: bool = False
 
 
-NOTHING_KNOWN = Facts()
+NO_INFO = ModelInfo()
 
 
-def facts_of(model: Model) -> Facts:
+def info_of(model: Model) -> ModelInfo:
     """What the model shows of itself."""
-    facts = getattr(model, "facts", NOTHING_KNOWN)
-    return facts if isinstance(facts, Facts) else NOTHING_KNOWN
+    info = getattr(model, "info", NO_INFO)
+    return info if isinstance(info, ModelInfo) else NO_INFO

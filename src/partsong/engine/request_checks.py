@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from partsong.engine.calls import check_schemas
+from partsong.engine.tool_calls import check_schemas
 from partsong.errors import QuestionError, RecipeError
-from partsong.facts import facts_of
 from partsong.model import Conversation, Image, Model, ToolResult
+from partsong.model_info import info_of
 from partsong.recipe import Recipe
 from partsong.wire.tokens import likely_tokens
 
@@ -36,9 +36,9 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
     # A proposer that cannot read the question is a lost seat; without an aggregator all the others would be in vain.
     # A listed window may be wrong, and a fallback may read more.
-    facts = [facts_of(models[name]) for name in recipe.aggregator.models]
-    windows = [known.window for known in facts if known.window is not None and not known.listed]
-    if len(windows) == len(facts) and (tokens := likely_tokens(conversation.messages)) > max(windows):
+    info = [info_of(models[name]) for name in recipe.aggregator.models]
+    windows = [known.window for known in info if known.window is not None and not known.listed]
+    if len(windows) == len(info) and (tokens := likely_tokens(conversation.messages)) > max(windows):
         raise QuestionError(
             f"the conversation has about {tokens:,} tokens, but {recipe.aggregator.model}, the aggregator, "
             f"reads {max(windows):,}"

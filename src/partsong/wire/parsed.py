@@ -36,7 +36,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     stay: bool = False
 
 
-class Asked(Struct, frozen=True):
+class ParsedRequest(Struct, frozen=True):
     """A request. `model` is a recipe's name or `provider:model`; `samples` answers are wanted (`n`).
 
     `usage_in_stream` is whether a stream ends with the usage (Chat Completions say so themselves). `labels` are the

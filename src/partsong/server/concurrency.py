@@ -16,7 +16,7 @@ from partsong.server.problems import ProblemError
 from partsong.wire.reply import Problem
 
 
-class Turnstile:
+class ConcurrencyLimiter:
     """Lets in `at_once` runs; `waiting` more wait, each for at most `patience` seconds, each key's in their order."""
 
     def __init__(self, at_once: int, waiting: int, patience: float, limits: Limits | None = None) -> None:

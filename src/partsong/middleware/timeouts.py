@@ -8,7 +8,7 @@ from partsong.model import Answer, Delta, Model, Request, Send
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """A model that must say its first token within `first` seconds, and go on within `silence` seconds of the last.
 
     `None` is no limit. To see the tokens, it asks for a stream even where nobody listens. The time that a listener
