@@ -43,6 +43,8 @@ Cause = Literal[
 ]
 # What was turned away before a model worked on it, or never asked.
 TURNED_AWAY: frozenset[Cause] = frozenset({"auth", "billing", "rate", "refused", "window", "resting", "budget"})
+# Refused on this machine, before a model was asked.
+NEVER_ASKED: frozenset[Cause] = frozenset({"resting", "budget", "window"})
 PASSING: frozenset[Cause] = frozenset({"rate", "timeout", "server", "network", "truncated"})
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from partsong.errors import Cause
+from partsong.errors import NEVER_ASKED, Cause
 from partsong.model import Answer, Conversation, Delta, Usage
 from partsong.recipe import Recipe
 
@@ -137,6 +137,37 @@ class ProposalFailed(Event, frozen=True, omit_defaults=True):
     usage: Usage | None = None
 
 
+class CallFinished(Event, frozen=True, omit_defaults=True):
+    """One call to a model has ended: the model has answered, the call has failed, or nobody waits for it any more.
+
+    There is exactly one for each time a model is asked, before the event that ends its seat and before the run's end.
+    The usages of a run's calls add up to the usage of the run.
+
+    layer: index of the layer, or the number of layers for the aggregator
+    seat: index of the seat in its layer; 0 for the aggregator
+    model: id of the model that was asked
+    started: seconds from the run's start to the start of the call
+    seconds: how long the call took
+    usage: tokens and dollars, an estimate where the call was given up; `None` where nothing is known to have been used
+    error: why the call failed; `None` for an answer
+    stored: whether the answer came from the store
+    """
+
+    layer: int
+    seat: int
+    model: str
+    started: float
+    seconds: float
+    usage: Usage | None = None
+    error: Failure | None = None
+    stored: bool = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether the call was passed on to the model or the store, and not refused before that."""
+        return self.error is None or self.error.cause not in NEVER_ASKED
+
+
 class LayerFinished(Event, frozen=True):
     """`answered` of the layer's seats have a proposal."""
 
@@ -206,6 +237,7 @@ AnyEvent = (
     | PromptFitted
     | ProposalFinished
     | ProposalFailed
+    | CallFinished
     | LayerFinished
     | AggregationStarted
     | AggregationReplaced

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from partsong.errors import StoreError
+from partsong.errors import NEVER_ASKED, StoreError
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
@@ -32,7 +32,7 @@ from partsong.events import (
 from partsong.model import Answer
 from partsong.store.sqlite.database import Database
 from partsong.store.sqlite.runs import StoredRun, Timed, join, save
-from partsong.store.sqlite.shares import NEVER_ASKED, Shares
+from partsong.store.sqlite.shares import Shares
 
 PAUSE = 0.25  # seconds that deltas are gathered
 TURN = 0.02  # seconds that turns are: the seats of a layer begin together

@@ -10,7 +10,7 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from partsong.errors import Cause
+from partsong.errors import NEVER_ASKED
 from partsong.events import (
     AggregationReplaced,
     AggregationStarted,
@@ -25,8 +25,6 @@ from partsong.events import (
     RunStarted,
 )
 from partsong.model import Answer, Usage
-
-NEVER_ASKED: frozenset[Cause] = frozenset({"resting", "budget", "window"})  # failures before the model was called
 
 
 class Share(Struct, frozen=True):
