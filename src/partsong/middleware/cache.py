@@ -123,7 +123,9 @@ def may_be_stored(request: Request) -> bool:
 
 
 def has_content(answer: Answer) -> bool:
-    """Whether there is anything to keep: an answer without a word is a failure, and may not become a lasting one."""
+    """Whether the answer is worth keeping: one without a word, or with caveats, may not become a lasting one."""
+    if answer.caveats:
+        return False
     return bool(answer.text.strip()) or any(isinstance(part, ToolCall) for part in answer.parts)
 
 

@@ -174,10 +174,11 @@ class Endpoint:
 class Call:
     """A request under way. Use it with `async with`; within, `status` and `headers` are there."""
 
-    __slots__ = ("_body", "_endpoint", "_method", "_response")
+    __slots__ = ("_body", "_endpoint", "_method", "_response", "streamed")
 
     def __init__(self, endpoint: Endpoint, method: str, body: bytes | None) -> None:
         self._endpoint, self._method, self._body = endpoint, method, body
+        self.streamed = False  # whether the answer is a stream; set by whoever reads it
 
     async def __aenter__(self) -> Self:
         endpoint, body = self._endpoint, self._body

@@ -54,6 +54,12 @@ def drop(*names: str) -> Callable[[Body], None]:
     return change
 
 
+def _nothing(body: Body) -> None:
+    """What lies in how the answer is read changes no request."""
+
+
+NEVER = re.compile(r"(?!)")
+THINKS_FIRST = Quirk("content begins with thoughts", NEVER, _nothing)
 NO_STREAM = Quirk("no stream", refuses("stream(ing)?", "verified to stream"), drop("stream", "stream_options"))
 
 
