@@ -14,8 +14,10 @@ from msgspec.structs import replace
 
 from partsong.errors import ModelError
 from partsong.model import Answer, Delta, Request, Send, ToolCall, Usage
+from partsong.providers.bodies import Body
 from partsong.providers.http import Call, Endpoint
-from partsong.providers.quirks import NO_STREAM, THINKS_FIRST, Body, Lesson, Quirks
+from partsong.providers.quirks import NO_STREAM, THINKS_FIRST, Lesson, Quirks
+from partsong.wire.history import HistoryRules
 from partsong.wire.sse import Decoder
 
 # Seconds from the announced end of an answer for what may still come, such as the count of tokens, before a server that
@@ -69,7 +71,7 @@ class Said(Protocol):
 class Format(Protocol):
     """How requests are written and answers read."""
 
-    def body(self, request: Request, model: str, *, stream: bool) -> Body: ...
+    def body(self, request: Request, model: str, *, stream: bool, rules: HistoryRules) -> Body: ...
 
     def Said(self, tools: Collection[str] = (), *, thinks_first: bool = False) -> Said: ...
 
@@ -78,10 +80,9 @@ async def ask(
     endpoint: Endpoint, wire: Format, model: str, quirks: Quirks, request: Request, send: Send | None
 ) -> Answer:
     """Ask the model for its answer; `quirks` learns what it does not accept. Raises `ModelError`."""
-    lesson = Lesson(quirks)
-    body = wire.body(request, model, stream=send is not None)
+    lesson = Lesson(quirks, lambda rules: wire.body(request, model, stream=send is not None, rules=rules))
     while True:
-        sent = lesson.change(body)
+        sent = lesson.body()
         async with endpoint.post(_encode(sent)) as call:
             endpoint.tell(model, call.headers)
             if call.status in ANSWERED:
@@ -89,9 +90,10 @@ async def ask(
                 answer = await _hear(call, wire, quirks, request, send)
                 if "stream" in sent and not call.streamed:
                     quirks.remember(NO_STREAM)  # it does as if nobody had asked for one
-                return answer
+                quirks.hear(answer)
+                return lesson.with_caveats(answer)
             rejection = await call.rejection()
-        if not lesson.learn(rejection, body):
+        if not lesson.learn(rejection):
             raise rejection.error()
 
 

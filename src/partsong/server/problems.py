@@ -74,6 +74,8 @@ def unusable(error: PartsongError) -> Problem:
 def failed(error: Failure, report: dict[str, Any]) -> Problem:
     """The problem of a run that ended without an answer."""
     status, kind = STATUSES[error.cause]
+    if error.status is not None and 300 <= error.status < 400:
+        status, kind = 502, "server"  # a redirection of a model's server is no fault of the client's
     after = 5.0 if status in (429, 503) else None
     return Problem(status, kind, error.message, code=error.cause, retry_after=after, partsong=report)
 

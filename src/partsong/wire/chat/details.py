@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from partsong.wire.history import DETAILS
 from partsong.wire.json import UNREADABLE
 
-MARK = "reasoning_details:"  # begins a signature that holds such blocks as JSON
 TEXTS = ("text", "summary", "data")
 
 
@@ -51,16 +51,16 @@ class Details:
         if not self._blocks:
             return ""
         try:
-            return MARK + msgspec.json.encode(self._blocks).decode()
+            return DETAILS + msgspec.json.encode(self._blocks).decode()
         except (UnicodeEncodeError, TypeError, ValueError):
             return ""
 
 
 def read_details(signature: str) -> list[Any]:
     """The blocks in a signature; none if they are another API's."""
-    if not signature.startswith(MARK):
+    if not signature.startswith(DETAILS):
         return []
     try:
-        return msgspec.json.decode(signature.removeprefix(MARK), type=list[Any])
+        return msgspec.json.decode(signature.removeprefix(DETAILS), type=list[Any])
     except UNREADABLE:
         return []

@@ -18,6 +18,7 @@ from partsong.wire.text import Joiner
 
 PLACEHOLDER = "{}"  # some servers begin a tool call with it, and send the arguments after it
 REPEATED = -1
+NAMESPACES = ("google", "vertex")  # of Gemini's fields in `extra_content`
 
 
 class ToolCallSoFar:
@@ -187,7 +188,10 @@ def parse_index(value: object) -> int | None:
 
 
 def signature_of(extra: object) -> str:
-    """Gemini's signature of the thoughts that led to a tool call."""
-    google = extra.get("google") if isinstance(extra, dict) else None
-    signature = google.get("thought_signature") if isinstance(google, dict) else None
-    return signature if isinstance(signature, str) else ""
+    """Gemini's signature of the thoughts that led to a tool call, behind the name of the field that it came in."""
+    for namespace in NAMESPACES:
+        fields = extra.get(namespace) if isinstance(extra, dict) else None
+        signature = fields.get("thought_signature") if isinstance(fields, dict) else None
+        if isinstance(signature, str) and signature:
+            return f"{namespace}:{signature}"
+    return ""
