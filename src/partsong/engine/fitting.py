@@ -25,21 +25,21 @@ SHARE = 4  # … one part in so many of a window, where that is less
 ATTEMPTS = 8  # counts until the cuts are good enough; what is then left of the window is small
 UNUSED = 200  # one part in so many of a window may be left unused
 WORTH_READING = 256  # tokens: what a proposal is not cut below without need
-DRAFT = -1  # the draft's position among proposals
+DRAFT = -1  # the draft's index among proposals
 
-# The request for a model that reads these texts; with each its position among the proposals, or `DRAFT`.
+# The request for a model that reads these texts; with each its index among the proposals, or `DRAFT`.
 Write = Callable[[tuple[str, ...], tuple[int, ...]], Request]
 
 
 class Fitted(Struct, frozen=True):
-    """A request that fits. `texts` are the proposals as they stand in it, `positions` which ones they are.
+    """A request that fits. `texts` are the proposals as they stand in it, `indexes` which ones they are.
 
     `before` and `after` are the prompt's tokens, 0 where no window is known; with nothing cut they are the same.
     """
 
     request: Request
     texts: tuple[str, ...]
-    positions: tuple[int, ...]
+    indexes: tuple[int, ...]
     before: int = 0
     after: int = 0
     cuts: tuple[Cut, ...] = ()
@@ -70,18 +70,18 @@ async def fit_in_steps(
     texts: tuple[str, ...] = ()
     left = tuple(range(len(proposals)))
     while True:
-        positions = (*(DRAFT for _ in texts), *left)
-        everything = (*texts, *(proposals[position] for position in left))
-        whole = write(everything, positions)
+        indexes = (*(DRAFT for _ in texts), *left)
+        everything = (*texts, *(proposals[index] for index in left))
+        whole = write(everything, indexes)
         if not left or await _Window(info, whole).fits(whole):
-            return await _fit(info, model, write, everything, positions)
-        taken = await _taken(info, write_draft, everything, positions)
+            return await _fit(info, model, write, everything, indexes)
+        taken = await _taken(info, write_draft, everything, indexes)
         least = 2 - len(texts)
         if taken < least and len(left) <= least:
-            return await _fit(info, model, write, everything, positions)
+            return await _fit(info, model, write, everything, indexes)
         taken = max(taken, min(least, len(left)))
         number = len(texts) + taken
-        step = await _fit(info, model, write_draft, everything[:number], positions[:number])
+        step = await _fit(info, model, write_draft, everything[:number], indexes[:number])
         texts, left = (await draft(step),), left[taken:]
 
 
@@ -133,13 +133,13 @@ class _Window:
         return estimate(text)
 
 
-async def _taken(info: ModelInfo, write: Write, texts: tuple[str, ...], positions: tuple[int, ...]) -> int:
+async def _taken(info: ModelInfo, write: Write, texts: tuple[str, ...], indexes: tuple[int, ...]) -> int:
     """How many proposals fit beside the draft, if there is one."""
-    drafts = sum(position == DRAFT for position in positions)
+    drafts = sum(index == DRAFT for index in indexes)
     least, most = 0, len(texts) - drafts
     while least < most:
         middle = (least + most + 1) // 2
-        request = write(texts[: drafts + middle], positions[: drafts + middle])
+        request = write(texts[: drafts + middle], indexes[: drafts + middle])
         if await _Window(info, request).fits(request):
             least = middle
         else:
@@ -152,29 +152,29 @@ async def _fit(
     model: str,
     write: Write,
     texts: tuple[str, ...],
-    positions: tuple[int, ...],
+    indexes: tuple[int, ...],
     *,
     shorten_it: bool = True,
 ) -> Fitted:
-    request = write(texts, positions)
+    request = write(texts, indexes)
     if info.window is None or not texts:
-        return Fitted(request, texts, positions)
+        return Fitted(request, texts, indexes)
     window = _Window(info, request)
     limit = info.window - window.room
     tokens = await window.tokens(request)
     if tokens <= limit:
-        return Fitted(request, texts, positions, tokens, tokens)
+        return Fitted(request, texts, indexes, tokens, tokens)
     if info.count is None:
-        if shorten_it and (fitted := await _cut(window, write, texts, positions, tokens, WORTH_READING)):
+        if shorten_it and (fitted := await _cut(window, write, texts, indexes, tokens, WORTH_READING)):
             return fitted
         window = _Window(info, request, likely=True)
         tokens = await window.count(request)
         if tokens <= limit:
-            return Fitted(request, texts, positions, tokens, tokens)
-    if shorten_it and (fitted := await _cut(window, write, texts, positions, tokens, 0)):
+            return Fitted(request, texts, indexes, tokens, tokens)
+    if shorten_it and (fitted := await _cut(window, write, texts, indexes, tokens, 0)):
         return fitted
     if info.listed:
-        return Fitted(request, texts, positions, tokens, tokens)
+        return Fitted(request, texts, indexes, tokens, tokens)
     counted = "" if info.count else "about "
     even = ", even with nothing of the proposals left," if shorten_it else ""
     raise ModelError(
@@ -185,25 +185,25 @@ async def _fit(
 
 
 async def _cut(
-    window: _Window, write: Write, texts: tuple[str, ...], positions: tuple[int, ...], tokens: int, floor: int
+    window: _Window, write: Write, texts: tuple[str, ...], indexes: tuple[int, ...], tokens: int, floor: int
 ) -> Fitted | None:
     """The request with all the texts shortened as needed; a draft only where else too little were left of the others.
 
     `None` if the longest would have to be shorter than `floor`.
     """
-    others = [place for place, position in enumerate(positions) if position != DRAFT]
+    others = [place for place, index in enumerate(indexes) if index != DRAFT]
     if len(others) < len(texts) and (
-        fitted := await _shortened(window, write, texts, positions, tokens, others, WORTH_READING)
+        fitted := await _shortened(window, write, texts, indexes, tokens, others, WORTH_READING)
     ):
         return fitted
-    return await _shortened(window, write, texts, positions, tokens, range(len(texts)), floor)
+    return await _shortened(window, write, texts, indexes, tokens, range(len(texts)), floor)
 
 
 async def _shortened(
     window: _Window,
     write: Write,
     texts: tuple[str, ...],
-    positions: tuple[int, ...],
+    indexes: tuple[int, ...],
     before: int,
     places: Sequence[int],
     floor: int,
@@ -215,7 +215,7 @@ async def _shortened(
     """
     limit = window.limit or 0
     # How many tokens a tokenizer counts for one by the estimate, in which lengths are measured.
-    scale = 1.0 if window.info.count is None else before / max(1, estimate_tokens(write(texts, positions)))
+    scale = 1.0 if window.info.count is None else before / max(1, estimate_tokens(write(texts, indexes)))
     sizes = {place: window.size(texts[place]) for place in places}
     longest = max(sizes.values(), default=0)
     fits, too_long = min(floor, longest) - 1, longest
@@ -227,13 +227,11 @@ async def _shortened(
         level = max(fits + 1, min(too_long - 1, level))
         now = tuple(shorten(text, level, window.size) if place in sizes else text for place, text in enumerate(texts))
         cut = [place for place in sizes if now[place] != texts[place]]
-        request = write(now, positions)
+        request = write(now, indexes)
         after = await window.count(request)
         if after <= limit:
-            cuts = tuple(
-                _told(positions[place], sizes[place] * scale, window.size(now[place]) * scale) for place in cut
-            )
-            best, fits = Fitted(request, now, positions, before, after, cuts), level
+            cuts = tuple(_told(indexes[place], sizes[place] * scale, window.size(now[place]) * scale) for place in cut)
+            best, fits = Fitted(request, now, indexes, before, after, cuts), level
             if limit - after <= limit // UNUSED:
                 break
         else:
@@ -245,10 +243,10 @@ async def _shortened(
     return best
 
 
-def _told(position: int, before: float, after: float) -> Cut:
+def _told(index: int, before: float, after: float) -> Cut:
     """In whole tokens; what was cut has fewer, however little it was."""
     whole = max(1, round(before))
-    return Cut(position, whole, min(round(after), whole - 1))
+    return Cut(index, whole, min(round(after), whole - 1))
 
 
 def _level(sizes: Collection[int], total: float) -> int:

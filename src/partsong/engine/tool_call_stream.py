@@ -15,10 +15,10 @@ SHORT = 500
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
-    """One call as far as it has come; `place` is where it stands among the calls that the listener hears."""
+class _Held:
+    """One call as far as it has come; `index` is where it stands among the calls that the listener hears."""
 
-    place: int
+    index: int
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
@@ -32,27 +32,27 @@ class _Call:
             self.pieces.append(delta.arguments)
 
 
-class Acting:
+class ToolCallStream:
     """The calls of one answer. `heard` is whether anything of them has been passed on to `say`."""
 
     def __init__(self, conversation: Conversation, say: Send) -> None:
         self.conversation, self.say = conversation, say
         self.eager = {tool.name for tool in conversation.tools if tool.eager}
-        self.calls: dict[int, _Call] = {}
+        self.tool_calls: dict[int, _Held] = {}
         self.heard = False
-        self.last = -1  # the place of the last call that has been let through
+        self.last = -1  # the index of the last call that has been let through
         self.stopped = False  # something is wrong: the rest waits for the check of the whole answer
 
     async def take(self, delta: ToolCallDelta) -> None:
         """A piece of a call has come."""
-        call = self.calls.get(delta.index)
+        call = self.tool_calls.get(delta.index)
         if call is None:
-            if self.calls and self.conversation.parallel_tool_calls is False:
+            if self.tool_calls and self.conversation.parallel_tool_calls is False:
                 return  # the first alone counts
-            call = self.calls[delta.index] = _Call(len(self.calls))
+            call = self.tool_calls[delta.index] = _Held(len(self.tool_calls))
         call.grow(delta)
-        if call.live and call.place == self.last and delta.arguments:
-            await self.say(ToolCallDelta(call.place, arguments=delta.arguments))
+        if call.live and call.index == self.last and delta.arguments:
+            await self.say(ToolCallDelta(call.index, arguments=delta.arguments))
             return
         due = call.length > SHORT or call.name in self.eager
         if due and call.name and not call.live and not self.stopped:
@@ -60,15 +60,15 @@ class Acting:
 
     async def finish(self, answer: Answer) -> None:
         """Pass on what was held of an answer that is right as a whole."""
-        if not self.calls:  # the model has told its calls only now
+        if not self.tool_calls:  # the model has told its calls only now
             for delta in deltas_of(answer):
                 await self.say(delta)
-        for call in self.calls.values():
+        for call in self.tool_calls.values():
             await self.tell(call)
 
-    async def let_through(self, call: _Call) -> None:
+    async def let_through(self, call: _Held) -> None:
         """Pass on this call as far as it has come, after those before it; none of them, if something is wrong."""
-        before = [other for other in self.calls.values() if other.place < call.place]
+        before = [other for other in self.tool_calls.values() if other.index < call.index]
         whole = [ToolCall(other.id, other.name, "".join(other.pieces)) for other in before if not other.live]
         if fault_of_name(self.conversation, call.name) or any(fault_of_call(self.conversation, one) for one in whole):
             self.stopped = True
@@ -76,14 +76,14 @@ class Acting:
         for other in (*before, call):
             await self.tell(other)
 
-    async def tell(self, call: _Call) -> None:
+    async def tell(self, call: _Held) -> None:
         if call.live:
             return
-        call.live, self.heard, self.last = True, True, call.place
+        call.live, self.heard, self.last = True, True, call.index
         pieces, call.pieces = call.pieces, []
-        await self.say(ToolCallDelta(call.place, call.id, call.name, pieces[0]))
+        await self.say(ToolCallDelta(call.index, call.id, call.name, pieces[0]))
         for piece in pieces[1:]:
-            await self.say(ToolCallDelta(call.place, arguments=piece))
+            await self.say(ToolCallDelta(call.index, arguments=piece))
 
 
 def deltas_of(answer: Answer) -> list[Delta]:
