@@ -53,7 +53,7 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
         raise error from None
     finally:
         seat.ended = True
-    seat.note_losses(truncated=answer.finish_reason == "length" and not work.selects)
+    seat.note_losses(None if work.selects else answer)
     return Aggregated(seat.model, answer, work.chosen)
 
 

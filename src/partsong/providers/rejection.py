@@ -90,7 +90,8 @@ MISTAKE = re.compile(
 CLIENTS_FAULT = re.compile(
     r"invalid_request|param requires|jinja|(this|chat) template|grammar|not supported|unsupported|json.?schema"
     r"|at row \d|failed to (parse|decode|load) (the )?(input|image|tool|messages|prompt|request|grammar|schema)"
-    r"|cannot make get request|must (be|have|contain|alternate)|invalid (argument|parameter|type|value|role|message|request|schema)"
+    r"|cannot make get request|must (be|have|contain|alternate)"
+    r"|invalid (argument|parameter|type|value|role|message|request|schema)"
 )
 PAUSE = re.compile(
     r"(?:try|retry|wait)(?: your request)?(?: again)?(?: after| in| for)? (?:about )?((?:\d+(?:\.\d+)?\s*[a-zµ]+\s*)+)"
