@@ -14,7 +14,6 @@ STILL_TOO_LONG: set[str] = {
     "cli/paper.py:_measured",
     "cli/paper.py:paper",
     "cli/serve.py:run",
-    "wire/chat/answer.py:Said._take_in",
     "wire/messages/parse.py:_asked",
     "wire/responses/parse.py:read",
 }

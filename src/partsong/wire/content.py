@@ -3,7 +3,7 @@
 from partsong.model import Delta
 from partsong.wire.deltas import add_thoughts, add_words
 from partsong.wire.text import Joiner
-from partsong.wire.thoughts import Splitter
+from partsong.wire.thoughts import Kind, Splitter
 
 
 class Content:
@@ -12,15 +12,16 @@ class Content:
     words, thoughts: the pieces of each, in the order in which they came
     """
 
-    __slots__ = ("_joiner", "_splitter", "_thinking", "thoughts", "words")
+    __slots__ = ("_joiner", "_moved", "_splitter", "_thinking", "thoughts", "words")
 
     def __init__(self, *, thinks_first: bool = False) -> None:
         """`thinks_first` is whether content begins with thoughts though no tag says so."""
         self.words: list[str] = []
         self.thoughts: list[str] = []
-        self._splitter = Splitter(thinks_first)
+        self._splitter = Splitter(self.words, thinks_first)
         self._joiner = Joiner()
         self._thinking = Joiner()
+        self._moved = False
 
     @property
     def lone(self) -> bool:
@@ -29,13 +30,13 @@ class Content:
 
     def speak(self, text: str, deltas: list[Delta]) -> None:
         """Take in content."""
+        if text.isascii() and "<" not in text and self._splitter.calm and not self._joiner.half:
+            self.words.append(text)  # as nearly always
+            add_words(deltas, text)
+            return
         if not text.isascii() or self._joiner.half:
             text = self._joiner.feed(text)
-        lone = self._splitter.lone
-        for kind, piece in self._splitter.feed(text):
-            self._add(kind == "words", piece, deltas)
-        if self._splitter.lone and not lone:
-            self._move()
+        self._take_in(self._splitter.feed(text), deltas)
 
     def think(self, text: str, deltas: list[Delta]) -> None:
         """Take in thoughts that came in a field of their own."""
@@ -51,20 +52,19 @@ class Content:
         """
         self._joiner.end()
         self._thinking.end()
-        lone = self._splitter.lone
-        for kind, piece in self._splitter.end():
-            self._add(kind == "words", piece, deltas)
-        if self._splitter.lone and not lone:
-            self._move()
+        self._take_in(self._splitter.end(), deltas)
         if self._splitter.unclosed and whole and not self.words:
             self._splitter.skip()
             self._add(True, "".join(self.thoughts), deltas)
 
-    def _move(self) -> None:
-        """What was said before a lone `</think>` is thoughts. Whoever listens has heard it as words."""
-        last = self.thoughts[-1:]
-        self.thoughts = [*self.thoughts[:-1], *self.words, *last]
-        self.words = []
+    def _take_in(self, found: list[tuple[Kind, str]], deltas: list[Delta]) -> None:
+        """What was said before a lone `</think>` is thoughts, though whoever listens has heard it as words."""
+        if self._splitter.lone and not self._moved:
+            self._moved = True
+            self.thoughts[:0] = self.words
+            self.words.clear()
+        for kind, piece in found:
+            self._add(kind == "words", piece, deltas)
 
     def _add(self, words: bool, piece: str, deltas: list[Delta]) -> None:
         if not piece:

@@ -24,22 +24,21 @@ class Splitter:
     expected: whether the answer begins with thoughts, though no tag says so
     """
 
-    __slots__ = ("_bare", "_before", "_held", "_state", "_watching", "expected", "lone")
+    __slots__ = ("_bare", "_held", "_state", "_watching", "_written", "expected", "lone")
 
-    def __init__(self, expected: bool = False) -> None:
+    def __init__(self, written: list[str], expected: bool = False) -> None:
+        """`written` is the list to which the caller adds the words that `feed` returns."""
         self.lone = False
         self.expected = expected
         self._state: Literal["start", "thinking", "words"] = "thinking" if expected else "start"
         self._held = ""
         self._bare = False  # whether a tag has just ended thoughts: the white space after the tag is no word
         self._watching = not expected  # for a lone tag
-        self._before: list[str] = []  # the words so far, while a lone tag may come
+        self._written = written
 
     def feed(self, text: str) -> list[tuple[Kind, str]]:
         """The pieces of words and thoughts that a piece of content completes, in their order."""
-        if self._state == "words" and not self._held and "<" not in text:
-            if self._watching:
-                self._before.append(text)
+        if self.calm and "<" not in text:
             return [("words", text)]
         text, self._held = self._held + text, ""
         found: list[tuple[Kind, str]] = []
@@ -50,7 +49,6 @@ class Splitter:
     def skip(self) -> None:
         """Thoughts have come in a field of their own, so that a later lone tag is a word."""
         self._watching = False
-        self._before = []
         if self.expected and self._state == "thinking":
             self.expected, self._state = False, "start"
 
@@ -65,6 +63,11 @@ class Splitter:
         elif self._state == "words" or not self._bare:
             found = [("words", text)]
         return [(kind, piece) for kind, piece in found if piece]
+
+    @property
+    def calm(self) -> bool:
+        """Whether words without a `<` are words, and nothing else."""
+        return self._state == "words" and not self._held
 
     @property
     def unclosed(self) -> bool:
@@ -106,26 +109,23 @@ class Splitter:
         position = text.find(CLOSE)
         if position < 0:
             if words := self._hold_back(text):
-                self._before.append(words)
                 found.append(("words", words))
             return ""
         before, after = text[:position], text[position + len(CLOSE) :]
         if not after:  # what follows decides
             self._held = text[position:]
             if before:
-                self._before.append(before)
                 found.append(("words", before))
             return ""
         return self._close(before, after, found)
 
     def _close(self, before: str, after: str, found: list[tuple[Kind, str]]) -> str:
-        written = "".join(self._before) + before
+        written = "".join((*self._written, *(piece for kind, piece in found if kind == "words"), before))
         if not is_lone(written, after):
-            words = before + CLOSE
-            self._before.append(words)
-            found.append(("words", words))
+            found.append(("words", before + CLOSE))
             return after
-        self.lone, self._watching, self._bare, self._state, self._before = True, False, True, "start", []
+        self.lone, self._watching, self._bare, self._state = True, False, True, "start"
+        found[:] = [("thoughts", piece) for _, piece in found]
         if before:
             found.append(("thoughts", before))
         return after

@@ -10,22 +10,24 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from partsong.errors import ModelError
-from partsong.model import Answer, Caveat, Delta, Part, Reasoning, Request, Text, Usage
-from partsong.wire.chat import chunk as chunks
+from partsong.model import Answer, Caveat, Delta, Part, Reasoning, Request, Text, TextDelta, Usage
 from partsong.wire.chat.chunk import (
     Choice,
     Chunk,
     Piece,
+    PlainChunk,
     Spoken,
     decode_chunks,
     decode_loose,
+    decode_plain,
     decode_whole,
+    likely_tokens_of,
+    usage_of,
 )
-from partsong.wire.chat.chunk import (
-    Part as ContentPart,
-)
+from partsong.wire.chat.chunk import Part as ContentPart
 from partsong.wire.chat.details import Details
 from partsong.wire.chat.tool_calls import ToolCalls
 from partsong.wire.chat.usage import Counted, count, parse_fields
@@ -36,7 +38,6 @@ from partsong.wire.sse import is_ping
 from partsong.wire.tokens import estimate, estimate_tokens
 
 DONE = b"[DONE]"
-NO_USAGE = (b"", b"null")
 MEDIA = re.compile("image|audio|video|file")
 FAULTS = (*UNREADABLE, ValueError)
 
@@ -53,6 +54,7 @@ class Said:
     """
 
     __slots__ = (
+        "_attempts",
         "_bare",
         "_choice",
         "_chooser",
@@ -62,6 +64,7 @@ class Said:
         "_end",
         "_likely",
         "_other",
+        "_plain",
         "_refused",
         "_unknown",
         "broken",
@@ -82,6 +85,8 @@ class Said:
         self.done = False
         self.problem: bytes | None = None
         self.calls = ToolCalls(tools)
+        self._plain = True  # whether the next chunks are expected to have words alone
+        self._attempts = 2  # at reading them so
         self._content = Content(thinks_first=thinks_first)
         self._details = Details()
         self._counted: Counted | None = None
@@ -103,18 +108,35 @@ class Said:
         if DONE in datas:
             datas = datas[: datas.index(DONE)]
             self.done = True
-        try:
-            found = decode_chunks(b"[%b]" % b",".join(datas))
-        except FAULTS:
-            found, datas = self._decode_each(events)
-        if len(found) != len(datas):  # an event was cut where the cuts made sense together
-            raise ModelError("the stream has events that hold more or less than a chunk each", "server")
-        deltas = self._take_in(found, datas)
-        if self.problem is None and "error" in {name for name, _ in events}:
-            self.problem = next(data for name, data in events if name == "error")
+        joined = b"[%b]" % b",".join(datas)
+        deltas = self._hear_plain(joined, datas) if self._plain else None
+        if deltas is None:
+            deltas = self._hear_any(joined, datas, events)
+        if events and events[-1][0] and self.problem is None:  # this server names its events
+            self.problem = next((data for name, data in events if name == "error"), None)
         if self.done:
             self.ended = self._bare = True
             self.finish(deltas)
+        return deltas
+
+    def _hear_plain(self, joined: bytes, datas: list[bytes]) -> list[Delta] | None:
+        """The deltas of chunks that have words alone; `None` if some have more."""
+        try:
+            found = decode_plain(joined)
+        except FAULTS:
+            self._plain, self._attempts = False, self._attempts - 1
+            return None
+        check_number(found, datas)
+        return self._take_in_plain(found, datas)
+
+    def _hear_any(self, joined: bytes, datas: list[bytes], events: Sequence[tuple[str, bytes]]) -> list[Delta]:
+        try:
+            found = decode_chunks(joined)
+        except FAULTS:
+            found, datas = self._decode_each(events)
+        check_number(found, datas)
+        deltas = self._take_in(found, datas)
+        self._plain = self._attempts > 0 and bool(deltas) and all(type(delta) is TextDelta for delta in deltas)
         return deltas
 
     def hear_whole(self, document: bytes) -> list[Delta]:
@@ -162,63 +184,93 @@ class Said:
             datas.append(data)
         return found, datas
 
-    def _take_in(self, found: list[Chunk], datas: list[bytes], *, streamed: bool = True) -> list[Delta]:
+    def _take_in_plain(self, found: list[PlainChunk], datas: list[bytes]) -> list[Delta]:
         deltas: list[Delta] = []
         words: list[str] = []  # of neighbouring chunks, said as one
+        add, ended = words.append, self.ended
         # This loop runs for every token of every model.
         for chunk, data in zip(found, datas, strict=True):
             if chunk.choices:
-                for choice in chunk.choices:
-                    said = choice.delta
-                    if choice.message is not None:
-                        self._speak(words, deltas)
-                        said = self._spoken(choice, streamed)
-                    bare = True
-                    if said is not None:
-                        if (
-                            said.reasoning_content
-                            or said.reasoning
-                            or said.tool_calls
-                            or said.reasoning_details
-                            or type(said.content) is list
-                        ):
-                            self._speak(words, deltas)
-                            bare = not self._hear_other(said, choice.index or 0, deltas, alone=not streamed)
-                        elif said.content:
-                            index = choice.index or 0
-                            if index == self._choice or self._leads(index):
-                                words.append(said.content)  # type: ignore[arg-type]
-                                bare = False
-                        if said.refusal:
-                            self._refused.append(said.refusal)
-                        if said.function_call is not None or said.images or said.audio:
-                            bare = not self._hear_rare(said, deltas) and bare
-                        if self.ended and not bare:
-                            self.broken = True
-                    if choice.logprobs is not None:
-                        self._likely += chunks.likely_tokens_of(choice.logprobs)
-                    if choice.finish_reason or choice.error or choice.usage is not None:
-                        self._speak(words, deltas)
-                        self._hear_end(choice, deltas, bare=bare)
-            elif (
-                chunk.choices is None
-                and bytes(chunk.usage) in NO_USAGE
-                and (b'"message"' in data or b'"detail"' in data)
-            ):
+                choice = chunk.choices[0]
+                if (delta := choice.delta) is not None and (content := delta.content):
+                    add(content)
+                    if ended:
+                        self.broken = True
+                else:
+                    content = ""
+                if choice.finish_reason:
+                    self._speak(words, deltas)
+                    self._hear_end(choice.finish_reason, deltas, bare=not content)
+                    ended = self.ended
+            elif chunk.choices is None and chunk.usage is None and (b'"message"' in data or b'"detail"' in data):
                 self.problem = data
-            if (raw := bytes(chunk.usage)) not in NO_USAGE:
-                self._count(count(raw))
-                self._bare = self._bare or (self.ended and not chunk.choices)
-            if chunk.x_groq is not None and isinstance(chunk.x_groq, dict):
+            if chunk.usage is not None:
+                self._hear_usage(chunk.usage, data, alone=not chunk.choices)
+        if words:
+            self._choice = 0
+            self._speak(words, deltas)
+        if not self.heard or not self.model:
+            self._note(found)
+        return deltas
+
+    def _take_in(self, found: list[Chunk], datas: list[bytes], *, streamed: bool = True) -> list[Delta]:
+        deltas: list[Delta] = []
+        words: list[str] = []
+        for chunk, data in zip(found, datas, strict=True):
+            for choice in chunk.choices or ():
+                self._hear_choice(choice, words, deltas, streamed=streamed)
+            if chunk.choices is None and chunk.usage is None and (b'"message"' in data or b'"detail"' in data):
+                self.problem = data
+            if chunk.usage is not None:
+                self._hear_usage(chunk.usage, data, alone=not chunk.choices)
+            if isinstance(chunk.x_groq, dict):
                 self._count(parse_fields(chunk.x_groq.get("usage")))
             if chunk.error:
                 self.problem = data
         self._speak(words, deltas)
+        self._note(found)
+        return deltas
+
+    def _note(self, found: Sequence[Chunk | PlainChunk]) -> None:
         if not self.heard:
             self.heard = any(chunk.choices is not None for chunk in found)
-        if not self.model:
+        if not self.model and found:
             self.model = next((chunk.model for chunk in found if chunk.model and isinstance(chunk.model, str)), "")
-        return deltas
+
+    def _hear_choice(self, choice: Choice, words: list[str], deltas: list[Delta], *, streamed: bool) -> None:
+        """Take in one choice. Its words are added to `words`, so that those of neighbouring chunks are said as one."""
+        said = choice.delta
+        if choice.message is not None:
+            self._speak(words, deltas)
+            said = self._spoken(choice, streamed)
+        bare = True
+        if said is not None:
+            index = choice.index or 0
+            if type(said.content) is str and has_words_alone(said):
+                if said.content and self._leads(index):
+                    words.append(said.content)
+                    bare = False
+            else:
+                self._speak(words, deltas)
+                bare = not self._hear_other(said, index, deltas, alone=not streamed)
+            if said.refusal:
+                self._refused.append(said.refusal)
+            if self.ended and not bare:
+                self.broken = True
+        if choice.logprobs is not None:
+            self._likely += likely_tokens_of(choice.logprobs)
+        if choice.usage is not None:
+            self._count(parse_fields(choice.usage))
+        if choice.finish_reason:
+            self._speak(words, deltas)
+            self._hear_end(choice.finish_reason, deltas, bare=bare)
+        if choice.error:
+            self.problem = msgspec.json.encode({"error": choice.error})
+
+    def _hear_usage(self, usage: Any, data: bytes, *, alone: bool) -> None:
+        """Take in a usage. One that stands alone in a chunk comes when nothing else will."""
+        self._count(count(usage_of(data, usage)))
+        self._bare = self._bare or (self.ended and alone)
 
     def _speak(self, words: list[str], deltas: list[Delta]) -> None:
         if words:
@@ -266,6 +318,8 @@ class Said:
             for piece in said.tool_calls:
                 self.calls.add(piece, deltas, alone=alone)
             something = True
+        if said.function_call is not None or said.images or said.audio:
+            something = self._hear_rare(said, deltas) or something
         return something
 
     def _hear_rare(self, said: Spoken, deltas: list[Delta]) -> bool:
@@ -291,14 +345,10 @@ class Said:
                 self._other.add(str(part.type))
         return "".join(words), "".join(thoughts)
 
-    def _hear_end(self, choice: Choice, deltas: list[Delta], *, bare: bool) -> None:
-        """Take in what says how an answer ends, or that it has broken off."""
-        self._count(parse_fields(choice.usage))
-        word = choice.finish_reason or ""
+    def _hear_end(self, word: str, deltas: list[Delta], *, bare: bool) -> None:
+        """Take in an end word. `bare` is whether its chunk had nothing else."""
         ending = parse_end(word)
-        if choice.error:
-            self.problem = msgspec.json.encode({"error": choice.error})
-        elif ending == "failed":
+        if ending == "failed":
             said = {"message": f'it ended the answer with "{shown_end(word)}"', "type": shown_end(word)}
             self.problem = msgspec.json.encode({"error": said})
         elif ending:
@@ -340,7 +390,10 @@ class Said:
         if counted is None:
             return self.estimate(request)
         asked = estimate_tokens(request) if counted.asked is None else 0
-        return counted.usage(asked, 0 if counted.said else estimate(self._written()))
+        if counted.said:
+            return counted.usage(asked, 0)
+        said = estimate(self._written())
+        return replace(counted, said=None if said else counted.said).usage(asked, said)  # words are never 0 tokens
 
     def estimate(self, request: Request) -> Usage:
         """What was used so far, where the provider has not counted: high rather than low."""
@@ -383,6 +436,25 @@ class Said:
         )
 
 
+def has_words_alone(said: Spoken) -> bool:
+    """Whether a delta has nothing but words, or a refusal."""
+    return not (
+        said.reasoning_content
+        or said.reasoning
+        or said.tool_calls
+        or said.reasoning_details
+        or said.function_call is not None
+        or said.images
+        or said.audio
+    )
+
+
+def check_number(found: Sequence[Any], datas: list[bytes]) -> None:
+    """Raise `ModelError` unless each event holds one chunk: an event may be cut where the cuts make sense together."""
+    if len(found) != len(datas):
+        raise ModelError("the stream has events that hold more or less than a chunk each", "server")
+
+
 def is_empty(said: Spoken | None) -> bool:
     """Whether a delta or a message has nothing in it that belongs to an answer."""
     return said is None or not (
@@ -399,7 +471,5 @@ def decode_one(data: bytes) -> Chunk:
     """One chunk, loosely if need be. Raises one of `FAULTS`."""
     try:
         return decode_whole(data)
-    except msgspec.ValidationError:
-        raise
     except msgspec.DecodeError:
         return decode_loose(data)

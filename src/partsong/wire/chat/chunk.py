@@ -4,10 +4,10 @@ What decides the answer (words, tool calls, refusals, the end) has a type, and a
 Bookkeeping (usage, model, logprobs, reasoning, indexes) has none: it is read leniently, and never costs an answer.
 """
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from partsong.wire.text import decode_loosely
 
@@ -60,17 +60,67 @@ class Choice(Struct, gc=False):
 
 
 class Chunk(Struct, gc=False):
-    """A chunk of a stream, or a whole completion. The usage stays raw, for the digits of its dollars."""
+    """A chunk of a stream, or a whole completion."""
 
     choices: list[Choice] | None = None
-    usage: Raw = Raw()
+    usage: Any = None
     error: Any = None
     model: Any = None
     x_groq: Any = None
 
 
+class PlainDelta(Struct, gc=False):
+    """A delta that has words alone. Anything in another field makes decoding fail."""
+
+    content: str | None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+    reasoning_details: None = None
+    audio: None = None
+    images: None = None
+
+
+class PlainChoice(Struct, gc=False):
+    index: Literal[0] | None = 0
+    delta: PlainDelta | None = None
+    message: None = None
+    finish_reason: str | None = None
+    logprobs: None = None
+    error: None = None
+    usage: None = None
+
+
+class PlainChunk(Struct, gc=False):
+    """A chunk as nearly all are: one choice with words, its end, or a usage. A stream of them is read faster."""
+
+    choices: Annotated[list[PlainChoice], Meta(max_length=1)] | None = None
+    usage: Any = None
+    error: None = None
+    model: Any = None
+    x_groq: None = None
+
+
+class _Priced(Struct):
+    """The usage of a chunk as its bytes, for the digits of its dollars."""
+
+    usage: Raw = Raw(b"null")
+
+
 decode_whole = msgspec.json.Decoder(Chunk).decode
 decode_chunks = msgspec.json.Decoder(list[Chunk]).decode
+decode_plain = msgspec.json.Decoder(list[PlainChunk]).decode
+_decode_priced = msgspec.json.Decoder(_Priced).decode
+
+
+def usage_of(data: bytes, usage: Any) -> bytes:
+    """A usage as JSON: its own bytes, or what was decoded of it where those are not quite JSON."""
+    try:
+        return bytes(_decode_priced(data).usage)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.encode(usage) if isinstance(usage, dict) else b"null"
 
 
 def decode_loose(data: bytes, *, halves: bool = True) -> Chunk:
@@ -81,10 +131,7 @@ def decode_loose(data: bytes, *, halves: bool = True) -> Chunk:
     value = decode_loosely(data, halves=halves)
     if not isinstance(value, dict):
         raise msgspec.ValidationError("Expected `object`")
-    counted = value.pop("usage", None)
-    chunk = msgspec.convert(value, Chunk)
-    chunk.usage = Raw(msgspec.json.encode(counted) if isinstance(counted, dict) else b"null")
-    return chunk
+    return msgspec.convert(value, Chunk)
 
 
 def likely_tokens_of(logprobs: Any) -> list[dict[str, float]]:

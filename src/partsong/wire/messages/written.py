@@ -17,7 +17,7 @@ from partsong.model import Delta, Part, Reasoning, Text, ToolCall
 from partsong.wire.deltas import add_thoughts, add_tool_call, add_words
 from partsong.wire.json import Completeness, equal
 from partsong.wire.text import Joiner
-from partsong.wire.thoughts import Splitter
+from partsong.wire.thoughts import Kind, Splitter
 
 REDACTED = "redacted_thinking:"  # marks a signature that is a redacted block's data: only this folder reads it
 MEDIA = ("image", "audio", "video", "file")  # within the types of blocks that cannot be passed on
@@ -73,7 +73,7 @@ class Blocks:
     other: the types of blocks whose content cannot be passed on
     """
 
-    __slots__ = ("_all", "_calls", "_joiner", "_kinds", "_latest", "_splitter", "calls", "other")
+    __slots__ = ("_all", "_calls", "_joiner", "_kinds", "_latest", "_moved", "_splitter", "_words", "calls", "other")
 
     def __init__(self, *, thinks_first: bool = False) -> None:
         self.calls: list[Written] = []
@@ -82,7 +82,9 @@ class Blocks:
         self._calls: dict[int, list[Written]] = {}  # the tool calls at each of the server's indexes
         self._latest: dict[int, Written] = {}  # the words or thoughts that were last written at an index
         self._kinds: dict[int, str] = {}  # of the block that began last at an index
-        self._splitter = Splitter(thinks_first)
+        self._words: list[str] = []
+        self._moved = False
+        self._splitter = Splitter(self._words, thinks_first)
         self._joiner = Joiner()
 
     def __bool__(self) -> bool:
@@ -135,10 +137,7 @@ class Blocks:
         for call in self.calls:
             call.joiner.end()
             self._complete(call, deltas)
-        lone = self._splitter.lone
-        for kind, piece in self._splitter.end():
-            self._write(0, kind == "words", piece, deltas)
-        self._move(lone)
+        self._take_in(0, self._splitter.end(), deltas)
         if self._splitter.unclosed and whole and not any(written.kind == "text" for written in self._all):
             self._splitter.skip()
             self._write(0, True, "".join(piece for written in self._all for piece in written.pieces), deltas)
@@ -158,11 +157,8 @@ class Blocks:
     def _speak(self, index: int, text: str, deltas: list[Delta]) -> None:
         if not text.isascii() or self._joiner.half:
             text = self._joiner.feed(text)
-        lone = self._splitter.lone
         if text:
-            for kind, piece in self._splitter.feed(text):
-                self._write(index, kind == "words", piece, deltas)
-        self._move(lone)
+            self._take_in(index, self._splitter.feed(text), deltas)
 
     def _think(self, index: int, text: str, deltas: list[Delta]) -> None:
         if not text.isascii() or self._joiner.half:
@@ -178,15 +174,21 @@ class Blocks:
         if written is None or written.kind != kind or written.signature.startswith(REDACTED):
             written = self._latest[index] = self._add(kind)
         written.pieces.append(text)
+        if words:
+            self._words.append(text)
         (add_words if words else add_thoughts)(deltas, text)
 
-    def _move(self, lone: bool) -> None:
-        """What was said before a lone `</think>` is thoughts; whoever listens has heard it as words."""
-        if self._splitter.lone and not lone:
+    def _take_in(self, index: int, found: list[tuple[Kind, str]], deltas: list[Delta]) -> None:
+        """What was said before a lone `</think>` is thoughts, though whoever listens has heard it as words."""
+        if self._splitter.lone and not self._moved:
+            self._moved = True
             for written in self._all:
                 if written.kind == "text":
                     written.kind = "thinking"
             self._latest.clear()
+            self._words.clear()
+        for kind, piece in found:
+            self._write(index, kind == "words", piece, deltas)
 
     def _sign(self, index: int, signature: str) -> None:
         written = self._latest.get(index)
