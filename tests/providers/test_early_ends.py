@@ -6,15 +6,21 @@ import pytest
 
 from partsong.errors import ModelError
 from partsong.model import Delta, Message, Request, Text, TextDelta
-from partsong.providers.exchange import LONG_REST, REST
+from partsong.providers import exchange
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
 from tests.clock import jumping
 from tests.upstream import Server, chunk, counts, event, stream
 
+LONG_REST = 4.0  # seconds, in place of a minute
 ASKED = Request((Message("user", (Text("Why?"),)),))
 ONE, TWO = event(chunk("stop", content="One ")), event(chunk("stop", content="two."))
 USAGE = event({"choices": [], "usage": counts()})
+
+
+@pytest.fixture(autouse=True)
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "LONG_REST", LONG_REST)
 
 
 async def asked(server: Server) -> tuple[str, str, float]:
@@ -46,18 +52,18 @@ def after(seconds: float) -> asyncio.Event:
     ],
 )
 @pytest.mark.parametrize("end", [event("[DONE]"), b""])
-@jumping(settle=0.05)
+@jumping(settle=0.01)
 async def test_words_after_an_early_end_are_not_lost(early: bytes, end: bytes) -> None:
-    async with Server(stream(early, after(1.6), TWO, after(20.0), TWO, end)) as server:
+    async with Server(stream(early, after(1.6), TWO, after(2.0), TWO, end)) as server:
         text, heard, _ = await asked(server)
         assert text == heard == "One two.two."
 
 
-@jumping(settle=0.05)
+@jumping(settle=0.01)
 async def test_a_server_that_stays_after_its_last_word_is_left() -> None:
     for pieces, longest in (
-        ((event(chunk(content="One ")), event(chunk("stop"))), REST),
-        ((ONE, USAGE), REST),
+        ((event(chunk(content="One ")), event(chunk("stop"))), exchange.REST),
+        ((ONE, USAGE), exchange.REST),
         ((ONE,), LONG_REST),
     ):
         async with Server(stream(*pieces, end="silence")) as server:
@@ -66,16 +72,16 @@ async def test_a_server_that_stays_after_its_last_word_is_left() -> None:
             assert seconds < longest + 1
 
 
-@jumping(settle=0.05)
+@jumping(settle=0.01)
 async def test_an_answer_that_breaks_off_after_early_ends_is_none() -> None:
     for end in ("silence", "close", "reset"):
-        async with Server(stream(ONE, TWO, end=end)) as server:  # type: ignore[arg-type]
+        async with Server(stream(ONE, TWO, end=end)) as server:
             with pytest.raises(ModelError) as caught:
                 await asked(server)
             assert caught.value.cause == "truncated"
 
 
-@jumping(settle=0.05)
+@jumping(settle=0.01)
 async def test_a_stream_that_ends_properly_after_early_ends_is_whole() -> None:
     async with Server(stream(ONE, TWO)) as server:
         assert (await asked(server))[0] == "One two."

@@ -122,7 +122,9 @@ async def _hear(call: Call, wire: Format, quirks: Quirks, request: Request, send
 async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, send: Send | None) -> Answer:
     if not data:
         raise ModelError("the provider answered nothing at all", "empty")
-    decoder, until, spoke, backlog = Decoder(), None, False, call.backlog
+    decoder, spoke, backlog = Decoder(), False, call.backlog
+    until: float | None = None  # when what may still come after an end is no longer waited for
+    settled = False
     while data:
         deltas = said.hear(decoder.feed(data))
         for delta in deltas:
@@ -134,8 +136,9 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
         if said.done:
             await call.finish()
             return _answer(call, said, request)
-        if said.ended and (deltas or until is None):
-            until = asyncio.get_running_loop().time() + (REST if said.settled else LONG_REST)
+        if said.ended and (deltas or until is None or settled != said.settled):
+            settled = said.settled
+            until = asyncio.get_running_loop().time() + (REST if settled else LONG_REST)
         if backlog.pause and spoke and until is None:
             await call.rest(backlog.pause)
         data = await _read_on(call, said, until)
