@@ -55,3 +55,16 @@ def stored_call(path: Path, key: bytes) -> Call:
     sent = msgspec.json.decode(zlib.decompress(messages), type=tuple[Message, ...])
     asked = replace(msgspec.json.decode(request, type=Request), messages=sent)
     return Call(key, model, asked, msgspec.json.decode(answer, type=Answer), *times)
+
+
+def forget_calls(path: Path) -> None:
+    """Make the runs in the SQLite file `path` those of an earlier version, which had no events for calls."""
+    connection = sqlite3.connect(path)
+    for run, number, piece in connection.execute("SELECT run, number, events FROM pieces").fetchall():
+        lines = zlib.decompress(piece).splitlines(keepends=True)
+        kept = b"".join(line for line in lines if b'"event":"call_finished"' not in line)
+        connection.execute(
+            "UPDATE pieces SET events = ? WHERE run = ? AND number = ?", (zlib.compress(kept), run, number)
+        )
+    connection.commit()
+    connection.close()

@@ -4,14 +4,19 @@ import asyncio
 import datetime
 from pathlib import Path
 
+import pytest
+
 import partsong
-from partsong import Agent, Aggregator, Layer, Recipe, Usage
+from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send, Text, Usage
 from partsong.engine import perform
-from partsong.events import Failure, ProposalDelta, RunFailed, RunFinished
+from partsong.events import AnyEvent, CallFinished, Failure, ProposalDelta, RunFailed, RunFinished
 from partsong.middleware.cache import Cache
 from partsong.model import asking
 from partsong.providers.scripted import Scripted
-from partsong.store import Search, open_store
+from partsong.store import Mode, Search, StoredRun, open_store
+from tests.faults.cells import Cell, Performed, perform_all
+from tests.faults.misbehaving import FAULTS
+from tests.faults.test_matrix import PLACES
 from tests.store.samples import recorded
 
 
@@ -69,7 +74,7 @@ async def test_a_run_under_way_is_there_with_all_that_was_said_until_then(tmp_pa
             events
         ) - 1:
             await asyncio.sleep(0.01)
-        assert (newest.status, newest.calls, newest.model) == ("open", 3, "scripted:z")
+        assert (newest.status, newest.calls, newest.model) == ("open", 4, "scripted:z")
         await recorder.close()
         again = store.record("mine")
         await again.hear(events[0])
@@ -123,3 +128,135 @@ async def test_each_model_has_its_share_of_a_run(tmp_path: Path) -> None:
     assert sum(each.calls for each in models) == run.calls
     assert sum(each.tokens for each in models) == run.tokens
     assert (run.layers, run.losses) == (2, 3)
+
+
+# What a run has used is the sum of its calls, whatever becomes of them
+
+
+PRICED = "input=1000&output=3000"
+WORDY = f"scripted:a?tokens=30&{PRICED}"
+FAILURES = {
+    "nothing fails": Recipe("r", (Layer((Agent(WORDY, samples=2),)),), Aggregator(f"scripted:z?{PRICED}")),
+    "a ranker names none": Recipe(
+        "r",
+        (Layer((Agent(WORDY), Agent(f"scripted:b?{PRICED}"))),),
+        Aggregator(f"scripted:z?text=I+like+them+all.&{PRICED}", method="select"),
+        last_resort="best_proposal",
+    ),
+    "the aggregator fails before a word": Recipe(
+        "r", (Layer((Agent(WORDY),)),), Aggregator(f"scripted:z?fail=server&{PRICED}"), last_resort="best_proposal"
+    ),
+    "the aggregator fails in mid-answer": Recipe(
+        "r",
+        (Layer((Agent(WORDY, samples=2),)),),
+        Aggregator(f"scripted:z?fail=server&after=9&{PRICED}"),
+        last_resort="best_proposal",
+    ),
+    "models are replaced": Recipe(
+        "r",
+        (Layer((Agent(f"scripted:b?fail=rate&after=4&{PRICED}", fallback=(WORDY,)), Agent("scripted:c?fail=auth"))),),
+        Aggregator("scripted:y?fail=network", fallback=(f"scripted:z?{PRICED}",)),
+    ),
+    "models are not asked": Recipe(
+        "r",
+        (Layer((Agent("scripted:b?fail=resting", fallback=(WORDY,)), Agent("scripted:c?fail=budget"))),),
+        Aggregator(f"scripted:z?{PRICED}"),
+    ),
+    "a seat is cut off": Recipe(
+        "r",
+        (Layer((Agent(WORDY), Agent(f"scripted:b?each=60&{PRICED}")), quorum=1, grace=0.0),),
+        Aggregator(f"scripted:z?{PRICED}"),
+    ),
+    "a layer is lost": Recipe(
+        "r", (Layer((Agent(f"scripted:b?fail=timeout&after=5&{PRICED}", samples=2),)),), Aggregator("scripted:z")
+    ),
+    "a price is unknown": Recipe("r", (Layer((Agent("t:free"),)),), Aggregator(f"scripted:z?{PRICED}")),
+}
+
+
+async def unpriced(request: Request, send: Send | None) -> Answer:
+    return Answer((Text("Well."),), usage=Usage(5, 2))
+
+
+@pytest.mark.parametrize("mode", ["full", "metadata"])
+@pytest.mark.parametrize("what", FAILURES)
+async def test_calls_tokens_and_dollars_are_those_of_the_run(tmp_path: Path, what: str, mode: Mode) -> None:
+    recipe, events = FAILURES[what], list[AnyEvent]()
+    models: dict[str, Model] = {
+        name: unpriced if name == "t:free" else Scripted(name.removeprefix("scripted:")) for name in recipe.models
+    }
+    async with open_store(tmp_path / "s.db", mode) as store:
+        recorder = store.record()
+
+        async def hear(event: AnyEvent) -> None:
+            events.append(event)
+            await recorder.hear(event)
+
+        await perform(recipe, asking("Why is the sky blue?"), models, hear)
+        await recorder.close()
+        run = await store.find_run(recorder.id)
+        _, totals = await store.totals("", 0.0)
+    check(run, events)
+    assert {each.model for each in totals} >= set(recipe.models)
+    assert sum(each.calls for each in totals) == run.calls
+    assert sum(each.tokens for each in totals) == run.tokens
+    assert sum(each.lost for each in totals) == run.losses
+    assert (run.dollars is None) == any(each.unpriced for each in totals)
+    if run.dollars is not None:
+        assert sum(each.dollars for each in totals) == pytest.approx(float(run.dollars))
+
+
+def check(run: StoredRun, events: list[AnyEvent]) -> None:
+    """The summary of a run says what its calls and its end say."""
+    end = events[-1]
+    assert isinstance(end, RunFinished | RunFailed)
+    assert run.tokens == end.usage.input_tokens + end.usage.output_tokens
+    assert run.dollars == end.usage.dollars
+    calls = [event for event in events if isinstance(event, CallFinished)]
+    assert calls
+    assert run.calls == sum(call.reached and not call.stored for call in calls)
+    assert run.stored == sum(call.stored for call in calls)
+    assert (run.status == "finished") == isinstance(end, RunFinished)
+
+
+async def test_a_failed_aggregator_is_counted_with_what_it_used(tmp_path: Path) -> None:
+    """Also if a proposal had to do for the answer, which is not counted twice."""
+    async with open_store(tmp_path / "s.db") as store:
+        for what in ("a ranker names none", "the aggregator fails in mid-answer"):
+            run, events = await recorded(store, FAILURES[what])
+            _, totals = await store.totals("", 0.0)
+            paid = [
+                event for event in events if isinstance(event, CallFinished) and event.model.startswith("scripted:z")
+            ]
+            assert [call.usage is not None and call.usage.input_tokens > 0 for call in paid] == [True]
+            assert (await store.find_run(run)).calls == 3
+            model = next(each for each in totals if each.model == paid[0].model)
+            assert paid[0].usage is not None
+            assert (model.calls, model.tokens) == (1, paid[0].usage.input_tokens + paid[0].usage.output_tokens)
+
+
+async def test_calls_that_were_refused_before_they_were_made_do_not_count(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "s.db") as store:
+        run, events = await recorded(store, FAILURES["models are not asked"])
+        assert sum(isinstance(event, CallFinished) for event in events) == 4
+        assert (await store.find_run(run)).calls == 2
+
+
+PLACE = "one-each-and-aggregator"
+CELLS = [Cell(fault, PLACE, PLACES[PLACE]) for fault in FAULTS]
+
+
+def test_over_all_faults_the_store_agrees_with_the_run(tmp_path: Path) -> None:
+    outcomes = perform_all(CELLS)
+
+    async def record() -> None:
+        async with open_store(tmp_path / "s.db") as store:
+            for name, outcome in outcomes.items():
+                assert isinstance(outcome, Performed), name
+                recorder = store.record()
+                for event in outcome.events:
+                    await recorder.hear(event)
+                await recorder.close()
+                check(await store.find_run(recorder.id), outcome.events)
+
+    asyncio.run(record())

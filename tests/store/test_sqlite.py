@@ -1,5 +1,6 @@
 """SQLite's back end: its file, its schema, its indexes, and what happens if the file is locked, damaged or full."""
 
+import asyncio
 import datetime
 import os
 import resource

@@ -30,10 +30,12 @@ async def locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None]
 
     lock = FileLock(path, mode=0o644, thread_local=False, fallback_to_soft=False)
     try:
-        if not _take(lock):
-            waiting()
-            while not _take(lock):
-                await asyncio.sleep(LOOK_AGAIN)
+        told = False
+        while not _take(lock):
+            if not told:
+                waiting()
+                told = True
+            await asyncio.sleep(LOOK_AGAIN)
         yield
     finally:
         lock.release()
