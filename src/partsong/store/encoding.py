@@ -22,10 +22,15 @@ _timed = msgspec.json.Decoder(Timed)
 _answers = msgspec.json.Decoder(Answer)
 
 
-def pack_messages(messages: tuple[Message, ...]) -> tuple[bytes, bytes]:
-    """The digest (SHA-256) of the messages, under which equal prompts are stored once, and the deflated messages."""
+def serialized(messages: tuple[Message, ...]) -> tuple[bytes, bytes]:
+    """The messages as JSON and the SHA-256 of that: equal messages are stored once, so most need not be deflated."""
     text = msgspec.json.encode(messages)
-    return hashlib.sha256(text).digest(), zlib.compress(text, FAST)
+    return text, hashlib.sha256(text).digest()
+
+
+def pack_messages(text: bytes) -> bytes:
+    """The JSON of messages, deflated."""
+    return zlib.compress(text, FAST)
 
 
 def pack_request(request: Request) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from partsong.call import Call
 from partsong.model import Answer, Message
-from partsong.store.encoding import pack_answer, pack_messages, pack_request, unpack_answer
+from partsong.store.encoding import pack_answer, pack_messages, pack_request, serialized, unpack_answer
 from partsong.store.throughput import RECENT, Throughput, throughput_of
 
 
@@ -34,12 +34,12 @@ def keep(connection: sqlite3.Connection, call: Call, *, words: bool) -> None:
 
 def _prompt(connection: sqlite3.Connection, messages: tuple[Message, ...]) -> int | None:
     """The number of the row with these messages. Equal messages have one row, however many calls sent them."""
-    digest, packed = pack_messages(messages)
+    text, digest = serialized(messages)
     row = connection.execute("SELECT number FROM prompts WHERE digest = ?", (digest,)).fetchone()
     if row is not None:
         number: int = row[0]
         return number
-    return connection.execute("INSERT INTO prompts VALUES (NULL, ?, ?)", (digest, packed)).lastrowid
+    return connection.execute("INSERT INTO prompts VALUES (NULL, ?, ?)", (digest, pack_messages(text))).lastrowid
 
 
 def find_answer(connection: sqlite3.Connection, key: bytes) -> Answer | None:
