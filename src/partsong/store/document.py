@@ -62,7 +62,7 @@ def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
             case RunStarted(recipe=recipe, conversation=conversation):
                 shown["recipe"], shown["conversation"] = to_builtins(recipe), to_builtins(conversation)
             case LayerStarted(layer=layer, models=models):
-                seats = [blank(layer, number, model) for number, model in enumerate(models)]
+                seats = [blank(layer, seat, model) for seat, model in enumerate(models)]
                 shown["layers"].append({"layer": layer, "seats": seats})
             case AggregationStarted(model=model):
                 shown["aggregator"] = blank(len(shown["layers"]), 0, model) | {"started": seconds}
