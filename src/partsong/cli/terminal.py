@@ -24,6 +24,7 @@ from partsong.events import (
     AggregationStarted,
     AggregationStep,
     AnyEvent,
+    CallFinished,
     Failure,
     LayerFinished,
     LayerStarted,
@@ -83,8 +84,10 @@ class Terminal:
                 self.answers = {}
             case ProposalStarted(seat=seat):
                 self.rows[seat].start(self.clock())
-            case ProposalReplaced(seat=seat, model=model, error=error, usage=usage):
-                self.rows[seat].replace(model, error, usage, self.clock())
+            case CallFinished(seat=seat):
+                self.rows[seat].add_call(event)
+            case ProposalReplaced(seat=seat, model=model, error=error):
+                self.rows[seat].replace(model, error, self.clock())
             case PromptFitted(seat=seat):
                 self.rows[seat].fit(event)
             case ProposalFinished(seat=seat, answer=answer):
@@ -96,29 +99,14 @@ class Terminal:
                 self.leave_layer()
             case AggregationStarted():
                 self.start_answer()
-            case AggregationReplaced(model=model, error=error, usage=usage):
-                self.rows[0].replace(model, error, usage, self.clock())
+            case AggregationReplaced(model=model, error=error):
+                self.rows[0].replace(model, error, self.clock())
             case AggregationStep():
                 self.rows[0].step(event)
-            case RunFinished(answer=answer):
-                self.hear_words()
-                if not self.wrote:  # nothing was streamed
-                    self.said.append(answer.text)
-                if event.last_resort:
-                    self.rows[0].give_way(why(event), self.clock())
-                else:
-                    self.rows[0].finish(answer, self.clock())
-                self.leave(event)
-            case RunFailed(error=error, text=text):
-                self.hear_words()
-                if not self.wrote:
-                    self.said.append(text)
-                # Seats that were still at work did not fail: they were stopped.
-                cause = error.cause if self.answering else "cancelled"
-                for row in self.rows:
-                    if row.ended is None:
-                        row.fail(Failure(cause, ""), None, self.clock())
-                self.leave(event)
+            case RunFinished():
+                self.finish(event)
+            case RunFailed():
+                self.fail(event)
 
     def start(self, recipe: Recipe, dropped: tuple[Loss, ...]) -> None:
         self.begun, self.layers = self.clock(), len(recipe.layers)
@@ -154,6 +142,28 @@ class Terminal:
             self.untitled = True
         elif self.layers and not self.quiet:
             self.finished.append(Text())
+
+    def finish(self, event: RunFinished) -> None:
+        """The run has an answer."""
+        self.hear_words()
+        if not self.wrote:  # nothing was streamed
+            self.said.append(event.answer.text)
+        if event.last_resort:
+            self.rows[0].give_way(why(event), self.clock())
+        else:
+            self.rows[0].finish(event.answer, self.clock())
+        self.leave(event)
+
+    def fail(self, event: RunFailed) -> None:
+        """The run has failed. Seats that were still at work did not fail: they were stopped."""
+        self.hear_words()
+        if not self.wrote:
+            self.said.append(event.text)
+        cause = event.error.cause if self.answering else "cancelled"
+        for row in self.rows:
+            if row.ended is None:
+                row.fail(Failure(cause, ""), None, self.clock())
+        self.leave(event)
 
     def leave(self, event: RunFinished | RunFailed) -> None:
         """What is left of the answer, and what the run came to."""
