@@ -27,10 +27,17 @@ class Ask {
       "div",
       { class: "empty" },
       make("h1", {}, "Many voices, one answer"),
-      make("p", {}, "Several models propose, others improve on what they propose, and one writes the answer. You see who said what, and what it cost."),
+      make(
+        "p",
+        {},
+        "Several models propose, others improve on what they propose, and one writes the answer. You see who said what, and what it cost.",
+      ),
     );
     this.problem = make("p", { class: "problem", role: "alert" });
-    this.composer = new Composer({ send: (question, model) => this.send(question, model), stop: () => this.run?.stop() });
+    this.composer = new Composer({
+      send: (question, model) => this.send(question, model),
+      stop: () => this.run?.stop(),
+    });
     this.following = true; // what is written, while the page's end is in sight
     this.placed = true; // whether the new turn has been brought into sight
     this.scrolled = () => (this.following = innerHeight + scrollY > document.documentElement.scrollHeight - NEAR);
@@ -64,7 +71,8 @@ class Ask {
       const about = await readAbout();
       this.composer.offer(about);
       const unusable = about.recipes.filter((recipe) => recipe.unusable).length;
-      if (unusable === about.recipes.length) this.problem.textContent = "No recipe can be used here: `partsong doctor` says why.";
+      if (unusable === about.recipes.length)
+        this.problem.textContent = "No recipe can be used here: `partsong doctor` says why.";
     } catch (problem) {
       this.composer.offer({ recipes: [], models: [] });
       this.problem.textContent = `What can be asked is not known: ${problem.message}`;

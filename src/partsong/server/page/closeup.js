@@ -47,7 +47,11 @@ export function openSeat(run, address, beside = "") {
     title.textContent = `${seat.address} · ${seat.name}`;
     facts.textContent = [seat.state, ...seat.facts].join(" · ");
     const told = notesOf(seat);
-    if (notes.textContent !== told.join("")) fill(notes, told.map((note) => make("p", { class: "problem" }, note)));
+    if (notes.textContent !== told.join(""))
+      fill(
+        notes,
+        told.map((note) => make("p", { class: "problem" }, note)),
+      );
     if (other.value) showBeside(seat, find(other.value));
     else showAlone(seat);
   }
@@ -76,7 +80,11 @@ export function openSeat(run, address, beside = "") {
         make("p", { class: "plain" }, pieces ? marked(pieces, kind, name) : each.text),
       );
     const note = pieces ? shareSame(pieces) : "These texts differ too much to be compared word by word.";
-    fill(body, make("p", { class: "note" }, note), make("div", { class: "sides" }, side(seat, "left", "del"), side(second, "right", "ins")));
+    fill(
+      body,
+      make("p", { class: "note" }, note),
+      make("div", { class: "sides" }, side(seat, "left", "del"), side(second, "right", "ins")),
+    );
   }
 
   document.body.append(dialog);
@@ -89,16 +97,21 @@ export function openSeat(run, address, beside = "") {
 }
 
 function marked(pieces, kind, name) {
-  return pieces.filter(([each]) => each === "same" || each === kind).map(([each, text]) => (each === "same" ? text : make(name, {}, text)));
+  return pieces
+    .filter(([each]) => each === "same" || each === kind)
+    .map(([each, text]) => (each === "same" ? text : make(name, {}, text)));
 }
 
 function shareSame(pieces) {
-  const words = (wanted) => pieces.filter(([kind]) => wanted.includes(kind)).flatMap(([, text]) => text.match(/\S+/g) ?? []).length;
+  const words = (wanted) =>
+    pieces.filter(([kind]) => wanted.includes(kind)).flatMap(([, text]) => text.match(/\S+/g) ?? []).length;
   const all = words(["same", "left", "right"]);
   return `${all ? Math.round((100 * words(["same"])) / all) : 100} % of the words are in both, in the same order.`;
 }
 
 function notesOf({ replaced, error }) {
-  const notes = replaced.map(([model, why]) => `instead of ${modelName(model)}, which failed: ${why.cause}: ${why.message}`);
+  const notes = replaced.map(
+    ([model, why]) => `instead of ${modelName(model)}, which failed: ${why.cause}: ${why.message}`,
+  );
   return error ? [...notes, `lost: ${error.cause}: ${error.message}`] : notes;
 }

@@ -4,11 +4,37 @@ import { make } from "./dom.js";
 import { tokenizer } from "./vendor/speed-highlight/tokenize.js";
 
 const LARGEST = 60_000; // characters that are still coloured
-const LANGUAGES = "bash c css diff docker go html ini java js jsdoc json lua make md pl plain py regex rs sql todo toml ts xml yaml";
+const LANGUAGES =
+  "bash c css diff docker go html ini java js jsdoc json lua make md pl plain py regex rs sql todo toml ts xml yaml";
 const KNOWN = new Set(LANGUAGES.split(" "));
-const CALLED = { sh: "bash", shell: "bash", zsh: "bash", console: "bash", cpp: "c", "c++": "c", h: "c", "c#": "java", cs: "java",
-  csharp: "java", kotlin: "java", python: "py", python3: "py", javascript: "js", jsx: "js", mjs: "js", typescript: "ts", tsx: "ts",
-  rust: "rs", yml: "yaml", dockerfile: "docker", makefile: "make", perl: "pl", markdown: "md", svg: "xml", golang: "go" };
+const CALLED = {
+  sh: "bash",
+  shell: "bash",
+  zsh: "bash",
+  console: "bash",
+  cpp: "c",
+  "c++": "c",
+  h: "c",
+  "c#": "java",
+  cs: "java",
+  csharp: "java",
+  kotlin: "java",
+  python: "py",
+  python3: "py",
+  javascript: "js",
+  jsx: "js",
+  mjs: "js",
+  typescript: "ts",
+  tsx: "ts",
+  rust: "rs",
+  yml: "yaml",
+  dockerfile: "docker",
+  makefile: "make",
+  perl: "pl",
+  markdown: "md",
+  svg: "xml",
+  golang: "go",
+};
 
 // The block's element, and `grow`, which takes the whole text as far as it is known.
 export function codeBlock(text, lang, final) {
@@ -25,11 +51,7 @@ export function codeBlock(text, lang, final) {
   );
   const language = CALLED[name] ?? name;
   if (final && KNOWN.has(language) && text.length <= LARGEST) colour(code, text, language);
-  return {
-    element,
-    lang,
-    grow: (whole) => words.appendData(whole.slice(words.length)),
-  };
+  return { element, lang, grow: (whole) => words.appendData(whole.slice(words.length)) };
 }
 
 export async function copyText(text, button) {

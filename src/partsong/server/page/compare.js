@@ -7,7 +7,11 @@ import { Growing } from "./markdown.js";
 import { Run } from "./run.js";
 import { getJson, post } from "./server.js";
 
-const CHOICES = [["a", "Left is better", "1"], ["tie", "As good as each other", "2"], ["b", "Right is better", "3"]];
+const CHOICES = [
+  ["a", "Left is better", "1"],
+  ["tie", "As good as each other", "2"],
+  ["b", "Right is better", "3"],
+];
 
 export async function show(place) {
   const compare = new Compare(place);
@@ -35,7 +39,9 @@ class Compare {
       make(
         "div",
         { class: "row" },
-        this.pickers.map((picker, number) => make("div", { class: "field" }, make("label", { for: picker.id }, number ? "Right" : "Left"), picker)),
+        this.pickers.map((picker, number) =>
+          make("div", { class: "field" }, make("label", { for: picker.id }, number ? "Right" : "Left"), picker),
+        ),
         make("div", { class: "field" }, make("label", { for: this.blind.id }, "Blind"), this.blind),
         this.button,
       ),
@@ -69,7 +75,11 @@ class Compare {
     try {
       const { recipes, models } = await readAbout();
       const names = [...recipes.filter((recipe) => !recipe.unusable).map((recipe) => recipe.name), ...models];
-      for (const picker of this.pickers) fill(picker, names.map((name) => make("option", { value: name }, name)));
+      for (const picker of this.pickers)
+        fill(
+          picker,
+          names.map((name) => make("option", { value: name }, name)),
+        );
       if (names.length > 1) this.pickers[1].value = names[1];
     } catch (problem) {
       this.problem.textContent = `What can be asked is not known: ${problem.message}`;
@@ -89,8 +99,13 @@ class Compare {
     this.hidden = this.blind.checked;
     this.voted = false;
     if (this.hidden && Math.random() < 0.5) names.reverse();
-    this.sides = names.map((name, number) => new Side(name, this.hidden ? "AB"[number] : name, question, this.hidden, () => this.changed()));
-    fill(this.pair, this.sides.map((side) => side.element));
+    this.sides = names.map(
+      (name, number) => new Side(name, this.hidden ? "AB"[number] : name, question, this.hidden, () => this.changed()),
+    );
+    fill(
+      this.pair,
+      this.sides.map((side) => side.element),
+    );
     this.changed();
   }
 
@@ -104,19 +119,30 @@ class Compare {
     const same = whole && this.sides[0].name === this.sides[1].name;
     if (whole && !this.voted && !same && this.votes.hidden) {
       this.votes.hidden = false;
-      fill(this.votes, CHOICES.map(([choice, words, key]) => make("button", { type: "button", "aria-keyshortcuts": key, title: `Key ${key}`, onclick: () => this.vote(choice) }, words)));
+      fill(
+        this.votes,
+        CHOICES.map(([choice, words, key]) =>
+          make(
+            "button",
+            { type: "button", "aria-keyshortcuts": key, title: `Key ${key}`, onclick: () => this.vote(choice) },
+            words,
+          ),
+        ),
+      );
     } else if (!whole || this.voted) {
       this.votes.hidden = true;
     }
     if (!this.running && this.sides.length && (!whole || same)) this.reveal();
     if (same && !this.voted) say(this.verdict, "Both are the same: there is nothing to vote on.");
-    else if (!this.running && this.sides.length && !whole) say(this.verdict, "One side has no answer, so there is no vote.");
+    else if (!this.running && this.sides.length && !whole)
+      say(this.verdict, "One side has no answer, so there is no vote.");
   }
 
   key(event) {
     const typing = /^(textarea|input|select)$/i.test(event.target.tagName);
     const found = CHOICES.find(([, , key]) => key === event.key);
-    if (found && !typing && !this.votes.hidden && !event.ctrlKey && !event.metaKey && !event.altKey) this.vote(found[0]);
+    if (found && !typing && !this.votes.hidden && !event.ctrlKey && !event.metaKey && !event.altKey)
+      this.vote(found[0]);
   }
 
   async vote(choice) {
@@ -146,11 +172,36 @@ class Compare {
     const rows = pairs.map((pair) => {
       const [a, b] = pair.recipes;
       const share = pair.share === null ? "–" : percent(pair.share);
-      return make("tr", {}, make("td", { class: "what" }, `${a} and ${b}`), make("td", {}, `${pair.a} : ${pair.b}`), make("td", {}, String(pair.ties)), make("td", {}, share), make("td", {}, pair.interval ? pair.interval.map(percent).join(" to ") : "–"));
+      return make(
+        "tr",
+        {},
+        make("td", { class: "what" }, `${a} and ${b}`),
+        make("td", {}, `${pair.a} : ${pair.b}`),
+        make("td", {}, String(pair.ties)),
+        make("td", {}, share),
+        make("td", {}, pair.interval ? pair.interval.map(percent).join(" to ") : "–"),
+      );
     });
     const heads = ["Pair", "Votes", "Ties", "Share of the first", "95 % interval"];
-    const table = make("table", { class: "list" }, make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, rows));
-    fill(this.tallies, make("h2", {}, "All votes"), make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Votes by pair" }, table));
+    const table = make(
+      "table",
+      { class: "list" },
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          heads.map((head) => make("th", { scope: "col" }, head)),
+        ),
+      ),
+      make("tbody", {}, rows),
+    );
+    fill(
+      this.tallies,
+      make("h2", {}, "All votes"),
+      make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Votes by pair" }, table),
+    );
   }
 }
 
@@ -166,7 +217,14 @@ class Side {
     this.growing = new Growing(this.answer);
     this.problem = make("p", { class: "problem", role: "alert" });
     this.stop = make("button", { type: "button", class: "quiet", onclick: () => this.run.stop() }, "Stop");
-    this.element = make("section", { class: "side", "aria-label": title }, make("header", {}, this.title, this.stop), this.facts, this.answer, this.problem);
+    this.element = make(
+      "section",
+      { class: "side", "aria-label": title },
+      make("header", {}, this.title, this.stop),
+      this.facts,
+      this.answer,
+      this.problem,
+    );
     this.deaf = this.run.listen(() => {
       this.show();
       if (this.told !== this.run.over) changed();

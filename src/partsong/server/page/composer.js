@@ -19,7 +19,15 @@ export class Composer {
     this.text = make("textarea", { id: ids.text, rows: 2, placeholder: "Ask several models at once …" });
     this.recipe = make("select", { id: ids.recipe, onchange: () => this.tell() });
     this.cost = make("span", { class: "cost" });
-    this.file = make("input", { type: "file", id: ids.file, accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true, class: "unseen", tabindex: "-1", "aria-label": "Pictures to ask about" });
+    this.file = make("input", {
+      type: "file",
+      id: ids.file,
+      accept: "image/png,image/jpeg,image/gif,image/webp",
+      multiple: true,
+      class: "unseen",
+      tabindex: "-1",
+      "aria-label": "Pictures to ask about",
+    });
     this.shown = make("ul", { class: "pictures", "aria-label": "Pictures" });
     this.problem = make("p", { class: "problem", role: "alert" });
     this.fresh = make("a", { class: "button quiet", href: "#/ask", hidden: true }, "New conversation");
@@ -58,11 +66,22 @@ export class Composer {
   offer({ recipes, models }) {
     this.recipes = recipes;
     const before = this.recipe.value;
-    const option = ({ name, unusable }) => make("option", { value: name, disabled: Boolean(unusable), title: unusable }, unusable ? `${name} (cannot be used)` : name);
+    const option = ({ name, unusable }) =>
+      make(
+        "option",
+        { value: name, disabled: Boolean(unusable), title: unusable },
+        unusable ? `${name} (cannot be used)` : name,
+      );
     fill(
       this.recipe,
       make("optgroup", { label: "Recipes" }, recipes.map(option)),
-      models.length ? make("optgroup", { label: "Single models" }, models.map((name) => make("option", { value: name }, name))) : null,
+      models.length
+        ? make(
+            "optgroup",
+            { label: "Single models" },
+            models.map((name) => make("option", { value: name }, name)),
+          )
+        : null,
     );
     this.resolve();
     this.choose(before || recipes.find(({ unusable }) => !unusable)?.name || "");
@@ -118,7 +137,8 @@ export class Composer {
     const recipe = this.recipes?.find(({ name }) => name === this.recipe.value);
     this.recipe.title = recipe?.about ?? "";
     const known = recipe ? [many(recipe.calls, "call")] : this.recipe.value ? ["1 call"] : [];
-    if (recipe?.typical_dollars !== null && recipe?.typical_dollars !== undefined) known.push(`typically ${dollars(recipe.typical_dollars)}`);
+    if (recipe?.typical_dollars !== null && recipe?.typical_dollars !== undefined)
+      known.push(`typically ${dollars(recipe.typical_dollars)}`);
     this.cost.textContent = known.join(" · ");
   }
 
@@ -152,7 +172,16 @@ export class Composer {
           "li",
           {},
           make("img", { src: url, alt: `Picture ${place + 1}` }),
-          make("button", { type: "button", class: "quiet", "aria-label": `Remove picture ${place + 1}`, onclick: () => this.remove(place) }, "✕"),
+          make(
+            "button",
+            {
+              type: "button",
+              class: "quiet",
+              "aria-label": `Remove picture ${place + 1}`,
+              onclick: () => this.remove(place),
+            },
+            "✕",
+          ),
         ),
       ),
     );

@@ -13,7 +13,10 @@ export function messagesOf(turns, system = []) {
 
 function contentOf({ text, images }) {
   if (!images.length) return text;
-  return [...images.map((url) => ({ type: "image_url", image_url: { url } })), ...(text ? [{ type: "text", text }] : [])];
+  return [
+    ...images.map((url) => ({ type: "image_url", image_url: { url } })),
+    ...(text ? [{ type: "text", text }] : []),
+  ];
 }
 
 // The turns of a recorded conversation, the last one without an answer, and the system's words before them.
@@ -21,9 +24,16 @@ export function turnsOf(conversation) {
   const turns = [];
   const system = [];
   for (const { role, parts } of conversation.messages) {
-    const text = parts.filter((part) => part.type === "text").map((part) => part.text).join("");
+    const text = parts
+      .filter((part) => part.type === "text")
+      .map((part) => part.text)
+      .join("");
     if (role === "system") system.push({ role, content: text });
-    else if (role === "user") turns.push({ question: { text, images: parts.filter((part) => part.type === "image").map(addressOf) }, answer: "" });
+    else if (role === "user")
+      turns.push({
+        question: { text, images: parts.filter((part) => part.type === "image").map(addressOf) },
+        answer: "",
+      });
     else if (role === "assistant" && turns.length) turns.at(-1).answer += text;
   }
   return { turns, system };

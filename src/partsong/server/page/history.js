@@ -20,7 +20,11 @@ class History {
     this.rows = make("tbody");
     this.problem = make("p", { class: "problem", role: "alert" });
     this.note = make("p", { class: "note", role: "status" });
-    this.more = make("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.search(this.last) }, "More");
+    this.more = make(
+      "button",
+      { type: "button", class: "quiet", hidden: true, onclick: () => this.search(this.last) },
+      "More",
+    );
     this.totals = make("section", { class: "totals", "aria-label": "Totals" });
     this.text = this.field("search", { placeholder: "words of the question" });
     this.recipe = make("select", { id: newId("recipe") }, make("option", { value: "" }, "any recipe"));
@@ -38,8 +42,30 @@ class History {
     );
     form.addEventListener("input", () => this.soon());
     const heads = ["When", "Question", "Recipe", "Seconds", "Dollars", "Tokens", "Lost"];
-    const table = make("table", { class: "list" }, make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))), this.rows);
-    fill(place, make("h1", {}, "History"), form, this.problem, make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Runs" }, table), this.note, this.more, this.totals);
+    const table = make(
+      "table",
+      { class: "list" },
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          heads.map((head) => make("th", { scope: "col" }, head)),
+        ),
+      ),
+      this.rows,
+    );
+    fill(
+      place,
+      make("h1", {}, "History"),
+      form,
+      this.problem,
+      make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Runs" }, table),
+      this.note,
+      this.more,
+      this.totals,
+    );
   }
 
   field(type, properties) {
@@ -53,7 +79,8 @@ class History {
 
   async offer() {
     const { recipes, models } = await readAbout().catch(() => ({ recipes: [], models: [] }));
-    for (const name of [...recipes.map((recipe) => recipe.name), ...models]) this.recipe.append(make("option", { value: name }, name));
+    for (const name of [...recipes.map((recipe) => recipe.name), ...models])
+      this.recipe.append(make("option", { value: name }, name));
   }
 
   soon() {
@@ -63,7 +90,14 @@ class History {
 
   async search(before = "") {
     const mine = ++this.turn;
-    const wanted = { text: this.text.value.trim(), recipe: this.recipe.value, model: this.model.value.trim(), min_dollars: this.least.value, lost: this.lost.checked ? "1" : "", before };
+    const wanted = {
+      text: this.text.value.trim(),
+      recipe: this.recipe.value,
+      model: this.model.value.trim(),
+      min_dollars: this.least.value,
+      lost: this.lost.checked ? "1" : "",
+      before,
+    };
     const query = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== ""));
     try {
       const { runs, more } = await getJson(`/api/runs?${query}`);
@@ -87,9 +121,23 @@ class History {
     fill(
       this.totals,
       make("h2", {}, "The last 30 days"),
-      barChart("Runs a day", days.map((day) => [day.day, day.runs, `${many(day.runs, "run")}, ${priced(day)}`])),
-      barChart("Dollars a day", days.map((day) => [day.day, Number(day.dollars ?? 0), priced(day)])),
-      barChart("Tokens by model", largest.map((each) => [shortName(each.model), each.tokens, `${count(each.tokens)} tokens, ${many(each.calls, "call")}, ${priced(each)}`]), true),
+      barChart(
+        "Runs a day",
+        days.map((day) => [day.day, day.runs, `${many(day.runs, "run")}, ${priced(day)}`]),
+      ),
+      barChart(
+        "Dollars a day",
+        days.map((day) => [day.day, Number(day.dollars ?? 0), priced(day)]),
+      ),
+      barChart(
+        "Tokens by model",
+        largest.map((each) => [
+          shortName(each.model),
+          each.tokens,
+          `${count(each.tokens)} tokens, ${many(each.calls, "call")}, ${priced(each)}`,
+        ]),
+        true,
+      ),
     );
   }
 }
@@ -108,8 +156,17 @@ function rowOf(run) {
   return make(
     "tr",
     {},
-    make("td", {}, make("time", { datetime: run.at }, when.toLocaleString([], { dateStyle: "short", timeStyle: "short" }))),
-    make("td", { class: "what" }, make("a", { href: `#/history/${encodeURIComponent(run.id)}` }, title), SORTS[run.state] ? make("span", { class: "problem" }, ` ${SORTS[run.state]}`) : null),
+    make(
+      "td",
+      {},
+      make("time", { datetime: run.at }, when.toLocaleString([], { dateStyle: "short", timeStyle: "short" })),
+    ),
+    make(
+      "td",
+      { class: "what" },
+      make("a", { href: `#/history/${encodeURIComponent(run.id)}` }, title),
+      SORTS[run.state] ? make("span", { class: "problem" }, ` ${SORTS[run.state]}`) : null,
+    ),
     make("td", {}, shortName(run.recipe)),
     make("td", { class: "number" }, seconds(run.seconds)),
     make("td", { class: "number" }, dollars(run.dollars)),

@@ -189,8 +189,27 @@ function picture({ href, text }) {
   return link(href, [`picture: ${text || href}`]);
 }
 
-const NAMED = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: " ", copy: "©", mdash: "—", ndash: "–",
-  hellip: "…", times: "×", deg: "°", rarr: "→", larr: "←", le: "≤", ge: "≥", ne: "≠", euro: "€", middot: "·" };
+const NAMED = {
+  amp: "&",
+  lt: "<",
+  gt: ">",
+  quot: '"',
+  apos: "'",
+  nbsp: " ",
+  copy: "©",
+  mdash: "—",
+  ndash: "–",
+  hellip: "…",
+  times: "×",
+  deg: "°",
+  rarr: "→",
+  larr: "←",
+  le: "≤",
+  ge: "≥",
+  ne: "≠",
+  euro: "€",
+  middot: "·",
+};
 
 function entities(text) {
   return text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|([a-z]{2,8}));/gi, (whole, decimal, hex, name) => {

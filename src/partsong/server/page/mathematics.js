@@ -50,14 +50,23 @@ export function mathNode(source, display) {
   if (library) set(place, source, display);
   else {
     loading ??= import("./vendor/temml.js").then((module) => (library = module.default));
-    loading.then(() => set(place, source, display), () => {}); // without it, the source stands there
+    loading.then(
+      () => set(place, source, display),
+      () => {},
+    ); // without it, the source stands there
   }
   return place;
 }
 
 function set(place, source, display) {
   try {
-    library.render(source, place, { displayMode: display, throwOnError: true, trust: false, maxExpand: 300, maxSize: [20, 50] });
+    library.render(source, place, {
+      displayMode: display,
+      throwOnError: true,
+      trust: false,
+      maxExpand: 300,
+      maxSize: [20, 50],
+    });
     if (display) dressWide(place);
   } catch {
     place.textContent = source;

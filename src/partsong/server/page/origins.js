@@ -19,7 +19,9 @@ export function originsOf(lines, proposals) {
 
 function sentencesOf(lines) {
   const reader = new Intl.Segmenter(undefined, { granularity: "sentence" });
-  return lines.flatMap((line) => [...reader.segment(line)].map((piece) => piece.segment.trim())).filter((text) => /[\p{L}\p{N}]/u.test(text));
+  return lines
+    .flatMap((line) => [...reader.segment(line)].map((piece) => piece.segment.trim()))
+    .filter((text) => /[\p{L}\p{N}]/u.test(text));
 }
 
 function wordsOf(text) {

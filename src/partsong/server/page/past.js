@@ -25,7 +25,11 @@ export async function showPast(place, id) {
   fill(
     head,
     make("h1", {}, stored.recipe),
-    make("p", { class: "note" }, `${new Date(stored.at).toLocaleString()} · ${many(stored.calls, "call")} · ${dollars(stored.dollars)} · ${seconds(stored.seconds)}`),
+    make(
+      "p",
+      { class: "note" },
+      `${new Date(stored.at).toLocaleString()} · ${many(stored.calls, "call")} · ${dollars(stored.dollars)} · ${seconds(stored.seconds)}`,
+    ),
     make(
       "p",
       { class: "actions" },
@@ -38,7 +42,10 @@ export async function showPast(place, id) {
     ),
   );
   if (kept) past.whole();
-  else shown.append(make("p", { class: "note" }, `The words of this run were not kept: its question was “${stored.question}”.`));
+  else
+    shown.append(
+      make("p", { class: "note" }, `The words of this run were not kept: its question was “${stored.question}”.`),
+    );
   return () => past.close();
 }
 
@@ -66,7 +73,10 @@ class Past {
     const last = turns.pop() ?? { question: { text: "", images: [] }, answer: "" };
     this.views = turns.map((turn) => this.view(turn));
     this.views.push(this.view({ ...last, run: this.run }));
-    fill(this.place, this.views.map((view) => view.element));
+    fill(
+      this.place,
+      this.views.map((view) => view.element),
+    );
   }
 
   view(turn) {

@@ -2,7 +2,12 @@
 
 import { fill, make, newId } from "./dom.js";
 
-const FIELDS = [["model", "Model", "text"], ["samples", "Samples", "number"], ["temperature", "Temperature", "number"], ["max_tokens", "Max tokens", "number"]];
+const FIELDS = [
+  ["model", "Model", "text"],
+  ["samples", "Samples", "number"],
+  ["temperature", "Temperature", "number"],
+  ["max_tokens", "Max tokens", "number"],
+];
 
 export class RecipeForm {
   // `changed()` is called whenever the reader has changed something.
@@ -34,29 +39,67 @@ export class RecipeForm {
           make(
             "div",
             { class: "seat-form" },
-            FIELDS.map((field) => this.field(agent, field, `layers.${number}.agents.${seat}`, `Layer ${number + 1}, agent ${seat + 1}: `)),
-            make("button", { type: "button", class: "quiet", "aria-label": `Remove agent ${seat + 1} of layer ${number + 1}`, disabled: agents.length === 1, onclick: () => change(() => agents.splice(seat, 1)) }, "✕"),
+            FIELDS.map((field) =>
+              this.field(agent, field, `layers.${number}.agents.${seat}`, `Layer ${number + 1}, agent ${seat + 1}: `),
+            ),
+            make(
+              "button",
+              {
+                type: "button",
+                class: "quiet",
+                "aria-label": `Remove agent ${seat + 1} of layer ${number + 1}`,
+                disabled: agents.length === 1,
+                onclick: () => change(() => agents.splice(seat, 1)),
+              },
+              "✕",
+            ),
           ),
         ),
         make(
           "p",
           { class: "actions" },
-          make("button", { type: "button", class: "quiet", onclick: () => change(() => agents.push({ model: "" })) }, "Add an agent"),
-          make("button", { type: "button", class: "quiet", onclick: () => change(() => this.remove(number)) }, "Remove the layer"),
+          make(
+            "button",
+            { type: "button", class: "quiet", onclick: () => change(() => agents.push({ model: "" })) },
+            "Add an agent",
+          ),
+          make(
+            "button",
+            { type: "button", class: "quiet", onclick: () => change(() => this.remove(number)) },
+            "Remove the layer",
+          ),
         ),
       );
-    const method = make("select", { id: newId("method"), onchange: () => change(() => (drawn.aggregator.method = method.value === "select" ? "select" : null)) }, ["synthesize", "select"].map((each) => make("option", { value: each }, each)));
+    const method = make(
+      "select",
+      {
+        id: newId("method"),
+        onchange: () => change(() => (drawn.aggregator.method = method.value === "select" ? "select" : null)),
+      },
+      ["synthesize", "select"].map((each) => make("option", { value: each }, each)),
+    );
     method.value = drawn.aggregator.method ?? "synthesize";
     fill(
       this.element,
       make("fieldset", {}, make("legend", {}, "Recipe"), this.field(this.value, ["name", "Name", "text"], "", "")),
       drawn.layers.map(layer),
-      make("p", { class: "actions" }, make("button", { type: "button", class: "quiet", onclick: () => change(() => this.add()) }, "Add a layer")),
+      make(
+        "p",
+        { class: "actions" },
+        make("button", { type: "button", class: "quiet", onclick: () => change(() => this.add()) }, "Add a layer"),
+      ),
       make(
         "fieldset",
         {},
         make("legend", {}, "Aggregator"),
-        make("div", { class: "seat-form" }, FIELDS.filter(([key]) => key !== "samples").map((field) => this.field(drawn.aggregator, field, "aggregator", "Aggregator: ")), make("div", { class: "field" }, make("label", { for: method.id }, "Method"), method)),
+        make(
+          "div",
+          { class: "seat-form" },
+          FIELDS.filter(([key]) => key !== "samples").map((field) =>
+            this.field(drawn.aggregator, field, "aggregator", "Aggregator: "),
+          ),
+          make("div", { class: "field" }, make("label", { for: method.id }, "Method"), method),
+        ),
       ),
     );
   }
@@ -74,7 +117,14 @@ export class RecipeForm {
 
   field(table, [key, words, type], path, whose) {
     const where = path ? `${path}.${key}` : key;
-    const input = make("input", { type, id: newId("field"), step: type === "number" ? "any" : null, value: table[key] ?? "", autocomplete: "off", spellcheck: "false" });
+    const input = make("input", {
+      type,
+      id: newId("field"),
+      step: type === "number" ? "any" : null,
+      value: table[key] ?? "",
+      autocomplete: "off",
+      spellcheck: "false",
+    });
     const fault = make("span", { class: "problem", id: newId("fault") });
     input.setAttribute("aria-describedby", fault.id);
     input.addEventListener("input", () => {
@@ -84,7 +134,13 @@ export class RecipeForm {
       this.changed();
     });
     this.inputs.set(where, { input, fault });
-    return make("div", { class: "field" }, make("label", { for: input.id }, make("span", { class: "unseen" }, whose), words), input, fault);
+    return make(
+      "div",
+      { class: "field" },
+      make("label", { for: input.id }, make("span", { class: "unseen" }, whose), words),
+      input,
+      fault,
+    );
   }
 
   // Say what is wrong at the field where it is wrong; the rest stands beside the text.

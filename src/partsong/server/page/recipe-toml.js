@@ -8,14 +8,23 @@ export function tomlOf({ name, about, drawn }) {
   if (about) lines.push(`about = ${valueOf(about)}`);
   lines.push(...linesOf(settings));
   layers.forEach((agents, number) => {
-    lines.push("", "[[layers]]", "agents = [", ...agents.map((agent) => `    ${tableOf(agent)},`), "]", ...linesOf(more[number] ?? {}));
+    lines.push(
+      "",
+      "[[layers]]",
+      "agents = [",
+      ...agents.map((agent) => `    ${tableOf(agent)},`),
+      "]",
+      ...linesOf(more[number] ?? {}),
+    );
   });
   lines.push("", "[aggregator]", ...linesOf(aggregator));
   return `${lines.join("\n")}\n`;
 }
 
 function linesOf(table) {
-  return Object.entries(table).filter(([, value]) => value !== null && value !== "").map(([key, value]) => `${keyOf(key)} = ${valueOf(value, key)}`);
+  return Object.entries(table)
+    .filter(([, value]) => value !== null && value !== "")
+    .map(([key, value]) => `${keyOf(key)} = ${valueOf(value, key)}`);
 }
 
 // An agent in a line: its id alone, where nothing else is said of it.
@@ -32,7 +41,8 @@ function keyOf(key) {
 function valueOf(value, key = "") {
   if (Array.isArray(value)) return `[${value.map((each) => valueOf(each)).join(", ")}]`;
   if (typeof value === "number" || typeof value === "boolean") return String(value);
-  if ((key === "date" && /^\d{4}-\d\d-\d\d$/.test(value)) || (key === "max_dollars" && /^\d+(\.\d+)?$/.test(value))) return value;
+  if ((key === "date" && /^\d{4}-\d\d-\d\d$/.test(value)) || (key === "max_dollars" && /^\d+(\.\d+)?$/.test(value)))
+    return value;
   const text = String(value);
   if (text.includes("\n")) return `"""\n${text.replaceAll("\\", "\\\\").replaceAll('"""', '""\\"')}"""`;
   return JSON.stringify(text).replaceAll("\u007f", "\\u007F");

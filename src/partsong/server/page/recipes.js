@@ -9,7 +9,10 @@ import { tomlOf } from "./recipe-toml.js";
 import { call, getJson, post } from "./server.js";
 
 const WAIT = 300; // milliseconds after the last key before a text is checked
-const BLANK = { name: "mine", drawn: { layers: [[{ model: "" }]], aggregator: { model: "" }, layer_settings: [{}], settings: {} } };
+const BLANK = {
+  name: "mine",
+  drawn: { layers: [[{ model: "" }]], aggregator: { model: "" }, layer_settings: [{}], settings: {} },
+};
 
 export async function show(place, name) {
   const shelf = new Shelf(place);
@@ -22,7 +25,12 @@ class Shelf {
     this.names = make("ul", { class: "shelf-list" });
     this.problem = make("p", { class: "problem", role: "alert" });
     this.recipe = make("div", { class: "recipe" });
-    fill(place, make("h1", {}, "Recipes"), this.problem, make("div", { class: "shelf" }, make("nav", { "aria-label": "Recipes" }, this.names), this.recipe));
+    fill(
+      place,
+      make("h1", {}, "Recipes"),
+      this.problem,
+      make("div", { class: "shelf" }, make("nav", { "aria-label": "Recipes" }, this.names), this.recipe),
+    );
   }
 
   leave() {
@@ -34,16 +42,34 @@ class Shelf {
       this.problem.textContent = problem.message;
       return { recipes: [] };
     });
-    const link = (name, words) => make("li", {}, make("a", { href: `#/recipes/${encodeURIComponent(name)}`, "aria-current": name === open ? "true" : null }, words));
-    fill(this.names, recipes.map((recipe) => link(recipe.name, recipe.name)), link("+", "+ New recipe"));
-    if (!open) fill(this.recipe, make("p", { class: "note" }, "Choose a recipe to see who is in it, or begin one of your own."));
+    const link = (name, words) =>
+      make(
+        "li",
+        {},
+        make(
+          "a",
+          { href: `#/recipes/${encodeURIComponent(name)}`, "aria-current": name === open ? "true" : null },
+          words,
+        ),
+      );
+    fill(
+      this.names,
+      recipes.map((recipe) => link(recipe.name, recipe.name)),
+      link("+", "+ New recipe"),
+    );
+    if (!open)
+      fill(this.recipe, make("p", { class: "note" }, "Choose a recipe to see who is in it, or begin one of your own."));
   }
 
   async open(name) {
     if (!name) return;
     try {
       const blank = { ...BLANK, toml: tomlOf(BLANK), about: "", saved: false };
-      this.editor = new Editor(this.recipe, name === "+" ? blank : await getJson(`/api/recipes/${encodeURIComponent(name)}`), name === "+");
+      this.editor = new Editor(
+        this.recipe,
+        name === "+" ? blank : await getJson(`/api/recipes/${encodeURIComponent(name)}`),
+        name === "+",
+      );
     } catch (problem) {
       this.problem.textContent = problem.message;
     }
@@ -59,7 +85,13 @@ class Editor {
     this.facts = make("p", { class: "note", role: "status" });
     this.drawn = make("div", { class: "drawn", role: "group", "aria-label": "Its layers" });
     this.faults = make("ul", { class: "problem", id: newId("faults"), role: "alert" });
-    this.text = make("textarea", { class: "toml", id: newId("toml"), spellcheck: "false", "aria-describedby": this.faults.id, value: recipe.toml });
+    this.text = make("textarea", {
+      class: "toml",
+      id: newId("toml"),
+      spellcheck: "false",
+      "aria-describedby": this.faults.id,
+      value: recipe.toml,
+    });
     this.form = new RecipeForm(() => this.formChanged());
     this.trying = make("a", { class: "button quiet", href: "#/ask" }, "Try it");
     this.said = make("p", { class: "note", role: "status" });
@@ -74,7 +106,13 @@ class Editor {
         "div",
         { class: "editing" },
         make("section", { "aria-label": "As a form" }, make("h3", {}, "As a form"), this.form.element),
-        make("section", { "aria-label": "As TOML" }, make("h3", {}, make("label", { for: this.text.id }, "As TOML")), this.text, this.faults),
+        make(
+          "section",
+          { "aria-label": "As TOML" },
+          make("h3", {}, make("label", { for: this.text.id }, "As TOML")),
+          this.text,
+          this.faults,
+        ),
       ),
       make(
         "p",
@@ -128,12 +166,31 @@ class Editor {
   take(recipe, follow = true) {
     this.name = recipe.name;
     draw(this.drawn, recipe.drawn);
-    say(this.facts, [many(recipe.calls ?? 0, "call"), recipe.typical_dollars != null && `typically ${dollars(recipe.typical_dollars)}`, recipe.worst_dollars != null && `${dollars(recipe.worst_dollars)} at most`, recipe.unusable].filter(Boolean).join(" · "));
+    say(
+      this.facts,
+      [
+        many(recipe.calls ?? 0, "call"),
+        recipe.typical_dollars != null && `typically ${dollars(recipe.typical_dollars)}`,
+        recipe.worst_dollars != null && `${dollars(recipe.worst_dollars)} at most`,
+        recipe.unusable,
+      ]
+        .filter(Boolean)
+        .join(" · "),
+    );
     if (follow) this.form.show(recipe);
   }
 
   showFaults(faults) {
-    fill(this.faults, faults.map(({ field, line, message }) => make("li", {}, `${line ? `line ${line}: ` : ""}${field && !message.startsWith(field) ? `${field}: ` : ""}${message}`)));
+    fill(
+      this.faults,
+      faults.map(({ field, line, message }) =>
+        make(
+          "li",
+          {},
+          `${line ? `line ${line}: ` : ""}${field && !message.startsWith(field) ? `${field}: ` : ""}${message}`,
+        ),
+      ),
+    );
     if (faults.length) this.text.setAttribute("aria-invalid", "true");
     else this.text.removeAttribute("aria-invalid");
     this.form.showFaults(faults);
@@ -151,15 +208,27 @@ class Editor {
       say(this.said, "It is not saved: it has a fault.");
       return;
     }
-    const options = { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify({ toml: this.text.value, replace }) };
+    const options = {
+      method: "PUT",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ toml: this.text.value, replace }),
+    };
     try {
       const kept = await (await call(`/api/recipes/${encodeURIComponent(found.name)}`, options)).json();
       this.saved = true;
       this.showTrying();
       say(this.title, kept.name);
-      say(this.said, `Saved as ${kept.path}.${kept.restart ? " The server's other processes know it when it is started again." : ""}`);
+      say(
+        this.said,
+        `Saved as ${kept.path}.${kept.restart ? " The server's other processes know it when it is started again." : ""}`,
+      );
     } catch (problem) {
-      if (problem.status === 409 && problem.message.includes("replace")) fill(this.said, `${problem.message.split(";")[0]}. `, make("button", { type: "button", class: "quiet", onclick: () => this.save(true) }, "Replace it"));
+      if (problem.status === 409 && problem.message.includes("replace"))
+        fill(
+          this.said,
+          `${problem.message.split(";")[0]}. `,
+          make("button", { type: "button", class: "quiet", onclick: () => this.save(true) }, "Replace it"),
+        );
       else say(this.said, `It is not saved: ${problem.message}`);
     }
   }
@@ -172,11 +241,23 @@ class Editor {
 }
 
 function draw(place, { layers, aggregator }) {
-  const column = (title, agents) => make("section", { "aria-label": title }, make("h3", {}, title), agents.map(agentOf));
-  fill(place, layers.map((agents, number) => column(`Layer ${number + 1}`, agents)), column("Aggregator", [aggregator]));
+  const column = (title, agents) =>
+    make("section", { "aria-label": title }, make("h3", {}, title), agents.map(agentOf));
+  fill(
+    place,
+    layers.map((agents, number) => column(`Layer ${number + 1}`, agents)),
+    column("Aggregator", [aggregator]),
+  );
 }
 
 function agentOf({ model, samples = 1, ...settings }) {
-  const told = Object.entries(settings).map(([name, value]) => `${name} ${Array.isArray(value) ? value.join(", ") : value}`);
-  return make("div", { class: "agent" }, make("b", {}, samples > 1 ? `${count(samples)} × ${model}` : model), told.map((line) => make("span", { class: "sub" }, line, make("br"))));
+  const told = Object.entries(settings).map(
+    ([name, value]) => `${name} ${Array.isArray(value) ? value.join(", ") : value}`,
+  );
+  return make(
+    "div",
+    { class: "agent" },
+    make("b", {}, samples > 1 ? `${count(samples)} × ${model}` : model),
+    told.map((line) => make("span", { class: "sub" }, line, make("br"))),
+  );
 }

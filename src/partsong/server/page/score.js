@@ -20,7 +20,11 @@ export class Score {
     this.losses = make("ul", { class: "losses" });
     this.timeline = new Timeline();
     this.origins = make("div", { class: "origins" });
-    this.asking = make("button", { type: "button", class: "quiet", disabled: true, "aria-expanded": "false", onclick: () => this.toggleOrigins() }, "Where the answer comes from");
+    this.asking = make(
+      "button",
+      { type: "button", class: "quiet", disabled: true, "aria-expanded": "false", onclick: () => this.toggleOrigins() },
+      "Where the answer comes from",
+    );
     this.said = make("p", { class: "unseen", role: "status" });
     this.element = make(
       "section",
@@ -69,14 +73,25 @@ export class Score {
   lay(layers) {
     this.shape = layers.map((seats) => seats.length).join();
     this.heads = layers.map(() => make("span", { class: "sub" }));
-    this.cards = layers.map((seats) => seats.map((seat) => new Card(seat.address, () => openSeat(this.run, seat.address))));
+    this.cards = layers.map((seats) =>
+      seats.map((seat) => new Card(seat.address, () => openSeat(this.run, seat.address))),
+    );
     fill(
       this.columns,
       layers.map((_, number) => {
         const last = number === layers.length - 1;
         const title = make("h3", {}, last ? "Aggregator " : `Layer ${number + 1} `, this.heads[number]);
-        const cards = make("div", { class: "cards" }, this.cards[number].map((card) => card.element));
-        return make("section", { class: last ? "column last" : "column", "aria-label": last ? "Aggregator" : `Layer ${number + 1}` }, title, cards);
+        const cards = make(
+          "div",
+          { class: "cards" },
+          this.cards[number].map((card) => card.element),
+        );
+        return make(
+          "section",
+          { class: last ? "column last" : "column", "aria-label": last ? "Aggregator" : `Layer ${number + 1}` },
+          title,
+          cards,
+        );
       }),
     );
   }
@@ -84,7 +99,10 @@ export class Score {
   showLosses() {
     const { losses } = this.run.transcript;
     if (this.losses.childElementCount === losses.length) return;
-    fill(this.losses, losses.map((loss) => make("li", {}, lossOf(loss))));
+    fill(
+      this.losses,
+      losses.map((loss) => make("li", {}, lossOf(loss))),
+    );
   }
 
   toggleOrigins() {
@@ -96,14 +114,29 @@ export class Score {
     }
     const layers = seatsOf(this.run);
     const seats = layers.at(-2).filter((seat) => seat.answer);
-    const found = originsOf(proseOf(this.run.transcript.text), seats.map((seat) => seat.text));
+    const found = originsOf(
+      proseOf(this.run.transcript.text),
+      seats.map((seat) => seat.text),
+    );
     fill(
       this.origins,
-      make("p", { class: "note" }, "Each sentence of the answer, with the proposal that shares most sequences of three words with it."),
+      make(
+        "p",
+        { class: "note" },
+        "Each sentence of the answer, with the proposal that shares most sequences of three words with it.",
+      ),
       make(
         "ol",
         {},
-        found.map(({ text, proposal, share }) => make("li", { "data-voice": proposal < 0 ? null : proposal % 6 }, origin(this.run, seats[proposal], share), " ", make("span", {}, text))),
+        found.map(({ text, proposal, share }) =>
+          make(
+            "li",
+            { "data-voice": proposal < 0 ? null : proposal % 6 },
+            origin(this.run, seats[proposal], share),
+            " ",
+            make("span", {}, text),
+          ),
+        ),
       ),
     );
   }
@@ -112,7 +145,11 @@ export class Score {
 function origin(run, seat, share) {
   if (!seat) return make("span", { class: "voice" }, "of its own");
   const label = `${seat.address} ${seat.name} ${Math.round(100 * share)} %`;
-  return make("button", { type: "button", class: "voice", onclick: () => openSeat(run, seat.address, "aggregator") }, label);
+  return make(
+    "button",
+    { type: "button", class: "voice", onclick: () => openSeat(run, seat.address, "aggregator") },
+    label,
+  );
 }
 
 function headOf(seats, last) {
@@ -136,12 +173,25 @@ function summaryOf(run, layers) {
 function toldOf(run, layers) {
   if (run.transcript.answer) return "The answer is complete.";
   if (run.over) return "The run has ended without an answer.";
-  const at = Math.max(0, layers.findLastIndex((seats) => seats.some((seat) => seat.asked)));
-  return at === layers.length - 1 ? "The aggregator writes." : `Layer ${at + 1}: ${headOf(layers[at], false)} answered.`;
+  const at = Math.max(
+    0,
+    layers.findLastIndex((seats) => seats.some((seat) => seat.asked)),
+  );
+  return at === layers.length - 1
+    ? "The aggregator writes."
+    : `Layer ${at + 1}: ${headOf(layers[at], false)} answered.`;
 }
 
 function lossOf({ layer, seat, model, kind, cause, message, replaced_by: instead }) {
-  const what = { failed: "lost", cut_off: "too late", replaced: "replaced", truncated: "cut at its limit", shortened: "read less", dropped: "not asked" }[kind] ?? kind;
+  const what =
+    {
+      failed: "lost",
+      cut_off: "too late",
+      replaced: "replaced",
+      truncated: "cut at its limit",
+      shortened: "read less",
+      dropped: "not asked",
+    }[kind] ?? kind;
   const by = instead ? ` by ${modelName(instead)}` : "";
   return `${layer + 1}.${seat + 1} ${modelName(model)}: ${what}${by} (${cause}: ${message})`;
 }

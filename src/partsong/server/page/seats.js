@@ -48,7 +48,15 @@ const LAST_RESORT = { cause: "failed", message: "the answer is the proposal that
 function described(run, seat) {
   const used = seat.answer?.usage ?? seat.call?.used ?? null;
   const tokens = used ? used.output_tokens : Math.ceil(seat.text.length / LETTERS);
-  return { ...seat, name: modelName(seat.model), short: shortName(seat.model), state: stateOf(run, seat), used, tokens, facts: factsOf(run, seat, used, tokens) };
+  return {
+    ...seat,
+    name: modelName(seat.model),
+    short: shortName(seat.model),
+    state: stateOf(run, seat),
+    used,
+    tokens,
+    facts: factsOf(run, seat, used, tokens),
+  };
 }
 
 function stateOf(run, { asked, text, answer, error }) {

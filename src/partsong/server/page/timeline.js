@@ -14,16 +14,33 @@ export class Timeline {
     this.rows = draw("g");
     this.marks = draw("g");
     this.grid = draw("g");
-    this.drawing = draw("svg", { role: "img", "aria-labelledby": this.title.id }, this.title, this.grid, this.rows, this.marks);
+    this.drawing = draw(
+      "svg",
+      { role: "img", "aria-labelledby": this.title.id },
+      this.title,
+      this.grid,
+      this.rows,
+      this.marks,
+    );
     this.axis = make("div", { class: "axis", "aria-hidden": "true" });
     this.legend = make(
       "figcaption",
       {},
-      ...[["wait", "nothing said yet"], ["write", "writing"], ["lost", "lost"], ["quorum", "quorum"], ["deadline", "deadline"]].map(
-        ([name, label]) => make("span", { class: `key key-${name}` }, label),
-      ),
+      ...[
+        ["wait", "nothing said yet"],
+        ["write", "writing"],
+        ["lost", "lost"],
+        ["quorum", "quorum"],
+        ["deadline", "deadline"],
+      ].map(([name, label]) => make("span", { class: `key key-${name}` }, label)),
     );
-    this.element = make("figure", { class: "timeline", "aria-label": "Timeline" }, this.names, make("div", { class: "bars" }, this.drawing, this.axis), this.legend);
+    this.element = make(
+      "figure",
+      { class: "timeline", "aria-label": "Timeline" },
+      this.names,
+      make("div", { class: "bars" }, this.drawing, this.axis),
+      this.legend,
+    );
     this.bars = [];
     this.scale = 0;
   }
@@ -57,10 +74,20 @@ export class Timeline {
   lay(seats) {
     this.bars = seats.map((_, number) => {
       const at = { y: number * ROW + 4, height: ROW - 8, width: 0, rx: 2 };
-      return { wait: draw("rect", { ...at, class: "wait" }), write: draw("rect", { ...at, class: "write" }), label: make("span") };
+      return {
+        wait: draw("rect", { ...at, class: "wait" }),
+        write: draw("rect", { ...at, class: "write" }),
+        label: make("span"),
+      };
     });
-    fill(this.names, this.bars.map((bar) => bar.label));
-    fill(this.rows, this.bars.flatMap((bar) => [bar.wait, bar.write]));
+    fill(
+      this.names,
+      this.bars.map((bar) => bar.label),
+    );
+    fill(
+      this.rows,
+      this.bars.flatMap((bar) => [bar.wait, bar.write]),
+    );
     this.drawing.setAttribute("height", seats.length * ROW);
     this.marked = null;
   }
@@ -68,8 +95,14 @@ export class Timeline {
   rule(scale) {
     this.scale = scale;
     const at = [0, 0.25, 0.5, 0.75, 1];
-    fill(this.grid, at.map((share) => draw("line", { x1: `${share * 100}%`, x2: `${share * 100}%`, y1: 0, y2: "100%" })));
-    fill(this.axis, at.map((share) => make("span", {}, share === 0 ? "0" : axisLabel(share * scale))));
+    fill(
+      this.grid,
+      at.map((share) => draw("line", { x1: `${share * 100}%`, x2: `${share * 100}%`, y1: 0, y2: "100%" })),
+    );
+    fill(
+      this.axis,
+      at.map((share) => make("span", {}, share === 0 ? "0" : axisLabel(share * scale))),
+    );
     this.marked = null;
   }
 
@@ -88,7 +121,10 @@ export class Timeline {
     const wanted = JSON.stringify(lines);
     if (wanted === this.marked) return;
     this.marked = wanted;
-    fill(this.marks, lines.map(([name, at, span]) => draw("line", { class: name, x1: x(at), x2: x(at), ...span })));
+    fill(
+      this.marks,
+      lines.map(([name, at, span]) => draw("line", { class: name, x1: x(at), x2: x(at), ...span })),
+    );
     for (const name of ["quorum", "deadline"]) {
       this.legend.querySelector(`.key-${name}`).hidden = !lines.some(([each]) => each === name);
     }

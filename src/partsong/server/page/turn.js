@@ -17,7 +17,11 @@ export class TurnView {
     this.answer = make("div", { class: "answer" });
     this.growing = new Growing(this.answer);
     this.problem = make("div", { class: "failure", role: "alert", hidden: true });
-    this.copy = make("button", { type: "button", class: "quiet", onclick: () => copyText(this.turn.answer, this.copy) }, "Copy the answer");
+    this.copy = make(
+      "button",
+      { type: "button", class: "quiet", onclick: () => copyText(this.turn.answer, this.copy) },
+      "Copy the answer",
+    );
     this.actions = make(
       "p",
       { class: "actions", hidden: true },
@@ -31,7 +35,11 @@ export class TurnView {
         "div",
         { class: "question" },
         make("h2", { class: "unseen" }, "Question"),
-        images.map((url, number) => (url.startsWith("data:") ? make("img", { src: url, alt: `Picture ${number + 1} of the question` }) : make("p", {}, `picture: ${url}`))),
+        images.map((url, number) =>
+          url.startsWith("data:")
+            ? make("img", { src: url, alt: `Picture ${number + 1} of the question` })
+            : make("p", {}, `picture: ${url}`),
+        ),
         make("p", { class: "plain" }, text),
         make("button", { type: "button", class: "quiet edit", onclick: edit }, "Edit"),
       ),
@@ -66,7 +74,10 @@ export class TurnView {
     const { transcript } = run;
     this.growing.show(transcript.text, run.over);
     this.turn.answer = transcript.text;
-    say(this.waiting, run.over || transcript.text ? "" : transcript.recipe ? "The proposers are at work …" : "Asking …");
+    say(
+      this.waiting,
+      run.over || transcript.text ? "" : transcript.recipe ? "The proposers are at work …" : "Asking …",
+    );
     this.actions.hidden = !run.over;
     this.copy.hidden = transcript.text === "";
     const why = run.stopped ? "Stopped. What was said until then has cost what it has cost." : failureOf(run);
