@@ -1,4 +1,4 @@
-"""What ./test installs to check the page's JavaScript: once, and only where Node is; elsewhere it says what is skipped."""
+"""What checks the page's JavaScript is installed once, and only where Node is; elsewhere ./test says what it skips."""
 
 import shutil
 import subprocess
