@@ -86,7 +86,6 @@ export function hear(transcript, event) {
       transcript.error = event.error;
       end(transcript, event);
       break;
-    case "call_finished": // `Run` keeps the calls
     case "layer_finished":
     case "aggregation_step":
       break;

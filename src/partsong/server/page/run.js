@@ -1,21 +1,19 @@
 // @ts-check
-// A run as the page hears it, from its own request or from the server's record: the transcript, the calls, and their
-// times. Listeners are told of changes at most once a frame, however many events have come.
+// A run as the page hears it, from its own request or from the server's record: the transcript and its times. Listeners
+// are told of changes at most once a frame, however many events have come.
 
 import { hear, newTranscript } from "./fold.js";
 import { call, messageOf, post, ServerError } from "./server.js";
 import { readEvents } from "./sse.js";
 import { newTimes, note } from "./times.js";
 
-/** @import { AnyEvent, CallFinished } from "./types.js" */
+/** @import { AnyEvent } from "./types.js" */
 
 export class Run {
   constructor() {
     /** @type {string | null} */
     this.id = null;
     this.transcript = newTranscript();
-    /** @type {CallFinished[]} */
-    this.calls = []; // the calls that have ended; none in a run stored by an earlier version
     this.times = newTimes();
     /** @type {string | null} */
     this.problem = null; // why there is no run, or no more of it
@@ -66,7 +64,6 @@ export class Run {
    */
   hear(event, seconds) {
     if (event.event === "run_started" && this.transcript.recipe !== null) return;
-    if (event.event === "call_finished") this.calls.push(event);
     hear(this.transcript, event);
     note(this.times, event, seconds, this.transcript.recipe);
   }

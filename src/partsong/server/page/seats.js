@@ -33,8 +33,9 @@ export function seatsOf(run) {
  * @param {Run} run
  * @param {ShownSeat[][]} layers
  */
-export function countCalls({ calls, transcript }, layers) {
-  const ended = transcript.answer !== null || transcript.error !== null;
+export function countCalls({ transcript }, layers) {
+  const { calls, answer, error } = transcript;
+  const ended = answer !== null || error !== null;
   return ended && calls.length ? calls.length : layers.flat().length;
 }
 
@@ -56,7 +57,7 @@ function proposersOf(run, layer, index) {
       error: seat?.error ?? null,
       replaced: seat?.replaced ?? [],
       times: run.times.layers[index]?.seats[place] ?? null,
-      calls: run.calls.filter((call) => call.layer === index && call.seat === place),
+      calls: run.transcript.calls.filter((call) => call.layer === index && call.seat === place),
     });
   });
 }
@@ -66,7 +67,7 @@ function proposersOf(run, layer, index) {
  * @param {Recipe} recipe
  * @returns {KnownSeat}
  */
-function aggregatorOf({ transcript, times, calls }, recipe) {
+function aggregatorOf({ transcript, times }, recipe) {
   const asked = transcript.aggregator !== "";
   const failure = transcript.replaced.at(-1)?.[1] ?? LAST_RESORT;
   return {
@@ -78,7 +79,7 @@ function aggregatorOf({ transcript, times, calls }, recipe) {
     error: transcript.last_resort ? failure : asked ? transcript.error : null,
     replaced: transcript.replaced,
     times: times.aggregator,
-    calls: calls.filter((call) => call.layer === recipe.layers.length),
+    calls: transcript.calls.filter((call) => call.layer === recipe.layers.length),
   };
 }
 

@@ -464,6 +464,8 @@ export interface Transcript {
   aggregator: string;
   replaced: [string, Failure][];
   fitted: PromptFitted[];
+  /** The calls that have ended; none in a run stored by an earlier version. */
+  calls: CallFinished[];
   text: string;
   answer: Answer | null;
   error: Failure | null;
