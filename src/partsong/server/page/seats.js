@@ -6,7 +6,7 @@ import { count, dollars, modelName, seconds, shortName } from "./format.js";
 import { barsOf } from "./times.js";
 
 /** @import { Run } from "./run.js" */
-/** @import { Layer, Recipe, SeatState, SeatTimes, ShownSeat, Used } from "./types.js" */
+/** @import { CallFinished, Layer, Recipe, SeatState, SeatTimes, ShownSeat, Used } from "./types.js" */
 
 /** @typedef {Omit<ShownSeat, "name" | "short" | "state" | "facts">} KnownSeat */
 
@@ -22,8 +22,9 @@ const LAST_RESORT = { cause: "failed", message: "the answer is the proposal that
 export function seatsOf(run) {
   const { recipe } = run.transcript;
   if (!recipe) return [];
-  const layers = recipe.layers.map((layer, index) => proposersOf(run, layer, index));
-  return [...layers, [described(run, aggregatorOf(run, recipe))]];
+  const calls = bySeat(run.transcript.calls);
+  const layers = recipe.layers.map((layer, index) => proposersOf(run, layer, index, calls));
+  return [...layers, [described(run, aggregatorOf(run, recipe, calls))]];
 }
 
 /**
@@ -40,11 +41,29 @@ export function countCalls({ transcript }, layers) {
 }
 
 /**
+ * The calls of each seat, by the indices of its layer and of the seat: "0.2".
+ *
+ * @param {CallFinished[]} calls
+ */
+function bySeat(calls) {
+  /** @type {Map<string, CallFinished[]>} */
+  const found = new Map();
+  for (const call of calls) {
+    const key = `${call.layer}.${call.seat}`;
+    const known = found.get(key);
+    if (known) known.push(call);
+    else found.set(key, [call]);
+  }
+  return found;
+}
+
+/**
  * @param {Run} run
  * @param {Layer} layer
  * @param {number} index
+ * @param {Map<string, CallFinished[]>} calls by seat
  */
-function proposersOf(run, layer, index) {
+function proposersOf(run, layer, index, calls) {
   const models = layer.agents.flatMap((agent) => Array(agent.samples ?? 1).fill(agent.model));
   return models.map((model, place) => {
     const seat = run.transcript.layers[index]?.[place];
@@ -57,7 +76,7 @@ function proposersOf(run, layer, index) {
       error: seat?.error ?? null,
       replaced: seat?.replaced ?? [],
       times: run.times.layers[index]?.seats[place] ?? null,
-      calls: run.transcript.calls.filter((call) => call.layer === index && call.seat === place),
+      calls: calls.get(`${index}.${place}`) ?? [],
     });
   });
 }
@@ -65,9 +84,10 @@ function proposersOf(run, layer, index) {
 /**
  * @param {Run} run
  * @param {Recipe} recipe
+ * @param {Map<string, CallFinished[]>} calls by seat
  * @returns {KnownSeat}
  */
-function aggregatorOf({ transcript, times }, recipe) {
+function aggregatorOf({ transcript, times }, recipe, calls) {
   const asked = transcript.aggregator !== "";
   const failure = transcript.replaced.at(-1)?.[1] ?? LAST_RESORT;
   return {
@@ -79,7 +99,7 @@ function aggregatorOf({ transcript, times }, recipe) {
     error: transcript.last_resort ? failure : asked ? transcript.error : null,
     replaced: transcript.replaced,
     times: times.aggregator,
-    calls: transcript.calls.filter((call) => call.layer === recipe.layers.length),
+    calls: calls.get(`${recipe.layers.length}.0`) ?? [],
   };
 }
 
