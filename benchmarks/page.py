@@ -79,7 +79,7 @@ async def watch(port: int, chromium: str | None, seconds: float) -> None:
         before = await busy()
         await asyncio.sleep(seconds)
         share = (await busy() - before) / seconds
-        info = await page.locator(".card .info").first.inner_text()
+        info = await page.locator(".card .facts").first.inner_text()
         print(f"{SEATS} seats at 1/{EACH:g} tokens a second: main thread {100 * share:.0f} % of a core ({info})")
         before = await busy()
         frames = await page.evaluate(FRAMES, seconds)
