@@ -116,7 +116,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, slowest: float
                 if not message.get("more_body", False):
                     return b"".join(pieces)
     except TimeoutError:
-        late = f"the body was not complete after {slowest:g} seconds"
+        late = f"the body was not there after {slowest:g} seconds"
         raise ProblemError(Problem(408, "invalid_request", late)) from None
 
 

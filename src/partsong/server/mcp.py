@@ -88,7 +88,7 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
 async def _ask(shared: _Shared, question: str, name: str | None, context: Context[_Shared]) -> CallToolResult:
     known = ", ".join(shared.recipes) or "none"
     if name in shared.unusable:
-        raise ToolError(f'the recipe "{name}" is unusable: {shared.unusable[name]}')
+        raise ToolError(f'the recipe "{name}" cannot be used: {shared.unusable[name]}')
     if not shared.recipes or (name is not None and name not in shared.recipes):
         raise ToolError(f'there is no recipe "{name or "default"}"; known: {known}')
     recipe = next(iter(shared.recipes.values())) if name is None else shared.recipes[name]

@@ -82,7 +82,7 @@ class Service:
         if name in self.recipes:
             recipe = self.recipes[name]
         elif name in self.unusable:
-            raise ProblemError(Problem(503, "overloaded", f'the recipe "{name}" is unusable: {self.unusable[name]}'))
+            raise ProblemError(Problem(503, "overloaded", f'the recipe "{name}" cannot be used: {self.unusable[name]}'))
         elif ":" in name and self.serving.models:
             recipe = single(name)
         else:

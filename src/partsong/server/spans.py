@@ -12,12 +12,15 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from partsong.errors import Cause
 from partsong.events import (
+    AggregationReplaced,
     AnyEvent,
     CallFinished,
     Failure,
     LayerFinished,
     LayerStarted,
+    Loss,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -90,6 +93,7 @@ class Spans:
     def __init__(self, tracer: "Tracer", run: "Span") -> None:
         self._tracer, self._run = tracer, run
         self._layers: dict[int, Span] = {}
+        self._answered: tuple[Span, int] | None = None  # the aggregator's last answered call, and its end
         self._began = time.time_ns()  # when the run began: nanoseconds of Unix time
         self._clock = time.monotonic_ns()  # the same moment by a clock that nobody sets
 
@@ -106,13 +110,17 @@ class Spans:
                 )
             case CallFinished():
                 self._add_call(event)
+            case AggregationReplaced(error=error):
+                self._end_answered(error)
             case LayerFinished(layer=layer, answered=answered):
                 if (span := self._layers.pop(layer, None)) is not None:
                     span.set_attribute("partsong.answered", answered)
                     span.end(self._now())
-            case RunFinished(usage=usage, losses=losses):
+            case RunFinished(usage=usage, losses=losses, last_resort=last_resort):
+                self._end_answered(losses[-1] if last_resort else None)
                 self._finish(usage, len(losses))
             case RunFailed(error=error, usage=usage, losses=losses):
+                self._end_answered(error)
                 self._finish(usage, len(losses), error)
             case _:
                 return
@@ -121,6 +129,7 @@ class Spans:
         """Add the span of a call. The calls of the aggregator are in the span of the run, others in their layer's."""
         from opentelemetry.trace import SpanKind
 
+        self._end_answered(None)
         provider, _, name = call.model.partition(":")
         attributes: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
@@ -135,8 +144,26 @@ class Spans:
         start = min(self._at(call.started), end)
         parent = _within(self._layers.get(call.layer, self._run))
         span = self._tracer.start_span(f"chat {name}", parent, SpanKind.CLIENT, attributes, start_time=start)
-        _describe(span, call.usage, call.error)
+        _describe(span, call.usage)
+        if call.error is not None:
+            _fail(span, call.error.cause)
+        elif call.layer not in self._layers:
+            self._answered = span, end
+            return
         span.end(end)
+
+    def _end_answered(self, failure: Failure | Loss | None) -> None:
+        """End the span of the aggregator's last answered call, with an error if the answer was invalid.
+
+        Whether an answer is valid is known only after its call has ended, for example if it names no proposal. So the
+        span of this call waits for the next event of the aggregator.
+        """
+        if self._answered is not None:
+            span, end = self._answered
+            self._answered = None
+            if failure is not None and failure.cause == "invalid":
+                _fail(span, failure.cause)
+            span.end(end)
 
     def _finish(self, usage: Usage, losses: int, error: Failure | None = None) -> None:
         """End the span of the run, and the span of a layer that was under way when the run failed."""
@@ -145,7 +172,9 @@ class Spans:
             span.end(end)
         self._layers.clear()
         self._run.set_attribute("partsong.losses", losses)
-        _describe(self._run, usage, error)
+        _describe(self._run, usage)
+        if error is not None:
+            _fail(self._run, error.cause)
         self._run.end(end)
 
     def _at(self, seconds: float) -> int:
@@ -164,15 +193,17 @@ def _within(span: "Span") -> "Context":
     return set_span_in_context(span)
 
 
-def _describe(span: "Span", usage: Usage | None, error: Failure | None) -> None:
-    from opentelemetry.trace import StatusCode
-
+def _describe(span: "Span", usage: Usage | None) -> None:
     if usage is not None:
         span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
         span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
         if usage.dollars is not None:
             span.set_attribute("partsong.dollars", float(usage.dollars))
-    if error is not None:
-        # The message is left out, because it may quote the prompt.
-        span.set_attribute("error.type", error.cause)
-        span.set_status(StatusCode.ERROR, error.cause)
+
+
+def _fail(span: "Span", cause: Cause) -> None:
+    """Mark the span as failed. The message of the error is left out, because it may quote the prompt."""
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("error.type", cause)
+    span.set_status(StatusCode.ERROR, cause)

@@ -46,9 +46,9 @@ def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
     except tomllib.TOMLDecodeError as problem:
         found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(problem))
         line = int(found[1]) if found and found[1] else max(1, len(text.splitlines()))
-        return None, [Fault("", line, f"this text is not valid TOML: {problem}")]
+        return None, [Fault("", line, f"this is not TOML: {problem}")]
     except (ValueError, RecursionError) as problem:  # a number with thousands of digits, or lists nested too deeply
-        return None, [Fault("", None, f"this text cannot be parsed: {problem}")]
+        return None, [Fault("", None, f"this cannot be read: {problem}")]
     if tables.get("layers") == []:
         return None, [Fault("layers", line_of(text, "layers"), "is empty, but a recipe needs at least one layer")]
     faults = list(agents_faults(tables))

@@ -89,7 +89,7 @@ class Recipes:
         service, name = self.service(), request.path_params["name"]
         who(request, service)
         if service.keys.any() or not on_loopback(service.serving.host):
-            message = "only a server without keys that listens on this machine alone saves recipes"
+            message = "only a server that listens on this machine alone and has no keys saves recipes"
             raise ProblemError(Problem(403, "permission", message))
         if not re.fullmatch(NAME, name) or DEVICES.fullmatch(name):
             message = (
