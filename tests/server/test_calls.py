@@ -16,8 +16,9 @@ import aiohttp
 import pytest
 
 from partsong.configuration import Serving
-from partsong.events import CallFinished, RunFailed, RunFinished
-from partsong.model import Usage
+from partsong.engine import perform
+from partsong.events import AnyEvent, CallFinished, RunFailed, RunFinished, RunStarted
+from partsong.model import Usage, asking
 from partsong.server.application import Application
 from tests.faults.cells import providers
 from tests.faults.misbehaving import FAULTS, Stage
@@ -240,3 +241,33 @@ async def test_calls_add_up_to_the_usage_however_a_run_fails(tmp_path: Path, mon
         by_model = total(each for run in runs for each in run.tokens_by_model().items())
         for model, tokens in by_model.items():
             assert of(found, "tokens_total", model=model) == tokens
+
+
+async def test_runs_of_earlier_versions_are_readable_on_every_route(tmp_path: Path) -> None:
+    """Earlier versions stored the same events without the event of a call."""
+    async with serving([recipe_file(tmp_path)]) as (url, app), aiohttp.ClientSession() as session:
+        store = app.service().store
+        recorder = store.record(labels={"api": "responses", "keep": "yes"})
+
+        async def hear(event: AnyEvent) -> None:
+            if not isinstance(event, CallFinished):
+                await recorder.hear(event)
+
+        models = await app.service().assembly.models(app.service().recipes["three"].models)
+        await perform(app.service().recipes["three"], asking("Is it so?"), models, hear)
+        await recorder.close()
+        run = recorder.id
+        paths = [f"/api/runs/{run}", f"/api/runs/{run}/export", f"/api/runs/{run}/export?form=markdown"]
+        for path in ["/api/runs", *paths, "/api/totals", f"/v1/runs/{run}/events?times=1"]:
+            async with session.get(url + path) as response:
+                text = await response.text()
+                assert response.status == 200, (path, text)
+                assert "call_finished" not in text
+                assert path == "/api/totals" or "three" in text
+        body = {"model": "scripted:e?echo=1", "input": "And now?", "previous_response_id": f"resp_{run}"}
+        async with session.post(f"{url}/v1/responses", json=body) as response:
+            assert response.status == 200, await response.text()
+            following = (await response.json())["partsong"]["run"]
+        (first, *_) = [event for _, event in await store.events(following)]
+        assert isinstance(first, RunStarted)
+        assert [message.text for message in first.conversation.messages] == ["Is it so?", "So it is", "And now?"]
