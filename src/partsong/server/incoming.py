@@ -45,7 +45,7 @@ def identify(
     if origin is not None and origin not in origins and "*" not in origins:
         host = headers.get("host", "")
         if origin.partition("://")[2] != host or not (keys.any() or _own(host)):
-            message = f"pages of {origin} may not call this server; see `origins` in [server]"
+            message = f"pages of {origin} may not use this server; see `origins` in [server]"
             raise ProblemError(Problem(403, "permission", message))
     if not keys.any():
         if not _near(scope):
