@@ -60,7 +60,7 @@ model = "scripted:z?fail=server"
 
 @dataclass
 class Asked:
-    """What a client has received for one question: the field `partsong`, and the usage of the stored run."""
+    """One question: the field `partsong` of its response, and the end and the calls of its stored run."""
 
     report: dict[str, Any]
     end: RunFinished | RunFailed
@@ -75,9 +75,7 @@ class Asked:
         return list(self.report["calls"])
 
     def tokens_by_model(self) -> Counter[str]:
-        return Counter({call["model"]: 0 for call in self.calls}) + total(
-            (call["model"], call["input_tokens"] + call["output_tokens"]) for call in self.calls
-        )
+        return total((call["model"], call["input_tokens"] + call["output_tokens"]) for call in self.calls)
 
 
 def total(tokens: Iterable[tuple[str, int]]) -> Counter[str]:

@@ -38,7 +38,7 @@ def identify(
     A server without keys answers clients on this machine only. That is checked for each request: the last key may be
     removed while the server runs, and another ASGI server may listen on any address.
 
-    origins: web pages that may call the server; `*` allows all
+    origins: web pages that may use the server; `*` allows all
     metrics: whether the request reads `/metrics`, which needs a key of its own that allows nothing else
     """
     origin = headers.get("origin")
