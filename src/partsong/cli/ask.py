@@ -3,7 +3,6 @@
 import sys
 from contextlib import AsyncExitStack
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -13,6 +12,8 @@ from partsong.assembly import assemble, daily_funds, find_configuration, named_r
 from partsong.cli.downloads import Downloads
 from partsong.cli.listening import listen
 from partsong.cli.loop import complete
+from partsong.cli.options import Config, ModelId, RecipeName
+from partsong.cli.options import Store as StoreOption
 from partsong.cli.printable import single_line
 from partsong.cli.question import read_image, read_question
 from partsong.configuration import Configuration, StoreMode
@@ -29,38 +30,47 @@ DEFAULT_RECIPE = "local"
 
 
 def ask(
-    *question: Annotated[str, Parameter(help="What to ask; - stands for standard input.")],
-    recipe: Annotated[
-        str | None, Parameter(name=("--recipe", "-r"), metavar="NAME|FILE", help="A shipped recipe, or a TOML file.")
-    ] = None,
-    model: Annotated[
-        str | None, Parameter(name=("--model", "-m"), metavar="ID", help="One model alone, such as openai:gpt-6.1-sol.")
-    ] = None,
-    system: Annotated[str, Parameter(name=("--system", "-s"), metavar="TEXT", help="A system prompt.")] = "",
+    *question: Annotated[str, Parameter(help="The question; - is read from standard input.")],
+    recipe: RecipeName = None,
+    model: ModelId = None,
+    system: Annotated[
+        str, Parameter(name=("--system", "-s"), metavar="TEXT", help="System prompt for every model.")
+    ] = "",
     image: Annotated[
         tuple[str, ...],
         Parameter(
-            name=("--image", "-i"), metavar="FILE", consume_multiple=False, help="A picture to show; may be repeated."
+            name=("--image", "-i"),
+            metavar="FILE|URL",
+            consume_multiple=False,
+            help="Picture to send with the question; repeat for more.",
         ),
     ] = (),
-    deadline: Annotated[float | None, Parameter(metavar="S", help="Seconds that the whole run may take.")] = None,
-    max_dollars: Annotated[Decimal | None, Parameter(metavar="D", help="Dollars that the run may cost.")] = None,
-    strict: Annotated[bool, Parameter(help="Fail rather than answer out of less than the recipe asks for.")] = False,
-    seed: Annotated[int | None, Parameter(metavar="N", help="Sample every seat anew from this seed.")] = None,
+    deadline: Annotated[
+        float | None, Parameter(metavar="S", help="Most that the whole run may take, in seconds.")
+    ] = None,
+    max_dollars: Annotated[
+        Decimal | None, Parameter(metavar="D", help="Most that the run may cost, in dollars.")
+    ] = None,
+    strict: Annotated[
+        bool, Parameter(help="Fail if any model of the recipe is lost, instead of answering without it.")
+    ] = False,
+    seed: Annotated[
+        int | None, Parameter(metavar="N", help="Seed of the run; each seat gets its own seed from it.")
+    ] = None,
     cache: Annotated[
         bool | None,
         Parameter(
-            negative="--no-cache", help="Take stored answers, or never; without either, at a temperature of 0 alone."
+            negative="--no-cache",
+            help="Reuse stored answers to equal calls, or never. Default: only for calls at temperature 0.",
         ),
     ] = None,
-    store: Annotated[
-        StoreMode | None,
-        Parameter(metavar="MODE", help="What is kept of this run, whatever the configuration says."),
-    ] = None,
+    store: StoreOption = None,
     proposals: Annotated[bool, Parameter(help="Print the proposals before the answer.")] = False,
     json: Annotated[bool, Parameter(help="Print every event as a line of JSON.")] = False,
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), help="Print the answer alone.")] = False,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    quiet: Annotated[
+        bool, Parameter(name=("--quiet", "-q"), help="Print only the answer, without losses and figures.")
+    ] = False,
+    config: Config = None,
 ) -> int:
     """Ask a mixture of models, or one model, a question."""
     configuration = find_configuration(config)

@@ -20,6 +20,7 @@ from partsong.cli.answers import Answers, Outcome, key_of
 from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
+from partsong.cli.options import AT_ONCE, Config, ModelId, RecipeName
 from partsong.cli.progress import Progress, say
 from partsong.cli.questions import ParsedRequest, read_questions
 from partsong.cli.summary import dollars
@@ -41,26 +42,35 @@ from partsong.money.funding import Funds
 from partsong.recipe import Recipe, replace
 from partsong.store import Store
 
-AT_ONCE = 4
 # What the next question would meet as well: going on would only fail all the others.
 HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})
 
 
 def batch(
-    questions: Annotated[Path, Parameter(metavar="QUESTIONS.jsonl", help="A question a line, in JSON.")],
+    questions: Annotated[
+        Path,
+        Parameter(metavar="QUESTIONS.jsonl", help="File with one question a line, in JSON: a string, or an object."),
+    ],
     /,
     *,
-    out: Annotated[Path, Parameter(name=("--out", "-o"), metavar="ANSWERS.jsonl", help="The file to make.")],
-    recipe: Annotated[
-        str | None, Parameter(name=("--recipe", "-r"), metavar="NAME|FILE", help="A shipped recipe, or a TOML file.")
-    ] = None,
-    model: Annotated[str | None, Parameter(name=("--model", "-m"), metavar="ID", help="One model alone.")] = None,
-    at_once: Annotated[int, Parameter(metavar="N", help="How many questions at the same time.")] = AT_ONCE,
+    out: Annotated[
+        Path,
+        Parameter(
+            name=("--out", "-o"),
+            metavar="ANSWERS.jsonl",
+            help="File to write, one answer a line, in the order of the questions.",
+        ),
+    ],
+    recipe: RecipeName = None,
+    model: ModelId = None,
+    at_once: Annotated[
+        int, Parameter(metavar="N", help=f"Number of questions that are answered at the same time. Default: {AT_ONCE}.")
+    ] = AT_ONCE,
     max_dollars: Annotated[
         Decimal | None,
-        Parameter(metavar="D", help="Dollars that all of it may cost; each question has an equal share."),
+        Parameter(metavar="D", help="Most that the batch may cost, in dollars, divided equally among the questions."),
     ] = None,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    config: Config = None,
 ) -> int:
     """Answer a file of questions, several at a time; started again, it goes on where it was stopped."""
     configuration = find_configuration(config)

@@ -1,14 +1,12 @@
 """`partsong bench run`: recipes answer the same samples and are graded; started again, it goes on where it stopped."""
 
 import sys
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from partsong.bench.contestant import Contestant
 from partsong.bench.runner import Study, total
 from partsong.bench.task import Task
 from partsong.cli.loop import complete
+from partsong.cli.options import TaskName
 from partsong.cli.printable import single_line
 from partsong.cli.progress import Progress
 from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
@@ -18,9 +16,7 @@ from partsong.errors import InputError
 
 
 def bench_run(
-    task: Annotated[
-        str, Parameter(metavar="TASK", help="What to answer: demo, quiz, a public task, or a .jsonl or .csv.")
-    ],
+    task: TaskName,
     /,
     *,
     options: Options,

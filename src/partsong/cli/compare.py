@@ -17,6 +17,7 @@ from partsong.bench.task import Output, Task, Verdict, pair_of
 from partsong.bench.tasks.judged import Preference
 from partsong.cli.bench_run import seconds_of
 from partsong.cli.loop import complete
+from partsong.cli.options import TaskName
 from partsong.cli.printable import single_line
 from partsong.cli.progress import Progress
 from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
@@ -29,15 +30,17 @@ Pair = tuple[str, str]
 
 
 def compare(
-    task: Annotated[
-        str, Parameter(metavar="TASK|FILE", help="What to answer: demo, quiz, a public task, or a .jsonl or .csv.")
-    ],
+    task: TaskName,
     /,
     *,
     options: Options,
     baseline: Annotated[
         bool,
-        Parameter(name="--baselines", negative="--no-baselines", help="Add what the same money buys of one model."),
+        Parameter(
+            name="--baselines",
+            negative="--no-baselines",
+            help="Compare also with what one model does for the same money. Default: yes.",
+        ),
     ] = True,
 ) -> int:
     """Say which recipe is better, if that is sure."""

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +12,7 @@ from cyclopts import Parameter
 from partsong.assembly import find_configuration, info_without_model, named_recipe
 from partsong.cli.journal import reading
 from partsong.cli.loop import complete
+from partsong.cli.options import Config
 from partsong.cli.table import print_table
 from partsong.errors import InputError, StoreError
 from partsong.money.budget import shown
@@ -24,12 +24,12 @@ MOST_PROMPT_TOKENS = 100_000_000
 
 
 def cost(
-    recipe: Annotated[str, Parameter(help="A shipped recipe, or a TOML file.")],
+    recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")],
     /,
     *,
-    prompt_tokens: Annotated[int, Parameter(metavar="N", help="How many tokens the question has.")],
-    json: Annotated[bool, Parameter(help="Print it as JSON.")] = False,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    prompt_tokens: Annotated[int, Parameter(metavar="N", help="Length of the question, in tokens.")],
+    json: Annotated[bool, Parameter(help="Print the estimate as JSON.")] = False,
+    config: Config = None,
 ) -> int:
     """Say what a question would cost, typically and at most; nobody is asked, and no key is needed."""
     if not 1 <= prompt_tokens <= MOST_PROMPT_TOKENS:

@@ -9,15 +9,12 @@ import platform
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from partsong.assembly import find_configuration, has_key, named_recipe, reachable, user_folder, weights_folder
 from partsong.cli.ask import DEFAULT_RECIPE
 from partsong.cli.loop import complete
 from partsong.cli.models import key_of
+from partsong.cli.options import Config
 from partsong.cli.table import print_table
 from partsong.configuration import FILE, Configuration, Provider, known_providers
 from partsong.errors import RecipeError
@@ -25,9 +22,7 @@ from partsong.errors import RecipeError
 GIGABYTE = 1e9
 
 
-def doctor(
-    *, config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
-) -> int:
+def doctor(*, config: Config = None) -> int:
     """Say what is configured, which keys are there, and which endpoints answer."""
     configuration = find_configuration(config)
     providers = known_providers() | configuration.providers

@@ -1,12 +1,9 @@
 """`partsong models`: which models there are to ask: the providers with their keys, local ones, and configured ones."""
 
 from decimal import Decimal
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from partsong.assembly import find_configuration, has_key, weights_folder
+from partsong.cli.options import Config
 from partsong.cli.table import print_table
 from partsong.configuration import Provider, known_providers
 from partsong.weights.catalogue import entries
@@ -14,9 +11,7 @@ from partsong.weights.fetch import is_there
 from partsong.weights.part import in_words
 
 
-def models(
-    *, config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
-) -> int:
+def models(*, config: Config = None) -> int:
     """List the providers with their keys, and the local models."""
     configuration = find_configuration(config)
     providers = known_providers() | configuration.providers

@@ -13,9 +13,20 @@ from partsong.bench.paper.exhibits import EXHIBITS, MAX_TOKENS, Cast, Exhibit, R
 from partsong.bench.paper.numbers import CAUTIONS, FIGURE_3, FIGURE_5, INCONSISTENT, known_as
 from partsong.bench.runner import Study
 from partsong.cli.loop import complete
+from partsong.cli.options import (
+    AT_ONCE,
+    Config,
+    Data,
+    Grading,
+    JudgeId,
+    Limit,
+    MaxDollarsInAll,
+    SamplesAtOnce,
+    Seed,
+)
 from partsong.cli.printable import single_line
 from partsong.cli.progress import Progress
-from partsong.cli.study import AT_ONCE, Options, ended, find_task, need_statistics, open_study, progress_of
+from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
@@ -37,28 +48,37 @@ GAMED = "length-controlled win rates can be gamed: a constant answer that says n
 
 def paper(
     exhibit: Annotated[
-        str | None, Parameter(metavar="TABLE|FIGURE", help="Which; without one, all are listed.")
+        str | None, Parameter(metavar="TABLE|FIGURE", help="Table or figure to reproduce. Without one: list them all.")
     ] = None,
     /,
     *,
     models: Annotated[
-        str | None, Parameter(metavar="A,B,…", help="The proposers; without it, the paper's six.")
+        str | None, Parameter(metavar="A,B,…", help="Models that propose. Default: the six of the paper.")
     ] = None,
-    aggregator: Annotated[str | None, Parameter(metavar="MODEL", help="Who aggregates; without it, the first.")] = None,
+    aggregator: Annotated[
+        str | None, Parameter(metavar="MODEL", help="Model that aggregates. Default: the first that proposes.")
+    ] = None,
     others: Annotated[
-        str | None, Parameter(metavar="A,B,…", help="More models to hold beside, alone and as aggregators.")
+        str | None, Parameter(metavar="A,B,…", help="More models to compare with, alone and as aggregators.")
     ] = None,
-    task: Annotated[str | None, Parameter(metavar="TASK|FILE", help="Another task than the paper's.")] = None,
-    grade: Annotated[str | None, Parameter(metavar="HOW", help="Of a file of prompts: how it is graded.")] = None,
-    data: Annotated[Path | None, Parameter(metavar="FOLDER", help="Of a public task: where its files are.")] = None,
-    limit: Annotated[int | None, Parameter(metavar="N", help="So many samples, drawn by the seed.")] = None,
-    seed: Annotated[int, Parameter(metavar="S", help="What samples and answers are drawn by.")] = 0,
-    judge: Annotated[str | None, Parameter(metavar="MODEL", help="The model that grades, where one must.")] = None,
-    max_tokens: Annotated[int, Parameter(metavar="N", help="New tokens of each answer at most.")] = MAX_TOKENS,
-    max_dollars: Annotated[Decimal | None, Parameter(metavar="D", help="Dollars that all of it may cost.")] = None,
-    out: Annotated[Path | None, Parameter(name=("--out", "-o"), metavar="FOLDER", help="Where it is kept.")] = None,
-    at_once: Annotated[int, Parameter(metavar="N", help="How many samples at the same time.")] = AT_ONCE,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    task: Annotated[
+        str | None, Parameter(metavar="TASK|FILE", help="Task to answer. Default: the one in the paper.")
+    ] = None,
+    grade: Grading = None,
+    data: Data = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    judge: JudgeId = None,
+    max_tokens: Annotated[
+        int, Parameter(metavar="N", help=f"Most tokens of each answer. Default: {MAX_TOKENS}.")
+    ] = MAX_TOKENS,
+    max_dollars: MaxDollarsInAll = None,
+    out: Annotated[
+        Path | None,
+        Parameter(name=("--out", "-o"), metavar="FOLDER", help="Folder for the results. Default: paper/NAME."),
+    ] = None,
+    at_once: SamplesAtOnce = AT_ONCE,
+    config: Config = None,
 ) -> int:
     """Run one of the paper's experiments, and hold what comes out beside the paper's numbers."""
     if exhibit is None:

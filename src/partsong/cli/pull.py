@@ -10,13 +10,19 @@ from partsong.assembly import access, find_configuration, weights_folder
 from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
+from partsong.cli.options import Config
 from partsong.configuration import known_providers
 from partsong.weights.fetch import ensure
 
 
 def pull(
-    *names: Annotated[str, Parameter(help="A local model, or owner/repository/file.gguf on the Hugging Face hub.")],
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    *names: Annotated[
+        str,
+        Parameter(
+            help="Local model, or owner/repository/file.gguf on the Hugging Face hub. Default: the default recipe's."
+        ),
+    ],
+    config: Config = None,
 ) -> int:
     """Fetch the weights of local models ahead of their first use; without a name, those of the default recipe."""
     wanted = [name.removeprefix("local:") for name in names] or of_default_recipe(config)

@@ -11,9 +11,7 @@ from partsong.errors import RecipeError
 from partsong.recipe import find_recipe, shipped, source_of
 
 
-def recipes(
-    name: Annotated[str | None, Parameter(help="A recipe to print: its name, or a TOML file.")] = None, /
-) -> int:
+def recipes(name: Annotated[str | None, Parameter(help="Recipe to print: its name, or a TOML file.")] = None, /) -> int:
     """List the shipped recipes and your own, or print one to copy and edit."""
     if name is not None:
         named_recipe(name)  # what is printed can be performed

@@ -21,6 +21,7 @@ from cyclopts import Parameter
 from msgspec.structs import replace
 
 from partsong.assembly import find_configuration, keys_of_server, keys_path, named_recipe, tell_workers
+from partsong.cli.options import Config, Port, ServedRecipes, Store
 from partsong.configuration import Serving, StoreMode
 from partsong.errors import ConfigurationError, InputError
 
@@ -35,26 +36,28 @@ SAYS = {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext
 
 def serve(
     *,
-    host: Annotated[str | None, Parameter(metavar="ADDRESS", help="Where to listen: 127.0.0.1, if not said.")] = None,
-    port: Annotated[int | None, Parameter(metavar="N", help="8080, if not said; 0 for any that is free.")] = None,
-    recipe: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name=("--recipe", "-r"),
-            metavar="NAME|FILE",
-            consume_multiple=False,
-            help="Serve this recipe, and no other; may be repeated.",
-        ),
-    ] = (),
-    workers: Annotated[int | None, Parameter(metavar="N", help="Processes that share the port and the store.")] = None,
-    at_once: Annotated[int | None, Parameter(metavar="N", help="Runs at once, in each process.")] = None,
-    log: Annotated[Literal["text", "json"] | None, Parameter(metavar="KIND", help="How the log is written.")] = None,
+    host: Annotated[str | None, Parameter(metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Port = None,
+    recipe: ServedRecipes = (),
+    workers: Annotated[
+        int | None, Parameter(metavar="N", help="Number of processes that share the port and the store. Default: 1.")
+    ] = None,
+    at_once: Annotated[
+        int | None, Parameter(metavar="N", help="Most runs at the same time, in each process. Default: 1000.")
+    ] = None,
+    log: Annotated[
+        Literal["text", "json"] | None, Parameter(metavar="KIND", help="Format of the log. Default: text.")
+    ] = None,
     origin: Annotated[
         tuple[str, ...],
-        Parameter(metavar="URL", consume_multiple=False, help="A web page's origin that may call; may be repeated."),
+        Parameter(
+            metavar="URL",
+            consume_multiple=False,
+            help="Origin of a web page that may call the server (CORS); repeat for more.",
+        ),
     ] = (),
-    store: Annotated[StoreMode | None, Parameter(metavar="MODE", help="What is kept of runs.")] = None,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    store: Store = None,
+    config: Config = None,
 ) -> int:
     """Serve recipes and models behind the APIs of OpenAI and Anthropic."""
     said: dict[str, Any] = {

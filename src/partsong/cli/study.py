@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +21,17 @@ from partsong.bench.folder import Folder
 from partsong.bench.runner import Study
 from partsong.bench.task import Judge, Sample, Task
 from partsong.cli.downloads import Downloads
+from partsong.cli.options import (
+    AT_ONCE,
+    Config,
+    Data,
+    Grading,
+    JudgeId,
+    Limit,
+    MaxDollarsInAll,
+    SamplesAtOnce,
+    Seed,
+)
 from partsong.cli.progress import say
 from partsong.cli.summary import dollars
 from partsong.engine.performance import Emit
@@ -29,7 +39,6 @@ from partsong.errors import ConfigurationError, InputError
 from partsong.model import Answer, Request
 from partsong.recipe import Recipe
 
-AT_ONCE = 4
 PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # each a function of its name, in a file of its name
 MEASURED_WITH = ("partsong", "numpy", "scipy")
 
@@ -41,21 +50,28 @@ class Options:
 
     recipe: Annotated[
         tuple[str, ...],
-        Parameter(name=("--recipe", "-r"), metavar="NAME|FILE", consume_multiple=False, help="Who answers; repeat it."),
+        Parameter(
+            name=("--recipe", "-r"),
+            metavar="NAME|FILE",
+            consume_multiple=False,
+            help="Recipe that answers the task; repeat for more.",
+        ),
     ]
-    grade: Annotated[
-        str | None,
-        Parameter(metavar="HOW", help="Of a file of prompts: exact, choice, pairwise, rubric or module:function."),
+    grade: Grading = None
+    data: Data = None
+    limit: Limit = None
+    seed: Seed = 0
+    attempts: Annotated[
+        int, Parameter(metavar="N", help="Number of answers to each sample, each with its own seed. Default: 1.")
+    ] = 1
+    judge: JudgeId = None
+    max_dollars: MaxDollarsInAll = None
+    out: Annotated[
+        Path | None,
+        Parameter(name=("--out", "-o"), metavar="FOLDER", help="Folder for the results. Default: bench/TASK-RECIPES."),
     ] = None
-    data: Annotated[Path | None, Parameter(metavar="FOLDER", help="Of a public task: where its files are.")] = None
-    limit: Annotated[int | None, Parameter(metavar="N", help="So many samples, drawn by the seed.")] = None
-    seed: Annotated[int, Parameter(metavar="S", help="What samples and answers are drawn by.")] = 0
-    attempts: Annotated[int, Parameter(metavar="N", help="How often each sample is asked, each time anew.")] = 1
-    judge: Annotated[str | None, Parameter(metavar="MODEL", help="The model that grades, where one must.")] = None
-    max_dollars: Annotated[Decimal | None, Parameter(metavar="D", help="Dollars that all of it may cost.")] = None
-    out: Annotated[Path | None, Parameter(name=("--out", "-o"), metavar="FOLDER", help="Where it is kept.")] = None
-    at_once: Annotated[int, Parameter(metavar="N", help="How many samples at the same time.")] = AT_ONCE
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
+    at_once: SamplesAtOnce = AT_ONCE
+    config: Config = None
 
     def check(self) -> None:
         """Raises `InputError`."""

@@ -7,8 +7,6 @@ What a provider said of its own key or account is the server's trouble, never th
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec.structs import replace
-
 from partsong.errors import (
     BudgetError,
     Cause,
@@ -76,7 +74,3 @@ def failed(error: Failure, report: dict[str, Any]) -> Problem:
     status, kind = STATUSES[error.cause]
     after = 5.0 if status in (429, 503) else None
     return Problem(status, kind, error.message, code=error.cause, retry_after=after, partsong=report)
-
-
-def with_report(problem: Problem, report: dict[str, Any]) -> Problem:
-    return replace(problem, partsong=report)

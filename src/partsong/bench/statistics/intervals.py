@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, stdtrit
+from scipy.special import stdtrit
 
 Numbers = NDArray[np.float64]
 
@@ -86,14 +86,6 @@ def proportion_interval(hits: int, count: int, *, level: float = 0.95) -> Interv
     reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     low = 0.0 if hits == 0 else middle - reach
     high = 1.0 if hits == count else middle + reach
-    return Interval(share, low, high, math.sqrt(share * (1 - share) / count), count)
-
-
-def exact_proportion_interval(hits: int, count: int, *, level: float = 0.95) -> Interval:
-    """A share and the interval of Clopper and Pearson (1934), which covers at least as often as it says, never less."""
-    share, tail = _share(hits, count), (1 - level) / 2
-    low = float(betaincinv(hits, count - hits + 1, tail)) if hits else 0.0
-    high = float(betaincinv(hits + 1, count - hits, 1 - tail)) if hits < count else 1.0
     return Interval(share, low, high, math.sqrt(share * (1 - share) / count), count)
 
 
