@@ -1,4 +1,4 @@
-"""The page in headless Chromium: the time to its first paint, and its load while twelve seats stream 100 tokens a second.
+"""The page in headless Chromium: its first paint, and its load while twelve seats stream 100 tokens a second each.
 
     python benchmarks/page.py [SECONDS that are watched, 8]
 
