@@ -4,14 +4,23 @@ The grammar, checked by `tests/grammar.py`:
 
     RunStarted
       ( LayerStarted
-          ( ProposalStarted (ProposalDelta | PromptFitted | ProposalReplaced)* (ProposalFinished | ProposalFailed) )+
-                                                                                     one for each seat, interleaved
+          ( ProposalStarted (ProposalDelta | PromptFitted | ProposalReplaced | CallFinished)*
+            (ProposalFinished | ProposalFailed) )+                                   one for each seat, interleaved
         LayerFinished )*
-      ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep)* AggregationDelta* )?
+      ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep | CallFinished)*
+        (AggregationDelta | CallFinished)* )?
     ( RunFinished | RunFailed )
 
 A run may fail at any point after RunStarted, also between a proposal's start and its end. Listeners hear one event at
-a time and are awaited. Layers and seats are counted from 0. Events carry no clock: a listener that wants one has it.
+a time and are awaited. Layers and seats are counted from 0.
+
+There is one CallFinished for each call to a model, said before the event that ends its seat. A call that is still open
+when its seat or the run ends is given up: its CallFinished has an error and an estimated usage. The usages of a run's
+calls add up to the `usage` of RunFinished or RunFailed. A run that was stored before
+this event existed has none.
+
+Only CallFinished carries times, in seconds since the run's start. A listener that needs other times keeps its own
+clock.
 """
 
 from typing import Any, Literal

@@ -11,6 +11,7 @@ from partsong.events import (
     AggregationReplaced,
     AggregationStarted,
     AnyEvent,
+    CallFinished,
     Failure,
     LayerStarted,
     Loss,
@@ -48,9 +49,9 @@ class Transcript:
     """A run as far as it has come. `layers[i][j]` is the seat (i, j); `text` is the aggregator's so far.
 
     `aggregator` is the model that is asked to aggregate, and `replaced` those that failed at it; `fitted` says which
-    prompts were cut. At the end, of `planned` seats of proposers `answered` have a proposal, and `losses` says what
-    became of the others. Where the answer is a proposal (with `last_resort`, or since it was selected), `seat` is its
-    seat in the last layer.
+    prompts were cut. `calls` holds every call that has ended; a run stored before calls were events has none. At the
+    end, of `planned` seats of proposers `answered` have a proposal, and `losses` says what became of the others. Where
+    the answer is a proposal (with `last_resort`, or since it was selected), `seat` is its seat in the last layer.
     """
 
     recipe: Recipe | None = None
@@ -59,6 +60,7 @@ class Transcript:
     aggregator: str = ""
     replaced: list[tuple[str, Failure]] = field(default_factory=list)
     fitted: list[PromptFitted] = field(default_factory=list)
+    calls: list[CallFinished] = field(default_factory=list)
     text: str = ""
     answer: Answer | None = None
     error: Failure | None = None
@@ -97,6 +99,8 @@ class Transcript:
                 asked.model, asked.text = model, ""
             case PromptFitted():
                 self.fitted.append(event)
+            case CallFinished():
+                self.calls.append(event)
             case AggregationStarted(model=model):
                 self.aggregator = model
             case AggregationReplaced(model=model, error=error):

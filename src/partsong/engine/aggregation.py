@@ -80,7 +80,7 @@ class _Aggregation:
         except waiting.TooLateError:
             error = ModelError(f"the run's deadline of {run.recipe.deadline:g} s was over", "timeout")
             if self.call is not None:
-                error.usage = run.tally.give_up(self.call)
+                error.usage = run.tally.fail(self.call, error, given_up=True)
             raise error from None
         finally:
             self.over = True
@@ -103,12 +103,12 @@ class _Aggregation:
             self.note_cuts(fitted)
             if fitted.cuts:
                 await self.run.say(PromptFitted(*self.address, name, fitted.before, fitted.after, fitted.cuts))
-            answer = await self.run.ask(name, self.address[0], fitted.request, None, self.opened)
+            answer = await self.run.ask(name, self.address, fitted.request, None, self.opened)
             begun()  # it works, though nobody has heard it yet
             if self.fenced:
                 answer = replace(answer, parts=self.unfencing(fitted).cleaned(answer.parts))
             positions = tuple(position for position in fitted.positions if position != DRAFT)
-            await self.run.say(AggregationStep(positions, fitted.after, answer))
+            await self.run.say_end(AggregationStep(positions, fitted.after, answer))
             return answer.text
 
         async def ask_it(fitted: Fitted) -> Answer:
@@ -136,7 +136,7 @@ class _Aggregation:
         async def heard(delta: Delta) -> None:
             begun()  # it works, though nobody else hears it
 
-        said = await self.run.ask(name, self.address[0], fitted.request, heard, self.opened)
+        said = await self.run.ask(name, self.address, fitted.request, heard, self.opened)
         if (place := selected(said.text, len(fitted.positions))) is None:
             words = said.text.strip()[:100]
             raise ModelError(f'{name} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
@@ -167,7 +167,7 @@ class _Aggregation:
                 await self.say(delta)
 
         request = replace(fitted.request, terms=run.terms(share))
-        answer = await run.ask(name, self.address[0], request, send, self.opened)
+        answer = await run.ask(name, self.address, request, send, self.opened)
         if unfencing is not None:
             if (rest := unfencing.rest()) and not kept_back:
                 await self.say(TextDelta(rest))
@@ -189,7 +189,7 @@ class _Aggregation:
         if heard or (conversation.response_format is not None and any(self.run.said)):
             raise again  # what is wrong has been heard
         request = replace(request, messages=(*request.messages, said, told))
-        answer = await self.run.ask(name, self.address[0], request, None, self.opened)
+        answer = await self.run.ask(name, self.address, request, None, self.opened)
         usage = wrong.usage + answer.usage
         parts = kept(conversation, answer.parts)
         if any(self.run.said):  # what was said before the calls stands
@@ -212,13 +212,13 @@ class _Aggregation:
 
     async def replace(self, model: str, error: ModelError) -> None:
         run = self.run
+        if error.usage is None and self.call is not None:
+            error.usage = run.tally.fail(self.call, error, given_up=True)
         # Once the listener has heard words, another beginning would contradict them.
         if run.said or run.losses.strict or self.over:
             raise error
         self.failures.append(error)
-        if error.usage is None and self.call is not None:
-            error.usage = run.tally.give_up(self.call)
-        await run.say(AggregationReplaced(model, failure(error), error.usage))
+        await run.say_end(AggregationReplaced(model, failure(error), error.usage))
 
     def write(self, name: str, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
         """The request for the answer, out of these texts of the proposals at these positions."""

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
+from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
 from partsong.engine.likeness import most_alike
 from partsong.engine.losses import Losses
-from partsong.engine.performance import Emit, Performance, Proposal, failure
+from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
 from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
@@ -27,6 +28,9 @@ from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import advised
 from partsong.recipe import Recipe
 from partsong.transcript import Transcript
+
+# Events that a reader of `stream` may fall behind: few, so that a slow reader slows the models and fills no memory.
+AHEAD = 64
 
 
 async def perform(
@@ -77,8 +81,8 @@ async def stream(
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
-    # Small, so that a reader who falls behind slows the models instead of filling the memory.
-    heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue(64)
+    heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
+    room = asyncio.Event()
 
     async def tell() -> None:
         try:
@@ -87,11 +91,17 @@ async def stream(
             await put(None)
 
     async def put(event: AnyEvent | None) -> None:
-        if not leaving:
-            await heard.put(event)
+        if leaving:
+            return
+        # In the queue before anything waits: a seat that is cancelled here does not take its event along.
+        heard.put_nowait(event)
+        while heard.qsize() > AHEAD and not leaving:
+            room.clear()
+            await room.wait()
 
     async def events() -> AsyncIterator[AnyEvent]:
         while (event := await heard.get()) is not None:
+            room.set()
             yield event
         await task  # a fault that is no event is raised here
 
@@ -101,6 +111,7 @@ async def stream(
         yield events()
     finally:
         leaving = True
+        room.set()
         task.cancel()
         await asyncio.wait([task])
         waiting.look_at(task)
@@ -134,32 +145,6 @@ async def run(
     return transcript
 
 
-def one_at_a_time(emit: Emit) -> Emit:
-    """`emit`, with the promise that it hears one event at a time, though seats speak at once.
-
-    This runs for every delta, and listeners seldom make it wait, so the usual way through is a plain awaited call:
-    only seats that really meet pay for waiting.
-    """
-    busy = False
-    turn: asyncio.Future[None] | None = None
-
-    async def say(event: AnyEvent) -> None:
-        nonlocal busy, turn
-        while busy:
-            turn = turn or asyncio.get_running_loop().create_future()
-            await asyncio.shield(turn)
-        busy = True
-        try:
-            await emit(event)
-        finally:
-            busy = False
-            if turn is not None:
-                turn.set_result(None)
-                turn = None
-
-    return say
-
-
 async def _perform(
     recipe: Recipe,
     conversation: Conversation,
@@ -175,7 +160,7 @@ async def _perform(
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, one_at_a_time(emit), watch, live, cache, losses, funded)
+    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded)
     try:
         await _answer(run)
     except ModelError as error:
@@ -204,8 +189,9 @@ async def _answer(run: Performance) -> None:
             raise
         run.losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
         last_resort, given = True, _most_alike(proposals)
+    run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
     losses = run.losses
-    await run.say(
+    await run.say_end(
         RunFinished(
             given.answer,
             run.tally.used,
@@ -220,10 +206,15 @@ async def _answer(run: Performance) -> None:
 
 
 async def _fail(run: Performance, error: ModelError) -> None:
-    run.tally.give_up_all()
+    run.tally.give_up_all(_given_up(error))
     losses = run.losses
     text = "".join(run.said)
-    await run.say(RunFailed(failure(error), run.tally.used, tuple(losses), losses.planned, losses.answered, text))
+    await run.say_end(RunFailed(failure(error), run.tally.used, tuple(losses), losses.planned, losses.answered, text))
+
+
+def _given_up(error: ModelError) -> ModelError:
+    """Why the calls end that are open when the run fails with `error`."""
+    return error if error.cause == "cancelled" else ModelError(f"the run has failed: {error}", "cancelled")
 
 
 def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:

@@ -67,11 +67,12 @@ class _Layer:
             for seat in cut:
                 tasks[seat].cancel()
                 answers[seat] = None
-            for seat, error in cut.items():
-                late = ModelError(str(error), error.cause)
+            late = {seat: ModelError(str(error), error.cause) for seat, error in cut.items()}
+            for seat, error in late.items():
                 if seat in self.calls:
-                    late.usage = run.tally.give_up(self.calls[seat])
-                await self.lose(seat, agents[seat].model, late, kind="cut_off")
+                    error.usage = run.tally.fail(self.calls[seat], error, given_up=True)
+            for seat, error in late.items():
+                await self.lose(seat, agents[seat].model, error, kind="cut_off")
             await asyncio.gather(*(task for seat, task in enumerate(tasks) if seat not in cut))
         finally:
             for seat in range(len(tasks)):
@@ -146,19 +147,18 @@ class _Layer:
                     if share == until
                     else msgspec.structs.replace(prompt.request, terms=run.terms_of_advice(share))
                 )
-                return await run.ask(name, number, asked, send if streamed else None, opened)
+                return await run.ask(name, (number, seat), asked, send if streamed else None, opened)
 
             fitted, answer = await run.ask_fitted(name, (number, seat), lambda info: fit_to(info, name), ask_it)
             return answer
 
         async def replace(model: str, error: ModelError) -> None:
-            if run.losses.strict:
+            if error.usage is None and seat in self.calls:
+                error.usage = run.tally.fail(self.calls[seat], error, given_up=True)
+            if run.losses.strict or seat in answers:
                 raise error
             failures.append(error)
-            if seat not in answers:
-                if error.usage is None and seat in self.calls:
-                    error.usage = run.tally.give_up(self.calls[seat])
-                await run.say(ProposalReplaced(number, seat, model, failure(error), error.usage))
+            await run.say_end(ProposalReplaced(number, seat, model, failure(error), error.usage))
 
         try:
             model, answer = await ask_in_turn(agent.models, ask, replace, until)
@@ -171,7 +171,7 @@ class _Layer:
             return
         answers[seat], self.models[seat] = answer, model
         run.losses.answered += 1
-        await run.say(ProposalFinished(number, seat, answer, model))
+        await run.say_end(ProposalFinished(number, seat, answer, model))
         if failures:
             run.losses.add(number, seat, agent.model, failures[0], "replaced", model)
         if fitted is not None and fitted.cuts:
@@ -181,7 +181,7 @@ class _Layer:
 
     async def lose(self, seat: int, model: str, error: ModelError, kind: LossKind = "failed") -> None:
         """Say that a seat is lost. Of several models that failed in it, the agent's own gives the cause."""
-        await self.run.say(ProposalFailed(self.number, seat, failure(error), error.usage))
+        await self.run.say_end(ProposalFailed(self.number, seat, failure(error), error.usage))
         if before := self.failures.get(seat):
             told = "; its fallback: ".join(str(each) for each in (*before, error))
             error, kind = ModelError(told, before[0].cause, status=before[0].status), "failed"

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from partsong.engine.emitter import Emit as Emit
+from partsong.engine.emitter import Emitter
 from partsong.engine.fitting import Fitted, learnt
 from partsong.engine.losses import Losses
 from partsong.engine.tally import OpenCall, Tally
 from partsong.errors import ModelError
-from partsong.events import AnyEvent, Failure, PromptFitted
+from partsong.events import Failure, PromptFitted
 from partsong.model import (
     Answer,
     Conversation,
@@ -34,8 +36,6 @@ from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
 from partsong.prompts import in_a_turn, instruction_for
 from partsong.recipe import Agent, Recipe
-
-Emit = Callable[[AnyEvent], Awaitable[None]]
 
 # However slow the aggregator has been of late, proposers keep this share of a run's deadline.
 PROPOSERS_LEAST = 0.1
@@ -57,7 +57,7 @@ class Performance:
     recipe: Recipe
     conversation: Conversation
     models: Mapping[str, Model]
-    say: Emit
+    emitter: Emitter
     watch: bool
     live: bool
     cache: bool | None
@@ -66,10 +66,13 @@ class Performance:
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)
+    say: Emit = field(init=False)
+    say_end: Emit = field(init=False)
     instruction: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tally = Tally(self.models)
+        self.tally = Tally(self.models, self.started, self.emitter.finished)
+        self.say, self.say_end = self.emitter.say, self.emitter.say_end
         instruction = self.recipe.instruction
         self.instruction = instruction_for(self.recipe.layout) if instruction is None else instruction
 
@@ -139,15 +142,19 @@ class Performance:
         return fitted, await ask(fitted)
 
     async def ask(
-        self, name: str, layer: int, request: Request, send: Send | None, opened: Callable[[OpenCall], None]
+        self,
+        name: str,
+        address: tuple[int, int],
+        request: Request,
+        send: Send | None,
+        opened: Callable[[OpenCall], None],
     ) -> Answer:
-        """Ask one model, for a layer (counted from 0; the aggregator's is the number of layers).
+        """Ask one model. Every call of a run goes through here and is counted here, however it ends.
 
-        What the call has used is counted, also if it fails, when its error tells it.
-
-        `opened` is given the call before it is made, so that whoever gives it up can have it counted, too.
+        `address` is the index of the layer (the number of layers for the aggregator) and the index of the seat.
+        `opened` is given the call before the model is asked, so that a caller that gives it up can have it counted.
         """
-        call = self.tally.begin(name, request)
+        call = self.tally.begin(address, name, request)
         opened(call)
 
         async def count_and_send(delta: Delta) -> None:
@@ -159,14 +166,14 @@ class Performance:
                 await send(delta)
 
         try:
-            models = self.models if self.funded is None else self.funded.models(layer)
+            models = self.models if self.funded is None else self.funded.models(address[0])
             answer = await models[name](request, send and count_and_send)
             if not answer.text.strip() and not any(isinstance(part, ToolCall) for part in answer.parts):
                 raise ModelError(f"{name} answered without a word", "empty", usage=answer.usage)
         except ModelError as error:
             error.usage = self.tally.fail(call, error)
             raise
-        self.tally.finish(call, answer.usage)
+        self.tally.answer(call, answer)
         return answer
 
 

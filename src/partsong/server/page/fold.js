@@ -9,6 +9,7 @@ export function newTranscript() {
     aggregator: "",
     replaced: [],
     fitted: [],
+    calls: [],
     text: "",
     answer: null,
     error: null,
@@ -60,6 +61,9 @@ export function hear(transcript, event) {
       break;
     case "prompt_fitted":
       transcript.fitted.push(event);
+      break;
+    case "call_finished":
+      transcript.calls.push(event);
       break;
     case "aggregation_started":
       transcript.aggregator = event.model;
