@@ -19,17 +19,16 @@ from partsong.bench.money import RunFunds
 from partsong.bench.task import Judge, Output, Sample, Task, conversation_of, key_of
 from partsong.engine import perform
 from partsong.engine.performance import Emit
-from partsong.errors import BudgetError, Cause
-from partsong.events import AggregationStep, AnyEvent, Loss, ProposalFinished, RunFinished
-from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
+from partsong.errors import BudgetError
+from partsong.events import AnyEvent, is_hopeless
+from partsong.model import NOTHING_USED, Conversation, Model, Usage
 from partsong.money.budget import known
 from partsong.money.funding import Funds
 from partsong.money.planning import plan
 from partsong.recipe import Recipe
 from partsong.recipe import replace as changed
-from partsong.transcript import Transcript
+from partsong.transcript import Transcript, usage_when_made
 
-HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})  # the next sample would meet it as well
 Key = tuple[str, str, int]  # contestant, sample, attempt
 T = TypeVar("T")
 Record = Callable[[], tuple[Emit, Callable[[], Awaitable[object]]]]
@@ -166,12 +165,7 @@ class Study:
     async def turn(self, recipe: Recipe, sample: Sample, output: Output) -> Output:
         """The output with the answer to its next turn."""
         conversation = Conversation(conversation_of(sample, output.answers))
-        transcript, stored = Transcript(), [NOTHING_USED]
-
-        def count(answer: Answer) -> None:
-            if answer.stored is not None:
-                stored.append(answer.stored)
-
+        transcript = Transcript()
         began = time.monotonic()
         async with self.paid(recipe, conversation, transcript) as (paid, funds), self.recorded() as emit:
 
@@ -179,18 +173,14 @@ class Study:
                 if emit is not None:
                     await emit(event)
                 transcript.hear(event)
-                match event:
-                    case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
-                        count(answer)
-                    case RunFinished(answer=answer, last_resort=False):
-                        count(answer)
 
             await perform(paid, conversation, self.models, hear, watch=False, cache=True, funds=funds)
-        seconds = None if len(stored) > 1 or output.seconds is None else output.seconds + time.monotonic() - began
+        found = any(call.stored for call in transcript.calls)
+        seconds = None if found or output.seconds is None else output.seconds + time.monotonic() - began
         answered, failed = transcript.answer, ""
         if transcript.error is not None:
             failed = transcript.error.message
-            if hopeless(transcript.error.cause, transcript.losses):
+            if is_hopeless(transcript.error, transcript.losses):
                 self.stopped = failed
         elif any(loss.kind == "dropped" for loss in transcript.losses) and recipe.max_dollars is None:
             # Another recipe than the one that is compared: only the day's money can have done that.
@@ -200,7 +190,7 @@ class Study:
             output,
             answers=output.answers if answered is None else (*output.answers, answered.text),
             failed=failed,
-            usage=output.usage + sum(stored, transcript.usage),
+            usage=output.usage + usage_when_made(transcript.calls),
             seconds=seconds,
             losses=(*output.losses, *transcript.losses),
             proposals=tuple((seat.model, seat.answer.text) for seat in last if seat.answer),
@@ -253,11 +243,6 @@ def together(outputs: Sequence[Output], place: int) -> Output:
         losses=tuple(loss for each in outputs for loss in each.losses),
         proposals=tuple((each.contestant, each.answers[-1]) for each in outputs),
     )
-
-
-def hopeless(cause: Cause, losses: Sequence[Loss]) -> bool:
-    """Whether the next sample would fail in the same way."""
-    return {loss.cause for loss in losses} <= HOPELESS if cause == "no_proposals" else cause in HOPELESS
 
 
 def total(usages: Sequence[Usage]) -> Usage:

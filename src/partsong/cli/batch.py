@@ -27,23 +27,13 @@ from partsong.cli.summary import dollars
 from partsong.configuration import Configuration
 from partsong.engine import perform
 from partsong.engine.request_checks import check
-from partsong.errors import BudgetError, Cause, InputError, QuestionError
-from partsong.events import (
-    AggregationStep,
-    AnyEvent,
-    Failure,
-    Loss,
-    ProposalFinished,
-    RunFailed,
-    RunFinished,
-)
-from partsong.model import NOTHING_USED, Answer, Model, Usage
+from partsong.errors import BudgetError, InputError, QuestionError
+from partsong.events import AnyEvent, CallFinished, Failure, RunFailed, RunFinished, is_hopeless
+from partsong.model import NOTHING_USED, Model
 from partsong.money.funding import Funds
 from partsong.recipe import Recipe, replace
 from partsong.store import Store
-
-# What the next question would meet as well: going on would only fail all the others.
-HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})
+from partsong.transcript import usage_when_made
 
 
 def batch(
@@ -209,44 +199,29 @@ class Batch:
             self.hopeless = outcome.error
 
 
-def is_hopeless(error: Failure, losses: Sequence[Loss]) -> bool:
-    """Whether the next question would fail in the same way."""
-    if error.cause == "no_proposals":
-        return {loss.cause for loss in losses} <= HOPELESS
-    return error.cause in HOPELESS
-
-
 class Listener:
     """Hears one run, and makes an outcome of it."""
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.stored: Usage = NOTHING_USED
+        self.calls: list[CallFinished] = []
         self.end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
-        match event:
-            case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
-                self.count(answer)
-            case RunFinished(answer=answer, last_resort=last_resort):
-                if not last_resort:  # else it is a proposal, and has been counted
-                    self.count(answer)
-                self.end = event
-            case RunFailed():
-                self.end = event
-
-    def count(self, answer: Answer) -> None:
-        """A stored answer has used nothing now; when it was made, it has."""
-        if answer.stored is not None:
-            self.stored += answer.stored
+        """Take in one event."""
+        if isinstance(event, CallFinished):
+            self.calls.append(event)
+        elif isinstance(event, RunFinished | RunFailed):
+            self.end = event
 
     def outcome(self) -> Outcome:
-        """What came of the question."""
+        """The answer of the run, or the reason why there is none."""
+        used = usage_when_made(self.calls)
         match self.end:
-            case RunFinished(answer=answer, usage=usage, model=model, losses=losses):
-                return Outcome(self.key, usage + self.stored, answer.text, model=model, losses=losses)
-            case RunFailed(error=error, usage=usage, losses=losses):
-                return Outcome(self.key, usage + self.stored, error=error, losses=losses)
+            case RunFinished(answer=answer, model=model, losses=losses):
+                return Outcome(self.key, used, answer.text, model=model, losses=losses)
+            case RunFailed(error=error, losses=losses):
+                return Outcome(self.key, used, error=error, losses=losses)
             case None:
                 raise AssertionError("a run has an end")
 
