@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from partsong.bench.task import Judge, Output, Sample, Verdict
+from partsong.bench.task import Judge, Output, Sample, Verdict, used
 from partsong.errors import ModelError
 from partsong.model import NOTHING_USED, Answer, Message, Request, Sampling, Text, Usage
 from partsong.prompts import fence_word
@@ -121,7 +121,7 @@ async def _hear(judge: Judge, prompt: str, read: Callable[[str], float | None]) 
         return Heard(None, failed=f"{judge.id}: {error}", usage=error.usage or NOTHING_USED)
     value = read(answer.text)
     failed = "" if value is not None else f"{judge.id} gave no verdict in the form that it was asked for"
-    return Heard(value, answer.text, failed, answer.usage + (answer.stored or NOTHING_USED))
+    return Heard(value, answer.text, failed, used(answer))
 
 
 def _filled(prompt: str, sample: Sample, said: Mapping[str, tuple[str, ...]]) -> str:

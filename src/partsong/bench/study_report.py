@@ -4,7 +4,6 @@ The prompts on which a recipe was worst beside the others are in it word for wor
 """
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 from partsong.bench.comparison import quality, values_of
@@ -14,7 +13,7 @@ from partsong.bench.pareto import front
 from partsong.bench.report import Section, page
 from partsong.bench.runner import Study
 from partsong.bench.sheet import csv_of
-from partsong.bench.task import Output
+from partsong.bench.task import dollars_an_answer
 from partsong.bench.tasks.flask import SKILLS, means_by_skill
 
 WORST = 10  # prompts that are shown of each recipe
@@ -27,7 +26,7 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
     graded = {name: values_of(study.grades.values(), name) for name in names}
     rows, reached, costs = [], [], []
     for name in names:
-        price = _price(outputs[name])
+        price = dollars_an_answer(outputs[name])
         spread = quality(graded[name], study.task.scale) if graded[name] else None
         low, high = ("", "") if spread is None else (f"{spread.low:.4f}", f"{spread.high:.4f}")
         mean = "" if spread is None else f"{spread.mean:.4f}"
@@ -86,8 +85,3 @@ def _worst(study: Study, graded: dict[str, dict[Any, float]]) -> list[tuple[str,
             text = f"{asked}\n\n── {name}\n{mine.answers[-1]}\n\n── {best}\n{theirs.answers[-1]}"
             texts.append((f"{sample}: {name} was worse than {best} by {by:.3g}", text))
     return texts
-
-
-def _price(outputs: Sequence[Output]) -> Decimal | None:
-    known = [each.usage.dollars for each in outputs if each.usage.dollars is not None]
-    return sum(known, Decimal(0)) / len(outputs) if outputs and len(known) == len(outputs) else None

@@ -6,12 +6,13 @@ come back, so that a study can be stopped, looked at and graded again without as
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from partsong.events import Loss
-from partsong.model import Answer, Message, Request, Text, Usage
+from partsong.model import NOTHING_USED, Answer, Message, Request, Text, Usage
 
 
 class Sample(Struct, frozen=True, omit_defaults=True):
@@ -140,3 +141,15 @@ def key_of(value: Output | Grade) -> tuple[str, str, int]:
 def pair_of(verdict: Verdict) -> tuple[str, str, str, int]:
     """What a verdict is found under."""
     return verdict.one, verdict.other, verdict.sample, verdict.attempt
+
+
+def used(answer: Answer) -> Usage:
+    """What the answer used, now or, if it comes from the store, when it was made."""
+    return answer.usage + (answer.stored or NOTHING_USED)
+
+
+def dollars_an_answer(outputs: Sequence[Output]) -> Decimal | None:
+    """What an answer costs on average, in dollars; `None` without outputs, or where a price is unknown."""
+    prices = [output.usage.dollars for output in outputs]
+    known = [price for price in prices if price is not None]
+    return sum(known, Decimal(0)) / len(prices) if prices and len(known) == len(prices) else None

@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping
 
 from partsong.bench.judging import Heard
-from partsong.bench.task import Judge
+from partsong.bench.task import Judge, used
 from partsong.errors import ModelError
-from partsong.model import NOTHING_USED, Answer, Message, Request, Sampling, Usage
+from partsong.model import NOTHING_USED, Message, Request, Sampling
 
 TOP = 5  # tokens whose probabilities are asked for
 TIMES = 5  # a judge without probabilities is asked
@@ -50,8 +50,3 @@ def chance_in(places: tuple[Mapping[str, float], ...], first: str, second: str) 
         if whole := sum(likely.values()):
             return likely[first] / whole
     return None
-
-
-def used(answer: Answer) -> Usage:
-    """What the answer has used, now or when it was made."""
-    return answer.usage + (answer.stored or NOTHING_USED)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from partsong.bench.baselines import baselines, in_dollars, members, price_of, r
 from partsong.bench.contestant import Contestant
 from partsong.bench.judging import prefer_both_ways
 from partsong.bench.runner import Study
-from partsong.bench.task import Output, Task, Verdict, pair_of
+from partsong.bench.task import Output, Task, Verdict, dollars_an_answer, pair_of
 from partsong.bench.tasks.judged import Preference
 from partsong.cli.bench_run import seconds_of
 from partsong.cli.loop import complete
@@ -229,9 +228,7 @@ def print_contestants(study: Study) -> None:
             mean = quality(values, study.task.scale)
             value = f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
         count = len(outputs)
-        prices = [output.usage.dollars for output in outputs]
-        known = [price for price in prices if price is not None]
-        each = dollars(sum(known, Decimal(0)) / count) if count and len(known) == count else "?"
+        each = dollars(dollars_an_answer(outputs))
         tokens = sum(output.usage.input_tokens + output.usage.output_tokens for output in outputs) / max(count, 1)
         words = sum(len(output.answers[-1].split()) for output in outputs) / max(count, 1)
         calls = f"{contestant.calls:,}"

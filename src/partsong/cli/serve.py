@@ -144,7 +144,23 @@ def run(
     headers_within: int = HEADERS_WITHIN,
     ready: Callable[[], object] = lambda: None,
 ) -> int:
-    """Serve until a signal says to stop. Raises `SystemExit` then, with the code that the signal leaves."""
+    """Serve until a signal stops the server.
+
+    Once the server answers, `greeting` is printed on standard error and `ready` is called. `headers_within` is how
+    long the headers of a request may take, in milliseconds. Raises `SystemExit` after a signal, with 128 + its number.
+    """
+    running = _Running(make_granian(serving, target, headers_within), serving, greeting, ready)
+    allow_files()
+    running.granian.on_startup(running.begin)
+    with shared_metrics(serving.workers):
+        running.granian.serve()
+    if running.stopped:
+        raise SystemExit(128 + running.stopped[0])
+    return 0
+
+
+def make_granian(serving: Serving, target: str, headers_within: int) -> Any:
+    """The server, not started yet. Raises `ConfigurationError` if granian is not installed."""
     try:
         from granian import Granian
         from granian.constants import HTTPModes, Interfaces
@@ -152,7 +168,7 @@ def run(
         from granian.log import LogLevels
     except ImportError:
         raise ConfigurationError("serve needs the extra `server`: pip install 'partsong[server]'") from None
-    granian = Granian(
+    return Granian(
         target,
         serving.host,
         serving.port,
@@ -161,54 +177,56 @@ def run(
         websockets=False,
         workers=serving.workers,
         respawn_failed_workers=serving.workers > 1,
-        # It counts connections, idle ones too, and an idle one is never cut off: they must not use up the places.
+        # Idle connections count, too, and granian never closes them: they must not use up the places.
         backpressure=max(CONNECTIONS, 4 * (serving.at_once + serving.waiting)),
         http1_settings=HTTP1Settings(header_read_timeout=headers_within, max_buffer_size=HEADERS),
         log_level=LogLevels.warning,
         log_dictconfig={"handlers": {"console": SAYS, "access": SAYS}},
         workers_kill_timeout=int(serving.drain) + CLOSING,
     )
-    allow_files()
-    stopped: list[int] = []
-    this = os.getpid()
-    hangup = signal.getsignal(signal.SIGHUP) if hasattr(signal, "SIGHUP") else None
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != this:  # a worker that has only just begun, with the signals of its parent
+
+class _Running:
+    """The server's main process: how it starts, greets and stops. `stopped` holds the signals that it was sent."""
+
+    def __init__(self, granian: Any, serving: Serving, greeting: str, ready: Callable[[], object]) -> None:
+        self.granian, self.serving, self.greeting, self.ready = granian, serving, greeting, ready
+        self.process = os.getpid()
+        self.hangup = signal.getsignal(signal.SIGHUP) if hasattr(signal, "SIGHUP") else None
+        self.stopped: list[int] = []
+
+    def begin(self) -> None:
+        """Take over the signals, and greet as soon as the server answers."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        if self.hangup is not None:  # granian would start its workers again
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if self.hangup is signal.SIG_IGN else self.stop)
+        Thread(target=self.greet, daemon=True).start()
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Let the runs under way end, and then the server. A second signal ends the workers at once."""
+        if os.getpid() != self.process:  # a worker that has only just begun, with the signals of its parent
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        if stopped:  # said twice: then it waits for nothing
-            for worker in granian.wrks:
-                worker.kill()  # type: ignore[no-untyped-call]
-        stopped.append(number)
-        granian.signal_handler_interrupt()  # type: ignore[no-untyped-call]
+        if self.stopped:
+            for worker in self.granian.wrks:
+                worker.kill()
+        self.stopped.append(number)
+        self.granian.signal_handler_interrupt()
 
-    def say() -> None:
-        # A worker is forked with the locks that other threads hold at that moment, and nobody ever gives those back
-        # in it: so this one does nothing until all of them are there.
-        while not stopped and len(granian.wrks) < serving.workers:
+    def greet(self) -> None:
+        """Wait until the server answers, and say where."""
+        # A worker is forked with the locks that other threads hold at that moment, and no thread of the worker ever
+        # releases those. So this thread does nothing until all workers are there.
+        while not self.stopped and len(self.granian.wrks) < self.serving.workers:
             time.sleep(0.02)
-        while not stopped:  # the port is bound by now, but listened on only once a worker does
-            with suppress(OSError), socket.create_connection((serving.host, serving.port), 1):
-                print(greeting, file=sys.stderr, flush=True)
-                ready()
+        while not self.stopped:  # the port is bound by now, but listened on only once a worker does
+            with suppress(OSError), socket.create_connection((self.serving.host, self.serving.port), 1):
+                print(self.greeting, file=sys.stderr, flush=True)
+                self.ready()
                 return
             time.sleep(0.02)
-
-    def begin() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        if hangup is not None:  # granian takes it for a wish to start its workers again
-            signal.signal(signal.SIGHUP, signal.SIG_IGN if hangup is signal.SIG_IGN else stop)
-        Thread(target=say, daemon=True).start()
-
-    granian.on_startup(begin)
-    with shared_metrics(serving.workers):
-        granian.serve()
-    if stopped:
-        raise SystemExit(128 + stopped[0])
-    return 0
 
 
 @contextmanager

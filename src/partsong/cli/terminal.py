@@ -100,25 +100,10 @@ class Terminal:
                 self.rows[0].replace(model, error, usage, self.clock())
             case AggregationStep():
                 self.rows[0].step(event)
-            case RunFinished(answer=answer):
-                self.hear_words()
-                if not self.wrote:  # nothing was streamed
-                    self.said.append(answer.text)
-                if event.last_resort:
-                    self.rows[0].give_way(why(event), self.clock())
-                else:
-                    self.rows[0].finish(answer, self.clock())
-                self.leave(event)
-            case RunFailed(error=error, text=text):
-                self.hear_words()
-                if not self.wrote:
-                    self.said.append(text)
-                # Seats that were still at work did not fail: they were stopped.
-                cause = error.cause if self.answering else "cancelled"
-                for row in self.rows:
-                    if row.ended is None:
-                        row.fail(Failure(cause, ""), None, self.clock())
-                self.leave(event)
+            case RunFinished():
+                self.finish(event)
+            case RunFailed():
+                self.fail(event)
 
     def start(self, recipe: Recipe, dropped: tuple[Loss, ...]) -> None:
         self.begun, self.layers = self.clock(), len(recipe.layers)
@@ -154,6 +139,29 @@ class Terminal:
             self.untitled = True
         elif self.layers and not self.quiet:
             self.finished.append(Text())
+
+    def finish(self, event: RunFinished) -> None:
+        """The run has an answer."""
+        self.hear_words()
+        if not self.wrote:  # nothing was streamed
+            self.said.append(event.answer.text)
+        if event.last_resort:
+            self.rows[0].give_way(why(event), self.clock())
+        else:
+            self.rows[0].finish(event.answer, self.clock())
+        self.leave(event)
+
+    def fail(self, event: RunFailed) -> None:
+        """The run has no answer, or half of one."""
+        self.hear_words()
+        if not self.wrote:
+            self.said.append(event.text)
+        # Seats that were still at work did not fail: they were stopped.
+        cause = event.error.cause if self.answering else "cancelled"
+        for row in self.rows:
+            if row.ended is None:
+                row.fail(Failure(cause, ""), None, self.clock())
+        self.leave(event)
 
     def leave(self, event: RunFinished | RunFailed) -> None:
         """What is left of the answer, and what the run came to."""

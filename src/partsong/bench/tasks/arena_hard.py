@@ -13,9 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from partsong.bench.task import Grade, Judge, Output, Sample
+from partsong.bench.task import Grade, Judge, Output, Sample, used
 from partsong.bench.tasks.published import needed_file, read_lines
-from partsong.bench.verdict_token import used
 from partsong.errors import InputError, ModelError
 from partsong.model import NOTHING_USED, Message, Request, Sampling, Text
 from partsong.prompts import fence_word
