@@ -1,4 +1,4 @@
-"""`partsong ask`: a question in, an answer out; drawn on a terminal, plain in a pipe, or as events for programs."""
+"""`partsong ask`: asks a question. The run is drawn on a terminal, plain in a pipe, or printed as events in JSON."""
 
 import sys
 from contextlib import AsyncExitStack
@@ -84,14 +84,17 @@ def ask(
     if seed is not None:
         chosen = reseeded(chosen, seed)
     text = read_question(question, sys.stdin.buffer if sys.stdin else None)
-    conversation = asking(text, system=system, images=tuple(read_image(place) for place in image))
+    conversation = asking(text, system=system, images=tuple(read_image(source) for source in image))
     return complete(
         answer(chosen, conversation, configuration, store, cache=cache, proposals=proposals, json=json, quiet=quiet)
     )
 
 
 def choose(recipe: str | None, model: str | None, configuration: Configuration) -> Recipe:
-    """The recipe that was asked for, else the configured one, else the one that needs nothing."""
+    """The recipe that the options name, else the configured one, else `local`, which needs no key.
+
+    Raises `InputError` if both a recipe and a model are named.
+    """
     if recipe is not None and model is not None:
         raise InputError("--recipe and --model exclude each other: a model alone is a recipe of its own")
     chosen = single(model) if model is not None else named_recipe(recipe or configuration.recipe or DEFAULT_RECIPE)
@@ -101,7 +104,7 @@ def choose(recipe: str | None, model: str | None, configuration: Configuration) 
 
 
 def reseeded(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with every seat's seed drawn from this one, also where the recipe gives a seat its own."""
+    """The recipe with this seed, from which every seat gets its own. Seeds of single agents are removed."""
     layers = tuple(
         with_fields(layer, agents=tuple(with_fields(agent, seed=None) for agent in layer.agents))
         for layer in recipe.layers
@@ -120,7 +123,7 @@ async def answer(
     json: bool,
     quiet: bool,
 ) -> int:
-    """Perform the recipe, show it and keep it; return the exit code."""
+    """Perform, show and store one run; return the exit code."""
     failures: list[RunFailed] = []
     drawn = not json and sys.stdout.isatty()
     async with AsyncExitStack() as stack:
@@ -143,7 +146,8 @@ async def answer(
         await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds)
     if store.problem is not None and not quiet:
         print(
-            f"partsong: not everything is kept: {single_line(str(store.problem), sys.stderr.encoding)}", file=sys.stderr
+            f"partsong: not everything is kept: {single_line(str(store.problem), sys.stderr.encoding)}",
+            file=sys.stderr,
         )
     for failed in failures:
         what = "the answer broke off" if failed.text else "no answer"
@@ -152,7 +156,7 @@ async def answer(
 
 
 async def keep(stack: AsyncExitStack, configuration: Configuration, mode: StoreMode | None) -> "Store":
-    """The store, until the stack is left. One that cannot be opened is no reason not to answer: it keeps nothing."""
+    """The store, open until the stack is left. If it cannot be opened, a store that keeps nothing takes its place."""
     try:
         return await stack.enter_async_context(open_journal(configuration, mode))
     except StoreError as problem:

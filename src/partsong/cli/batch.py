@@ -1,8 +1,8 @@
-"""`partsong batch`: a file of questions in, a file of answers out, several questions at a time.
+"""`partsong batch`: answers a file of questions, several at the same time, and writes a file of answers.
 
-What is finished is never asked again, whatever ends the process: answers stand in a file beside the one that is made,
-and the calls of questions that were under way stand in the store. The file is the same, however often the batch
-was stopped and started. Equal questions are asked once.
+A batch can be stopped at any time and started again. Finished answers are found in a file beside the file of answers,
+and finished calls of unfinished questions in the store. The file of answers is the same, however often the batch was
+stopped. Equal questions are asked once.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ def batch(
     ] = None,
     config: Config = None,
 ) -> int:
-    """Answer a file of questions, several at a time; started again, it goes on where it was stopped."""
+    """Answer a file of questions. After a stop, the same command goes on with what is left."""
     configuration = find_configuration(config)
     chosen = choose(recipe, model, configuration)
     if at_once < 1:
@@ -87,7 +87,10 @@ async def answered(
     configuration: Configuration,
     at_once: int,
 ) -> int:
-    """Answer all the questions and write the file; return the exit code."""
+    """Answer all questions and write the file of answers; return the exit code.
+
+    `keyed` holds each question with the key of its answer, and `source` is the file of questions.
+    """
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_journal(configuration))
         with Downloads(sys.stderr) as downloads:
@@ -122,7 +125,14 @@ async def answered(
 
 
 class Batch:
-    """The questions that are being answered, by key."""
+    """A batch under way.
+
+    questions: all questions, by key
+    failed: outcomes of the questions that failed in this start
+    hopeless: the error that every other question would meet, too; `None` while the batch goes on
+    at_work, answered: number of questions under way, and with an answer
+    used: tokens and dollars of all outcomes
+    """
 
     def __init__(
         self,
@@ -143,7 +153,7 @@ class Batch:
         self.used = sum((outcome.usage for outcome in kept), NOTHING_USED)
 
     async def perform(self, keys: Sequence[str], at_once: int) -> None:
-        """Answer what has no answer yet, so many at the same time, in the order of the file."""
+        """Answer the questions that have no answer yet, `at_once` at the same time, in the order of `keys`."""
         open_keys = iter([key for key in keys if key not in self.answers.kept])
 
         async def work() -> None:
@@ -165,7 +175,7 @@ class Batch:
             await asyncio.wait(tasks)
 
     async def answer(self, key: str) -> None:
-        """Answer one question, and write down what came of it."""
+        """Answer one question, and keep its outcome."""
         listener = Listener(key)
         recorder = self.store.record()
 
@@ -227,7 +237,7 @@ class Listener:
 
 
 def progress_of(work: Batch) -> str:
-    """How far a batch is."""
+    """The progress of a batch, as a line of text."""
     failed = f", {len(work.failed):,} failed" if work.failed else ""
     at_work = f", {work.at_work:,} at work" if work.at_work else ""
     price = "price unknown" if work.used.dollars is None else dollars(work.used.dollars)

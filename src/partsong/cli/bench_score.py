@@ -1,4 +1,4 @@
-"""`partsong bench score`: stored judgments scored again, without asking anybody."""
+"""`partsong bench score`: computes scores from stored judgments, without calling any model."""
 
 import sys
 from pathlib import Path

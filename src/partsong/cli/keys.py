@@ -1,4 +1,4 @@
-"""`partsong keys`: the keys that callers of the server show. A secret is printed once, when it is made."""
+"""`partsong keys`: manages the keys that clients need to call the server. A secret is printed once, when it is made."""
 
 import sys
 from decimal import Decimal
@@ -32,7 +32,7 @@ def keys(
     metrics: Annotated[bool, Parameter(help="Let the key read /metrics, and nothing else.")] = False,
     json: Annotated[bool, Parameter(help="With list: print each key as a line of JSON.")] = False,
 ) -> int:
-    """Make, list or remove keys of the server."""
+    """Make, list or remove the keys that clients need to call the server."""
     known = keys_of_server()
     if action == "list":
         if json:

@@ -24,12 +24,12 @@ FAILED, WRONG_USE, INTERRUPTED, READER_LEFT = 1, 2, 130, 141
 
 
 def main() -> None:
-    """Run the command that the process was called with, and leave with its exit code."""
+    """Run the command of this process, and exit with its code."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run a command; return its exit code. What standard output and error cannot encode is replaced, never fatal."""
+    """Run a command; return its exit code. Characters that the terminal's encoding lacks are replaced."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -99,9 +99,9 @@ def _examples(*lines: str) -> str:
 
 
 def as_words(tokens: Sequence[str]) -> list[str]:
-    """The tokens, with `-`, `-5 °C?` and `- a list` made words of a question instead of options that nobody knows.
+    """The tokens, where `-`, `-5 °C?` and `- a list` are marked as words of a question, because they are no options.
 
-    A space in front does that; it is taken off when the question is read.
+    The mark is a space in front, which is removed when the question is read.
     """
     return [f" {token}" if re.match(r"-($|[^-A-Za-z])", token) else token for token in tokens]
 
@@ -118,7 +118,7 @@ def _usage_error(problem: CycloptsError) -> str:
 
 
 def _expected() -> "type[PartsongError]":
-    """Looked up only once something was raised: until then, no command has paid for the import."""
+    """The class of expected errors. It is imported only after an exception, so that no command pays for the import."""
     from partsong.errors import PartsongError
 
     return PartsongError

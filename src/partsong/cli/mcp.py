@@ -1,4 +1,4 @@
-"""`partsong mcp`: recipes as tools of the Model Context Protocol, over standard input and output."""
+"""`partsong mcp`: serves recipes as tools of the Model Context Protocol, over standard input and output."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`partsong paper`: the paper's tables and figures, on any models; started again, it goes on where it stopped."""
+"""`partsong paper`: runs the experiments of the Mixture-of-Agents paper on any models."""
 
 import sys
 from collections.abc import Sequence, Set
@@ -85,7 +85,7 @@ def paper(
     at_once: SamplesAtOnce = AT_ONCE,
     config: Config = None,
 ) -> int:
-    """Run one of the paper's experiments, and hold what comes out beside the paper's numbers."""
+    """Run one of the paper's experiments, and print the result beside the paper's numbers."""
     if exhibit is None:
         print_table(
             ("name", "what", "on", "measured"),
@@ -153,7 +153,7 @@ async def performed(exhibit: Exhibit, rows: Sequence[Row], task: Task, options: 
 
 
 def report(exhibit: Exhibit, rows: Sequence[Row], study: Study, *, ours: bool) -> None:
-    """Print the table and what must be known to read it; keep both in the folder, with the figure."""
+    """Print the table and the notes that a reader needs, and write both to the folder, with the figure."""
     from partsong.bench.paper.drawing import draw
 
     print(f"{exhibit.name}: {exhibit.title}")
@@ -259,37 +259,37 @@ class _MeasuredRow:
 
 
 def _skills(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
-    """A line a skill: for each row the paper's mean, if it has one, and ours."""
+    """A line for each skill: for each row the paper's mean, if there is one, and ours."""
     from partsong.bench.comparison import quality
     from partsong.bench.paper.measures import grades_of
 
-    # The paper's are of MoA, its aggregator alone, and GPT-4o.
-    places = [0, *({"Qwen1.5-110B": 1, "GPT-4o": 2}.get(known_as(row.label) or "") for row in rows[1:])]
+    # The paper has the columns MoA, its aggregator alone, and GPT-4o.
+    indices = [0, *({"Qwen1.5-110B": 1, "GPT-4o": 2}.get(known_as(row.label) or "") for row in rows[1:])]
     headings = ["skill"]
-    for row, place in zip(rows, places, strict=True):
-        headings += [f"{row.label} in the paper"] * (place is not None) + [row.label]
+    for row, index in zip(rows, indices, strict=True):
+        headings += [f"{row.label} in the paper"] * (index is not None) + [row.label]
     cells, plain = [], []
     for skill, theirs in FIGURE_3.items():
         line, kept = [skill], dict[str, Any](row=skill)
-        for row, place in zip(rows, places, strict=True):
+        for row, index in zip(rows, indices, strict=True):
             values = {
                 (grade.sample, grade.attempt): grade.parts[skill]
                 for grade in grades_of(study, row.recipe.name)
                 if skill in grade.parts
             }
             mine = quality(values, study.task.scale) if values else None
-            line += [f"{theirs[place]:.2f}"] if place is not None else []
+            line += [f"{theirs[index]:.2f}"] if index is not None else []
             line.append("–" if mine is None else f"{mine.mean:.2f} [{mine.low:.2f}, {mine.high:.2f}] of {mine.n:,}")
             kept[row.label] = mine
-            if place is not None:
-                kept[f"{row.label} in the paper"] = theirs[place]
+            if index is not None:
+                kept[f"{row.label} in the paper"] = theirs[index]
         cells.append(line)
         plain.append(to_builtins(kept))
     return headings, cells, plain
 
 
 def _uptake(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
-    """A line an aggregation: how similar its answers are to the better proposals, by each measure of similarity."""
+    """A line for each aggregation: Spearman's rho by each measure of similarity, ours and the paper's."""
     from partsong.bench.paper.uptake import MEASURES, papers, uptake
 
     headings = ["row", *(f"{name}{more}" for name in MEASURES for more in ("", ", paper"))]
@@ -332,7 +332,7 @@ def _notes(exhibit: Exhibit, study: Study, ours: bool) -> list[str]:
 
 
 def _ids(given: str | None, option: str) -> tuple[str, ...]:
-    """The ids in a list with commas. Raises `InputError`."""
+    """The ids of models in a list with commas. Raises `InputError`, naming the option."""
     ids = tuple(each.strip() for each in given.split(",")) if given is not None else ()
     for each in ids:
         if not all(each.partition(":")):

@@ -1,6 +1,6 @@
-"""`partsong serve`: the server, run by granian in one process or several that share a port.
+"""`partsong serve`: runs the server on granian, in one process or in several that share a port.
 
-An address that others can reach is refused without keys: whoever finds it would spend your money.
+Without keys, an address that other machines can reach is refused, because anybody there could spend the user's money.
 """
 
 import ipaddress
@@ -27,10 +27,10 @@ from partsong.errors import ConfigurationError, InputError
 
 TARGET = "partsong.server:app"
 HEADERS_WITHIN = 30_000  # milliseconds for the headers of a request
-HEADERS = 65_536  # bytes of them, and of what is read at a time
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client looks for that folder
-CONNECTIONS = 4_096  # at least
-CLOSING = 10  # seconds more than the runs have, to flush the store
+HEADERS = 65_536  # bytes of headers, and of each read
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # environment variable of prometheus-client
+CONNECTIONS = 4_096  # lowest limit of connections
+CLOSING = 10  # seconds after the runs have ended, to flush the store
 SAYS = {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr"}
 
 
@@ -59,7 +59,7 @@ def serve(
     store: Store = None,
     config: Config = None,
 ) -> int:
-    """Serve recipes and models behind the APIs of OpenAI and Anthropic."""
+    """Serve recipes and models to clients of the OpenAI and Anthropic APIs."""
     said: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -79,7 +79,10 @@ def start(
     config: Path | None = None,
     ready: Callable[[str], object] = lambda url: None,
 ) -> int:
-    """Serve what the configuration says, with what was `said` in its place; `ready` is told the address to call."""
+    """Serve with the settings of the configuration, where those in `said` that are not `None` take precedence.
+
+    `ready` is called with the URL once the server answers. Raises `InputError` and `ConfigurationError`.
+    """
     configuration = find_configuration(config)
     said["recipes"] = tuple(_absolute(name) for name in recipes) or None
     try:
@@ -100,7 +103,7 @@ def start(
 
 
 def check_address(host: str) -> None:
-    """Raise `InputError` where others can reach the address and no key is made."""
+    """Raise `InputError` if other machines can reach the address and there is no key."""
     if keys_of_server().any():
         return
     if not all(address.is_loopback for address in _addresses(host)):
@@ -231,7 +234,7 @@ class _Running:
 
 @contextmanager
 def shared_metrics(workers: int) -> Iterator[None]:
-    """A folder in which several workers add up what they count, until the block is left."""
+    """A folder in which several workers share their metrics, until the block is left."""
     if workers == 1 or SHARED in os.environ:
         yield
         return
@@ -244,7 +247,7 @@ def shared_metrics(workers: int) -> Iterator[None]:
 
 
 def allow_files() -> None:
-    """As many open files as this process may ask for: each connection is one, and the first limit is often 1,024."""
+    """Raise the limit of open files as far as allowed. Each connection is one, and the limit is often 1,024."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -255,6 +258,6 @@ def allow_files() -> None:
 
 
 def _absolute(name: str) -> str:
-    """A file's name that means the same in every process."""
+    """The name of a recipe, where a path is made absolute, so that it is valid in every process."""
     path = Path(name).expanduser()
     return os.fspath(path.absolute()) if name.endswith(".toml") or path.is_dir() else name

@@ -1,4 +1,4 @@
-"""What `bench run` and `compare` have in common: the options, the task that is named, and a study that is open."""
+"""What `bench run`, `compare` and `paper` share: their options, finding the task, and opening the study."""
 
 import hashlib
 import importlib
@@ -39,14 +39,14 @@ from partsong.errors import ConfigurationError, InputError
 from partsong.model import Answer, Request
 from partsong.recipe import Recipe
 
-PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # each a function of its name, in a file of its name
+PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # the names of module and function, too
 MEASURED_WITH = ("partsong", "numpy", "scipy")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What can be said of a study on the command line."""
+    """The options of a study."""
 
     recipe: Annotated[
         tuple[str, ...],
@@ -74,7 +74,7 @@ class Options:
     config: Config = None
 
     def check(self) -> None:
-        """Raises `InputError`."""
+        """Raise `InputError` for a value that is out of range."""
         for name, value in (("--at-once", self.at_once), ("--attempts", self.attempts), ("--limit", self.limit)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, but must be at least 1")
@@ -82,7 +82,7 @@ class Options:
             raise InputError(f"--max-dollars is {self.max_dollars}, but must be 0 dollars or more")
 
     def recipes(self) -> dict[str, Recipe]:
-        """The recipes by name. Raises `InputError`."""
+        """The recipes by name. Raises `InputError` if two have the same name."""
         found: dict[str, Recipe] = {}
         for name in self.recipe:
             recipe = named_recipe(name)
@@ -92,14 +92,17 @@ class Options:
         return found
 
     def drawn(self, samples: Sequence[Sample]) -> list[Sample]:
-        """As many of the samples as are wanted, in their order."""
+        """The samples, or as many of them as `limit` says, drawn by the seed and in their order."""
         if self.limit is None or self.limit >= len(samples):
             return list(samples)
-        return [samples[place] for place in sorted(Random(self.seed).sample(range(len(samples)), self.limit))]
+        return [samples[index] for index in sorted(Random(self.seed).sample(range(len(samples)), self.limit))]
 
 
 def find_task(name: str, grade: str | None, data: Path | None = None) -> Task:
-    """The task of that name, or in that file; `data` is the folder of a public one. Raises `InputError`."""
+    """The task with this name or in this file. Raises `InputError`.
+
+    `grade` is the way of grading a file of prompts, and `data` the folder of a public task.
+    """
     if name.endswith((".jsonl", ".csv")):
         from partsong.bench.tasks.own import own_task
 
@@ -127,11 +130,14 @@ def find_task(name: str, grade: str | None, data: Path | None = None) -> Task:
 async def open_study(
     task: Task, options: Options, contestants: Mapping[str, Contestant], more: Sequence[str] = (), **said: Any
 ) -> AsyncIterator[Study]:
-    """A study whose models can be called and whose folder is open. `more` are ids of models beside the recipes';
-    `said` stands in the manifest. Raises `InputError` before anything is asked."""
+    """Open a study: its models can be called, and its folder is open.
+
+    `more` are ids of further models, and `said` are further fields of the manifest. Raises `InputError` before any
+    model is called.
+    """
     judge, configuration = options.judge, find_configuration(options.config)
     samples = options.drawn(task.samples)
-    place = options.out or Path("bench") / f"{task.name}-{'-'.join(contestants)}"
+    path = options.out or Path("bench") / f"{task.name}-{'-'.join(contestants)}"
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_journal(configuration))
         ids = [name for each in contestants.values() for name in each.recipe.models] + [
@@ -140,7 +146,7 @@ async def open_study(
         ]
         with Downloads(sys.stderr) as downloads:
             models = await stack.enter_async_context(assemble(ids, configuration, fetching=downloads.hear, store=store))
-        folder = Folder(place, manifest(task, samples, contestants, options) | said, options.max_dollars)
+        folder = Folder(path, manifest(task, samples, contestants, options) | said, options.max_dollars)
         stack.callback(folder.close)
         folder.keep_samples(samples)
 
@@ -171,7 +177,7 @@ async def open_study(
 def manifest(
     task: Task, samples: Sequence[Sample], contestants: Mapping[str, Contestant], options: Options
 ) -> dict[str, Any]:
-    """What makes this study the one that it is."""
+    """The manifest, which identifies the study."""
     return {
         "task": task.name,
         "data": hashlib.sha256(msgspec.json.encode(samples)).hexdigest(),
@@ -193,7 +199,7 @@ def _version(package: str) -> str | None:
 
 
 def need_statistics() -> None:
-    """Raises `ConfigurationError` where what computes and draws the results is not installed; nothing was asked yet."""
+    """Raise `ConfigurationError` if a package for computing and drawing the results is missing."""
     if lacking := [name for name in ("numpy", "scipy", "matplotlib", "rapidfuzz") if find_spec(name) is None]:
         raise ConfigurationError(
             f"this needs the extra `bench`: pip install 'partsong[bench]' ({', '.join(lacking)} not found)"
@@ -201,7 +207,7 @@ def need_statistics() -> None:
 
 
 def ended(study: Study) -> int:
-    """Say what is left to do; return the exit code."""
+    """Say what failed or is left to do; return the exit code."""
     if study.stopped:
         say(f"stopped: {study.stopped}; start it again to go on")
     elif study.failed:
@@ -211,7 +217,7 @@ def ended(study: Study) -> int:
 
 
 def progress_of(study: Study) -> str:
-    """How far a study is."""
+    """The progress of a study, as a line of text."""
     used = study.used
     left = "" if not study.seconds_left else f" · about {study.seconds_left:,.0f} s left"
     failed = f", {len(study.failed):,} failed" if study.failed else ""

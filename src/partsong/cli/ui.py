@@ -1,4 +1,4 @@
-"""`partsong ui`: the server for this machine alone, and its page in the browser as soon as it is there."""
+"""`partsong ui`: serves the web page for this machine alone, and opens it in the browser."""
 
 import webbrowser
 from threading import Thread
@@ -16,7 +16,7 @@ def ui(
     config: Config = None,
 ) -> int:
     """Serve the web page on this machine, and open it in the browser."""
-    # Some browsers do not come back until they are closed.
+    # Opening some browsers blocks until they are closed, so a thread does it.
     return start(
         {"host": HERE, "port": port, "workers": 1},
         recipe,

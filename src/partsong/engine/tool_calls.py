@@ -96,7 +96,7 @@ def _fault(text: str, schema: bytes, what: str) -> str | None:
     if wrong is None:
         return None
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.instance_path)
-    return f"{what} do not fit the schema{f' at {place}' if place else ''}: {wrong.message}."
+    return f"{what} must match the schema{f' at {place}' if place else ''}: {wrong.message}."
 
 
 def _validator(schema: bytes, what: str) -> "Validator":
