@@ -274,6 +274,7 @@ async def test_a_stored_answer_says_so() -> None:
 
     events = await heard(recipe(layer("a")), {"a": stored, "z": well})
     assert [call.stored for call in calls_of(events)] == [True, False]
+    assert [call.stored_usage for call in calls_of(events)] == [COST, None]
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.05, 0.15])
