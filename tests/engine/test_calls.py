@@ -274,6 +274,7 @@ async def test_a_stored_answer_says_so() -> None:
 
     events = await heard(recipe(layer("a")), {"a": stored, "z": well})
     assert [call.stored for call in calls_of(events)] == [True, False]
+    assert [call.stored_usage for call in calls_of(events)] == [COST, None]
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.05, 0.15])
@@ -312,8 +313,10 @@ async def test_a_reader_of_a_stream_that_falls_behind_misses_no_call(strict: boo
 
 def test_a_run_that_was_stored_before_calls_were_events_stays_readable() -> None:
     lines = (
-        '{"event":"run_started","recipe":{"name":"t","layers":[],"aggregator":{"model":"t:z"}},"conversation":'
-        '{"messages":[{"role":"user","parts":[{"type":"text","text":"Why?"}]}]}}',
+        (
+            '{"event":"run_started","recipe":{"name":"t","layers":[],"aggregator":{"model":"t:z"}},'
+            '"conversation":{"messages":[{"role":"user","parts":[{"type":"text","text":"Why?"}]}]}}'
+        ),
         '{"event":"aggregation_started","model":"t:z"}',
         '{"event":"run_finished","answer":{"parts":[{"type":"text","text":"So."}]},"usage":{"input_tokens":5}}',
     )

@@ -16,9 +16,8 @@ from partsong.server import live
 from partsong.server.pages.markdown import as_markdown
 from partsong.server.pages.request import read_query, said, who, wrong
 from partsong.server.service import Service, caller_of
-from partsong.store import DayTotal, Search, StoredRun
+from partsong.store import DayTotal, Search, StoredRun, Timed
 from partsong.store.document import as_json, plain
-from partsong.store.sqlite.runs import Timed
 
 MOST = 200  # runs in one response
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from partsong.errors import InputError
 from partsong.server.pages.request import read_json, read_query, said, who, wrong
 from partsong.server.service import Service, caller_of
-from partsong.store import Choice, Tally, Vote
+from partsong.store import Choice, Vote, VoteTally
 
 Z = 1.959964  # quantile of the normal distribution for an interval of 95 %
 LONGEST = 2000  # characters of a question to store
@@ -108,7 +108,7 @@ class Votes:
             raise wrong(f'{field}: is "{given.recipe}", but run {run.id} is of "{run.recipe}"', field)
 
 
-def standing(tally: Tally) -> dict[str, Any]:
+def standing(tally: VoteTally) -> dict[str, Any]:
     """The share of votes for `a`, with an interval of 95 %. A tie counts as half a vote for each side."""
     number = tally.a_wins + tally.b_wins + tally.ties
     won = tally.a_wins + tally.ties / 2
