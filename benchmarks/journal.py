@@ -20,6 +20,7 @@ from partsong import Agent, Aggregator, Answer, Layer, Recipe, Request, Sampling
 from partsong.events import (
     AggregationStarted,
     AnyEvent,
+    CallFinished,
     LayerFinished,
     LayerStarted,
     ProposalFinished,
@@ -128,8 +129,15 @@ async def record(store: Store, number: int) -> None:
     events: list[AnyEvent] = [RunStarted(recipe, asking(f"Why is the sky blue? ({number})"))]
     events.append(LayerStarted(0, ("bench:a",) * 3))
     events += [ProposalStarted(0, seat, "bench:a") for seat in range(3)]
-    events += [ProposalFinished(0, seat, answer, "bench:a") for seat in range(3)]
-    events += [LayerFinished(0, 3), AggregationStarted("bench:z"), RunFinished(answer, NOTHING_USED, model="bench:z")]
+    for seat in range(3):
+        called = CallFinished(0, seat, "bench:a", 0.0, 1.5, answer.usage)
+        events += [called, ProposalFinished(0, seat, answer, "bench:a")]
+    events += [
+        LayerFinished(0, 3),
+        AggregationStarted("bench:z"),
+        CallFinished(1, 0, "bench:z", 1.5, 1.5, answer.usage),
+    ]
+    events.append(RunFinished(answer, NOTHING_USED, model="bench:z"))
     recorder = store.record()
     for event in events:
         await recorder.hear(event)

@@ -314,8 +314,10 @@ async def test_a_reader_of_a_stream_that_falls_behind_misses_no_call(strict: boo
 
 def test_a_run_that_was_stored_before_calls_were_events_stays_readable() -> None:
     lines = (
-        '{"event":"run_started","recipe":{"name":"t","layers":[],"aggregator":{"model":"t:z"}},"conversation":'
-        '{"messages":[{"role":"user","parts":[{"type":"text","text":"Why?"}]}]}}',
+        (
+            '{"event":"run_started","recipe":{"name":"t","layers":[],"aggregator":{"model":"t:z"}},'
+            '"conversation":{"messages":[{"role":"user","parts":[{"type":"text","text":"Why?"}]}]}}'
+        ),
         '{"event":"aggregation_started","model":"t:z"}',
         '{"event":"run_finished","answer":{"parts":[{"type":"text","text":"So."}]},"usage":{"input_tokens":5}}',
     )

@@ -24,6 +24,7 @@ from partsong.events import (
     AggregationStarted,
     AggregationStep,
     AnyEvent,
+    CallFinished,
     Failure,
     LayerFinished,
     LayerStarted,
@@ -88,8 +89,10 @@ class Terminal:
                 self.answers = {}
             case ProposalStarted(seat=seat):
                 self.rows[seat].start(self.clock())
-            case ProposalReplaced(seat=seat, model=model, error=error, usage=usage):
-                self.rows[seat].replace(model, error, usage, self.clock())
+            case CallFinished(seat=seat):
+                self.rows[seat].add_call(event)
+            case ProposalReplaced(seat=seat, model=model, error=error):
+                self.rows[seat].replace(model, error, self.clock())
             case PromptFitted(seat=seat):
                 self.rows[seat].fit(event)
             case ProposalFinished(seat=seat, answer=answer):
@@ -101,8 +104,8 @@ class Terminal:
                 self.leave_layer()
             case AggregationStarted():
                 self.start_answer()
-            case AggregationReplaced(model=model, error=error, usage=usage):
-                self.rows[0].replace(model, error, usage, self.clock())
+            case AggregationReplaced(model=model, error=error):
+                self.rows[0].replace(model, error, self.clock())
             case AggregationStep():
                 self.rows[0].step(event)
             case RunFinished():
