@@ -169,6 +169,7 @@ async def test_an_open_call_ends_with_the_run_that_fails() -> None:
     assert told(events) == [(0, 0, "t:a", "server"), (0, 1, "t:b", "cancelled")]
 
 
+@jumping
 async def test_an_open_call_ends_with_the_run_that_is_cancelled() -> None:
     events: list[AnyEvent] = []
 

