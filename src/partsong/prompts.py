@@ -202,7 +202,12 @@ def _shortened(text: str) -> str:
     if len(text) <= LONGEST_RESULT:
         return text
     half = LONGEST_RESULT // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half} of {len(text)} characters left out …]\n{text[-half:]}"
+    return cut_out(text, half, len(text) - half)
+
+
+def cut_out(text: str, start: int, end: int) -> str:
+    """The text without the characters from `start` to `end`; a note in their place says how many there were."""
+    return f"{text[:start]}\n[… {end - start:,} of {len(text):,} characters left out …]\n{text[end:]}"
 
 
 def _told(messages: tuple[Message, ...], more: str) -> tuple[Message, ...]:
