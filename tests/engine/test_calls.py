@@ -169,6 +169,7 @@ async def test_an_open_call_ends_with_the_run_that_fails() -> None:
     assert told(events) == [(0, 0, "t:a", "server"), (0, 1, "t:b", "cancelled")]
 
 
+@jumping
 async def test_an_open_call_ends_with_the_run_that_is_cancelled() -> None:
     events: list[AnyEvent] = []
 
@@ -286,6 +287,7 @@ async def test_a_stored_answer_says_so() -> None:
 
     events = await heard(recipe(layer("a")), {"a": stored, "z": well})
     assert [call.stored for call in calls_of(events)] == [True, False]
+    assert [call.stored_usage for call in calls_of(events)] == [COST, None]
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.05, 0.15])

@@ -97,7 +97,7 @@ def _fault(text: str, schema: bytes, what: str) -> str | None:
     if wrong is None:
         return None
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.instance_path)
-    return f"{what} must fit the schema{f' at {path}' if path else ''}: {wrong.message}."
+    return f"{what} must match the schema{f' at {path}' if path else ''}: {wrong.message}."
 
 
 def _validator(schema: bytes, what: str) -> "Validator":
