@@ -125,7 +125,7 @@ def advised(conversation: Conversation, advice: Advice = "user_turn") -> Convers
     messages = tuple(
         Message(
             "user" if message.role == "tool" else message.role,
-            tuple(_in_words(part) for part in message.parts),
+            tuple(in_words(part) for part in message.parts),
             message.name,
         )
         for message in conversation.messages[: _due(conversation, advice) + 1]
@@ -185,7 +185,8 @@ def _user_spoke(conversation: Conversation) -> int:
     return next((at for at in range(last, -1, -1) if conversation.messages[at].role == "user"), last)
 
 
-def _in_words(part: Part) -> Part:
+def in_words(part: Part) -> Part:
+    """The part without tools and cache marks: a tool call, or the result of one, becomes text."""
     match part:
         case ToolCall(name=name, arguments=arguments):
             return Text(f"\n[called the tool {name} with {arguments}]\n")

@@ -79,12 +79,12 @@ class _Proposing:
         return replace(request, messages=self.reading.messages(texts, indexes, self.agent))
 
     async def ask(self, seat: Seat, model: str, fitted: Fitted, until: float | None) -> Answer:
-        run, address = self.run, seat.address
+        run, (layer, index) = self.run, seat.address
 
         async def send(delta: Delta) -> None:
             seat.begun()
             if run.watch and not seat.ended:
-                await run.say(ProposalDelta(*address, delta))
+                await run.say(ProposalDelta(layer, index, delta))
 
         request = fitted.request
         if until != seat.until:
