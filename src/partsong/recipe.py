@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import msgspec
 from msgspec import Struct
@@ -165,6 +165,17 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         if self.aggregator.method == "select" and not self.layers:
             raise ValueError('aggregator.method is "select", but without layers there is nothing to select from')
         _check_deadline(self.deadline)
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether the aggregator reads proposals in several steps if they do not fit its window at once."""
+        match self.fit:
+            case "window":
+                return self.aggregator.method == "synthesize"  # what selects must see all that it selects from
+            case "truncate" | "fail":
+                return False
+            case _:
+                assert_never(self.fit)
 
     @property
     def calls(self) -> int:

@@ -7,10 +7,12 @@ it writes a number, and the proposal is the answer.
 
 import asyncio
 from functools import partial
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from partsong.briefing import Brief, brief, prompt, role_of_aggregator
 from partsong.engine import waiting
 from partsong.engine.acting import Acting, deltas_of
 from partsong.engine.fallback import Begun, ask_in_turn
@@ -25,7 +27,6 @@ from partsong.errors import ModelError
 from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep, PromptFitted
 from partsong.model import (
     Answer,
-    Conversation,
     Delta,
     Message,
     Part,
@@ -37,7 +38,6 @@ from partsong.model import (
     ToolCallDelta,
 )
 from partsong.model_info import ModelInfo
-from partsong.prompts import acting_instruction, advised, compose, proposing, selecting_instruction
 
 
 class Aggregated(Struct, frozen=True):
@@ -57,11 +57,12 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
 class _Aggregation:
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
         self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
-        self.selects = self.agent.method == "select"
+        self.role = role_of_aggregator(run.recipe, run.conversation)
+        self.told = brief(run.recipe, run.conversation, self.role)
         self.seat: int | None = None  # whose proposal was selected
         self.texts = tuple(proposal.answer.text for proposal in proposals)
         self.calls = ""  # those that are proposed
-        if proposing(run.conversation, run.recipe.advice):
+        if self.told.lists_calls:
             self.texts, self.calls = gathered(run.conversation, self.texts)
         self.truncated = truncated_of(proposals)
         self.address = len(run.recipe.layers), 0
@@ -69,7 +70,7 @@ class _Aggregation:
         self.call: OpenCall | None = None
         self.over = False
         self.shortened: ModelError | None = None
-        self.fenced = bool(self.texts) and run.recipe.layout == "tail" and not self.selects
+        self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
 
     async def perform(self) -> Aggregated:
         run, agent = self.run, self.agent
@@ -88,14 +89,14 @@ class _Aggregation:
             run.losses.add(*self.address, agent.model, self.failures[0], "replaced", model)
         if self.shortened is not None:
             run.losses.add(*self.address, model, self.shortened, "shortened")
-        if answer.finish_reason == "length" and not self.selects:
+        if answer.finish_reason == "length" and self.role != "selector":
             run.losses.add(*self.address, model, ended_early(), "truncated")
         return Aggregated(model, answer, self.seat)
 
     async def ask(self, name: str, share: float | None, begun: Begun) -> Answer:
         async def fit_to(info: ModelInfo) -> Fitted:
             write, write_draft = partial(self.write, name), partial(self.write_draft, name)
-            if self.run.recipe.fit != "window" or self.selects:
+            if not self.run.recipe.in_steps:
                 return await fit(info, name, write, self.texts, self.run.recipe.fit)
             return await fit_in_steps(info, name, write, write_draft, self.texts, draft)
 
@@ -112,9 +113,13 @@ class _Aggregation:
             return answer.text
 
         async def ask_it(fitted: Fitted) -> Answer:
-            if self.selects:
-                return await self.ask_for_the_best(name, fitted, begun)
-            return await self.ask_for_the_answer(name, fitted, share, begun)
+            match self.role:
+                case "selector":
+                    return await self.ask_for_the_best(name, fitted, begun)
+                case "synthesizer" | "actor":
+                    return await self.ask_for_the_answer(name, fitted, share, begun)
+                case _:
+                    assert_never(self.role)
 
         fitted, answer = await self.run.ask_fitted(name, self.address, fit_to, ask_it)
         self.note_cuts(fitted)
@@ -224,7 +229,7 @@ class _Aggregation:
         """The request for the answer, out of these texts of the proposals at these positions."""
         conversation = self.run.conversation
         return Request(
-            self.messages(conversation, texts, positions),
+            self.messages(self.told, texts, positions),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
             parallel_tool_calls=conversation.parallel_tool_calls if conversation.tools else None,
@@ -235,25 +240,17 @@ class _Aggregation:
 
     def write_draft(self, name: str, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
         """The request for a draft: prose, and no tools."""
-        messages = self.messages(advised(self.run.conversation, self.run.recipe.advice), texts, positions)
+        told = brief(self.run.recipe, self.run.conversation, "drafter")
+        messages = self.messages(told, texts, positions)
         return Request(messages, sampling=self.sampling(name), terms=self.run.terms(self.run.end))
 
-    def messages(
-        self, conversation: Conversation, texts: tuple[str, ...], positions: tuple[int, ...]
-    ) -> tuple[Message, ...]:
-        run = self.run
+    def messages(self, told: Brief, texts: tuple[str, ...], positions: tuple[int, ...]) -> tuple[Message, ...]:
         truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
-        if self.selects:
-            # The paper shows no prompt for its ranker: this is ours, and stands at the end in both layouts.
-            return compose(conversation, texts, "tail", selecting_instruction(), self.agent.system, truncated)
-        instruction = run.instruction
-        if conversation.tools and run.recipe.instruction is None and run.recipe.layout == "tail":
-            instruction = acting_instruction()
-        return compose(conversation, texts, run.recipe.layout, instruction, self.agent.system, truncated, self.calls)
+        return prompt(told, self.agent.system, texts, truncated, self.calls)
 
     def sampling(self, name: str) -> Sampling:
         """The aggregator's sampling, with what the caller asked for in its place (for an answer, not for a number)."""
-        if self.selects:
+        if self.role == "selector":
             return self.run.limited(name, self.run.sampling(self.agent, *self.address, 0))
         caller = self.run.conversation.sampling
         asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}

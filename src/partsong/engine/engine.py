@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
+from partsong.briefing import brief
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
 from partsong.engine.layers import perform_layer
@@ -24,7 +25,6 @@ from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
 from partsong.model import NOTHING_USED, Conversation, Model, asking
 from partsong.money.funding import Funded, Funds, fund
-from partsong.prompts import advised
 from partsong.recipe import Recipe
 from partsong.transcript import Transcript
 
@@ -192,9 +192,9 @@ async def _answer(run: Performance) -> None:
     recipe = run.recipe
     await run.say(RunStarted(recipe, run.conversation, tuple(run.losses)))
     proposals: tuple[Proposal, ...] = ()
-    advice = advised(run.conversation, recipe.advice)
+    told = brief(recipe, run.conversation, "proposer")
     for number in range(len(recipe.layers)):
-        proposals = await perform_layer(run, number, advice, proposals)
+        proposals = await perform_layer(run, number, told, proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:

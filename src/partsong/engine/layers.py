@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from partsong.briefing import Brief, prompt
 from partsong.engine import waiting
 from partsong.engine.fallback import Begun, ask_in_turn
 from partsong.engine.fitting import Fitted, fit
@@ -25,25 +26,24 @@ from partsong.events import (
     ProposalReplaced,
     ProposalStarted,
 )
-from partsong.model import Answer, Conversation, Delta, Message, Request
+from partsong.model import Answer, Delta, Message, Request
 from partsong.model_info import ModelInfo
-from partsong.prompts import compose
 from partsong.recipe import Agent, Layer
 
 
 async def perform_layer(
-    run: Performance, number: int, conversation: Conversation, before: tuple[Proposal, ...]
+    run: Performance, number: int, told: Brief, before: tuple[Proposal, ...]
 ) -> tuple[Proposal, ...]:
     """Ask all seats at once; return what they proposed, in seat order, whoever finished first."""
-    layer = _Layer(run, number, conversation, before)
+    layer = _Layer(run, number, told, before)
     return await layer.perform()
 
 
 class _Layer:
     """A layer at work. What a seat answered stands in `answers` from the moment it is known; `None` is a lost seat."""
 
-    def __init__(self, run: Performance, number: int, conversation: Conversation, before: tuple[Proposal, ...]) -> None:
-        self.run, self.number, self.conversation, self.before = run, number, conversation, before
+    def __init__(self, run: Performance, number: int, told: Brief, before: tuple[Proposal, ...]) -> None:
+        self.run, self.number, self.told, self.before = run, number, told, before
         self.layer: Layer = run.recipe.layers[number]
         self.texts = tuple(proposal.answer.text for proposal in before)
         self.truncated = truncated_of(before)
@@ -104,8 +104,7 @@ class _Layer:
     def messages(self, texts: tuple[str, ...], positions: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
         """What the agent is told, with these texts of the proposals at these positions."""
         truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
-        recipe = self.run.recipe
-        return compose(self.conversation, texts, recipe.layout, self.run.instruction, agent.system, truncated)
+        return prompt(self.told, agent.system, texts, truncated)
 
     async def perform_seat(self, seat: int, agent: Agent, request: Request, until: float | None) -> None:
         """Ask the agent's models in turn."""

@@ -32,7 +32,7 @@ from partsong.model import (
 from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
-from partsong.prompts import in_a_turn, instruction_for
+from partsong.prompts import in_a_turn
 from partsong.recipe import Agent, Recipe
 
 Emit = Callable[[AnyEvent], Awaitable[None]]
@@ -66,12 +66,9 @@ class Performance:
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)
-    instruction: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.models)
-        instruction = self.recipe.instruction
-        self.instruction = instruction_for(self.recipe.layout) if instruction is None else instruction
 
     @property
     def end(self) -> float | None:
