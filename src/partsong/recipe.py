@@ -89,6 +89,17 @@ class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=T
             raise ValueError(f"samples is {self.samples}, but the aggregator answers once; samples belong to agents")
 
 
+def needs_proposals(aggregator: Aggregator) -> bool:
+    """Whether the aggregator's answer is one of the proposals, so that it cannot answer alone."""
+    match aggregator.method:
+        case "synthesize":
+            return False
+        case "select":
+            return True
+        case _:
+            assert_never(aggregator.method)
+
+
 class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Agents that work at the same time and see the same earlier layer.
 
@@ -157,12 +168,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         if not 0 <= self.reserve <= 0.9:
             raise ValueError(f"reserve is {self.reserve}, but must be a share of the deadline from 0 to 0.9")
         if isinstance(self.advice, int) and self.advice < 1:
-            raise ValueError(f"advice is {self.advice}, but every how manieth step it is given must be at least 1")
+            raise ValueError(f"advice is {self.advice}, but a number n, for every n-th step, must be at least 1")
         if self.max_dollars is not None and not (self.max_dollars.is_finite() and self.max_dollars >= 0):
             raise ValueError(f"max_dollars is {self.max_dollars}, but must be 0 dollars or more")
         if self.instruction is not None and not self.instruction.strip():
             raise ValueError("instruction is empty; leave it out to use partsong's own")
-        if self.aggregator.method == "select" and not self.layers:
+        if needs_proposals(self.aggregator) and not self.layers:
             raise ValueError('aggregator.method is "select", but without layers there is nothing to select from')
         _check_deadline(self.deadline)
 
@@ -171,7 +182,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         """Whether the aggregator reads proposals in several steps if they do not fit its window at once."""
         match self.fit:
             case "window":
-                return self.aggregator.method == "synthesize"  # what selects must see all that it selects from
+                return not needs_proposals(self.aggregator)  # one that selects must see all proposals at once
             case "truncate" | "fail":
                 return False
             case _:

@@ -126,3 +126,14 @@ def test_an_unknown_price_is_shown_with_the_lines_that_give_it(
 def test_a_question_of_no_size_is_refused(trio: str, tokens: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(("cost", trio, "--prompt-tokens", tokens)) == 2
     assert "prompt" in capfd.readouterr().err
+
+
+def test_a_cap_that_pays_for_no_proposal_refuses_a_recipe_that_selects(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rank.toml").write_text(TRIO.replace("[aggregator]", '[aggregator]\nmethod = "select"'))
+    assert run(("ask", "--recipe", str(tmp_path / "rank.toml"), "--max-dollars", "0.02", "Why?")) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert "trio: its aggregator selects one of the proposals; with 2 of them the run may cost 0." in said
+    assert "but 0.02 are allowed; the whole recipe may cost 0." in said
