@@ -323,8 +323,7 @@ def test_every_plan_is_a_recipe(
     caps = {scope: whole.get(scope, Decimal(0)) * Decimal(part) for scope, part in {"": share, **parts}.items()}
     try:
         smaller = plan(made, QUESTION, models, caps).recipe
-    except BudgetError as refused:
-        assert "but" in str(refused)
+    except BudgetError:
         return
     # Every part of it is checked anew, as one that is read from a file would be.
     assert msgspec.convert(msgspec.to_builtins(smaller), Recipe) == smaller
