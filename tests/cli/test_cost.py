@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from partsong.assembly import store_path
 from partsong.call import Call
 from partsong.cli.cost import usual_tokens
 from partsong.cli.main import run
 from partsong.engine import perform
 from partsong.events import AnyEvent, RunFinished
+from partsong.folders import store_path
 from partsong.middleware.price import fixed
 from partsong.model import Answer, Request, Text, Usage, asking
 from partsong.model_info import ModelInfo
 from partsong.money.planning import plan
 from partsong.money.typical import TYPICAL, rows_of
 from partsong.providers.scripted import Scripted
-from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe
+from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipes.finding import find_recipe
 from partsong.store import open_store
 from tests.money.test_planning import known
 

@@ -16,10 +16,10 @@ import aiohttp
 import pytest
 import yarl
 
-from partsong.assembly import keys_path, recipes_folder
 from partsong.configuration import Serving
 from partsong.engine import perform
 from partsong.events import from_json
+from partsong.folders import keys_path, recipes_folder
 from partsong.keys import Keys
 from partsong.model import asking
 from partsong.providers.scripted import Scripted

@@ -12,9 +12,9 @@ import anthropic
 import openai
 import pytest
 
-from partsong.assembly import keys_path
 from partsong.configuration import Serving
 from partsong.events import from_json
+from partsong.folders import keys_path
 from partsong.keys import Keys
 from partsong.server.application import Application
 from partsong.server.incoming import identify

@@ -6,10 +6,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from msgspec.structs import replace
 
-from partsong.assembly import find_configuration, named_recipe
 from partsong.cli.loop import complete
-from partsong.configuration import StoreMode
+from partsong.configuration import StoreMode, find_configuration
 from partsong.errors import ConfigurationError
+from partsong.recipes.finding import named_recipe
 
 
 def mcp(

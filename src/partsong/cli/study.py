@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from partsong.assembly import assemble, daily_funds, find_configuration, named_recipe, open_journal
+from partsong.assembly import assemble, daily_funds, open_journal
 from partsong.bench.contestant import Contestant
 from partsong.bench.folder import Folder
 from partsong.bench.runner import Study
@@ -24,10 +24,12 @@ from partsong.bench.task import Judge, Sample, Task
 from partsong.cli.downloads import Downloads
 from partsong.cli.progress import say
 from partsong.cli.summary import dollars
+from partsong.configuration import find_configuration
 from partsong.engine.performance import Emit
 from partsong.errors import ConfigurationError, InputError
 from partsong.model import Answer, Request
 from partsong.recipe import Recipe
+from partsong.recipes.finding import named_recipe
 
 AT_ONCE = 4
 PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # each a function of its name, in a file of its name
