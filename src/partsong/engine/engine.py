@@ -10,6 +10,7 @@ An expected failure is caught where it happens, in the seat: the seat is lost, t
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -231,8 +232,14 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
 
     Beside tools, proposers advise: what they write is about an answer, and is none.
     """
-    prose = run.conversation.response_format is None and not run.conversation.tools
-    return run.recipe.last_resort == "best_proposal" and bool(proposals) and not run.said and prose
+    match run.recipe.last_resort:
+        case "fail":
+            return False
+        case "best_proposal":
+            prose = run.conversation.response_format is None and not run.conversation.tools
+            return bool(proposals) and not run.said and prose
+        case _:
+            assert_never(run.recipe.last_resort)
 
 
 def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:

@@ -8,6 +8,7 @@ worth reading; then by the likely number, and only what is too long by that is r
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -51,7 +52,18 @@ async def fit(info: ModelInfo, model: str, write: Write, proposals: tuple[str, .
     Raises `ModelError` with the cause "window" where the policy is to fail, or where proposals of nothing would not
     fit. A window that is merely listed is never a reason to fail: the list may be wrong, and the provider knows.
     """
-    return await _fit(info, model, write, proposals, tuple(range(len(proposals))), shorten_it=policy != "fail")
+    return await _fit(info, model, write, proposals, tuple(range(len(proposals))), shorten_it=_shortens(policy))
+
+
+def _shortens(policy: Fit) -> bool:
+    """Whether proposals are shortened where they do not fit."""
+    match policy:
+        case "fail":
+            return False
+        case "truncate" | "window":
+            return True
+        case _:
+            assert_never(policy)
 
 
 async def fit_in_steps(
