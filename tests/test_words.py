@@ -14,7 +14,7 @@ import pytest
 import partsong
 from partsong import Agent, Aggregator, Conversation, Layer, Recipe, asking, assemble
 from partsong.briefing import Brief, Role, brief, prompt
-from partsong.configuration import ApiName, HostedApi, Provider, StoreMode, is_hosted, known_providers
+from partsong.configuration import ApiName, HostedApi, Provider, StoreMode, is_hosted
 from partsong.errors import InputError
 from partsong.model import Tool
 from partsong.prompts import fence_word, fences
@@ -75,7 +75,7 @@ def test_every_file_of_instructions_is_told_to_somebody() -> None:
     told = "\n".join(message.text for each in briefs for message in prompt(each, "", TEXTS, calls=listed))
     for file in (resources.files("partsong") / "instructions").iterdir():
         beginning = file.read_text(encoding="utf-8").partition("{")[0].partition("\n")[0]
-        assert len(beginning) > 40
+        assert len(beginning) > 10
         assert beginning in told or file.name == "calls.md", file.name
 
 
@@ -100,7 +100,6 @@ def test_every_api_has_a_row_that_fits_its_kind(name: ApiName) -> None:
     if is_hosted(name):
         with pytest.raises(ValueError, match="must begin with http"):
             Provider(name)
-    assert name in {provider.api for provider in known_providers().values()}
 
 
 KEPT: dict[StoreMode, tuple[int, bool]] = {

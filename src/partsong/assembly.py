@@ -26,7 +26,6 @@ from partsong.errors import ConfigurationError, StoreError
 from partsong.folders import store_path, weights_folder
 from partsong.model import Model
 from partsong.model_info import ModelInfo, info_of
-from partsong.providers.apis import Making, api_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from partsong.middleware.price import Pricing
     from partsong.middleware.throughput import Speed
     from partsong.money.funding import DailyFunds
+    from partsong.providers.apis import Api
     from partsong.providers.http import Http
     from partsong.store import Store
     from partsong.store import Throughput as StoredThroughput
@@ -49,7 +49,7 @@ async def reachable(names: Iterable[str], configuration: Configuration) -> dict[
 
     async def ask(name: str) -> str | None:
         provider = providers[name]
-        if (probe := api_of(provider).reachable) is None:
+        if (probe := _api(provider).reachable) is None:
             return None
         try:
             return await probe(http, provider.base_url, key_of(name, provider))
@@ -63,7 +63,7 @@ async def reachable(names: Iterable[str], configuration: Configuration) -> dict[
 
 def missing(provider: Provider) -> str:
     """What must be installed before the provider's models can be used; "" if nothing is missing."""
-    return api_of(provider).missing()
+    return _api(provider).missing()
 
 
 def open_journal(configuration: Configuration, mode: StoreMode | None = None) -> "AbstractAsyncContextManager[Store]":
@@ -137,7 +137,7 @@ class Assembly:
                 continue
             provider, name = _parts(identity, self.providers)
             settings = self.providers[provider]
-            api_of(settings).check(name)
+            _api(settings).check(name)
             key_of(provider, settings)
 
     def window(self, identity: str) -> int | None:
@@ -147,7 +147,7 @@ class Assembly:
         provider, name = _parts(identity, self.providers)
         settings = self.providers[provider]
         known = self.configuration.models.get(identity, ModelSettings()).window
-        return known or api_of(settings).window() or _listed_window(settings, name)
+        return known or _api(settings).window() or _listed_window(settings, name)
 
     async def models(self, ids: Iterable[str]) -> dict[str, Model]:
         """A model for each id. Raises as `assemble` does, before anything is fetched."""
@@ -166,13 +166,14 @@ class Assembly:
     async def _made_of(self, identity: str) -> Model:
         """The model of an id, in its middleware."""
         from partsong.middleware.stack import Wrapping, wrapped
+        from partsong.providers.apis import Making
 
         shared = self._shared
         provider, name = _parts(identity, self.providers)
         settings, known = self.providers[provider], self.configuration.models.get(identity, ModelSettings())
         gate, key = shared.gate(provider), key_of(provider, settings)
         making = Making(name, provider, settings, key, known.window, shared.connections, gate.hear, shared.weights)
-        model = await api_of(settings).make(making)
+        model = await _api(settings).make(making)
         window = known.window or info_of(model).window
         # Hosted models are in a list, which may be wrong.
         listed = window is None and settings.base_url.startswith("https://")
@@ -264,7 +265,7 @@ def pricing(identity: str, configuration: Configuration) -> "Pricing | None":
         return fixed(
             known.input_dollars_per_million, known.output_dollars_per_million, known.cached_input_dollars_per_million
         )
-    if (dollars := api_of(settings).dollars(name)) is not None:
+    if (dollars := _api(settings).dollars(name)) is not None:
         return fixed(*dollars)
     if settings.free:
         from partsong.providers.apis import FREE
@@ -297,6 +298,13 @@ def _parts(identity: str, providers: Mapping[str, Provider]) -> tuple[str, str]:
             f"{toml.closest(provider, providers)} (others go into {FILE} as [providers.{provider}])"
         )
     return provider, name
+
+
+def _api(settings: Provider) -> "Api":
+    """The row of the API that the provider speaks. `--help` imports this file, and need not pay for the table."""
+    from partsong.providers.apis import api_of
+
+    return api_of(settings)
 
 
 def _listed_window(settings: Provider, name: str) -> int | None:
