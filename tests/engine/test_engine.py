@@ -33,7 +33,8 @@ from partsong import (
     Usage,
     asking,
 )
-from partsong.engine.engine import one_at_a_time, perform
+from partsong.engine import perform
+from partsong.engine.emitter import Emitter
 from partsong.engine.performance import derived_seed
 from partsong.engine.request_checks import LONGEST_QUESTION
 from partsong.events import (
@@ -52,6 +53,7 @@ from partsong.middleware.window import Window
 from partsong.model_info import ModelInfo
 from partsong.providers.scripted import Scripted
 from tests import grammar
+from tests.clock import jumping
 
 
 class Recorder:
@@ -135,6 +137,7 @@ async def test_samples_are_seats_with_numbers_and_seeds_of_their_own() -> None:
     assert model.requests[0].sampling.temperature == 0.7
 
 
+@jumping  # in time that stands still, both runs' calls begin at the same moment
 async def test_a_recipes_seed_reaches_every_seat_and_gives_the_same_transcript() -> None:
     ids = ["scripted:a", "scripted:b?tokens=7", "scripted:c"]
     recipe = Recipe("s", (Layer(tuple(Agent(name) for name in ids[:2])),) * 2, Aggregator(ids[2]), seed=5)
@@ -413,6 +416,7 @@ async def test_leaving_a_stream_closes_every_call() -> None:
     assert asyncio.all_tasks() == before
 
 
+@jumping
 async def test_a_stream_says_what_perform_says() -> None:
     models = scripted("scripted:a", "scripted:b")
     recipe = Recipe("t", (Layer((Agent("scripted:a"),)),), Aggregator("scripted:b"))
@@ -467,7 +471,7 @@ async def test_a_speaker_that_leaves_while_it_waits_does_not_block_the_others() 
             await gate.wait()
             spoken.append(str(event.seat))
 
-    say = one_at_a_time(listener)
+    say = Emitter(listener).say
     tasks = [asyncio.ensure_future(say(ProposalDelta(0, seat, TextDelta("x")))) for seat in range(4)]
     await asyncio.sleep(0)
     tasks[1].cancel()

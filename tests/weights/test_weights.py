@@ -378,6 +378,16 @@ async def test_a_second_process_waits_and_says_so(tmp_path: Path) -> None:
     assert said(heard) == ["waiting", "starting", "trying", "ready"]
 
 
+async def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    async with serving(Hub()) as access:
+        await fetch(ENTRY, tmp_path, access=access)
+    assert (tmp_path / "tiny.gguf").read_bytes() == CONTENT
+
+
 async def test_two_that_want_the_same_file_fetch_it_once(tmp_path: Path) -> None:
     async with serving(hub := Hub()) as access:
         await asyncio.gather(*(fetch(ENTRY, tmp_path, access=access) for _ in range(3)))
