@@ -23,12 +23,13 @@ Only CallFinished carries times, in seconds since the run's start. A listener th
 clock.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from partsong.errors import NEVER_ASKED, Cause
+from partsong.errors import HOPELESS, NEVER_ASKED, Cause
 from partsong.model import Answer, Conversation, Delta, Usage
 from partsong.recipe import Recipe
 
@@ -63,6 +64,13 @@ class Loss(Struct, frozen=True):
     message: str
     kind: LossKind = "failed"
     replaced_by: str = ""
+
+
+def is_hopeless(error: Failure, losses: Sequence[Loss]) -> bool:
+    """Whether every other run of the same recipe would fail like the one that failed with `error` and `losses`."""
+    if error.cause == "no_proposals":
+        return {loss.cause for loss in losses} <= HOPELESS
+    return error.cause in HOPELESS
 
 
 class Cut(Struct, frozen=True):
@@ -160,6 +168,7 @@ class CallFinished(Event, frozen=True, omit_defaults=True):
     usage: tokens and dollars, an estimate where the call was given up; `None` where nothing is known to have been used
     error: why the call failed; `None` for an answer
     stored: whether the answer came from the store
+    stored_usage: what a stored answer used when it was made; `None` if the answer is not stored
     """
 
     layer: int
@@ -170,6 +179,7 @@ class CallFinished(Event, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     error: Failure | None = None
     stored: bool = False
+    stored_usage: Usage | None = None
 
     @property
     def reached(self) -> bool:

@@ -4,6 +4,7 @@ One fold for everybody. `Transcript` can be asked at any moment, also in the mid
 is absent, never invented.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from partsong.events import (
@@ -120,3 +121,15 @@ class Transcript:
 
 def _words(delta: Delta) -> str:
     return delta.text if isinstance(delta, TextDelta) else ""
+
+
+def usage_when_made(calls: Iterable[CallFinished]) -> Usage:
+    """The tokens and dollars of calls, where a stored answer counts with what it used when it was made.
+
+    Whoever starts a piece of work again sees what all of the work has used, and not only the calls since the start.
+    """
+    usage = NOTHING_USED
+    for call in calls:
+        usage += call.usage or NOTHING_USED
+        usage += call.stored_usage or NOTHING_USED
+    return usage

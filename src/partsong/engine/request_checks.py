@@ -1,4 +1,4 @@
-"""Refuse what can be seen to fail, before the first call and before anything is spent."""
+"""Refuse a run that is sure to fail, before the first call and before any money is spent."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,14 @@ from partsong.engine.tool_calls import check_schemas
 from partsong.errors import QuestionError, RecipeError
 from partsong.model import Conversation, Image, Model, ToolResult
 from partsong.model_info import info_of
-from partsong.recipe import Recipe
+from partsong.recipe import Recipe, needs_proposals
 from partsong.wire.tokens import likely_tokens
 
 LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice what the widest windows hold
 
 
 def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
-    """Raise `QuestionError` or `RecipeError` for what can be seen to fail before anything is spent."""
+    """Raise `QuestionError` or `RecipeError` if the run is sure to fail."""
     if missing := [name for name in recipe.models if name not in models]:
         raise RecipeError(f"{recipe.name}: there is no model for {', '.join(missing)}")
     if not conversation.messages or conversation.messages[-1].role not in ("user", "tool"):
@@ -25,7 +25,7 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
     check_schemas(conversation)
-    if recipe.aggregator.method == "select" and (conversation.tools or conversation.response_format is not None):
+    if needs_proposals(recipe.aggregator) and (conversation.tools or conversation.response_format is not None):
         wanted = "call tools" if conversation.tools else "write what fits a schema"
         raise QuestionError(
             f"{recipe.name}: its aggregator selects one of the proposals, so it cannot {wanted}; "
@@ -34,8 +34,8 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
     length = sum(len(message.text) for message in conversation.messages)
     if length > LONGEST_QUESTION:
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
-    # A proposer that cannot read the question is a lost seat; without an aggregator all the others would be in vain.
-    # A listed window may be wrong, and a fallback may read more.
+    # A proposer whose window is too small is one lost seat. If no aggregator can read the question, every proposal is
+    # in vain. A listed window may be wrong, and a fallback may have a larger window.
     info = [info_of(models[name]) for name in recipe.aggregator.models]
     windows = [known.window for known in info if known.window is not None and not known.listed]
     if len(windows) == len(info) and (tokens := likely_tokens(conversation.messages)) > max(windows):

@@ -60,7 +60,7 @@ class Tally:
     def answer(self, call: OpenCall, answer: Answer) -> None:
         """Count a call that was answered. A call that was given up before is counted already."""
         if call in self.open:
-            self._end(call, answer.usage, None, answer.stored is not None)
+            self._end(call, answer.usage, None, answer.stored)
 
     def fail(self, call: OpenCall, error: ModelError, *, given_up: bool = False) -> Usage | None:
         """Count a call that failed, or that nobody waits for any more; return its usage.
@@ -73,7 +73,7 @@ class Tally:
         usage = error.usage
         if usage is None and (given_up or call.letters):
             usage = self._estimated(call)
-        self._end(call, usage, Failure(error.cause, str(error), error.status), False)
+        self._end(call, usage, Failure(error.cause, str(error), error.status))
         return usage
 
     def give_up_all(self, error: ModelError) -> None:
@@ -81,13 +81,15 @@ class Tally:
         for call in sorted(self.open, key=lambda call: call.address):
             self.fail(call, error, given_up=True)
 
-    def _end(self, call: OpenCall, usage: Usage | None, error: Failure | None, stored: bool) -> None:
+    def _end(self, call: OpenCall, usage: Usage | None, error: Failure | None, stored: Usage | None = None) -> None:
         self.open.discard(call)
         if usage is not None:
             self.used += usage
         started, seconds = call.started - self.started, self.clock() - call.started
         times = round(started, 6), round(seconds, 6)
-        self.finished.append(CallFinished(*call.address, call.model, *times, usage, error, stored))
+        self.finished.append(
+            CallFinished(*call.address, call.model, *times, usage, error, stored is not None, stored_usage=stored)
+        )
 
     def _estimated(self, call: OpenCall) -> Usage:
         usage = Usage(estimate_tokens(call.request), -(-call.letters // BYTES_A_TOKEN), estimated=True)

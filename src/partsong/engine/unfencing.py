@@ -1,7 +1,7 @@
-"""Take the marks of a run's fence out of its answer: a small model sometimes copies them from its prompt.
+"""Take the marks of a prompt's fence out of the answer: a small model sometimes copies them from its prompt.
 
-The fence's word stands nowhere else, so what looks like one of its marks is one. While an answer is streamed, only what
-may become a mark is held back.
+The fence's word stands nowhere else, so text that looks like a mark of the fence is one. While an answer is streamed,
+only text that may become a mark is held back.
 """
 
 import re
@@ -9,11 +9,11 @@ import re
 from partsong.model import Part, Text
 from partsong.prompts import fence_word
 
-LONGEST_MARK = 80  # characters; what is longer is no mark
+LONGEST_MARK = 80  # characters
 
 
 class Unfencing:
-    """Cleans one answer. `take` is given what is said, piece by piece, and returns what can be passed on."""
+    """Cleans one answer. `take` is given the text piece by piece, and returns the text that can be passed on."""
 
     def __init__(self, proposals: tuple[str, ...]) -> None:
         name = f"proposal-{fence_word(proposals)}"
@@ -25,15 +25,15 @@ class Unfencing:
         if not self._held and "<" not in text:
             return text
         text = self._without_marks(self._held + text)
-        at = len(text)
-        # A mark may stand in the middle of another, and must be gone before that one is seen: hold both.
-        while (before := text.rfind("<", 0, at)) >= 0 and self._may_become_a_mark(text[before:at]):
-            at = before
-        self._held = text[at:]
-        return text[:at]
+        end = len(text)
+        # A mark may stand in the middle of another. The inner one must be gone before the outer one is seen: hold both.
+        while (before := text.rfind("<", 0, end)) >= 0 and self._may_become_a_mark(text[before:end]):
+            end = before
+        self._held = text[end:]
+        return text[:end]
 
     def rest(self) -> str:
-        """What was held back and has not become a mark."""
+        """The text that was held back and has not become a mark."""
         held, self._held = self._held, ""
         return held
 
@@ -42,7 +42,7 @@ class Unfencing:
         return tuple(Text(self._without_marks(part.text)) if isinstance(part, Text) else part for part in parts)
 
     def _without_marks(self, text: str) -> str:
-        while (cleaned := self._mark.sub("", text)) != text:  # what stood around a mark may be one now
+        while (cleaned := self._mark.sub("", text)) != text:  # the text around a mark may be a mark now
             text = cleaned
         return text
 

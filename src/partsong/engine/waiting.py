@@ -1,7 +1,7 @@
 """Wait for the seats of a layer: until all are done, the quorum's grace is over, or a deadline has come.
 
-Seats are tasks in `asyncio.wait`, not in a task group: a quorum needs it, and a model that will not be cancelled must
-not hold up the answer.
+Seats are tasks in `asyncio.wait`, not in a task group. A quorum cannot be had with a task group, and a model that does
+not stop when it is cancelled must not hold up the answer.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from partsong.model import Answer
 from partsong.recipe import Layer
 
 T = TypeVar("T")
-# Seconds that what was cancelled may take to stop before it is left behind: closing a connection takes a few turns of
-# the loop, and what takes longer takes it from the aggregator.
+# Seconds that a cancelled task may take to stop before it is left behind. Closing a connection takes a few turns of the
+# loop; a longer wait would take time from the aggregator.
 STOPPING = 0.005
 
 

@@ -1,30 +1,33 @@
-"""Which recipes can be asked: those that were named, else the default one, every shipped one and the user's own, if
-they work here.
+"""The recipes that a server offers: those of its configuration, else the default, the shipped and the user's own ones.
+
+A recipe is offered if its models are configured.
 """
 
 from pathlib import Path
 
 from msgspec import Struct
 
-from partsong.assembly import Assembly, named_recipe, place_of, recipes_folder
+from partsong.assembly import Assembly
 from partsong.configuration import Configuration
 from partsong.errors import ConfigurationError, RecipeError
-from partsong.recipe import Recipe, find_recipe, shipped
+from partsong.folders import recipes_folder
+from partsong.recipe import Recipe
+from partsong.recipes.finding import find_recipe, named_recipe, shipped, source_named
 
 DEFAULT_RECIPE = "local"
 
 
 class Found(Struct, frozen=True):
-    """A recipe, and where it stands: the name of a shipped one, or a file."""
+    """A recipe and its source: the name of a shipped recipe, or the path of a file."""
 
     recipe: Recipe
     source: str
 
 
 def offered(configuration: Configuration, assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """The recipes that are offered, the default one first, and why others cannot be used.
+    """The usable recipes by name, the default first, and the reasons why others are unusable.
 
-    Raises `InputError` for one that was asked for by name and is none.
+    Raises `InputError` if the configuration names a recipe that does not exist or is wrong.
     """
     known, broken = found(configuration)
     recipes, unusable = usable(known, assembly)
@@ -32,12 +35,14 @@ def offered(configuration: Configuration, assembly: Assembly) -> tuple[dict[str,
 
 
 def found(configuration: Configuration) -> tuple[list[Found], dict[str, str]]:
-    """The recipes, the default one first, whether they can be used or not; and what is wrong with files of the user's
-    own that are none. Raises `InputError` for one that was asked for by name and is none."""
+    """All recipes, the default first, usable or not, and the faults of the user's own files that are no recipes.
+
+    Raises `InputError` if the configuration names a recipe that does not exist or is wrong.
+    """
     if configuration.server.recipes:
         return [each for name in configuration.server.recipes for each in _at(name)], {}
     default = configuration.recipe or DEFAULT_RECIPE
-    known = [Found(named_recipe(default), place_of(default)), *(Found(recipe, recipe.name) for recipe in shipped())]
+    known = [Found(named_recipe(default), source_named(default)), *(Found(recipe, recipe.name) for recipe in shipped())]
     broken: dict[str, str] = {}
     for path in sorted(recipes_folder().glob("*.toml")):
         try:
@@ -48,7 +53,7 @@ def found(configuration: Configuration) -> tuple[list[Found], dict[str, str]]:
 
 
 def usable(known: list[Found], assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Those whose models can be asked, by name, and why the others' cannot."""
+    """The recipes whose models are configured, by name, and the reasons why the others are unusable."""
     recipes: dict[str, Recipe] = {}
     unusable: dict[str, str] = {}
     for each in known:
@@ -64,4 +69,4 @@ def _at(name: str) -> list[Found]:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return [Found(find_recipe(str(path)), str(path)) for path in sorted(folder.glob("*.toml"))]
-    return [Found(named_recipe(name), place_of(name))]
+    return [Found(named_recipe(name), source_named(name))]

@@ -1,13 +1,11 @@
-"""Everything that can go wrong with a request, as the one `Problem` that a format writes in its own shape.
+"""Converts every failure of a request into a `Problem`, which each API writes in its own format.
 
-Statuses say what a caller can do: 4xx change the request or the key, 429 and 503 ask again later, 504 allow more time.
-What a provider said of its own key or account is the server's trouble, never the caller's 401.
+The status says what the client can do: change the request or the key (4xx), retry later (429, 503), or allow more time
+(504). A provider's complaint about its key or account is a fault of the server (500), and never a 401 for the client.
 """
 
 from collections.abc import Mapping
 from typing import Any
-
-from msgspec.structs import replace
 
 from partsong.errors import (
     BudgetError,
@@ -22,7 +20,7 @@ from partsong.errors import (
 from partsong.events import Failure
 from partsong.wire.reply import Kind, Problem
 
-# What a run's failure means for whoever asked.
+# The status and the kind of error for each cause of a failed run.
 STATUSES: Mapping[Cause, tuple[int, Kind]] = {
     "auth": (500, "server"),
     "billing": (500, "server"),
@@ -45,7 +43,7 @@ STATUSES: Mapping[Cause, tuple[int, Kind]] = {
 
 
 class ProblemError(Exception):
-    """A request that gets a problem for an answer."""
+    """A request is answered with a problem."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -53,7 +51,7 @@ class ProblemError(Exception):
 
 
 def unusable(error: PartsongError) -> Problem:
-    """The problem of a request that could not even be started."""
+    """The problem of a request whose run could not start."""
     match error:
         case RequestError():
             return Problem(400, "invalid_request", str(error), field=error.field)
@@ -78,7 +76,3 @@ def failed(error: Failure, report: dict[str, Any]) -> Problem:
         status, kind = 502, "server"  # a redirection of a model's server is no fault of the client's
     after = 5.0 if status in (429, 503) else None
     return Problem(status, kind, error.message, code=error.cause, retry_after=after, partsong=report)
-
-
-def with_report(problem: Problem, report: dict[str, Any]) -> Problem:
-    return replace(problem, partsong=report)
