@@ -1,7 +1,7 @@
-"""One request to a hosted model, whatever its API: posted until it is accepted, then read as a stream or as a whole.
+"""One call to a hosted model, whatever its API: the request is sent, changed if a refusal can be healed, and answered.
 
-What is particular to an API comes as its `Format`, a module of `partsong.wire`. An answer that was not said to its end,
-has no word, or was stopped by a filter is a failure, whatever came before: such text must not pass for an answer.
+The parts that differ between APIs are in a `Format`, a module of `partsong.wire`. An answer without an end, without a
+word, or stopped by a filter is a failure, whatever came before: such text must not pass for an answer.
 """
 
 import asyncio

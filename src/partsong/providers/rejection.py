@@ -1,7 +1,7 @@
-"""What a provider said instead of answering, and which of our causes that is.
+"""Errors that providers send instead of an answer, and the `Cause` of each.
 
-Providers agree on little: a wrong key is 401 here and 400 there, an empty account 402, 403 or 429, and the error's body
-has a dozen shapes. So the words are looked for wherever they stand, and a status decides where it is unmistakable.
+Providers agree on little: a wrong key is 401 or 400, an empty account 402, 403 or 429, and the body of an error has a
+dozen shapes. So the words are looked for wherever they stand, and the status decides only where it is unmistakable.
 """
 
 import re
@@ -135,7 +135,7 @@ class Rejection(Struct, frozen=True):
 
     @property
     def cause(self) -> Cause:
-        """What it means to the caller."""
+        """What the error means to the caller."""
         words = f"{self.kind} {self.words}"
         status = self.status
         if MISTAKE.search(words):
@@ -165,11 +165,11 @@ class Rejection(Struct, frozen=True):
 
     @property
     def window(self) -> int | None:
-        """How many tokens the model reads, if that is what it says."""
+        """The model's window in tokens, if the error tells it."""
         return told_window(self.words) or told_window(self.text) if self.cause == "window" else None
 
     def error(self, usage: Usage | None = None) -> ModelError:
-        """The same as an error to raise."""
+        """The rejection as an error to raise."""
         return ModelError(
             self.message,
             self.cause,

@@ -1,7 +1,7 @@
-"""JSON that comes from outside: what reading it may raise, and schemas, which are read before they are sent.
+"""JSON from outside: decoding with errors that name the field, schemas, and JSON that arrives in pieces.
 
-A schema stays the bytes that its author wrote; reading it only makes sure that what goes out is JSON, so that the
-caller hears what is wrong, and not the provider.
+A schema is sent as the bytes that its author wrote. It is decoded before it is sent, so that the caller hears of a
+fault and not the provider.
 """
 
 import re

@@ -1,8 +1,8 @@
-"""Server-sent events, out of the bytes that network reads bring.
+"""A decoder of server-sent events, fed with the bytes of network reads.
 
-Follows the WHATWG specification: any line end, comments, data over several lines, a byte order mark, anything cut
-anywhere. It works on bytes and on all that one read brought: half a character is whole again before anybody decodes it,
-and a stream of plain `data:` blocks, which is what models send, is split in a few calls however many events it holds.
+The decoder follows the WHATWG specification: any line end, comments, data over several lines, a byte order mark, and
+cuts at any byte. It works on bytes, so that half a character is whole again before it is decoded. A stream of plain
+`data:` blocks, which is what models send, is split in a few steps however many events it holds.
 """
 
 import re
