@@ -39,7 +39,7 @@ from partsong.model import (
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
 from partsong.wire import chat
-from partsong.wire.chat import Said, Stream, body, failed, read, whole
+from partsong.wire.chat import Said, Stream, body, parse_request, serialize_answer, serialize_error
 from partsong.wire.chat.fields import Body
 from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Format, Head, Problem
@@ -68,7 +68,7 @@ OLD = {"functions": [{"name": "weather", "parameters": SCHEMA}]}  # from before 
 
 
 def asked(**fields: Any) -> ParsedRequest:
-    return read(json.dumps({"model": "trio", "messages": [ASK]} | fields).encode())
+    return parse_request(json.dumps({"model": "trio", "messages": [ASK]} | fields).encode())
 
 
 def user(*pieces: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def accumulated(stream: bytes) -> ChatCompletion:
 
 def test_the_package_is_a_format() -> None:
     form: Format = chat
-    assert form.read(b'{"model":"m","messages":[{"role":"user","content":"x"}]}').model == "m"
+    assert form.parse_request(b'{"model":"m","messages":[{"role":"user","content":"x"}]}').model == "m"
 
 
 def test_a_question_is_all_that_is_needed() -> None:
@@ -202,7 +202,7 @@ def test_functions_are_the_old_name_of_tools() -> None:
 
 def test_schemas_stay_the_callers_bytes() -> None:
     schema = b'{ "type":"object" ,"z":1,"a":1.0 }'
-    said = read(
+    said = parse_request(
         b'{"model":"m","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":'
         b'{"name":"f","strict":true,"parameters":' + schema + b'}}],"response_format":{"type":"json_schema",'
         b'"json_schema":{"name":"n","schema":' + schema + b"}}}"
@@ -299,7 +299,7 @@ def test_what_cannot_be_done_is_refused_by_the_name_of_its_field(fields: dict[st
 )
 def test_what_is_no_request_is_refused(data: bytes) -> None:
     with pytest.raises(RequestError):
-        read(data)
+        parse_request(data)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -313,7 +313,7 @@ NAMES = st.sampled_from(["x", *Body.__struct_fields__])
 @settings(max_examples=200, deadline=None)
 def test_nothing_but_a_request_error_comes_of_any_fields(fields: dict[str, Any], alone: bool) -> None:
     try:
-        said = read(json.dumps(fields).encode()) if alone else asked(**fields)
+        said = parse_request(json.dumps(fields).encode()) if alone else asked(**fields)
     except RequestError:
         pass
     else:
@@ -366,7 +366,7 @@ def test_what_a_provider_is_sent_is_what_the_server_reads(
         sampling=sampling,
         parallel_tool_calls=parallel if tools else None,
     )
-    said = read(msgspec.json.encode(body(request, "m", stream=True)))
+    said = parse_request(msgspec.json.encode(body(request, "m", stream=True)))
     assert (said.model, said.stream, said.usage_in_stream) == ("m", True, True)
     back = said.conversation
     assert (back.messages, back.sampling) == (request.messages, request.sampling)
@@ -390,7 +390,7 @@ def test_a_partsong_behind_a_partsong_hears_the_same_answer() -> None:
     request = asked(stream_options={"include_usage": True})
     answer = Answer(PARTS, "tool_calls")
     plain, stream = Said(), Said()
-    plain.hear_whole(whole(request, HEAD, (answer,), USED, {}))
+    plain.hear_whole(serialize_answer(request, HEAD, (answer,), USED, {}))
     deltas = stream.hear(Decoder().feed(streamed(request, [(0, delta) for delta in DELTAS], answer)))
     assert "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)) == "I ask"
     for said in (plain, stream):
@@ -404,7 +404,7 @@ def test_a_partsong_behind_a_partsong_hears_the_same_answer() -> None:
 
 def test_a_whole_answer_is_what_the_client_expects() -> None:
     answers = (Answer(PARTS, "tool_calls"), Answer((Text("Ünd"),), "length"), Answer((ToolCall("c", "f", "{}"),)))
-    written = whole(asked(n=3), HEAD, answers, USED, {"run": "r1"})
+    written = serialize_answer(asked(n=3), HEAD, answers, USED, {"run": "r1"})
     shown = ChatCompletion.model_validate_json(written, strict=True)
     assert shown.to_dict(exclude_unset=True) == json.loads(written)
     assert (shown.id, shown.created, shown.model) == ("chatcmpl-r1", 1_700_000_000, "trio")
@@ -485,7 +485,7 @@ def test_the_last_chunk_has_the_report_and_the_usage_where_it_was_asked_for() ->
 def test_who_asks_in_the_old_way_hears_it_in_the_old_way() -> None:
     answer = Answer((ToolCall("c1", "weather", '{"city":"Rome"}'),), "tool_calls")
     wanted = {"name": "weather", "arguments": '{"city":"Rome"}'}
-    shown = ChatCompletion.model_validate_json(whole(asked(**OLD), HEAD, (answer,), USED, {}), strict=True)
+    shown = ChatCompletion.model_validate_json(serialize_answer(asked(**OLD), HEAD, (answer,), USED, {}), strict=True)
     assert shown.choices[0].finish_reason == "function_call"
     assert shown.choices[0].message.to_dict()["function_call"] == wanted
     assert shown.choices[0].message.tool_calls is None
@@ -519,9 +519,9 @@ def test_any_words_are_one_event(text: str) -> None:
 def test_a_problem_is_an_error_of_openais_shape() -> None:
     problem = Problem(400, "invalid_request", "no", field="tools[0]")
     wanted = {"error": {"message": "no", "type": "invalid_request_error", "param": "tools[0]", "code": None}}
-    assert json.loads(failed(problem)) == wanted
+    assert json.loads(serialize_error(problem)) == wanted
     long = Problem(400, "invalid_request", "long", code="window", partsong={"run": "r1"})
-    assert json.loads(failed(long)) == {
+    assert json.loads(serialize_error(long)) == {
         "error": {"message": "long", "type": "invalid_request_error", "param": None, "code": "context_length_exceeded"},
         "partsong": {"run": "r1"},
     }

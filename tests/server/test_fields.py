@@ -35,13 +35,13 @@ from tests.serving import recipe_file, serving
 Read = Callable[[bytes], ParsedRequest]
 Put = Callable[[Any], dict[str, Any]]
 APIS: dict[str, tuple[Read, dict[str, Row], tuple[type, ...]]] = {
-    "Chat Completions": (chat.read, CHAT, (chat_params.CompletionCreateParamsStreaming,)),
+    "Chat Completions": (chat.parse_request, CHAT, (chat_params.CompletionCreateParamsStreaming,)),
     "Messages": (
-        messages.read,
+        messages.parse_request,
         MESSAGES,
         (beta.MessageCreateParamsStreaming, message_create_params.MessageCreateParamsStreaming),
     ),
-    "Responses": (responses.read, RESPONSES, (responses_params.ResponseCreateParamsStreaming,)),
+    "Responses": (responses.parse_request, RESPONSES, (responses_params.ResponseCreateParamsStreaming,)),
 }
 TOLD_APART_BY = ("type", "role")  # what says of which type an object is
 
@@ -226,7 +226,7 @@ def test_what_no_client_documents_any_more_is_honoured_still(api: str, fields: d
 def test_a_field_that_no_row_knows_fails_by_its_name() -> None:
     rows = {name: row for name, row in CHAT.items() if name != "ImageURL"}
     rows["ChatCompletionToolMessageParam"] = replace(rows["ChatCompletionToolMessageParam"], honoured={"content": "y"})
-    walk = Walk(chat.read, rows)
+    walk = Walk(chat.parse_request, rows)
     walk.visit(chat_params.CompletionCreateParamsStreaming, dict, "", "")
     assert any("messages[0].tool_call_id" in wrong for wrong in walk.wrong)
     assert any("ImageURL" in wrong for wrong in walk.wrong)
@@ -244,11 +244,11 @@ def sent(asked: ParsedRequest) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def ask_chat(*said: dict[str, Any]) -> ParsedRequest:
-    return chat.read(json.dumps({"model": "m", "messages": said}).encode())
+    return chat.parse_request(json.dumps({"model": "m", "messages": said}).encode())
 
 
 def ask_messages(*said: dict[str, Any], **fields: Any) -> ParsedRequest:
-    return messages.read(json.dumps({"model": "m", "max_tokens": 9, "messages": said, **fields}).encode())
+    return messages.parse_request(json.dumps({"model": "m", "max_tokens": 9, "messages": said, **fields}).encode())
 
 
 def test_speakers_keep_their_names_as_fields_or_in_words() -> None:

@@ -37,7 +37,7 @@ from partsong.model import (
 from partsong.wire import responses
 from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Format, Head, Problem
-from partsong.wire.responses import Stream, failed, read, whole
+from partsong.wire.responses import Stream, parse_request, serialize_answer, serialize_error
 from partsong.wire.sse import Decoder
 
 HEAD = Head("r1", 1_700_000_000, "trio")
@@ -51,7 +51,7 @@ ENCRYPTED = ["reasoning.encrypted_content"]
 
 def asked(**fields: Any) -> ParsedRequest:
     request = {"model": "trio", "input": "Hello?"} | fields
-    return read(json.dumps(request).encode())
+    return parse_request(json.dumps(request).encode())
 
 
 def refused(**fields: Any) -> str | None:
@@ -92,7 +92,7 @@ def as_format(module: Format) -> Format:
 
 
 def test_the_package_is_a_format() -> None:
-    assert as_format(responses).read(b'{"model":"m","input":"x"}').model == "m"
+    assert as_format(responses).parse_request(b'{"model":"m","input":"x"}').model == "m"
 
 
 def test_a_string_is_a_question_of_the_user_under_the_instructions() -> None:
@@ -147,7 +147,7 @@ def test_every_setting_that_a_mixture_can_honour_is_read() -> None:
     assert request.labels == {"team": "a", "user": "u", "safety_identifier": "s", "prompt_cache_key": "k"}
     assert (request.keep, request.previous) == (False, "resp_0")
     assert request.options == Options(events=True, deadline=9.0)
-    shown = Response.model_validate_json(whole(request, HEAD, (Answer((Text("x"),)),), USED, {}))
+    shown = Response.model_validate_json(serialize_answer(request, HEAD, (Answer((Text("x"),)),), USED, {}))
     assert shown.tools[0].to_dict() == WEATHER
     assert (shown.temperature, shown.top_p, shown.max_output_tokens, shown.user) == (0.5, 0.9, 50, "u")
     assert (shown.store if hasattr(shown, "store") else None, shown.truncation) == (False, "auto")
@@ -225,7 +225,7 @@ def test_a_turn_of_the_assistants_is_put_together_again() -> None:
 def test_schemas_stay_the_callers_bytes() -> None:
     schema = b'{ "b":1.0,  "a":"\\u00e4" }'
     body = b'{"model":"m","input":"x","tools":[{"type":"function","name":"f","parameters":%b}],' % schema
-    request = read(body + b'"text":{"format":{"type":"json_schema","name":"n","schema":%b}}}' % schema)
+    request = parse_request(body + b'"text":{"format":{"type":"json_schema","name":"n","schema":%b}}}' % schema)
     assert request.conversation.tools[0].parameters == schema
     assert request.conversation.response_format == schema
     assert asked(text={"format": {"type": "json_object"}}).conversation.response_format == ANY_OBJECT
@@ -302,7 +302,7 @@ def test_what_cannot_be_done_is_refused_by_the_name_of_its_field(fields: dict[st
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"model":"\xff"}', b"[" * 100_000, b"null"])
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(RequestError):
-        read(body)
+        parse_request(body)
 
 
 json_values = st.recursive(
@@ -370,15 +370,17 @@ def test_nothing_but_a_request_error_comes_of_any_json(body: Any) -> None:
     if isinstance(body, dict):
         body = {"model": "m", "input": "x"} | body
     try:
-        request = read(json.dumps(body).encode())
+        request = parse_request(json.dumps(body).encode())
     except RequestError:
         return
-    assert whole(request, HEAD, (Answer((Text("x"),)),), USED, {})
+    assert serialize_answer(request, HEAD, (Answer((Text("x"),)),), USED, {})
 
 
 def test_a_whole_answer_is_what_the_client_expects() -> None:
     parts = (Reasoning("hm", "sig"), Text("I "), Text("ask"), ToolCall("c1", "weather", '{"city":"Rome"}'))
-    shown = Response.model_validate_json(whole(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"}))
+    shown = Response.model_validate_json(
+        serialize_answer(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"})
+    )
     assert (shown.id, shown.created_at, shown.model, shown.status) == ("resp_r1", 1_700_000_000, "trio", "completed")
     assert [item.type for item in shown.output] == ["reasoning", "message", "function_call"]
     assert shown.output_text == "I ask"
@@ -403,7 +405,7 @@ def test_a_whole_answer_is_what_the_client_expects() -> None:
 
 @pytest.mark.parametrize(("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
 def test_an_answer_that_broke_off_is_incomplete(finish: Any, reason: str) -> None:
-    shown = Response.model_validate_json(whole(asked(), HEAD, (Answer((Text("I"),), finish),), USED, {}))
+    shown = Response.model_validate_json(serialize_answer(asked(), HEAD, (Answer((Text("I"),), finish),), USED, {}))
     assert shown.status == "incomplete"
     assert shown.incomplete_details is not None
     assert shown.incomplete_details.reason == reason
@@ -457,7 +459,7 @@ def test_a_stream_tells_items_in_the_documented_order() -> None:
     ]
     final = accumulated(stream)
     assert final.output_text == "I äsk"
-    plain = json.loads(whole(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"}))
+    plain = json.loads(serialize_answer(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"}))
     assert events[-1]["response"] == plain
     assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == plain["output"]
 
@@ -474,8 +476,8 @@ def test_reasoning_keeps_its_signature_where_it_is_asked_for() -> None:
     again = asked(input=[*items[:2], {"role": "user", "content": "And?"}]).conversation.messages
     assert again[0] == Message("assistant", (Reasoning("hm", "sig"), Text("I")))
     assert b"sig" not in streamed(asked(), [ReasoningDelta("hm"), TextDelta("I")], parts)
-    assert b"sig" not in whole(asked(), HEAD, (Answer(parts),), USED, {})
-    whole_items = json.loads(whole(request, HEAD, (Answer(parts),), USED, {}))["output"]
+    assert b"sig" not in serialize_answer(asked(), HEAD, (Answer(parts),), USED, {})
+    whole_items = json.loads(serialize_answer(request, HEAD, (Answer(parts),), USED, {}))["output"]
     assert asked(input=whole_items).conversation.messages[0].parts == (Reasoning("", "veiled"), *parts[:2])
 
 
@@ -531,9 +533,11 @@ def test_a_stream_that_fails_says_so_and_what_there_was() -> None:
 
 
 def test_a_problem_is_an_error_of_openais_shape() -> None:
-    body = json.loads(failed(Problem(400, "invalid_request", "no", field="tools[0]", code=None)))
+    body = json.loads(serialize_error(Problem(400, "invalid_request", "no", field="tools[0]", code=None)))
     assert body == {"error": {"message": "no", "type": "invalid_request_error", "param": "tools[0]", "code": None}}
-    assert json.loads(failed(Problem(400, "invalid_request", "long", code="window", partsong={"run": "r"}))) == {
+    assert json.loads(
+        serialize_error(Problem(400, "invalid_request", "long", code="window", partsong={"run": "r"}))
+    ) == {
         "error": {"message": "long", "type": "invalid_request_error", "param": None, "code": "context_length_exceeded"},
         "partsong": {"run": "r"},
     }

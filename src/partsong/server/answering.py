@@ -27,7 +27,7 @@ from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
 from partsong.server.service import Service, caller_of
 from partsong.server.staying import mute
-from partsong.wire.parsed import ParsedRequest, read_options
+from partsong.wire.parsed import ParsedRequest, parse_options
 from partsong.wire.reply import Format, Head, Problem
 
 LOG = logging.getLogger("partsong.server")
@@ -92,27 +92,27 @@ class _Request:
 
     async def _answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
         try:
-            asked = self.api.format.read(body)
+            parsed = self.api.format.parse_request(body)
             if (options := headers.get(OPTIONS)) is not None:
-                asked = replace(asked, options=_options_of(options))
-            recipe = self.service.recipe_for(asked, key)
-            if asked.previous:
-                asked = await self.going_on(asked, key)
+                parsed = replace(parsed, options=_options_of(options))
+            recipe = self.service.recipe_for(parsed, key)
+            if parsed.previous:
+                parsed = await self.going_on(parsed, key)
             async with self.service.limiter.enter(key):
                 models = await self.service.assembly.models(recipe.models)
                 with self.service.metrics.running():
-                    await _Run(self, asked, recipe, key, models, headers).perform()
+                    await _Run(self, parsed, recipe, key, models, headers).perform()
         except ProblemError as error:
             await self.refuse(error.problem)
         except PartsongError as error:
             await self.refuse(unusable(error))
 
-    async def going_on(self, asked: ParsedRequest, key: Key | None) -> ParsedRequest:
-        before = await self.service.messages_before(asked, key)
-        messages = asked.conversation.messages
-        told = 1 if asked.echo.get("instructions") else 0
+    async def going_on(self, parsed: ParsedRequest, key: Key | None) -> ParsedRequest:
+        before = await self.service.messages_before(parsed, key)
+        messages = parsed.conversation.messages
+        told = 1 if parsed.echo.get("instructions") else 0
         whole = (*messages[:told], *before, *messages[told:])
-        return replace(asked, conversation=replace(asked.conversation, messages=whole))
+        return replace(parsed, conversation=replace(parsed.conversation, messages=whole))
 
     async def refuse(self, problem: Problem) -> None:
         """Say why there is no answer, where nothing has been sent yet."""
@@ -124,7 +124,7 @@ class _Request:
             headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
         if problem.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        await send_json(self.send, problem.status, self.api.format.failed(problem), headers)
+        await send_json(self.send, problem.status, self.api.format.serialize_error(problem), headers)
 
 
 class _Run:
@@ -133,20 +133,20 @@ class _Run:
     def __init__(
         self,
         request: _Request,
-        asked: ParsedRequest,
+        parsed: ParsedRequest,
         recipe: Recipe,
         key: Key | None,
         models: Any,
         headers: Mapping[str, str],
     ) -> None:
-        self.request, self.asked, self.recipe, self.key, self.models = request, asked, recipe, key, models
+        self.request, self.parsed, self.recipe, self.key, self.models = request, parsed, recipe, key, models
         self.service = request.service
-        labels = {"api": request.api.name, **asked.labels}
+        labels = {"api": request.api.name, **parsed.labels}
         if request.api.name == "responses":
-            labels |= {"keep": "yes" if asked.keep else "no"}
-            labels |= {"instructions": "yes"} if asked.echo.get("instructions") else {}
+            labels |= {"keep": "yes" if parsed.keep else "no"}
+            labels |= {"instructions": "yes"} if parsed.echo.get("instructions") else {}
         caller = caller_of(key)
-        self.recorders = [self.service.store.record(caller=caller, labels=labels) for _ in range(asked.samples)]
+        self.recorders = [self.service.store.record(caller=caller, labels=labels) for _ in range(parsed.samples)]
         self.reports = [Report(recorder.id, recipe.name) for recorder in self.recorders]
         self.began = time.monotonic()
         self.first: float | None = None
@@ -155,13 +155,13 @@ class _Run:
             None if telemetry is None else telemetry.run(recorder.id, recipe.name, request.api.name, headers)
             for recorder in self.recorders
         ]
-        self.head = Head(self.recorders[0].id, int(time.time()), asked.model)
+        self.head = Head(self.recorders[0].id, int(time.time()), parsed.model)
         self.task = asyncio.current_task()
         self.stream: EventStream | None = None
-        if asked.stream:
-            self.writer = request.api.format.Stream(asked, self.head)
+        if parsed.stream:
+            self.writer = request.api.format.Stream(parsed, self.head)
             self.stream = EventStream(request.send, self.writer, self.headers(), self.service.slowest)
-            if asked.options.stay and self.service.stays:
+            if parsed.options.stay and self.service.stays:
                 request.staying = self.stream
                 assert self.task is not None
                 self.service.staying.add(self.head.run, caller_of(key), self.task)
@@ -171,7 +171,7 @@ class _Run:
             async with AsyncExitStack() as stack:
                 for recorder in self.recorders:
                     stack.push_async_callback(recorder.close)
-                if self.asked.options.events and self.stream is not None:
+                if self.parsed.options.events and self.stream is not None:
                     await self.stream.start()
                 await self.perform_all()
                 for recorder in self.recorders:  # whoever has heard the end can look the run up, or go on from it
@@ -210,8 +210,8 @@ class _Run:
             await asyncio.wait(tasks)
 
     async def perform_one(self, choice: int) -> None:
-        options, funds = self.asked.options, self.service.funds_for(self.key)
-        conversation = _sample(self.asked.conversation, choice)
+        options, funds = self.parsed.options, self.service.funds_for(self.key)
+        conversation = _sample(self.parsed.conversation, choice)
         listener = self.listener(choice)
         await perform(
             self.recipe,
@@ -227,7 +227,7 @@ class _Run:
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:
         recorder, report, stream = self.recorders[choice], self.reports[choice], self.stream
         spans = self.spans[choice]
-        events = self.asked.options.events and stream is not None
+        events = self.parsed.options.events and stream is not None
 
         async def hear(event: AnyEvent) -> None:
             await recorder.hear(event)
@@ -268,7 +268,7 @@ class _Run:
         if self.stream is not None:
             await self.stream.close(self.writer.finish(answers, usage, self.plain()))
             return
-        whole = self.request.api.format.whole(self.asked, self.head, answers, usage, self.plain())
+        whole = self.request.api.format.serialize_answer(self.parsed, self.head, answers, usage, self.plain())
         await send_json(self.request.send, 200, whole, self.headers())
 
     async def fail(self, problem: Problem) -> None:
@@ -279,7 +279,7 @@ class _Run:
             await self.request.refuse(problem)
 
     def usage(self, answers: tuple[Answer, ...]) -> Usage:
-        if self.asked.options.usage == "answer":
+        if self.parsed.options.usage == "answer":
             return sum((answer.usage for answer in answers), NOTHING_USED)
         return sum((report.usage for report in self.reports), NOTHING_USED)
 
@@ -306,7 +306,7 @@ def _options_of(header: str) -> Any:
         value = msgspec.json.decode(header.encode("latin-1"))
     except msgspec.DecodeError as problem:
         raise RequestError(f"the header X-Partsong is no JSON: {problem}", "X-Partsong") from None
-    return read_options(value, "X-Partsong")
+    return parse_options(value, "X-Partsong")
 
 
 def _sample(conversation: Conversation, choice: int) -> Conversation:

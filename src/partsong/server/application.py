@@ -141,12 +141,12 @@ class Application:
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
-        asked = messages.read_count(await read_body(headers, request.receive, service.slowest))
-        service.recipe_for(asked, key)
-        conversation = asked.conversation
+        parsed = messages.parse_count(await read_body(headers, request.receive, service.slowest))
+        service.recipe_for(parsed, key)
+        conversation = parsed.conversation
         tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
         tokens = likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
-        return Response(messages.counted(tokens), media_type="application/json")
+        return Response(messages.serialize_count(tokens), media_type="application/json")
 
     async def metrics(self, request: Request) -> Response:
         """What Prometheus reads: with a key of its own (`partsong keys add NAME --metrics`) where there are keys."""
@@ -203,7 +203,7 @@ def problem_response(request: Request, problem: Problem) -> Response:
     path = request.url.path
     form: Format = next((form for start, form in FORMATS.items() if path.startswith(start)), chat)
     headers = {} if problem.retry_after is None else {"retry-after": str(max(1, round(problem.retry_after)))}
-    return Response(form.failed(problem), problem.status, headers, media_type="application/json")
+    return Response(form.serialize_error(problem), problem.status, headers, media_type="application/json")
 
 
 async def on_problem(request: Request, error: Exception) -> Response:

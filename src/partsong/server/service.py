@@ -63,9 +63,9 @@ class Service:
         """Whether a run may go on without its client: only where it can be found again, and stopped."""
         return self.serving.workers == 1 and self.store.mode == "full"
 
-    def recipe_for(self, asked: ParsedRequest, key: Key | None) -> Recipe:
+    def recipe_for(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
         """The recipe of a request, with its options. Raises `ProblemError`, `RequestError` or `RecipeError`."""
-        name, options = asked.model, asked.options
+        name, options = parsed.model, parsed.options
         if key is not None and key.recipes and name not in key.recipes:
             raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "model"))
         if name in self.recipes:
@@ -111,16 +111,16 @@ class Service:
         caps = {} if funds is None else funds.caps
         return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
 
-    async def messages_before(self, asked: ParsedRequest, key: Key | None) -> tuple[Message, ...]:
+    async def messages_before(self, parsed: ParsedRequest, key: Key | None) -> tuple[Message, ...]:
         """The conversation that led to the response which this request goes on from. Raises `ProblemError`."""
         from partsong.events import RunFinished, RunStarted
 
-        name = asked.previous.removeprefix("resp_")
+        name = parsed.previous.removeprefix("resp_")
         missing = ProblemError(
             Problem(
                 404,
                 "not_found",
-                f'there is no response "{asked.previous}" to go on from',
+                f'there is no response "{parsed.previous}" to go on from',
                 "previous_response_id",
                 "previous_response_not_found",
             )

@@ -68,7 +68,7 @@ def refuse(said: Struct, reasons: dict[str, str], where: str = "") -> None:
             raise RequestError(f"{place}: {why}", place)
 
 
-def read_options(value: Any, where: str = FIELD) -> Options:
+def parse_options(value: Any, where: str = FIELD) -> Options:
     """The options in a JSON value that was decoded. Raises `RequestError`, naming the field."""
     try:
         options = msgspec.convert(value, Options, strict=False)

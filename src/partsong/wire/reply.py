@@ -74,15 +74,15 @@ class Stream(Protocol):
 class Format(Protocol):
     """One API's way of writing: a package of `partsong.wire` that has these names."""
 
-    def read(self, body: bytes) -> ParsedRequest:
+    def parse_request(self, body: bytes) -> ParsedRequest:
         """Read a request. Raises `RequestError`."""
 
-    def whole(
-        self, asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+    def serialize_answer(
+        self, request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
     ) -> bytes:
         """A response that is not streamed."""
 
-    def failed(self, problem: Problem) -> bytes:
+    def serialize_error(self, problem: Problem) -> bytes:
         """The body of an error."""
 
-    def Stream(self, asked: ParsedRequest, head: Head) -> Stream: ...
+    def Stream(self, request: ParsedRequest, head: Head) -> Stream: ...

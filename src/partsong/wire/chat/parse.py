@@ -30,7 +30,7 @@ from partsong.model import (
 from partsong.wire.chat.fields import Body, Called, Chosen, Format, Function, Link, MessageGiven, Piece
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import described, given
-from partsong.wire.parsed import Options, ParsedRequest, read_options, refuse
+from partsong.wire.parsed import Options, ParsedRequest, parse_options, refuse
 
 REFUSED = {
     "logprobs": "the logarithms of probabilities are not known of a mixture",
@@ -56,7 +56,7 @@ _anything = msgspec.json.Decoder(Any)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-def read(body: bytes) -> ParsedRequest:
+def parse_request(body: bytes) -> ParsedRequest:
     """Read a request. Raises `RequestError`, naming the field."""
     said = decode(body, _body)
     refuse(said, REFUSED)
@@ -84,7 +84,7 @@ def read(body: bytes) -> ParsedRequest:
         samples=said.n or 1,
         usage_in_stream=bool(options and options.include_usage),
         labels=labels,
-        options=read_options(decode(said.partsong, _anything, "partsong")) if given(said.partsong) else Options(),
+        options=parse_options(decode(said.partsong, _anything, "partsong")) if given(said.partsong) else Options(),
         echo={"functions": True} if said.functions else {},  # whoever asks in the old way hears it in the old way
     )
 
@@ -163,7 +163,7 @@ def _part(piece: Piece, where: str) -> Part:
         case Piece(type="text", text=str(text)) | Piece(type="refusal", refusal=str(text)):
             return Text(text, cache_control)
         case Piece(type="image_url", image_url=Link(url=url, detail=detail)):
-            image = read_image(url, f"{where}.image_url.url")
+            image = parse_image(url, f"{where}.image_url.url")
             return replace(image, cache_control=cache_control, detail="" if detail in (None, "auto") else detail)
         case Piece(type="text" | "refusal" | "image_url"):
             raise RequestError(f"{where}.{piece.type} is missing", f"{where}.{piece.type}")
@@ -173,7 +173,7 @@ def _part(piece: Piece, where: str) -> Part:
             )
 
 
-def read_image(url: str, where: str) -> Image:
+def parse_image(url: str, where: str) -> Image:
     """A picture by its URL: the bytes of a data URL, or the address, which nobody here fetches."""
     if url.startswith(("https://", "http://")):
         return Image(url=url)

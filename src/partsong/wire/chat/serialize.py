@@ -38,11 +38,11 @@ CODES = {"window": "context_length_exceeded", "rate": "rate_limit_exceeded"}
 _encode = msgspec.json.Encoder().encode
 
 
-def whole(
-    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+def serialize_answer(
+    request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
     """A `chat.completion`, with a choice for each answer."""
-    old = _in_the_old_way(asked)
+    old = _in_the_old_way(request)
     return _encode(
         {
             "id": f"chatcmpl-{head.run}",
@@ -64,7 +64,7 @@ def whole(
     )
 
 
-def failed(problem: Problem) -> bytes:
+def serialize_error(problem: Problem) -> bytes:
     """The body of an error."""
     error = {
         "message": problem.message,
@@ -78,9 +78,9 @@ def failed(problem: Problem) -> bytes:
 class Stream:
     """One streamed completion, chunk by chunk."""
 
-    def __init__(self, asked: ParsedRequest, head: Head) -> None:
-        self._asked = asked
-        self._old = _in_the_old_way(asked)
+    def __init__(self, request: ParsedRequest, head: Head) -> None:
+        self._request = request
+        self._old = _in_the_old_way(request)
         shared = {
             "id": f"chatcmpl-{head.run}",
             "object": "chat.completion.chunk",
@@ -89,10 +89,10 @@ class Stream:
         }
         self._head = b"data: " + _encode(shared)[:-1] + b',"choices":['
         # Where the usage is asked for, every chunk has the field, and the last one its value.
-        self._tail = b'],"usage":null' if asked.usage_in_stream else b"]"
+        self._tail = b'],"usage":null' if request.usage_in_stream else b"]"
         self._deltas = [
             self._head + b'{"index":%d,"logprobs":null,"finish_reason":null,"delta":{' % choice
-            for choice in range(asked.samples)
+            for choice in range(request.samples)
         ]
         self._words = [said + b'"content":' for said in self._deltas]
         self._end = b"}}" + self._tail + b"}\n\n"
@@ -133,19 +133,19 @@ class Stream:
             for choice, answer in enumerate(answers)
         ]
         report = b',"partsong":' + _encode(partsong) + b"}\n\ndata: [DONE]\n\n"
-        if self._asked.usage_in_stream:
+        if self._request.usage_in_stream:
             last = self._head + b'],"usage":' + _encode(_usage(usage)) + report
         else:  # nobody is ready for a chunk without a choice
             last = self._head + ends.pop() + self._tail + report
         return b"".join(self._head + end + self._tail + b"}\n\n" for end in ends) + last
 
     def fail(self, problem: Problem) -> bytes:
-        return b"data: " + failed(problem) + b"\n\n"
+        return b"data: " + serialize_error(problem) + b"\n\n"
 
 
-def _in_the_old_way(asked: ParsedRequest) -> bool:
+def _in_the_old_way(request: ParsedRequest) -> bool:
     """Whether the request has `functions`, from before there were tools, so that the answer has a `function_call`."""
-    return bool(asked.echo.get("functions"))
+    return bool(request.echo.get("functions"))
 
 
 def _message(answer: Answer, old: bool) -> dict[str, Any]:

@@ -42,7 +42,7 @@ _block = msgspec.json.Decoder(Block)
 Loaded = dict[str, bool]
 
 
-def read_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
+def parse_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
     """The parts of a content; the tools that it loads or takes away are noted in `loaded`. Raises `RequestError`."""
     if isinstance(content, str):
         return (Text(content),)
@@ -86,7 +86,7 @@ def _parts(block: Block, role: str, where: str, loaded: Loaded) -> tuple[Part, .
         case Block(type="search_result", source=str(source), content=list(content)) if role in ("user", "tool"):
             _refuse_citations(block, where)
             named = f"search result: {block.title or source} ({source})"
-            return _within(named, read_blocks(content, "document", f"{where}.content", {}), cache_control)
+            return _within(named, parse_blocks(content, "document", f"{where}.content", {}), cache_control)
         case Block(type="server_tool_use", name=str(name)) if role == "assistant":
             return (Text(f"\n[called the tool {name} with {_input(block)}]\n", cache_control),)
         case Block(type="web_search_tool_result", content=list() | dict() as content) if role == "assistant":
@@ -118,7 +118,7 @@ def _result(content: Any, where: str, loaded: Loaded) -> tuple[Text | Image, ...
         return ()
     if isinstance(content, dict):
         raise RequestError(f"{where}.content: must be a string or a list of blocks", f"{where}.content")
-    return _shown(read_blocks(content, "tool", f"{where}.content", loaded), f"{where}.content")
+    return _shown(parse_blocks(content, "tool", f"{where}.content", loaded), f"{where}.content")
 
 
 def _shown(parts: tuple[Part, ...], where: str) -> tuple[Text | Image, ...]:
@@ -135,7 +135,7 @@ def _document(block: Block, source: Source, cache_control: CacheControl, where: 
         return _within(named, (Text(source.data),), cache_control)
     if source.type == "content" and source.content is not None:
         place = f"{where}.source.content"
-        return _within(named, _shown(read_blocks(source.content, "document", place, {}), place), cache_control)
+        return _within(named, _shown(parse_blocks(source.content, "document", place, {}), place), cache_control)
     place = f"{where}.source.type"
     said = f"{source.type} {source.media_type}".strip()
     raise RequestError(f'{place}: "{said}" is not understood in a document; text is, or content of it', place)

@@ -21,9 +21,9 @@ from partsong.model import (
 )
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import given
-from partsong.wire.messages.blocks import Loaded, check_callers, parse_cache_control, read_blocks
+from partsong.wire.messages.blocks import Loaded, check_callers, parse_blocks, parse_cache_control
 from partsong.wire.messages.fields import Block, Body, CacheControlGiven, Choice, Format, ToolGiven, Turn
-from partsong.wire.parsed import Options, ParsedRequest, read_options, refuse
+from partsong.wire.parsed import Options, ParsedRequest, parse_options, refuse
 
 REFUSED = {
     "billing_policy": "whoever has given this server its keys is billed",
@@ -41,20 +41,20 @@ _anything = msgspec.json.Decoder(Any)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-def read(body: bytes) -> ParsedRequest:
+def parse_request(body: bytes) -> ParsedRequest:
     """Read a request. Raises `RequestError`, naming the field."""
     said = decode(body, _body)
     if said.max_tokens is None:
         raise RequestError("max_tokens is missing", "max_tokens")
-    return _asked(said)
+    return _parsed(said)
 
 
-def read_count(body: bytes) -> ParsedRequest:
+def parse_count(body: bytes) -> ParsedRequest:
     """Read a request whose tokens are to be counted. Raises `RequestError`."""
-    return _asked(decode(body, _body))
+    return _parsed(decode(body, _body))
 
 
-def _asked(said: Body) -> ParsedRequest:
+def _parsed(said: Body) -> ParsedRequest:
     refuse(said, REFUSED)
     if said.fallbacks not in (None, [], "default"):  # which says: whatever this model has
         raise RequestError("fallbacks: the recipe says who takes a model's place", "fallbacks")
@@ -118,7 +118,7 @@ def _asked(said: Body) -> ParsedRequest:
         ),
         stream=bool(said.stream),
         labels={"user": said.metadata.user_id} if said.metadata and said.metadata.user_id else {},
-        options=read_options(decode(said.partsong, _anything, "partsong")) if given(said.partsong) else Options(),
+        options=parse_options(decode(said.partsong, _anything, "partsong")) if given(said.partsong) else Options(),
     )
 
 
@@ -135,7 +135,7 @@ def _told(system: str | list[Block]) -> Message:
 
 
 def _messages(turn: Turn, where: str, loaded: Loaded) -> list[Message]:
-    parts = read_blocks(turn.content, turn.role, f"{where}.content", loaded)
+    parts = parse_blocks(turn.content, turn.role, f"{where}.content", loaded)
     results = tuple(part for part in parts if isinstance(part, ToolResult))
     if not results:
         return [Message(turn.role, parts)]

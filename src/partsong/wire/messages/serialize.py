@@ -29,8 +29,8 @@ REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
 _encode = msgspec.json.Encoder().encode
 
 
-def whole(
-    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+def serialize_answer(
+    request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
     """A `message`."""
     (answer,) = answers
@@ -38,14 +38,14 @@ def whole(
     return _encode(message | {FIELD: partsong})
 
 
-def failed(problem: Problem) -> bytes:
+def serialize_error(problem: Problem) -> bytes:
     """The body of an error."""
     error = {"type": TYPES[problem.kind], "message": problem.message}
     body: dict[str, Any] = {"type": "error", "error": error, "request_id": problem.partsong.get("run")}
     return _encode(body | {FIELD: problem.partsong} if problem.partsong else body)
 
 
-def counted(tokens: int) -> bytes:
+def serialize_count(tokens: int) -> bytes:
     """The body of an answer to `count_tokens`."""
     return _encode({"input_tokens": tokens})
 
@@ -53,7 +53,7 @@ def counted(tokens: int) -> bytes:
 class Stream:
     """One streamed message, event by event. Blocks begin and end with what is said."""
 
-    def __init__(self, asked: ParsedRequest, head: Head) -> None:
+    def __init__(self, request: ParsedRequest, head: Head) -> None:
         self._head = head
         self._index = -1
         self._open: object = None  # the type of the deltas of the block that is open, or a tool call's index
@@ -102,7 +102,7 @@ class Stream:
         return self._end(signature) + _event("message_delta", last) + _event("message_stop", {})
 
     def fail(self, problem: Problem) -> bytes:
-        return b"event: error\ndata: " + failed(problem) + b"\n\n"
+        return b"event: error\ndata: " + serialize_error(problem) + b"\n\n"
 
     def _block(self, kind: object, block: dict[str, Any], deltas: str) -> bytes:
         ended = self._end("")

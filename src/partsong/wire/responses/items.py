@@ -70,7 +70,7 @@ read_returned = Decoder(Returned)
 read_thought = Decoder(Thought)
 
 
-def read_input(said: str | list[Raw] | None) -> list[Message]:
+def parse_input(said: str | list[Raw] | None) -> list[Message]:
     """The messages of the field `input`. Raises `RequestError`."""
     if said is None:
         return []

@@ -11,7 +11,7 @@ from msgspec import Raw
 from partsong.errors import RequestError
 from partsong.model import ANY_OBJECT, Conversation, Message, Sampling, Text, Tool
 from partsong.wire.json import described
-from partsong.wire.parsed import Options, ParsedRequest, read_options, refuse
+from partsong.wire.parsed import Options, ParsedRequest, parse_options, refuse
 from partsong.wire.responses.body import (
     Body,
     decode,
@@ -25,7 +25,7 @@ from partsong.wire.responses.body import (
     read_object,
     read_schema,
 )
-from partsong.wire.responses.items import read_input
+from partsong.wire.responses.items import parse_input
 
 ENCRYPTED = "reasoning.encrypted_content"
 # Fields that are refused unless they are empty, and why.
@@ -42,11 +42,11 @@ REFUSED = {
 }
 
 
-def read(body: bytes) -> ParsedRequest:
+def parse_request(body: bytes) -> ParsedRequest:
     """Read a request. Raises `RequestError`, naming the field."""
     said = decode(body, read_body)
     _refuse(said)
-    messages = read_input(said.input)
+    messages = parse_input(said.input)
     if not messages and not said.previous_response_id:
         raise RequestError("input is missing: a string, or a list with an item at least", "input")
     if said.instructions:
@@ -96,7 +96,7 @@ def read(body: bytes) -> ParsedRequest:
         stream=bool(said.stream),
         usage_in_stream=True,
         labels=labels,
-        options=read_options(decode(said.partsong, read_anything, "partsong")) if given(said.partsong) else Options(),
+        options=parse_options(decode(said.partsong, read_anything, "partsong")) if given(said.partsong) else Options(),
         previous=said.previous_response_id or "",
         keep=said.store is not False,
         echo=echo,

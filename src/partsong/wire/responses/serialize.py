@@ -36,19 +36,19 @@ CODES: dict[Kind, str] = {
 }
 
 
-def whole(
-    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+def serialize_answer(
+    request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
     """A response that is not streamed. There is one answer: the API knows no other number."""
     answer = answers[0]
     status, _ = outcome(answer)
     return msgspec.json.encode(
-        response(asked, head, status, items(answer, head, encrypts(asked)), answer=answer, usage=usage)
+        response(request, head, status, items(answer, head, encrypts(request)), answer=answer, usage=usage)
         | {"partsong": partsong}
     )
 
 
-def failed(problem: Problem) -> bytes:
+def serialize_error(problem: Problem) -> bytes:
     """The body of an error."""
     error = {
         "message": problem.message,
@@ -65,9 +65,9 @@ def error_of(problem: Problem) -> dict[str, Any]:
     return {"code": code, "message": problem.message}
 
 
-def encrypts(asked: ParsedRequest) -> bool:
+def encrypts(request: ParsedRequest) -> bool:
     """Whether the signatures of reasoning are wanted."""
-    return ENCRYPTED in asked.echo.get("include", ())
+    return ENCRYPTED in request.echo.get("include", ())
 
 
 def outcome(answer: Answer) -> tuple[Status, dict[str, Any] | None]:
@@ -81,7 +81,7 @@ def outcome(answer: Answer) -> tuple[Status, dict[str, Any] | None]:
 
 
 def response(
-    asked: ParsedRequest,
+    request: ParsedRequest,
     head: Head,
     status: Status,
     output: list[dict[str, Any]],
@@ -105,7 +105,7 @@ def response(
         "service_tier": "default",
         "top_logprobs": 0,
         "max_tool_calls": None,
-        **{name: value for name, value in asked.echo.items() if name != "include"},
+        **{name: value for name, value in request.echo.items() if name != "include"},
     }
 
 

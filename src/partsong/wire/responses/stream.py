@@ -93,11 +93,11 @@ class _Item:
 class Stream:
     """One streamed response; see `partsong.wire.reply.Stream`."""
 
-    __slots__ = ("_asked", "_begun", "_calls", "_count", "_done", "_encrypts", "_head", "_items", "_open")
+    __slots__ = ("_begun", "_calls", "_count", "_done", "_encrypts", "_head", "_items", "_open", "_request")
 
-    def __init__(self, asked: ParsedRequest, head: Head) -> None:
-        self._asked, self._head = asked, head
-        self._encrypts = encrypts(asked)
+    def __init__(self, request: ParsedRequest, head: Head) -> None:
+        self._request, self._head = request, head
+        self._encrypts = encrypts(request)
         self._begun = False
         self._count = 0  # of events, so far
         self._items: list[_Item] = []
@@ -109,7 +109,7 @@ class Stream:
         if self._begun:
             return b""
         self._begun = True
-        started = response(self._asked, self._head, "in_progress", [])
+        started = response(self._request, self._head, "in_progress", [])
         return self._event("response.created", response=started) + self._event("response.in_progress", response=started)
 
     def say(self, delta: Delta, choice: int = 0) -> bytes:
@@ -153,7 +153,7 @@ class Stream:
             item.ready = True
         said.append(self._release())
         output = [item.written() for item in left]
-        told = response(self._asked, self._head, status, output, answer=answer, usage=usage)
+        told = response(self._request, self._head, status, output, answer=answer, usage=usage)
         said.append(self._event(f"response.{status}", response=told | {"partsong": partsong}))
         return b"".join(said)
 
@@ -163,7 +163,7 @@ class Stream:
             if item.status == "in_progress":
                 item.status = "incomplete"
         output = [item.written() for item in self._items]
-        failed = response(self._asked, self._head, "failed", output, error=error_of(problem))
+        failed = response(self._request, self._head, "failed", output, error=error_of(problem))
         return begun + self._event("response.failed", response=failed | {"partsong": problem.partsong})
 
     def _say(self, kind: str, text: str) -> bytes:
