@@ -21,12 +21,21 @@ from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, to_json
 from partsong.keys import Key
 from partsong.model import NOTHING_USED, Answer, Conversation, Usage
 from partsong.recipe import Recipe
-from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
-from partsong.server.problems import ProblemError, failed, unusable
+from partsong.server.incoming import (
+    ClientLeftError,
+    headers_of,
+    identify,
+    identity_headers,
+    read_body,
+    request_id,
+    until_left,
+)
+from partsong.server.problems import ProblemError, failed, problem_headers, unusable
 from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
 from partsong.server.service import Service, caller_of
 from partsong.server.staying import mute
+from partsong.store import new_id
 from partsong.wire.parsed import ParsedRequest, parse_options
 from partsong.wire.reply import Format, Head, Problem
 
@@ -116,14 +125,12 @@ class _Request:
 
     async def refuse(self, problem: Problem) -> None:
         """Say why there is no answer, where nothing has been sent yet."""
+        problem = replace(problem, request_id=request_id(self.scope))
         if "run" not in problem.partsong:
             self.service.log.refused(self.api.name, problem)
             self.service.metrics.refused(self.api.name, problem)
-        headers: Headers = [(b"cache-control", b"no-store")]
-        if problem.retry_after is not None:
-            headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
-        if problem.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
+        told = [(name.encode(), value.encode()) for name, value in problem_headers(problem).items()]
+        headers = [*told, *identity_headers(self.scope)]
         await send_json(self.send, problem.status, self.api.format.serialize_error(problem), headers)
 
 
@@ -146,7 +153,8 @@ class _Run:
             labels |= {"keep": "yes" if parsed.keep else "no"}
             labels |= {"instructions": "yes"} if parsed.echo.get("instructions") else {}
         caller = caller_of(key)
-        self.recorders = [self.service.store.record(caller=caller, labels=labels) for _ in range(parsed.samples)]
+        names = [request_id(request.scope), *(new_id() for _ in range(parsed.samples - 1))]
+        self.recorders = [self.service.store.record(name, caller=caller, labels=labels) for name in names]
         self.reports = [Report(recorder.id, recipe.name) for recorder in self.recorders]
         self.began = time.monotonic()
         self.first: float | None = None
@@ -188,7 +196,7 @@ class _Run:
             raise
         except Exception:
             LOG.exception("run %s: a fault of ours", self.head.run)
-            await self.fail(Problem(500, "server", "the server has a fault; its log says more"))
+            await self.fail(Problem(500, "server", "the server has a fault; its log says more", retryable=False))
         finally:
             if self.stream is not None:
                 self.stream.stop()
@@ -261,7 +269,8 @@ class _Run:
         """Write the answers, or the first failure."""
         for report in self.reports:
             if report.error is not None:
-                await self.fail(failed(report.error, self.plain()))
+                strict = self.recipe.strict and report.losses > 0
+                await self.fail(failed(report.error, self.plain(), strict))
                 return
         answers = tuple(report.answer for report in self.reports if report.answer is not None)
         usage = self.usage(answers)
@@ -273,6 +282,7 @@ class _Run:
 
     async def fail(self, problem: Problem) -> None:
         if self.stream is not None and self.stream.started:
+            problem = replace(problem, request_id=request_id(self.request.scope))
             with suppress(SlowReaderError):
                 await self.stream.close(self.writer.fail(problem))
         else:
@@ -298,7 +308,8 @@ class _Run:
             headers.append(("x-partsong-losses", str(sum(report.losses for report in self.reports))))
             if used.dollars is not None:
                 headers.append(("x-partsong-dollars", str(used.dollars)))
-        return [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+        told = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+        return [*told, *identity_headers(self.request.scope)]
 
 
 def _options_of(header: str) -> Any:

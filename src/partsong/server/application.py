@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,17 +17,25 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from partsong.configuration import Configuration, StoreMode
 from partsong.errors import PartsongError
 from partsong.server import listing, live
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
-from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
+from partsong.server.incoming import (
+    ClientLeftError,
+    headers_of,
+    identify,
+    identity_headers,
+    read_body,
+    request_id,
+    until_left,
+)
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.pages import History, Overview, Recipes, Results, Votes
-from partsong.server.problems import ProblemError, unusable
+from partsong.server.problems import ProblemError, problem_headers, unusable
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
@@ -34,6 +43,9 @@ from partsong.wire import chat, messages, responses
 from partsong.wire.reply import Format, Problem
 from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
 
+# Headers that a page of another origin may read, beside those that browsers always show.
+EXPOSED = ("x-request-id", "request-id", "retry-after", "x-should-retry", "x-partsong-run", "x-partsong-recipe")
+APIS = ("/chat/completions", "/responses", "/messages", "/models")
 FULL_COLLECTION = 100  # looks through the middle generation until all is looked through; Python's own is 10
 
 Settings = Callable[[], tuple[Configuration, StoreMode | None]]
@@ -66,8 +78,13 @@ class Application:
 
     async def _direct(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers go around Starlette, whose layers would each wrap every event that is sent."""
-        answering = self._answering.get(scope["path"]) if scope.get("method") == "POST" else None
-        await (answering or self._routes)(scope, receive, send)
+        if (path := canonical(scope["path"])) != scope["path"]:
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        answering = self._answering.get(path) if scope.get("method") == "POST" else None
+        if answering is not None:
+            await answering(scope, receive, send)
+        else:
+            await self._routes(scope, receive, Identifying(send, identity_headers(scope)))
 
     def service(self) -> Service:
         if self._service is None:
@@ -79,7 +96,13 @@ class Application:
         configuration, mode = self.settings()
         origins = list(configuration.server.origins)
         if origins:
-            middleware = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+            middleware = Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=[*EXPOSED, "x-partsong-losses", "x-partsong-dollars"],
+            )
             self._inner = middleware.cls(self._direct, *middleware.args, **middleware.kwargs)
         async with open_service(configuration, mode, self.slowest) as service:
             self._service = service
@@ -167,6 +190,28 @@ class Application:
         return json({"status": "ready", "recipes": list(service.recipes), "unusable": list(service.unusable)})
 
 
+class Identifying:
+    """Sends a response with the request's id in its headers."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send, self._headers = send, headers
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        await self._send(message)
+
+
+def canonical(path: str) -> str:
+    """The path under `/v1` of an API that was addressed without it, or with it twice.
+
+    Clients differ in whether the base URL that they are given ends in `/v1`.
+    """
+    rest = path.removeprefix("/v1").removeprefix("/v1")
+    known = any(rest == api or rest.startswith(f"{api}/") for api in APIS)
+    return f"/v1{rest}" if known else path
+
+
 class RunEvents:
     """`GET /v1/runs/{id}/events`: a run's events as server-sent events, live or stored."""
 
@@ -202,8 +247,9 @@ def problem_response(request: Request, problem: Problem) -> Response:
     """A problem, in the shape of the API whose address was called."""
     path = request.url.path
     form: Format = next((form for start, form in FORMATS.items() if path.startswith(start)), chat)
-    headers = {} if problem.retry_after is None else {"retry-after": str(max(1, round(problem.retry_after)))}
-    return Response(form.serialize_error(problem), problem.status, headers, media_type="application/json")
+    problem = replace(problem, request_id=request_id(request.scope))
+    body = form.serialize_error(problem)
+    return Response(body, problem.status, problem_headers(problem), media_type="application/json")
 
 
 async def on_problem(request: Request, error: Exception) -> Response:

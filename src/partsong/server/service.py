@@ -71,7 +71,8 @@ class Service:
         if name in self.recipes:
             recipe = self.recipes[name]
         elif name in self.unusable:
-            raise ProblemError(Problem(503, "overloaded", f'the recipe "{name}" cannot be used: {self.unusable[name]}'))
+            message = f'the recipe "{name}" cannot be used: {self.unusable[name]}'
+            raise ProblemError(Problem(503, "overloaded", message, retryable=False))
         elif ":" in name and self.serving.models:
             recipe = single(name)
         else:

@@ -4,7 +4,7 @@ It listens to runs and is asked by middleware through small protocols of theirs;
 """
 
 from partsong.call import Call, call_key
-from partsong.store.recorder import Recorder
+from partsong.store.recorder import Recorder, new_id
 from partsong.store.sqlite.calls import Throughput
 from partsong.store.sqlite.limits import Refusal, owed
 from partsong.store.sqlite.runs import StoredRun
@@ -29,6 +29,7 @@ __all__ = [
     "Throughput",
     "Vote",
     "call_key",
+    "new_id",
     "open_store",
     "owed",
 ]

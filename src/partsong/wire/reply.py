@@ -27,9 +27,14 @@ Kind = Literal[
 
 
 class Problem(Struct, frozen=True):
-    """Why there is no answer. `field` is where in the request, `code` partsong's cause (see `errors.Cause`), if any.
+    """Why there is no answer.
 
-    `retry_after` is in seconds. `partsong` is the report on the run, if there was one (`run`, `losses`, `dollars` …).
+    field: where in the request the problem stands, such as `tools[0].name`
+    code: partsong's cause (`errors.Cause`) or a code of the API
+    retry_after: seconds until the client may ask again
+    retryable: whether the same request may succeed later; SDKs repeat statuses of 408, 409, 429 and from 500 otherwise
+    request_id: the id of the HTTP request, as the response's header has it
+    partsong: the report on the run, if there was one (`run`, `losses`, `dollars` …)
     """
 
     status: int
@@ -38,6 +43,8 @@ class Problem(Struct, frozen=True):
     field: str | None = None
     code: str | None = None
     retry_after: float | None = None
+    retryable: bool = True
+    request_id: str = ""
     partsong: dict[str, Any] = {}
 
 

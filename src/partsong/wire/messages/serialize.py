@@ -26,6 +26,9 @@ TYPES: dict[Kind, str] = {
     "timeout": "timeout_error",
 }
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+# What Anthropic's SDKs look for in `error.details`, by the field that was refused: their tool runners send `thread` by
+# themselves, and go on without it only after this code.
+DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,8 +43,10 @@ def serialize_answer(
 
 def serialize_error(problem: Problem) -> bytes:
     """The body of an error."""
-    error = {"type": TYPES[problem.kind], "message": problem.message}
-    body: dict[str, Any] = {"type": "error", "error": error, "request_id": problem.partsong.get("run")}
+    error: dict[str, Any] = {"type": TYPES[problem.kind], "message": problem.message}
+    if problem.field in DETAILS:
+        error["details"] = DETAILS[problem.field]
+    body: dict[str, Any] = {"type": "error", "error": error, "request_id": problem.request_id or None}
     return _encode(body | {FIELD: problem.partsong} if problem.partsong else body)
 
 
