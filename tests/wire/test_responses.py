@@ -158,7 +158,7 @@ def test_every_setting_that_a_mixture_can_honour_is_read() -> None:
     assert shown.reasoning.effort == "high"
     assert shown.text is not None
     assert shown.text.format is not None
-    assert shown.text.format.to_dict() == fields["text"]["format"]
+    assert shown.text.format.to_dict() == {"description": None, "strict": False, **fields["text"]["format"]}
 
 
 def test_a_turn_of_the_assistants_is_put_together_again() -> None:
@@ -249,10 +249,10 @@ def test_a_choice_of_some_tools_leaves_only_these() -> None:
         ({"input": None}, "input"),
         ({"input": []}, "input"),
         ({"input": 3}, "input"),
-        ({"background": True}, "background"),
+        ({"background": True, "store": False}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"max_tool_calls": 3}, "max_tool_calls"),
+        ({"max_tool_calls": 0}, "max_tool_calls"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"truncation": "some"}, "truncation"),
@@ -265,7 +265,25 @@ def test_a_choice_of_some_tools_leaves_only_these() -> None:
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
         ({"text": {"format": {"type": "json_schema", "name": "n", "schema": 1}}}, "text.format.schema"),
         ({"tools": [WEATHER, {"type": "web_search"}]}, "tools[1].type"),
-        ({"tools": [{"type": "custom", "name": "f"}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].name"),
+        ({"tools": [{"type": "custom", "name": "f", "format": {"type": "json"}}]}, "tools[0].format.type"),
+        (
+            {"tools": [{"type": "custom", "name": "f", "format": {"type": "grammar", "syntax": "ebnf"}}]},
+            "tools[0].format.syntax",
+        ),
+        (
+            {
+                "tools": [
+                    {
+                        "type": "custom",
+                        "name": "f",
+                        "format": {"type": "grammar", "syntax": "lark", "definition": "x" * 70_000},
+                    }
+                ]
+            },
+            "tools[0].format",
+        ),
+        ({"tools": [{"type": "custom", "name": "f"}, WEATHER | {"name": "f"}]}, "tools[1].name"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [WEATHER | {"name": "a b"}]}, "tools[0].name"),
         ({"tools": [WEATHER | {"parameters": []}]}, "tools[0].parameters"),
@@ -274,8 +292,9 @@ def test_a_choice_of_some_tools_leaves_only_these() -> None:
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name"),
         ({"tools": [WEATHER], "tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice.type"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
-        ({"input": [{"type": "local_shell_call_output", "output": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "item_reference"}]}, "input[0].id"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}] * 2001}, "input[2000]"),
+        ({"input": [{"type": "compaction_trigger"}]}, "input[0].type"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type"),
@@ -541,3 +560,107 @@ def test_a_problem_is_an_error_of_openais_shape() -> None:
         "error": {"message": "long", "type": "invalid_request_error", "param": None, "code": "context_length_exceeded"},
         "partsong": {"run": "r"},
     }
+
+
+# ---- tools that take free text
+
+
+PATCH = {"type": "custom", "name": "patch", "description": "Patches.", "format": {"type": "text"}}
+FREE: Any = [PATCH, WEATHER]
+
+
+def test_a_tool_that_takes_free_text_is_a_function_for_the_models() -> None:
+    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: WORD"}
+    request = asked(tools=[PATCH | {"format": grammar}], tool_choice={"type": "custom", "name": "patch"})
+    (tool,) = request.conversation.tools
+    assert json.loads(tool.parameters)["required"] == ["input"]
+    assert tool.description == "Patches.\n\nThe input must follow this lark grammar:\nstart: WORD"
+    assert request.conversation.tool_choice == "patch"
+    shown = Response.model_validate_json(serialize_answer(request, HEAD, (Answer((Text("x"),)),), USED, {}))
+    assert shown.tools[0].to_dict() == PATCH | {"format": grammar}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [('{"input":"*** Begin\\n+a"}', "*** Begin\n+a"), ("plain", "plain"), ('{"input":3}', '{"input":3}')],
+)
+def test_a_call_of_it_is_its_text_whole_and_streamed(arguments: str, text: str) -> None:
+    request = asked(tools=FREE)
+    parts = (Text("I patch."), ToolCall("c1", "patch", arguments), ToolCall("c2", "weather", "{}"))
+    shown = Response.model_validate_json(serialize_answer(request, HEAD, (Answer(parts, "tool_calls"),), USED, {}))
+    whole = [item.to_dict() for item in shown.output]
+    assert whole[1]["type"] == "custom_tool_call"
+    assert (whole[1]["call_id"], whole[1]["name"], whole[1]["input"]) == ("c1", "patch", text)
+    deltas: list[Delta] = [
+        TextDelta("I patch."),
+        ToolCallDelta(0, "c1", "patch", arguments[:5]),
+        ToolCallDelta(1, "c2", "weather", "{}"),
+        ToolCallDelta(0, arguments=arguments[5:]),
+    ]
+    for told in (deltas, deltas[:1], []):
+        stream = streamed(request, told, parts, "tool_calls")
+        events = events_in(stream)
+        assert accumulated(stream).output_text == "I patch."
+        assert events[-1]["response"]["output"] == whole
+        said = [event for event in events if event["type"] == "response.custom_tool_call_input.delta"]
+        assert "".join(event["delta"] for event in said) == text
+        (done,) = [event for event in events if event["type"] == "response.custom_tool_call_input.done"]
+        assert done["input"] == text
+
+
+def test_an_earlier_call_of_it_is_read_again() -> None:
+    items: list[Any] = [
+        {"role": "user", "content": "Go"},
+        {"type": "custom_tool_call", "call_id": "c1", "name": "patch", "input": 'a "b"'},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "Done"},
+    ]
+    PARAMS.validate_python({"model": "m", "input": items})
+    call, result = asked(input=items, tools=FREE).conversation.messages[1:]
+    assert call.parts == (ToolCall("c1", "patch", '{"input":"a \\"b\\""}'),)
+    assert result.parts == (ToolResult("c1", (Text("Done"),)),)
+
+
+# ---- what ends with the system, and what only OpenAI's own models know
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        (["developer"], [("user", "0")]),
+        (["system", "developer"], [("system", "0"), ("user", "1")]),
+        (["user", "developer"], [("user", "0\n\n1")]),
+        (["user", "developer", "system"], [("user", "0\n\n1\n\n2")]),
+        (["user", "assistant", "developer"], [("user", "0"), ("assistant", "1"), ("user", "2")]),
+        (["developer", "user"], [("system", "0"), ("user", "1")]),
+    ],
+)
+def test_a_conversation_may_end_with_the_system(roles: list[str], expected: list[tuple[str, str]]) -> None:
+    items = [{"role": role, "content": str(index)} for index, role in enumerate(roles)]
+    messages = asked(input=items).conversation.messages
+    assert [(message.role, message.text) for message in messages] == expected
+
+
+def test_data_and_what_is_too_long_are_left_out_of_words_and_said_to_be() -> None:
+    picture = {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "A" * 9000}
+    listing = {"type": "mcp_call", "id": "m", "name": "f", "arguments": "{}", "output": "word " * 20_000}
+    (message,) = asked(input=[picture, listing, {"role": "user", "content": "?"}]).conversation.messages[:1]
+    assert "(9,000 characters of data)" in message.text
+    assert "more characters are left out" in message.text
+    assert len(message.text) < 40_000
+
+
+def test_the_screen_of_a_computer_is_shown() -> None:
+    shot = {"type": "computer_screenshot", "image_url": "https://e.org/s.png"}
+    items = [{"role": "user", "content": "Go"}, {"type": "computer_call_output", "call_id": "c", "output": shot}]
+    last = asked(input=items).conversation.messages[-1]
+    assert last.role == "user"
+    assert last.parts[-1] == Image(url="https://e.org/s.png")
+
+
+def test_keeping_a_stream_alive_is_an_event() -> None:
+    stream = Stream(asked(), HEAD)
+    said = stream.wait() + stream.wait() + stream.say(TextDelta("Hi"))
+    said += stream.wait() + stream.finish((Answer((Text("Hi"),)),), USED, {})
+    kinds = [event["type"] for event in events_in(said)]
+    assert kinds.count("response.in_progress") == 4
+    assert accumulated(said).output_text == "Hi"

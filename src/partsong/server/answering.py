@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from partsong.engine import perform
 from partsong.errors import PartsongError, RequestError
-from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, to_json
+from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunStarted, to_json
 from partsong.keys import Key
 from partsong.model import NOTHING_USED, Answer, Conversation, Usage
 from partsong.recipe import Recipe
@@ -35,7 +35,9 @@ from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
 from partsong.server.service import Service, caller_of
 from partsong.server.staying import mute
+from partsong.server.stored import going_on, labels_of, look_up
 from partsong.store import new_id
+from partsong.wire import responses
 from partsong.wire.parsed import ParsedRequest, parse_options
 from partsong.wire.reply import Format, Head, Problem
 
@@ -80,8 +82,9 @@ class Answering:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
         finally:
             left.cancel()
-            if not work.done() and request.staying is not None:
-                mute(request.staying)
+            if not work.done() and request.staying:
+                if request.stream is not None:
+                    mute(request.stream)
             elif not work.done():
                 work.cancel()
                 await asyncio.wait((work,))
@@ -92,7 +95,8 @@ class Answering:
 class _Request:
     def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes) -> None:
         self.api, self.service, self.scope, self.send = api, service, scope, send
-        self.staying: EventStream | None = None  # the stream of a run that goes on without its client
+        self.staying = False  # whether the run goes on without its client
+        self.stream: EventStream | None = None
 
     async def answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
         """Answer, or say why not."""
@@ -105,8 +109,14 @@ class _Request:
             if (options := headers.get(OPTIONS)) is not None:
                 parsed = replace(parsed, options=_options_of(options))
             recipe = self.service.recipe_for(parsed, key)
+            if parsed.background and not self.service.stays:
+                why = "runs go on alone only in a server of one process whose store keeps everything"
+                raise RequestError(f"background: {why}", "background")
+            if parsed.references:
+                known = await look_up(self.service, parsed.references, key)
+                parsed = replace(responses.parse_request(body, known), options=parsed.options)
             if parsed.previous:
-                parsed = await self.going_on(parsed, key)
+                parsed = await going_on(self.service, parsed, key)
             async with self.service.limiter.enter(key):
                 models = await self.service.assembly.models(recipe.models)
                 with self.service.metrics.running():
@@ -115,13 +125,6 @@ class _Request:
             await self.refuse(error.problem)
         except PartsongError as error:
             await self.refuse(unusable(error))
-
-    async def going_on(self, parsed: ParsedRequest, key: Key | None) -> ParsedRequest:
-        before = await self.service.messages_before(parsed, key)
-        messages = parsed.conversation.messages
-        told = 1 if parsed.echo.get("instructions") else 0
-        whole = (*messages[:told], *before, *messages[told:])
-        return replace(parsed, conversation=replace(parsed.conversation, messages=whole))
 
     async def refuse(self, problem: Problem) -> None:
         """Say why there is no answer, where nothing has been sent yet."""
@@ -150,8 +153,7 @@ class _Run:
         self.service = request.service
         labels = {"api": request.api.name, **parsed.labels}
         if request.api.name == "responses":
-            labels |= {"keep": "yes" if parsed.keep else "no"}
-            labels |= {"instructions": "yes"} if parsed.echo.get("instructions") else {}
+            labels |= labels_of(parsed)
         caller = caller_of(key)
         names = [request_id(request.scope), *(new_id() for _ in range(parsed.samples - 1))]
         self.recorders = [self.service.store.record(name, caller=caller, labels=labels) for name in names]
@@ -169,10 +171,12 @@ class _Run:
         if parsed.stream:
             self.writer = request.api.format.Stream(parsed, self.head)
             self.stream = EventStream(request.send, self.writer, self.headers(), self.service.slowest)
-            if parsed.options.stay and self.service.stays:
-                request.staying = self.stream
-                assert self.task is not None
-                self.service.staying.add(self.head.run, caller_of(key), self.task)
+            request.stream = self.stream
+        self.answered = False  # whether the client was told that the run goes on in the background
+        if parsed.background or (parsed.stream and parsed.options.stay and self.service.stays):
+            request.staying = True
+            assert self.task is not None
+            self.service.staying.add(self.head.run, caller_of(key), self.task)
 
     async def perform(self) -> None:
         try:
@@ -249,6 +253,9 @@ class _Run:
                     return
                 if kind is not ProposalDelta:
                     report.hear(event)
+                    if kind is RunStarted and self.parsed.background:
+                        await recorder.close()  # whoever has the id can look the run up
+                        await self.go_on()
                     if spans is not None:
                         spans.hear(event)
                 if events and stream is not None:
@@ -258,11 +265,20 @@ class _Run:
 
         return hear
 
+    async def go_on(self) -> None:
+        """Tell the client the id of its response, whose run goes on in the background."""
+        if self.stream is not None:
+            await self.stream.start()
+            return
+        self.answered = True
+        body = responses.serialize_open(self.parsed, self.head)
+        await send_json(self.request.send, 200, body, self.headers())
+
     def cut_off(self) -> None:
         """Who does not read is as good as gone: its run is ended, as it is when a client leaves."""
         if self.stream is not None:
             mute(self.stream)
-        if self.request.staying is None and self.task is not None:
+        if not self.request.staying and self.task is not None:
             self.task.cancel()
 
     async def finish(self) -> None:
@@ -272,15 +288,20 @@ class _Run:
                 strict = self.recipe.strict and report.losses > 0
                 await self.fail(failed(report.error, self.plain(), strict))
                 return
-        answers = tuple(report.answer for report in self.reports if report.answer is not None)
-        usage = self.usage(answers)
-        if self.stream is not None:
-            await self.stream.close(self.writer.finish(answers, usage, self.plain()))
+        if self.answered:
             return
-        whole = self.request.api.format.serialize_answer(self.parsed, self.head, answers, usage, self.plain())
+        answers = tuple(report.answer for report in self.reports if report.answer is not None)
+        usage, completed = self.usage(answers), int(time.time())
+        if self.stream is not None:
+            await self.stream.close(self.writer.finish(answers, usage, self.plain(), completed))
+            return
+        head = replace(self.head, completed=completed)
+        whole = self.request.api.format.serialize_answer(self.parsed, head, answers, usage, self.plain())
         await send_json(self.request.send, 200, whole, self.headers())
 
     async def fail(self, problem: Problem) -> None:
+        if self.answered:
+            return
         if self.stream is not None and self.stream.started:
             problem = replace(problem, request_id=request_id(self.request.scope))
             with suppress(SlowReaderError):

@@ -5,8 +5,9 @@ Streams are sent by plain ASGI, not through response objects: that costs a fract
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from partsong.configuration import Configuration, StoreMode
 from partsong.errors import PartsongError
-from partsong.server import listing, live
+from partsong.server import listing, live, resuming, stored
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
 from partsong.server.incoming import (
@@ -132,6 +133,9 @@ class Application:
             Route("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
+            Route("/v1/responses/{name}", StoredResponse(self), methods=["GET", "DELETE"]),
+            Route("/v1/responses/{name}/cancel", self.cancel_response, methods=["POST"]),
+            Route("/v1/responses/{name}/input_items", self.input_items, methods=["GET"]),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
             Route("/v1/runs/{run}/stop", self.stop_run, methods=["POST"]),
             Route("/metrics", self.metrics, methods=["GET"]),
@@ -149,6 +153,21 @@ class Application:
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         return json(listing.found(service, request.path_params["name"], key))
+
+    async def cancel_response(self, request: Request) -> Response:
+        """Stop a response that is made in the background."""
+        service = self.service()
+        key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
+        found = await stored.cancel(service, request.path_params["name"], key)
+        return Response(stored.serialize(service, found), media_type="application/json")
+
+    async def input_items(self, request: Request) -> Response:
+        """What a stored response was made from, item by item."""
+        service = self.service()
+        key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
+        page = stored.page_of(dict(request.query_params))
+        found = await stored.find(service, request.path_params["name"], key)
+        return json(stored.list_input(found, page))
 
     async def stop_run(self, request: Request) -> Response:
         """Stop a run that goes on although its client has left."""
@@ -222,18 +241,43 @@ class RunEvents:
         service = self.application.service()
         key = identify(scope, headers_of(scope), service.keys, service.serving.origins)
         run = await live.find(service, scope["path_params"]["run"], key)
-        telling = asyncio.create_task(live.tell(service, run, send, live.wanted(scope)))
-        left = asyncio.create_task(until_left(receive))
-        try:
-            await asyncio.wait((telling, left), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            left.cancel()
-            if not telling.done():
-                telling.cancel()
-            await asyncio.wait((telling, left))
-        if not telling.cancelled():
-            with suppress(TimeoutError):  # who does not read is cut off
-                telling.result()
+        await until_either(live.tell(service, run, send, live.wanted(scope)), receive)
+
+
+class StoredResponse:
+    """`GET` and `DELETE /v1/responses/{id}`: a response that the store kept, as a stream where the client wants one."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service = self.application.service()
+        key = identify(scope, headers_of(scope), service.keys, service.serving.origins)
+        name, query = scope["path_params"]["name"], Request(scope).query_params
+        if scope["method"] == "DELETE":
+            await json(await stored.delete(service, name, key))(scope, receive, send)
+        elif query.get("stream") == "true":
+            resumed = resuming.Resumed(name, key, resuming.parse_after(query.get("starting_after", "")))
+            await until_either(resuming.tell(service, resumed, send), receive)
+        else:
+            body = stored.serialize(service, await stored.find(service, name, key))
+            await Response(body, media_type="application/json")(scope, receive, send)
+
+
+async def until_either(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Do the work until it is done, or until the client has left or reads no further."""
+    telling = asyncio.create_task(work)
+    left = asyncio.create_task(until_left(receive))
+    try:
+        await asyncio.wait((telling, left), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        left.cancel()
+        if not telling.done():
+            telling.cancel()
+        await asyncio.wait((telling, left))
+    if not telling.cancelled():
+        with suppress(TimeoutError):  # who does not read is cut off
+            telling.result()
 
 
 def json(value: object, status: int = 200) -> Response:

@@ -12,9 +12,8 @@ from decimal import Decimal
 
 from partsong.assembly import Assembly, assembling, daily_funds, keys_path, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
-from partsong.errors import InputError, RecipeError, RequestError
+from partsong.errors import RecipeError, RequestError
 from partsong.keys import Key, Keys
-from partsong.model import Message
 from partsong.money.funding import DailyFunds
 from partsong.recipe import Recipe, overridden, replace, single
 from partsong.server.concurrency import ConcurrencyLimiter
@@ -111,34 +110,6 @@ class Service:
             return funds
         caps = {} if funds is None else funds.caps
         return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
-
-    async def messages_before(self, parsed: ParsedRequest, key: Key | None) -> tuple[Message, ...]:
-        """The conversation that led to the response which this request goes on from. Raises `ProblemError`."""
-        from partsong.events import RunFinished, RunStarted
-
-        name = parsed.previous.removeprefix("resp_")
-        missing = ProblemError(
-            Problem(
-                404,
-                "not_found",
-                f'there is no response "{parsed.previous}" to go on from',
-                "previous_response_id",
-                "previous_response_not_found",
-            )
-        )
-        try:
-            run = await self.store.find_run(name)
-            if run.id != name or run.caller != caller_of(key) or run.labels.get("keep") != "yes":
-                raise missing
-            events = [event for _, event in await self.store.events(run.id)]
-        except InputError:
-            raise missing from None
-        start, end = events[0], events[-1]
-        if not isinstance(start, RunStarted) or not isinstance(end, RunFinished):
-            raise missing
-        # Instructions hold for their own request alone (OpenAI's API reference, `previous_response_id`).
-        messages = start.conversation.messages[1 if run.labels.get("instructions") == "yes" else 0 :]
-        return (*messages, Message("assistant", end.answer.parts))
 
     def stop(self) -> None:
         """Begin to drain: the process was told to stop, and waits for its connections to be closed."""

@@ -141,6 +141,10 @@ class Store:
         database = self._needed()
         return await database.read(partial(runs.read_events, run=run, path=database.path))
 
+    async def delete_run(self, run: str) -> None:
+        """Delete the run of that id with its events. Answers that the cache holds of its calls stay until pruned."""
+        await self._needed().write(partial(runs.delete, run=run))
+
     async def prune(self, older_than: datetime.timedelta) -> Pruned:
         """Delete runs, calls and days that are older, and the words of votes, and give the room back to the disk."""
         database = self._needed()

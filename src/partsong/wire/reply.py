@@ -49,11 +49,18 @@ class Problem(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True):
-    """What a response says of itself: `run` is the run's id, `created` a Unix time, `model` the one asked for."""
+    """What a response says of itself.
+
+    run: the run's id
+    created: when the run began, as a Unix time in seconds
+    model: the model that was asked for
+    completed: when the answer was whole, as a Unix time in seconds; `None` as long as that is not known
+    """
 
     run: str
     created: int
     model: str
+    completed: int | None = None
 
 
 class Stream(Protocol):
@@ -69,10 +76,15 @@ class Stream(Protocol):
         """An event of the run (a JSON object), in such a way that clients who do not know of it ignore it."""
 
     def wait(self) -> bytes:
-        """What keeps the connection alive while nothing is said: a comment."""
+        """What keeps the connection alive while nothing is said: an event if the API has one for it, else a comment.
 
-    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
-        """The end, with what all of it has used, and the report on the run."""
+        Some clients count events alone, and give up on a stream that sends nothing but comments.
+        """
+
+    def finish(
+        self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
+    ) -> bytes:
+        """The end, with what all of it has used, and the report on the run. `completed` is a Unix time in seconds."""
 
     def fail(self, problem: Problem) -> bytes:
         """The end, where there is no answer, or only half of one."""

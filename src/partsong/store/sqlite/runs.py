@@ -127,6 +127,13 @@ def read_events(connection: sqlite3.Connection, run: str, path: Path) -> list[Ti
         raise StoreError(f"{path}: the events of run {run} cannot be read by this version: {problem}") from None
 
 
+def delete(connection: sqlite3.Connection, run: str) -> None:
+    """Delete the run of that id with its events, if there is one."""
+    connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+    connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
+    connection.execute("DELETE FROM shares WHERE run = ?", (run,))
+
+
 def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
     """Delete up to so many runs that began before then, with their events; how many."""
     old = connection.execute("SELECT id FROM runs WHERE started < ? LIMIT ?", (before, at_most)).fetchall()

@@ -126,7 +126,9 @@ class Stream:
     def wait(self) -> bytes:
         return b": the proposers are at work\n\n"
 
-    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+    def finish(
+        self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
+    ) -> bytes:
         """How each choice ended, then the usage if it was asked for. The last chunk has the report on the run."""
         ends = [
             _encode({"index": choice, "delta": {}, "logprobs": None, "finish_reason": _finish(answer, self._old)})

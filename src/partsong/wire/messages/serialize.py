@@ -93,9 +93,12 @@ class Stream:
         return b'event: partsong\ndata: {"type":"partsong","event":' + event + b"}\n\n"
 
     def wait(self) -> bytes:
-        return b": the proposers are at work\n\n"
+        """An event, as the original sends it too."""
+        return b'event: ping\ndata: {"type":"ping"}\n\n'
 
-    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+    def finish(
+        self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
+    ) -> bytes:
         """Why the message ends, what it has used, and the report on the run."""
         (answer,) = answers
         signature = next((part.signature for part in answer.parts if type(part) is Reasoning and part.signature), "")

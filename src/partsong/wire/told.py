@@ -1,0 +1,53 @@
+"""Items of a history that only their own provider understands, told in words.
+
+A conversation that began with another service brings what that service's tools did: searches, code that was run, calls
+to its connectors. No other model knows such items, but every model reads words, so each becomes a line that names the
+tool and holds the item's fields as JSON.
+"""
+
+from typing import Any
+
+import msgspec
+
+LONGEST_ITEM = 32 * 1024  # characters of one item in words; what is beyond is left out, and said to be
+LONGEST_WORD = 4096  # characters of a string without a space: longer ones are encoded data, which no model reads
+# What an item's keeper needs, and no reader.
+BOOKKEEPING = frozenset(
+    {
+        "id",
+        "type",
+        "status",
+        "call_id",
+        "caller",
+        "tool_use_id",
+        "cache_control",
+        "encrypted_content",
+        "encrypted_index",
+        "encrypted_stdout",
+        "container_id",
+        "signature",
+        "namespace",
+    }
+)
+
+
+def told(what: str, item: dict[str, Any]) -> str:
+    """The item in words; `what` says what happened, such as `the tool web_search`."""
+    fields = {name: _plain(value) for name, value in item.items() if name not in BOOKKEEPING}
+    fields = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+    text = msgspec.json.encode(fields).decode() if fields else ""
+    if len(text) > LONGEST_ITEM:
+        text = f"{text[:LONGEST_ITEM]}… ({len(text) - LONGEST_ITEM:,} more characters are left out)"
+    return f"\n[{what}{': ' if text else ''}{text}]\n"
+
+
+def _plain(value: Any) -> Any:
+    """The value without encoded data and bookkeeping. Its depth is that of JSON, which the decoder has bounded."""
+    match value:
+        case str() if len(value) > LONGEST_WORD and " " not in value[:LONGEST_WORD]:
+            return f"({len(value):,} characters of data)"
+        case dict():
+            return {name: _plain(each) for name, each in value.items() if name not in BOOKKEEPING - {"type", "status"}}
+        case list():
+            return [_plain(each) for each in value]
+    return value
