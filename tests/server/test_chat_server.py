@@ -41,7 +41,7 @@ from partsong.providers.openai import OpenAI
 from partsong.wire import chat
 from partsong.wire.chat import Said, Stream, body, parse_request, serialize_answer, serialize_error
 from partsong.wire.chat.fields import Body
-from partsong.wire.parsed import Options, ParsedRequest
+from partsong.wire.parsed import Options, ParsedRequest, answerable
 from partsong.wire.reply import Format, Head, Problem
 from partsong.wire.sse import Decoder
 from tests.upstream import Exchange, Reply, Server, status
@@ -61,7 +61,6 @@ ASK = {"role": "user", "content": "Hello?"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "Tells.", "parameters": SCHEMA}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
-CUSTOM = {"id": "c", "type": "custom", "custom": {"name": "x", "input": ""}}
 SHAPELESS = {"type": "function", "function": {"name": "a", "parameters": 1}}
 PIXEL = base64.b64encode(b"pixel").decode()
 OLD = {"functions": [{"name": "weather", "parameters": SCHEMA}]}  # from before there were tools
@@ -236,13 +235,22 @@ def test_schemas_stay_the_callers_bytes() -> None:
         ({"messages": [{"role": "critic", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
-        ({"messages": [{"role": "assistant", "tool_calls": [CUSTOM]}]}, "messages[0].tool_calls[0]"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "type": "custom"}]}]},
+            "messages[0].tool_calls[0]",
+        ),
         ({"messages": [{"role": "assistant", "tool_calls": [{"type": "function"}]}]}, "messages[0].tool_calls[0].id"),
         ({"messages": []}, "messages"),
         ({"messages": None}, "messages"),
         ({"model": ""}, "model"),
         ({"model": None}, "model"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom"),
+        ({"tools": [{"type": "custom", "custom": {"name": "a b"}}]}, "tools[0].custom.name"),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "a", "format": {"type": "grammar"}}}]},
+            "tools[0].custom.format.grammar",
+        ),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tools": [SHAPELESS]}, "tools[0].function.parameters"),
@@ -369,7 +377,7 @@ def test_what_a_provider_is_sent_is_what_the_server_reads(
     said = parse_request(msgspec.json.encode(body(request, "m", stream=True)))
     assert (said.model, said.stream, said.usage_in_stream) == ("m", True, True)
     back = said.conversation
-    assert (back.messages, back.sampling) == (request.messages, request.sampling)
+    assert (back.messages, back.sampling) == (answerable(request.messages), request.sampling)
     assert (back.tools, back.tool_choice) == (request.tools, request.tool_choice)
     assert (back.response_format, back.parallel_tool_calls) == (form, request.parallel_tool_calls)
 
@@ -601,3 +609,64 @@ async def test_a_provider_that_knows_no_strict_tools_is_given_plain_ones(http: H
         first, second = (exchange.json for exchange in server.exchanges)
     assert first["tools"][0]["function"].pop("strict") is True
     assert first == second
+
+
+# ---- tools that take free text, and what the system says last
+
+
+PATCH: Any = {"type": "custom", "custom": {"name": "patch", "description": "Patches."}}
+
+
+def test_a_tool_that_takes_free_text_is_a_function_for_the_models() -> None:
+    grammar = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "a+"}}
+    tool = {"type": "custom", "custom": {"name": "patch", "format": grammar}}
+    said = asked(tools=[tool, WEATHER], tool_choice={"type": "custom", "custom": {"name": "patch"}}).conversation
+    assert said.tool_choice == "patch"
+    assert said.tools[0].description == "The input must follow this regex grammar:\na+"
+    allowed = {"mode": "auto", "tools": [{"type": "custom", "custom": {"name": "patch"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    assert [tool.name for tool in asked(tools=[tool, WEATHER], tool_choice=choice).conversation.tools] == ["patch"]
+
+
+def test_a_call_of_it_is_its_text_whole_and_streamed() -> None:
+    request = asked(tools=[PATCH, WEATHER])
+    answer = Answer((ToolCall("c1", "patch", '{"input":"+a"}'), ToolCall("c2", "weather", "{}")), "tool_calls")
+    shown = ChatCompletion.model_validate_json(serialize_answer(request, HEAD, (answer,), USED, {}), strict=True)
+    custom = {"id": "c1", "type": "custom", "custom": {"name": "patch", "input": "+a"}}
+    assert next(each.to_dict() for each in shown.choices[0].message.tool_calls or ()) == custom
+    deltas: list[tuple[int, Delta]] = [
+        (0, ToolCallDelta(0, "c1", "patch", '{"inp')),
+        (0, ToolCallDelta(1, "c2", "weather", "{}")),
+        (0, ToolCallDelta(0, arguments='ut":"+a"}')),
+    ]
+    told = [
+        each
+        for chunk in chunks_in(streamed(request, deltas, answer))
+        for choice in chunk["choices"]
+        for each in choice["delta"].get("tool_calls", ())
+    ]
+    assert [each for each in told if each["index"] == 0] == [{"index": 0, **custom}]
+    history = [
+        ASK,
+        {"role": "assistant", "tool_calls": [custom]},
+        {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+    ]
+    assert asked(messages=history).conversation.messages[1].parts == (answer.parts[0],)
+
+
+def test_a_conversation_may_end_with_the_system() -> None:
+    developer = {"role": "developer", "content": "Be brief."}
+    assert asked(messages=[ASK, developer]).conversation.messages == (
+        Message("user", (Text("Hello?"), Text("\n\n"), Text("Be brief."))),
+    )
+    assert asked(messages=[developer]).conversation.messages == (Message("user", (Text("Be brief."),)),)
+    result = {"role": "tool", "tool_call_id": "c1", "content": "Sun"}
+    history = [ASK, {"role": "assistant", "tool_calls": [CALL]}, result, developer]
+    assert asked(messages=history).conversation.messages[-1] == Message(
+        "tool", (ToolResult("c1", (Text("Sun"),)), Text("\n\n"), Text("Be brief."))
+    )
+
+
+@pytest.mark.parametrize(("stop", "meant"), [("", ()), ([], ()), (["", "END"], ("END",)), ("END", ("END",))])
+def test_a_stop_word_that_is_empty_stops_nothing(stop: Any, meant: tuple[str, ...]) -> None:
+    assert asked(stop=stop).conversation.sampling.stop == meant

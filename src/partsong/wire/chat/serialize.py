@@ -17,6 +17,7 @@ from partsong.model import (
     ToolCallDelta,
     Usage,
 )
+from partsong.wire.freeform import unwrap_input
 from partsong.wire.parsed import FIELD, ParsedRequest
 from partsong.wire.reply import Head, Kind, Problem
 
@@ -52,7 +53,7 @@ def serialize_answer(
             "choices": [
                 {
                     "index": index,
-                    "message": _message(answer, old),
+                    "message": _message(answer, old, request.freeform),
                     "logprobs": None,
                     "finish_reason": _finish(answer, old),
                 }
@@ -96,7 +97,8 @@ class Stream:
         ]
         self._words = [said + b'"content":' for said in self._deltas]
         self._end = b"}}" + self._tail + b"}\n\n"
-        self._calls: set[tuple[int, int]] = set()
+        self._begun: set[tuple[int, int]] = set()  # the tool calls whose id and name are told
+        self._held: dict[tuple[int, int], tuple[str, str, list[str]]] = {}  # those with free text, told at the end
 
     def begin(self) -> bytes:
         """A chunk for each choice that says who speaks."""
@@ -109,21 +111,39 @@ class Stream:
         if type(delta) is ReasoningDelta:
             return self._deltas[choice] + b'"reasoning_content":' + _encode(delta.text) + self._end
         assert type(delta) is ToolCallDelta
+        return self._say_tool_call(delta, choice)
+
+    def _say_tool_call(self, delta: ToolCallDelta, choice: int) -> bytes:
+        place = (choice, delta.index)
+        if place in self._held or delta.name in self._request.freeform:
+            # A piece of JSON is no piece of the text in it: the text is told as a whole.
+            self._held.setdefault(place, (delta.id, delta.name, []))[2].append(delta.arguments)
+            return b""
         function = {"arguments": delta.arguments}
-        call: dict[str, Any] = {"index": delta.index, "function": function}
-        if (choice, delta.index) not in self._calls:
-            self._calls.add((choice, delta.index))
-            call |= {"id": delta.id, "type": "function"}
+        tool_call: dict[str, Any] = {"index": delta.index, "function": function}
+        if place not in self._begun:
+            self._begun.add(place)
+            tool_call |= {"id": delta.id, "type": "function"}
             function["name"] = delta.name
         if self._old:
             return self._deltas[choice] + b'"function_call":' + _encode(function) + self._end
-        return self._deltas[choice] + b'"tool_calls":[' + _encode(call) + b"]" + self._end
+        return self._deltas[choice] + b'"tool_calls":[' + _encode(tool_call) + b"]" + self._end
+
+    def _release(self) -> bytes:
+        """The tool calls with free text."""
+        told = b""
+        for (choice, index), (call_id, name, pieces) in self._held.items():
+            custom = {"name": name, "input": unwrap_input("".join(pieces))}
+            tool_call = {"index": index, "id": call_id, "type": "custom", "custom": custom}
+            told += self._deltas[choice] + b'"tool_calls":[' + _encode(tool_call) + b"]" + self._end
+        return told
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
         """An event in a chunk without choices, which clients pass over."""
         return self._head + self._tail + b',"partsong":' + event + b"}\n\n"
 
     def wait(self) -> bytes:
+        """A comment: the API has no event for it."""
         return b": the proposers are at work\n\n"
 
     def finish(
@@ -139,7 +159,7 @@ class Stream:
             last = self._head + b'],"usage":' + _encode(_usage(usage)) + report
         else:  # nobody is ready for a chunk without a choice
             last = self._head + ends.pop() + self._tail + report
-        return b"".join(self._head + end + self._tail + b"}\n\n" for end in ends) + last
+        return self._release() + b"".join(self._head + end + self._tail + b"}\n\n" for end in ends) + last
 
     def fail(self, problem: Problem) -> bytes:
         return b"data: " + serialize_error(problem) + b"\n\n"
@@ -150,19 +170,21 @@ def _in_the_old_way(request: ParsedRequest) -> bool:
     return bool(request.echo.get("functions"))
 
 
-def _message(answer: Answer, old: bool) -> dict[str, Any]:
-    calls = [
-        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-        for part in answer.parts
-        if type(part) is ToolCall
-    ]
-    text = answer.text
-    message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
+def _message(answer: Answer, old: bool, freeform: frozenset[str]) -> dict[str, Any]:
+    tool_calls = [_tool_call(part, part.name in freeform) for part in answer.parts if type(part) is ToolCall]
+    text = answer.text or (None if tool_calls else "")
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if thought := "".join(part.text for part in answer.parts if type(part) is Reasoning):
         message["reasoning_content"] = thought
-    if calls:
-        message |= {"function_call": calls[0]["function"]} if old else {"tool_calls": calls}
+    if tool_calls:
+        message |= {"function_call": tool_calls[0]["function"]} if old else {"tool_calls": tool_calls}
     return message
+
+
+def _tool_call(part: ToolCall, freeform: bool) -> dict[str, Any]:
+    if freeform:
+        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": unwrap_input(part.arguments)}}
+    return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
 
 
 def _finish(answer: Answer, old: bool) -> str:

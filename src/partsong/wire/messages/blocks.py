@@ -18,6 +18,7 @@ from partsong.wire.json import given
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.messages.fields import Block, CacheControlGiven, Caller, Source
 from partsong.wire.parsed import refuse
+from partsong.wire.told import told
 
 # Blocks that lack a field, or stand where they may not, are told from those that are not understood at all.
 KNOWN = frozenset(
@@ -37,7 +38,21 @@ KNOWN = frozenset(
         "tool_removal",
     }
 )
+# What tools did that ran at Anthropic, in the words for it.
+DEEDS = {
+    "mcp_tool_use": "a tool of an MCP server was called",
+    "mcp_tool_result": "the MCP server returned",
+    "mcp_tool_listing": "an MCP server listed its tools",
+    "web_fetch_tool_result": "the page that was fetched",
+    "code_execution_tool_result": "the code returned",
+    "bash_code_execution_tool_result": "the command returned",
+    "text_editor_code_execution_tool_result": "the editor returned",
+    "tool_search_tool_result": "the tools that were found",
+    "advisor_tool_result": "the advisor said",
+    "compaction": "a summary of the earlier turns",
+}
 _block = msgspec.json.Decoder(Block)
+_object = msgspec.json.Decoder(dict[str, Any])
 # Which tools are loaded and which are taken away again, by what the conversation says of them.
 Loaded = dict[str, bool]
 
@@ -46,8 +61,9 @@ def parse_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded
     """The parts of a content; the tools that it loads or takes away are noted in `loaded`. Raises `RequestError`."""
     if isinstance(content, str):
         return (Text(content),)
-    places = ((decode(raw, _block, f"{where}[{at}]"), f"{where}[{at}]") for at, raw in enumerate(content))
-    return tuple(part for block, place in places for part in _parts(block, role, place, loaded))
+    places = ((raw, f"{where}[{index}]") for index, raw in enumerate(content))
+    blocks = ((decode(raw, _block, place), raw, place) for raw, place in places)
+    return tuple(part for block, raw, place in blocks for part in _parts(block, raw, role, place, loaded))
 
 
 def parse_cache_control(wish: CacheControlGiven | None) -> CacheControl:
@@ -61,9 +77,11 @@ def check_callers(allowed: list[str] | None, caller: Caller | None, where: str) 
         raise RequestError(f'{where}: no code is run here that calls tools; only "direct" is possible', where)
 
 
-def _parts(block: Block, role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
+def _parts(block: Block, raw: Raw, role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
     cache_control = parse_cache_control(block.cache_control)
     refuse(block, {"toolset_name": "there are no toolsets here"}, where)
+    if block.type in DEEDS:
+        return (Text(told(DEEDS[block.type], decode(raw, _object, where)), cache_control),)
     check_callers(None, block.caller, f"{where}.caller.type")
     match block:
         case Block(type="text", text=str(text)):
@@ -130,7 +148,7 @@ def _shown(parts: tuple[Part, ...], where: str) -> tuple[Text | Image, ...]:
 
 def _document(block: Block, source: Source, cache_control: CacheControl, where: str) -> tuple[Part, ...]:
     _refuse_citations(block, where)
-    named = ": ".join(("document", *(told for told in (block.title, block.context) if told)))
+    named = ": ".join(("document", *(name for name in (block.title, block.context) if name)))
     if source.type == "text":
         return _within(named, (Text(source.data),), cache_control)
     if source.type == "content" and source.content is not None:
@@ -152,7 +170,7 @@ def _within(named: str, parts: tuple[Part, ...], cache_control: CacheControl) ->
 def _found(content: list[Raw] | dict[str, Any], where: str) -> str:
     if isinstance(content, dict):
         return f"nothing: {content.get('error_code')}"
-    pages = [decode(raw, _page, f"{where}[{at}]") for at, raw in enumerate(content)]
+    pages = [decode(raw, _page, f"{where}[{index}]") for index, raw in enumerate(content)]
     return "\n".join(f"- {page.title or ''} ({page.url or ''})" for page in pages)
 
 
