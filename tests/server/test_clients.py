@@ -211,3 +211,20 @@ async def test_the_apis_stand_at_their_addresses_with_and_without_a_version(tmp_
             assert (await response.json())["id"] == "three"
         async with session.post(f"{url}{prefix}/messages", json={}) as response:
             assert (await response.json())["type"] == "error"  # in the shape of the API that was addressed
+
+
+# ---- JSON in a code fence
+
+
+FENCED = "scripted:z?text=" + quote('```json\n{"city":"Rome","rains":true}\n```')
+
+
+async def test_json_in_a_code_fence_reaches_the_parsing_helpers(tmp_path: Path) -> None:
+    async with serving([recipe_file(tmp_path, aggregator=FENCED)]) as (url, _):
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+            response = await client.responses.parse(model="three", input=ASK, text_format=Weather)
+            async with client.chat.completions.stream(model="three", messages=ASK, response_format=Weather) as chunks:
+                streamed = await chunks.get_final_completion()
+            plain = await client.chat.completions.create(model="three", messages=ASK)
+    assert response.output_parsed == streamed.choices[0].message.parsed == Weather(city="Rome", rains=True)
+    assert plain.choices[0].message.content == '```json\n{"city":"Rome","rains":true}\n```'

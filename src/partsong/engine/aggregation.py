@@ -120,8 +120,8 @@ class _Aggregation:
         self.note_cuts(fitted)
         return answer
 
-    def unfencing(self, fitted: Fitted) -> Unfencing:
-        return Unfencing((*fitted.texts, self.calls) if self.calls else fitted.texts)
+    def unfencing(self, fitted: Fitted, json: bool = False) -> Unfencing:
+        return Unfencing((*fitted.texts, self.calls) if self.calls else fitted.texts, json)
 
     def note_cuts(self, fitted: Fitted) -> None:
         if fitted.cuts:
@@ -147,7 +147,8 @@ class _Aggregation:
 
     async def ask_for_the_answer(self, name: str, fitted: Fitted, share: float | None, begun: Begun) -> Answer:
         run = self.run
-        unfencing = self.unfencing(fitted) if self.fenced else None
+        json = run.conversation.response_format is not None
+        unfencing = self.unfencing(fitted, json) if self.fenced or json else None
 
         acting = Acting(run.conversation, self.say)
         kept_back = run.conversation.response_format is not None and not run.live

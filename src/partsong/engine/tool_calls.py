@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from partsong.engine.code_fence import without_code_fence
 from partsong.errors import QuestionError
 from partsong.model import Answer, Conversation, Part, Tool, ToolCall
 from partsong.wire.json import UNREADABLE
@@ -33,7 +34,9 @@ def called(answer: Answer) -> tuple[ToolCall, ...]:
 
 
 def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts with the first call alone, where one at a time is allowed."""
+    """The parts as they go to the client: JSON without a code fence, and the first tool call where one is allowed."""
+    if conversation.response_format is not None:
+        parts = without_code_fence(parts)
     if conversation.parallel_tool_calls is not False:
         return parts
     first = next((part for part in parts if isinstance(part, ToolCall)), None)
