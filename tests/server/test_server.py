@@ -189,7 +189,7 @@ async def test_models_are_listed_for_both_sdks(server: tuple[str, Application]) 
             "stric",
         ),
         ("/v1/messages", b'{"model": "three", "messages": [{"role": "user", "content": "x"}]}', 400, "max_tokens"),
-        ("/v1/responses", b'{"model": "three", "input": "x", "background": true}', 400, "background"),
+        ("/v1/responses", b'{"model": "three", "input": "x", "conversation": "c"}', 400, "conversation"),
         ("/v1/nothing", b"{}", 404, "nothing"),
     ],
 )

@@ -227,6 +227,14 @@ async def test_what_the_background_needs_is_said(tmp_path: Path) -> None:
             await client.responses.create(model="three", input="x", background=True, store=False)
 
 
+async def test_the_tokens_of_a_request_are_counted_with_what_it_goes_on_from(url: str) -> None:
+    async with client_of(url) as client:
+        made = await client.responses.create(model="three", input="Is it so? " * 100)
+        short = await client.responses.input_tokens.count(model="three", input="And?")
+        long = await client.responses.input_tokens.count(model="three", input="And?", previous_response_id=made.id)
+    assert (short.object, short.input_tokens < 20, long.input_tokens > 200) == ("response.input_tokens", True, True)
+
+
 @pytest.mark.parametrize("query", ["stream=true&starting_after=-1", "stream=true&starting_after=x"])
 async def test_a_stream_is_taken_up_behind_a_number_alone(url: str, query: str) -> None:
     async with aiohttp.ClientSession() as session:

@@ -41,6 +41,7 @@ from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
 from partsong.wire import chat, messages, responses
+from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Format, Problem
 from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
 
@@ -133,6 +134,7 @@ class Application:
             Route("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
+            Route("/v1/responses/input_tokens", self.input_tokens, methods=["POST"]),
             Route("/v1/responses/{name}", StoredResponse(self), methods=["GET", "DELETE"]),
             Route("/v1/responses/{name}/cancel", self.cancel_response, methods=["POST"]),
             Route("/v1/responses/{name}/input_items", self.input_items, methods=["GET"]),
@@ -179,16 +181,27 @@ class Application:
         return json({"id": name, "stopped": True})
 
     async def count_tokens(self, request: Request) -> Response:
-        """The tokens of a request, by the aggregator's own tokenizer where there is one, else as likely too many."""
+        """The tokens of a request to Messages: an estimate, as likely too high as too low."""
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
         parsed = messages.parse_count(await read_body(headers, request.receive, service.slowest))
         service.recipe_for(parsed, key)
-        conversation = parsed.conversation
-        tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
-        tokens = likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
-        return Response(messages.serialize_count(tokens), media_type="application/json")
+        return Response(messages.serialize_count(tokens_of(parsed)), media_type="application/json")
+
+    async def input_tokens(self, request: Request) -> Response:
+        """The tokens of a request to Responses, with those of the conversation that it goes on from: an estimate."""
+        service = self.service()
+        headers = headers_of(request.scope)
+        key = identify(request.scope, headers, service.keys, service.serving.origins)
+        body = await read_body(headers, request.receive, service.slowest)
+        parsed = responses.parse_request(body)
+        service.recipe_for(parsed, key)
+        if parsed.references:
+            parsed = responses.parse_request(body, await stored.look_up(service, parsed.references, key))
+        if parsed.previous:
+            parsed = await stored.going_on(service, parsed, key)
+        return json({"object": "response.input_tokens", "input_tokens": tokens_of(parsed)})
 
     async def metrics(self, request: Request) -> Response:
         """What Prometheus reads: with a key of its own (`partsong keys add NAME --metrics`) where there are keys."""
@@ -278,6 +291,13 @@ async def until_either(work: Coroutine[Any, Any, None], receive: Receive) -> Non
     if not telling.cancelled():
         with suppress(TimeoutError):  # who does not read is cut off
             telling.result()
+
+
+def tokens_of(parsed: ParsedRequest) -> int:
+    """The input tokens of a request, as likely too many as too few."""
+    conversation = parsed.conversation
+    tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
+    return likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
 
 
 def json(value: object, status: int = 200) -> Response:

@@ -33,7 +33,7 @@ BOOKKEEPING = frozenset(
 
 def told(what: str, item: dict[str, Any]) -> str:
     """The item in words; `what` says what happened, such as `the tool web_search`."""
-    fields = {name: _plain(value) for name, value in item.items() if name not in BOOKKEEPING}
+    fields = {name: plain(value) for name, value in item.items() if name not in BOOKKEEPING}
     fields = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
     text = msgspec.json.encode(fields).decode() if fields else ""
     if len(text) > LONGEST_ITEM:
@@ -41,13 +41,13 @@ def told(what: str, item: dict[str, Any]) -> str:
     return f"\n[{what}{': ' if text else ''}{text}]\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value without encoded data and bookkeeping. Its depth is that of JSON, which the decoder has bounded."""
     match value:
         case str() if len(value) > LONGEST_WORD and " " not in value[:LONGEST_WORD]:
             return f"({len(value):,} characters of data)"
         case dict():
-            return {name: _plain(each) for name, each in value.items() if name not in BOOKKEEPING - {"type", "status"}}
+            return {name: plain(each) for name, each in value.items() if name not in BOOKKEEPING - {"type", "status"}}
         case list():
-            return [_plain(each) for each in value]
+            return [plain(each) for each in value]
     return value

@@ -25,6 +25,7 @@ from partsong.wire.messages.blocks import Loaded, check_callers, parse_blocks, p
 from partsong.wire.messages.builtin import builtin
 from partsong.wire.messages.fields import Block, Body, CacheControlGiven, Choice, Format, ToolGiven, Turn
 from partsong.wire.parsed import Options, ParsedRequest, answerable, parse_options, refuse
+from partsong.wire.told import plain
 
 REFUSED = {
     "billing_policy": "whoever has given this server its keys is billed",
@@ -79,7 +80,7 @@ def parse_request(data: bytes) -> ParsedRequest:
 def parse_count(data: bytes) -> ParsedRequest:
     """Parse a request whose tokens are to be counted: any that the API knows, whether a mixture could answer it or not.
 
-    What a mixture cannot read is counted as the text that it is sent as. Raises `RequestError`.
+    A conversation that a mixture cannot read is counted as the JSON that it is sent as. Raises `RequestError`.
     """
     body = decode(data, _body)
     try:
@@ -95,7 +96,10 @@ def parse_count(data: bytes) -> ParsedRequest:
 
 
 def _raw(content: Any) -> str:
-    return content if isinstance(content, str) else msgspec.json.encode(content).decode()
+    if isinstance(content, str):
+        return content
+    blocks = msgspec.json.decode(msgspec.json.encode(content))
+    return msgspec.json.encode(plain(blocks)).decode()  # encoded files are not read as text by anybody
 
 
 def _refuse(body: Body) -> None:
