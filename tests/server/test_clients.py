@@ -12,7 +12,11 @@ import openai
 import pydantic
 import pytest
 from anthropic import beta_async_tool, beta_tool
+from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
 
+from partsong.wire import messages
+from partsong.wire.reply import Head
+from partsong.wire.sse import Decoder
 from tests.server.test_agents import DONE, acting
 from tests.serving import THREE, recipe_file, serving
 
@@ -228,3 +232,55 @@ async def test_json_in_a_code_fence_reaches_the_parsing_helpers(tmp_path: Path) 
             plain = await client.chat.completions.create(model="three", messages=ASK)
     assert response.output_parsed == streamed.choices[0].message.parsed == Weather(city="Rome", rains=True)
     assert plain.choices[0].message.content == '```json\n{"city":"Rome","rains":true}\n```'
+
+
+# ---- what Anthropic's API requires of a message
+
+
+MESSAGE = {
+    "id",
+    "type",
+    "role",
+    "content",
+    "model",
+    "stop_reason",
+    "stop_sequence",
+    "stop_details",
+    "container",
+    "usage",
+}
+USAGE = {
+    "input_tokens",
+    "output_tokens",
+    "cache_creation",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "server_tool_use",
+    "service_tier",
+}
+
+
+async def test_messages_have_every_field_that_their_api_requires(tmp_path: Path) -> None:
+    body = {"model": "three", "max_tokens": 9, "messages": ASK}
+    async with serving([recipe_file(tmp_path)]) as (url, _), aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/v1/messages", json=body) as response:
+            whole = await response.json()
+        async with session.post(f"{url}/v1/messages", json={**body, "stream": True}) as response:
+            lines = [line for line in (await response.text()).splitlines() if line.startswith("data: ")]
+    events = [json.loads(line.removeprefix("data: ")) for line in lines]
+    for message in (whole, events[0]["message"]):
+        assert message.keys() >= MESSAGE
+        assert message["usage"].keys() >= USAGE
+        BetaMessage.model_validate({key: value for key, value in message.items() if key != "partsong"}, strict=True)
+    assert whole["content"] == [{"type": "text", "text": "So it is", "citations": None}]
+    for event in events:
+        EVENT.validate_python({key: value for key, value in event.items() if key != "partsong"}, strict=True)
+
+
+EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(BetaRawMessageStreamEvent)
+
+
+async def test_keeping_a_stream_alive_is_an_event_that_the_sdks_know() -> None:
+    request = messages.parse_request(json.dumps({"model": "m", "max_tokens": 9, "messages": ASK}).encode())
+    stream = messages.Stream(request, Head("r", 1, "m"))
+    assert Decoder().feed(stream.wait()) == [("ping", b'{"type":"ping"}')]

@@ -224,7 +224,7 @@ def test_the_documentation_says_what_becomes_of_each_field() -> None:
 BEYOND = {
     "Chat Completions": {"top_k"},
     "Messages": {"temperature", "top_k", "top_p", "output_format"},
-    "Responses": set(),
+    "Responses": {"frequency_penalty", "presence_penalty"},
 }
 
 
@@ -232,6 +232,8 @@ BEYOND = {
     ("api", "fields"),
     [
         ("Chat Completions", {"top_k": 5}),
+        ("Responses", {"frequency_penalty": 0.5}),
+        ("Responses", {"presence_penalty": 0.5}),
         ("Messages", {"temperature": 0.5}),
         ("Messages", {"top_k": 5}),
         ("Messages", {"top_p": 0.5}),

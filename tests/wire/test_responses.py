@@ -5,6 +5,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -664,3 +665,105 @@ def test_keeping_a_stream_alive_is_an_event() -> None:
     kinds = [event["type"] for event in events_in(said)]
     assert kinds.count("response.in_progress") == 4
     assert accumulated(said).output_text == "Hi"
+
+
+# ---- the schema of Open Responses
+
+
+NUMBER, WHOLE, TEXT, FLAG, NULL = (
+    {"type": "number"},
+    {"type": "integer"},
+    {"type": "string"},
+    {"type": "boolean"},
+    {"type": "null"},
+)
+
+
+def or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, NULL]}
+
+
+def whole_object(**fields: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+STATES = {"enum": ["in_progress", "completed", "incomplete"]}
+USAGE = whole_object(
+    input_tokens=WHOLE,
+    output_tokens=WHOLE,
+    total_tokens=WHOLE,
+    input_tokens_details=whole_object(cached_tokens=WHOLE),
+    output_tokens_details=whole_object(reasoning_tokens=WHOLE),
+)
+ITEMS = {
+    "message": whole_object(id=TEXT, status=STATES, role={"const": "assistant"}, content={"type": "array"}),
+    "function_call": whole_object(id=TEXT, call_id=TEXT, name=TEXT, arguments=TEXT, status=STATES),
+    "reasoning": whole_object(id=TEXT, summary={"type": "array"}),
+}
+# Every field that the specification requires of a response, with its type (openresponses.org, April 2026).
+RESOURCE = whole_object(
+    id=TEXT,
+    object={"const": "response"},
+    created_at=WHOLE,
+    completed_at=or_null(WHOLE),
+    status=TEXT,
+    incomplete_details=or_null(whole_object(reason=TEXT)),
+    model=TEXT,
+    previous_response_id=or_null(TEXT),
+    instructions=or_null(TEXT),
+    output={"type": "array"},
+    error=or_null(whole_object(code=TEXT, message=TEXT)),
+    tools={"type": "array"},
+    tool_choice={},
+    truncation={"enum": ["auto", "disabled"]},
+    parallel_tool_calls=FLAG,
+    text=whole_object(format=whole_object(type=TEXT)),
+    top_p=NUMBER,
+    presence_penalty=NUMBER,
+    frequency_penalty=NUMBER,
+    top_logprobs=WHOLE,
+    temperature=NUMBER,
+    reasoning=or_null(whole_object(effort=or_null(TEXT), summary=or_null(TEXT))),
+    user=or_null(TEXT),
+    usage=or_null(USAGE),
+    max_output_tokens=or_null(WHOLE),
+    max_tool_calls=or_null(WHOLE),
+    store=FLAG,
+    background=FLAG,
+    service_tier=TEXT,
+    metadata={"type": "object"},
+    safety_identifier=or_null(TEXT),
+    prompt_cache_key=or_null(TEXT),
+)
+
+
+def check_resource(shown: dict[str, Any]) -> None:
+    jsonschema_rs.validate(RESOURCE, shown)
+    for item in shown["output"]:
+        jsonschema_rs.validate(ITEMS[item["type"]], item)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tools": [WEATHER], "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}},
+        {"temperature": 0, "top_p": 1, "presence_penalty": 1, "frequency_penalty": -1, "max_tool_calls": 3},
+        {"reasoning": {"effort": "low"}, "metadata": {"a": "b"}, "user": "u", "store": False},
+    ],
+)
+def test_responses_and_events_have_every_field_that_open_responses_requires(fields: dict[str, Any]) -> None:
+    request = asked(**fields)
+    parts = (Reasoning("hm"), Text("I ask"), ToolCall("c1", "weather", "{}"))
+    deltas: list[Delta] = [ReasoningDelta("hm"), TextDelta("I ask"), ToolCallDelta(0, "c1", "weather", "{}")]
+    check_resource(json.loads(serialize_answer(request, HEAD, (Answer(parts, "tool_calls"),), USED, {})))
+    failing = Stream(request, HEAD)
+    broken = failing.begin() + failing.wait() + failing.fail(Problem(502, "server", "no"))
+    for stream in (streamed(request, deltas, parts, "tool_calls"), streamed(request, [], parts, "length"), broken):
+        for event in events_in(stream):
+            if "response" in event:
+                check_resource(event["response"])
+            if "item" in event:
+                jsonschema_rs.validate(ITEMS[event["item"]["type"]], event["item"])
+            ended = event["type"] == "response.completed"
+            assert not ended or event["response"]["completed_at"] >= event["response"]["created_at"]

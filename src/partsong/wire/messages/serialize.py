@@ -1,6 +1,7 @@
 """Answers as messages: whole, as a stream's events, or as the error that came in their place.
 
-What a stream repeats is encoded once; for each delta only its words are.
+The parts of an event that a stream repeats are encoded once; for each delta only its words are. Fields that the API
+requires stand in every answer, as null where a mixture has nothing to say.
 """
 
 from typing import Any
@@ -72,9 +73,8 @@ class Stream:
     def say(self, delta: Delta, choice: int = 0) -> bytes:
         """A delta, with the end of the block before it and the start of its own where it is another's."""
         if type(delta) is TextDelta:
-            begun = (
-                b"" if self._open is TextDelta else self._block(TextDelta, {"type": "text", "text": ""}, "text_delta")
-            )
+            text = {"type": "text", "text": "", "citations": None}
+            begun = b"" if self._open is TextDelta else self._block(TextDelta, text, "text_delta")
             return begun + self._words + _encode(delta.text) + b"}}\n\n"
         if type(delta) is ReasoningDelta:
             thinking = {"type": "thinking", "thinking": "", "signature": ""}
@@ -103,7 +103,12 @@ class Stream:
         (answer,) = answers
         signature = next((part.signature for part in answer.parts if type(part) is Reasoning and part.signature), "")
         last = {
-            "delta": {"stop_reason": _reason(answer), "stop_sequence": None},
+            "delta": {
+                "stop_reason": _reason(answer),
+                "stop_sequence": None,
+                "stop_details": None,
+                "container": None,
+            },
             "usage": _usage(usage),
             FIELD: partsong,
         }
@@ -138,7 +143,15 @@ def _event(name: str, fields: dict[str, Any]) -> bytes:
 
 
 def _message(head: Head) -> dict[str, Any]:
-    return {"id": f"msg_{head.run}", "type": "message", "role": "assistant", "model": head.model, "stop_sequence": None}
+    return {
+        "id": f"msg_{head.run}",
+        "type": "message",
+        "role": "assistant",
+        "model": head.model,
+        "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
+    }
 
 
 def _content(answer: Answer) -> list[dict[str, Any]]:
@@ -146,7 +159,7 @@ def _content(answer: Answer) -> list[dict[str, Any]]:
     for part in answer.parts:
         match part:
             case Text(text=text) if text:
-                blocks.append({"type": "text", "text": text})
+                blocks.append({"type": "text", "text": text, "citations": None})
             case Reasoning(signature=signature) if signature.startswith(REDACTED):
                 blocks.append({"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)})
             case Reasoning(text=text, signature=signature):
@@ -176,5 +189,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "input_tokens": max(0, usage.input_tokens - read - wrote),
         "cache_read_input_tokens": read,
         "cache_creation_input_tokens": wrote,
+        "cache_creation": None,
         "output_tokens": usage.output_tokens,
+        "server_tool_use": None,
+        "service_tier": "standard",
     }

@@ -16,6 +16,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]  # of Open Responses; OpenAI's own clients do not send it
 Effort = Annotated[str, Meta(min_length=1, max_length=32)]
 
 
@@ -110,6 +111,8 @@ class Body(Struct):
     stream: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
     max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
     tools: list[Raw] | None = None
     tool_choice: Raw = Raw()

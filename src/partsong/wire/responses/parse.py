@@ -82,7 +82,15 @@ def parse_request(data: bytes, known: Mapping[str, bytes] = NOTHING) -> ParsedRe
 def _sampling(body: Body) -> Sampling:
     effort = body.reasoning.effort if body.reasoning else None
     verbosity = body.text.verbosity if body.text else None
-    return Sampling(body.temperature, body.top_p, body.max_output_tokens, effort=effort, verbosity=verbosity)
+    return Sampling(
+        body.temperature,
+        body.top_p,
+        body.max_output_tokens,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        effort=effort,
+        verbosity=verbosity,
+    )
 
 
 def _echo(body: Body, tools: Tools, shown_choice: Any, shown_format: Any) -> dict[str, Any]:
@@ -91,11 +99,13 @@ def _echo(body: Body, tools: Tools, shown_choice: Any, shown_format: Any) -> dic
     verbosity = body.text.verbosity if body.text else None
     return {
         "background": bool(body.background),
+        "frequency_penalty": body.frequency_penalty or 0.0,
         "instructions": body.instructions,
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,
         "metadata": body.metadata or {},
         "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "presence_penalty": body.presence_penalty or 0.0,
         "previous_response_id": body.previous_response_id,
         "prompt_cache_key": body.prompt_cache_key,
         "reasoning": {

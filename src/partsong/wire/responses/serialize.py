@@ -115,8 +115,6 @@ def response(
         "usage": _usage(usage) if usage else None,
         "service_tier": "default",
         "top_logprobs": 0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
         **{name: value for name, value in request.echo.items() if name != "include"},
     }
 
