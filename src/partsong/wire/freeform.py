@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from partsong.errors import RequestError
-from partsong.model import Answer, Tool, ToolCall
+from partsong.model import Tool
 from partsong.wire.json import UNREADABLE
 
 LONGEST_GRAMMAR = 64 * 1024  # characters: a grammar is sent with each prompt
@@ -30,21 +30,15 @@ def freeform_tool(name: str, description: str, syntax: str, definition: str, whe
 
 
 def wrap_input(text: str) -> str:
-    """The arguments of the function call that stands for a call with this text."""
+    """The arguments of the tool call that stands for this text."""
     return msgspec.json.encode({"input": text}).decode()
 
 
 def unwrap_input(arguments: str) -> str:
-    """The text in the arguments of such a function call; the arguments themselves where a model wrote plain text."""
+    """The text in the arguments of such a tool call; the arguments themselves if a model wrote plain text."""
     try:
         value: Any = msgspec.json.decode(arguments.encode("utf-8", "surrogatepass"))
     except UNREADABLE:
         return arguments
     text = value.get("input") if isinstance(value, dict) else None
     return text if isinstance(text, str) else arguments
-
-
-def unwrapped(answer: Answer, names: frozenset[str]) -> list[tuple[ToolCall, str | None]]:
-    """The answer's tool calls, each with its text if it is one of a free-text tool, else with `None`."""
-    tool_calls = (part for part in answer.parts if type(part) is ToolCall)
-    return [(each, unwrap_input(each.arguments) if each.name in names else None) for each in tool_calls]

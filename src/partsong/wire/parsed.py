@@ -18,13 +18,16 @@ FIELD = "partsong"  # of a request's body, for what the APIs have no words for
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a caller may say of the run, in the field `partsong` of a request or as JSON in the header `X-Partsong`.
+    """Options of the run, in the field `partsong` of a request or as JSON in the header `X-Partsong`.
 
-    `events` adds the run's events to the stream. `max_dollars` and `deadline` (seconds) can only lower what the recipe
-    allows; `strict` fails a run rather than answer with losses; `cache` says whether stored answers will do, anywhere
-    (`None`: at a temperature of 0). `recipe` holds fields of a recipe that replace the named one's. `usage` says what
-    the response's usage counts: every call of the run, or the answer's alone, which tells an agent how full its own
-    context is. A stream's run that may `stay` goes on when its client leaves, until it is stopped by its id.
+    events: whether the run's events are added to the stream
+    max_dollars: the most that the run may cost; it can only lower the recipe's limit
+    deadline: seconds that the run may take; it can only shorten the recipe's deadline
+    strict: whether a loss ends the run with an error
+    cache: whether stored answers will do; `None`: at a temperature of 0
+    recipe: fields of a recipe that replace those of the named one
+    usage: whether the usage counts every call of the run, or the answer's alone, which shows how full a context is
+    stay: whether a stream's run goes on when its client leaves, until it is stopped by its id
     """
 
     events: bool = False
@@ -108,7 +111,7 @@ def refuse(fields: Struct, reasons: dict[str, str], where: str = "") -> None:
 
 
 def parse_options(value: Any, where: str = FIELD) -> Options:
-    """The options in a JSON value that was decoded. Raises `RequestError`, naming the field."""
+    """The options in a decoded JSON value, which stands at `where`. Raises `RequestError`, naming the field."""
     try:
         options = msgspec.convert(value, Options, strict=False)
     except msgspec.ValidationError as problem:

@@ -1,7 +1,7 @@
-"""What the server says to a client, before it is written in one of the formats: answers, or a problem.
+"""Answers and problems, as the server hands them to one of the three formats to be written.
 
-Each format has the functions and the `Stream` of `Format`; a `Stream` makes the bytes of one streamed response, ready
-to be sent, one call for each thing that happens.
+Each format is a package with the functions of `Format`. Its `Stream` makes the bytes of one streamed response: each
+method returns the events for one thing that happens, ready to be sent.
 """
 
 from typing import Any, Literal, Protocol
@@ -64,19 +64,19 @@ class Head(Struct, frozen=True):
 
 
 class Stream(Protocol):
-    """One streamed response, as bytes of server-sent events. `choice` counts the answers, where several are wanted."""
+    """One streamed response, as bytes of server-sent events. `choice` is the index of an answer among several."""
 
     def begin(self) -> bytes:
-        """What comes before the first delta, if anything."""
+        """The events before the first delta, if the format has any."""
 
     def say(self, delta: Delta, choice: int = 0) -> bytes:
-        """A delta of the aggregator's."""
+        """The events for a delta of the aggregator."""
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
-        """An event of the run (a JSON object), in such a way that clients who do not know of it ignore it."""
+        """An event of the run (a JSON object), written so that other clients ignore it."""
 
     def wait(self) -> bytes:
-        """What keeps the connection alive while nothing is said: an event if the API has one for it, else a comment.
+        """Bytes that keep the connection alive in silence: an event if the API has one for it, else a comment.
 
         Some clients count events alone, and give up on a stream that sends nothing but comments.
         """
@@ -84,17 +84,17 @@ class Stream(Protocol):
     def finish(
         self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
     ) -> bytes:
-        """The end, with what all of it has used, and the report on the run. `completed` is a Unix time in seconds."""
+        """The end: how each answer ended, the usage, and the report on the run. `completed` is a Unix time."""
 
     def fail(self, problem: Problem) -> bytes:
-        """The end, where there is no answer, or only half of one."""
+        """The end of a stream that has no answer, or half of one."""
 
 
 class Format(Protocol):
-    """One API's way of writing: a package of `partsong.wire` that has these names."""
+    """One API's way of reading and writing: a package of `partsong.wire` with these names."""
 
-    def parse_request(self, body: bytes) -> ParsedRequest:
-        """Read a request. Raises `RequestError`."""
+    def parse_request(self, data: bytes, /) -> ParsedRequest:
+        """Parse a request. Raises `RequestError`."""
 
     def serialize_answer(
         self, request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]

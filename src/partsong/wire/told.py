@@ -1,8 +1,8 @@
 """Items of a history that only their own provider understands, told in words.
 
-A conversation that began with another service brings what that service's tools did: searches, code that was run, calls
-to its connectors. No other model knows such items, but every model reads words, so each becomes a line that names the
-tool and holds the item's fields as JSON.
+A conversation that began with another service brings items of that service's own tools: searches, code that was run,
+requests to its connectors. No other model knows such items, but every model reads words. So each item becomes a line
+that names the tool and holds the item's fields as JSON.
 """
 
 from typing import Any

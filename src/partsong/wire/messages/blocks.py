@@ -1,7 +1,7 @@
-"""Blocks of content as parts of messages: what a mixture reads as it is, what it is told in words, what is refused.
+"""Blocks of content as parts of messages: some are read as they are, some are told in words, some are refused.
 
-Documents, search results and what a provider's own tools did become words, as every model reads those. Blocks that
-only say which tools there are change that, and say nothing else.
+Documents, search results and the deeds of a provider's own tools become words, as every model reads those. Blocks that
+load or remove tools change the list of tools, and say nothing else.
 """
 
 import base64
@@ -91,10 +91,10 @@ def _parts(block: Block, raw: Raw, role: str, where: str, loaded: Loaded) -> tup
                 place = f"{where}.transformations.oversized_image"
                 raise RequestError(f"{place}: what becomes of large pictures is their provider's choice", place)
             return (_image(source, cache_control, f"{where}.source"),)
-        case Block(type="tool_use", id=str(call), name=str(name)) if role == "assistant":
-            return (ToolCall(call, name, _input(block), cache_control),)
-        case Block(type="tool_result", tool_use_id=str(call)) if role == "user":
-            return (ToolResult(call, _result(block.content, where, loaded), bool(block.is_error), cache_control),)
+        case Block(type="tool_use", id=str(call_id), name=str(name)) if role == "assistant":
+            return (ToolCall(call_id, name, _input(block), cache_control),)
+        case Block(type="tool_result", tool_use_id=str(call_id)) if role == "user":
+            return (ToolResult(call_id, _result(block.content, where, loaded), bool(block.is_error), cache_control),)
         case Block(type="thinking", thinking=str(text)) if role == "assistant":
             return (Reasoning(text, block.signature or ""),)
         case Block(type="redacted_thinking", data=str(data)) if role == "assistant":

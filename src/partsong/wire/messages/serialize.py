@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from partsong.model import Answer, Delta, Reasoning, ReasoningDelta, Text, TextDelta, ToolCall, Usage
+from partsong.model import Answer, Delta, Reasoning, ReasoningDelta, Text, TextDelta, ToolCall, ToolCallDelta, Usage
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.parsed import FIELD, ParsedRequest
 from partsong.wire.reply import Head, Kind, Problem
@@ -62,7 +62,7 @@ class Stream:
     def __init__(self, request: ParsedRequest, head: Head) -> None:
         self._head = head
         self._index = -1
-        self._open: object = None  # the type of the deltas of the block that is open, or a tool call's index
+        self._open: object = None  # the type of the open block's deltas, or the tool call of that index
         self._words = b""
 
     def begin(self) -> bytes:
@@ -80,13 +80,12 @@ class Stream:
             thinking = {"type": "thinking", "thinking": "", "signature": ""}
             begun = b"" if self._open is ReasoningDelta else self._block(ReasoningDelta, thinking, "thinking_delta")
             return begun + self._words + _encode(delta.text) + b"}}\n\n"
+        assert type(delta) is ToolCallDelta
         begun = b""
-        if self._open != ("call", delta.index):  # type: ignore[union-attr]
-            block: dict[str, Any] = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}  # type: ignore[union-attr]
-            begun = self._block(("call", delta.index), block, "input_json_delta")  # type: ignore[union-attr]
-        if not delta.arguments:  # type: ignore[union-attr]
-            return begun
-        return begun + self._words + _encode(delta.arguments) + b"}}\n\n"  # type: ignore[union-attr]
+        if self._open != ("tool_use", delta.index):
+            block: dict[str, Any] = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}
+            begun = self._block(("tool_use", delta.index), block, "input_json_delta")
+        return begun + self._words + _encode(delta.arguments) + b"}}\n\n" if delta.arguments else begun
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
         """An event under a name that clients do not know, and so pass over."""
@@ -164,8 +163,8 @@ def _content(answer: Answer) -> list[dict[str, Any]]:
                 blocks.append({"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)})
             case Reasoning(text=text, signature=signature):
                 blocks.append({"type": "thinking", "thinking": text, "signature": signature})
-            case ToolCall(id=call, name=name, arguments=arguments):
-                blocks.append({"type": "tool_use", "id": call, "name": name, "input": _input(arguments)})
+            case ToolCall(id=call_id, name=name, arguments=arguments):
+                blocks.append({"type": "tool_use", "id": call_id, "name": name, "input": _input(arguments)})
     return blocks
 
 

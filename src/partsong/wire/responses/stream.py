@@ -96,7 +96,7 @@ class _Item:
 class Stream:
     """One streamed response; see `partsong.wire.reply.Stream`."""
 
-    __slots__ = ("_begun", "_calls", "_count", "_done", "_encrypts", "_head", "_items", "_open", "_request")
+    __slots__ = ("_begun", "_tool_calls", "_count", "_done", "_encrypts", "_head", "_items", "_open", "_request")
 
     def __init__(self, request: ParsedRequest, head: Head) -> None:
         self._request, self._head = request, head
@@ -105,7 +105,7 @@ class Stream:
         self._count = 0  # of events, so far
         self._items: list[_Item] = []
         self._open: _Item | None = None  # the message or the reasoning that is being told
-        self._calls: dict[int, _Item] = {}
+        self._tool_calls: dict[int, _Item] = {}
         self._done = 0  # so many items were told to be done
 
     def begin(self) -> bytes:
@@ -121,7 +121,7 @@ class Stream:
         if type(delta) is ReasoningDelta:
             return self._say("reasoning", delta.text)
         if type(delta) is ToolCallDelta:
-            return self._call(delta)
+            return self._say_tool_call(delta)
         return b""
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
@@ -197,14 +197,14 @@ class Stream:
             return before + added + self._delta(item, text)
         return self._delta(item, text)
 
-    def _call(self, delta: ToolCallDelta) -> bytes:
+    def _say_tool_call(self, delta: ToolCallDelta) -> bytes:
         before = b""
-        item = self._calls.get(delta.index)
+        item = self._tool_calls.get(delta.index)
         if item is None:
             before = self.begin() + self._close() + self._release()
             kind = "custom_tool_call" if delta.name in self._request.freeform else "function_call"
             item, added = self._add(kind, delta.id, delta.name)
-            self._calls[delta.index] = item
+            self._tool_calls[delta.index] = item
             before += added
         elif delta.name and not item.name:
             item.name = delta.name  # some providers say it late; when the item is done, everybody knows
@@ -276,11 +276,11 @@ class Stream:
             self._drop(item for item in self._items if item.kind == kind)
             said.append(self._close())
             said += [self._repeat(part) for part in parts]
-        calls = {item.call_id: item for item in self._calls.values()}
+        tool_calls = {item.call_id: item for item in self._tool_calls.values()}
         for part in answer.parts:
             if type(part) is not ToolCall:
                 continue
-            item = calls.pop(part.id, None)
+            item = tool_calls.pop(part.id, None)
             if item is None:
                 said.append(self._repeat(part))
                 continue
@@ -289,7 +289,7 @@ class Stream:
                 item.pieces = [part.arguments]
             elif rest := part.arguments[len(told) :]:
                 said.append(self._delta(item, rest))
-        self._drop(calls.values())
+        self._drop(tool_calls.values())
         return said
 
     def _drop(self, items: Iterable[_Item]) -> None:
@@ -311,7 +311,9 @@ class Stream:
                     return before + added
                 return before
             case ToolCall(id=call_id, name=name, arguments=arguments):
-                return self._call(ToolCallDelta(max(self._calls, default=-1) + 1, call_id, name, arguments))
+                return self._say_tool_call(
+                    ToolCallDelta(max(self._tool_calls, default=-1) + 1, call_id, name, arguments)
+                )
         return b""
 
     def _event(self, event: str, **fields: Any) -> bytes:
