@@ -1,9 +1,9 @@
-"""The length-controlled fit beside the same fit by scikit-learn, as the official code makes it, on made-up judgments.
+"""The length-controlled fit on made-up judgments, beside the fit by scikit-learn that the official code makes.
 
     python benchmarks/length_control.py
 
-Both get the same three features and soft labels of 805 instructions, ten values of C and five folds; it needs
-scikit-learn.
+Needs scikit-learn. Both fits get the same three features and soft labels of 805 instructions, ten values of C, and five
+folds.
 """
 
 import subprocess

@@ -2,15 +2,17 @@
 
     python benchmarks/local.py [ROUNDS] [MAX_TOKENS] [threads]
 
-Each round asks another question. A first run through the engine, which is not counted, writes down the calls that the
-question leads to. Then they are made straight to xllamacpp, a thread for each seat of the layer and then the
-aggregator's, and through the engine, with every event heard, in turn and in the order A B, B A. Both use the same
-loaded models; between two runs each model reads something else, so that nobody finds a prompt that was read already.
+Each round asks another question. A first run through the engine, which is not counted, records the calls that the
+question leads to. These calls are then made in two ways, in turn and in the order A B, B A:
 
-Wall time is what counts; CPU time, of the whole process, is what to look at on a machine that is busy with others.
+* straight to xllamacpp, with a thread for each seat of the layer, and then for the aggregator;
+* through the engine, with every event heard.
 
-With `threads`, what was chosen for the models is measured as well: how many threads write and read, how many
-seats a model answers at once, and whether a layer's seats are asked at once or one after another.
+Both ways use the same loaded models. Between two runs each model reads something else, so that no prompt is found in a
+cache. Wall time is what counts. On a machine that is busy with other programs, compare CPU time, of the whole process.
+
+With `threads`, other settings of the models are measured as well: the number of threads that write and read, the number
+of seats that a model answers at once, and whether the seats of a layer are asked at once or one after another.
 """
 
 import asyncio

@@ -1,11 +1,11 @@
-"""Many runs at once on one core: 3+1 calls each, with nobody listening to the proposals, and with everybody.
+"""Many runs at once on one core: 3+1 calls each, first with nobody listening to the proposals, then with everybody.
 
     python benchmarks/many.py PORT [SUFFIX, -t300-d20-n200] [AT ONCE, 1000] [SECONDS over which they arrive, 10]
 
-An OpenAI-compatible server listens on 127.0.0.1:PORT and takes any model name; SUFFIX is put behind each name. The
-runs arrive one after another and are all in flight before the first one ends. Time added to the first word is told
-against the same calls made alone by a bare script. The server's process is held to one core; the load comes from this
-process, on whatever is left of the machine.
+PORT is that of the upstream, or 0 (see upstream.py). SUFFIX is put behind the name of each model. The runs arrive one
+after another, and all are under way before the first one ends. The time that the server adds to the first word is the
+difference to a bare script that makes the same calls alone. The server's process is held to one core; the load comes
+from this process, on what is left of the machine.
 """
 
 import asyncio
@@ -18,11 +18,7 @@ from pathlib import Path
 
 import aiohttp
 from server import (
-    CONFIGURATION,
-    LAST,
-    PROPOSERS,
     QUESTION,
-    RECIPE,
     bare,
     family,
     free_port,
@@ -32,13 +28,15 @@ from server import (
     running,
     stream,
     used,
+    write_configuration,
 )
+from upstream import upstream
 
 ALONE = 5  # bare runs, of which the middle one is the floor
 
 
 async def ask(session: aiohttp.ClientSession, url: str, events: bool) -> float:
-    """Ask for a stream, with the run's events if they are wanted. Seconds to the answer's first word."""
+    """Ask for a streamed answer, with the run's events or without; return the seconds to its first word."""
     if not events:
         return await stream(session, url, "three")
     started, first, last = time.perf_counter(), 0.0, b""
@@ -56,46 +54,59 @@ async def ask(session: aiohttp.ClientSession, url: str, events: bool) -> float:
 
 
 async def main(port: str, suffix: str = "-t300-d20-n200", at_once: str = "1000", within: str = "10") -> None:
-    upstream, number, pause = f"http://127.0.0.1:{port}/v1", int(at_once), float(within) / int(at_once)
-    with tempfile.TemporaryDirectory() as name:
+    runs, seconds = int(at_once), float(within)
+    with tempfile.TemporaryDirectory() as name, upstream(int(port)) as theirs:
         folder = Path(name)
-        recipe, configuration = folder / "three.toml", folder / "partsong.toml"
-        agents = ", ".join(f'"mock:{agent}{suffix}"' for agent in PROPOSERS)
-        recipe.write_text(RECIPE.format(agents=agents, last=f"{LAST}{suffix}"))
-        configuration.write_text(CONFIGURATION.format(port=port, recipe=recipe))
+        configuration = write_configuration(folder, theirs, suffix)
         ours = free_port()
         url = f"http://127.0.0.1:{ours}/v1"
         serve = ["partsong", "serve", "--port", str(ours), "--config", str(configuration)]
         with running(serve, folder, PARTSONG_STATE=name) as served:
             async with open_session() as session:
                 await ready(lambda: stream(session, url, "three"), folder)
-                for process in family(served):
-                    os.sched_setaffinity(process, {0})
-                    for thread in Path(f"/proc/{process}/task").iterdir():
-                        os.sched_setaffinity(int(thread.name), {0})
-                alone = sorted([await bare(session, upstream, suffix) for _ in range(ALONE)])[ALONE // 2]
-                print(f"{number} runs over {within} s; the four calls alone: first word after {alone * 1e3:.0f} ms\n")
+                hold_to_one_core(served)
+                times = [await bare(session, f"http://127.0.0.1:{theirs}/v1", suffix) for _ in range(ALONE)]
+                alone = sorted(times)[ALONE // 2]
+                print(f"{runs} runs over {within} s; the four calls alone: first word after {alone * 1e3:.0f} ms\n")
                 print("| proposals | answered | p50 added ms | p99 added ms | CPU ms a run | seconds | MB |")
                 print("| --- | --: | --: | --: | --: | --: | --: |")
                 for watched in (False, True):
                     before, started = used(served)[0], time.perf_counter()
-                    tasks = []
-                    for at in range(number):
-                        await asyncio.sleep(max(0.0, started + at * pause - time.perf_counter()))
-                        tasks.append(asyncio.create_task(ask(session, url, watched)))
-                    done = await asyncio.gather(*tasks, return_exceptions=True)
+                    firsts = await arriving(session, url, runs, seconds / runs, watched)
                     wall, (spent, memory) = time.perf_counter() - started, used(served)
-                    firsts = sorted(each - alone for each in done if isinstance(each, float))
+                    added = sorted((first - alone) * 1e3 for first in firsts)
                     what = "watched" if watched else "unheard"
-                    if not firsts:
-                        raise RuntimeError(f"none was answered: {done[0]}")
-                    p50, p99 = firsts[len(firsts) // 2] * 1e3, firsts[len(firsts) * 99 // 100] * 1e3
-                    cpu = (spent - before) / number * 1e3
+                    p50, p99 = added[len(added) // 2], added[len(added) * 99 // 100]
+                    cpu = (spent - before) / runs * 1e3
                     print(
-                        f"| {what} | {len(firsts)} | {p50:.0f} | {p99:.0f} | {cpu:.1f} | {wall:.1f} "
+                        f"| {what} | {len(added)} | {p50:.0f} | {p99:.0f} | {cpu:.1f} | {wall:.1f} "
                         f"| {memory / 1e6:.0f} |",
                         flush=True,
                     )
+
+
+async def arriving(session: aiohttp.ClientSession, url: str, runs: int, pause: float, watched: bool) -> list[float]:
+    """Start runs with a pause between them; return the seconds to the first word of those that were answered.
+
+    Raises `RuntimeError` if none was.
+    """
+    started, tasks = time.perf_counter(), []
+    for index in range(runs):
+        await asyncio.sleep(max(0.0, started + index * pause - time.perf_counter()))
+        tasks.append(asyncio.create_task(ask(session, url, watched)))
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    firsts = [each for each in done if isinstance(each, float)]
+    if not firsts:
+        raise RuntimeError(f"none was answered: {done[0]}")
+    return firsts
+
+
+def hold_to_one_core(process: int) -> None:
+    """Let a process and all its descendants run on the first core alone."""
+    for each in family(process):
+        os.sched_setaffinity(each, {0})
+        for thread in Path(f"/proc/{each}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {0})
 
 
 if __name__ == "__main__":

@@ -2,12 +2,17 @@
 
     python benchmarks/server.py PORT [SUFFIX, e.g. -t300-d20-n200] [AT ONCE, e.g. 1,50,500] [RUNS, at least]
 
-An OpenAI-compatible server listens on 127.0.0.1:PORT and takes any model name; SUFFIX is put behind each name. In the
-same run stand beside it what nobody could do without: a Starlette application that passes one streamed call through, on
-the same granian, and a script that makes the same three plain calls and the streamed one with aiohttp and msgspec. The
-ratio is the server's CPU over that of both together; what the server adds to the time of the first word is told against
-the script. CPU is that of all a server's processes, from /proc; its memory per stream is what a first wave of AT ONCE
-adds at its height. The load comes from this process, on the same machine: without delays, times are a queue's.
+PORT is that of the upstream, or 0 (see upstream.py). SUFFIX is put behind the name of each model.
+
+Two things are measured beside the server, in the same run, as the least that any server needs:
+
+* a Starlette application on the same granian that passes one streamed call through;
+* a script that makes the same three plain calls and the streamed one with aiohttp and msgspec.
+
+The ratio printed is the server's CPU over the CPU of both together. The time that the server adds to the first word is
+the difference to the script. CPU is read from /proc, for all processes of a server. Memory per stream is what a first
+wave of AT ONCE runs adds at its height. The load comes from this process, on the same machine: without delays in SUFFIX
+the times are those of a queue.
 """
 
 import asyncio
@@ -21,6 +26,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +36,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
+from upstream import upstream
 
 PROPOSERS, LAST = "abc", "z"
 RECIPE = """
@@ -58,7 +65,14 @@ Run = Callable[[], Awaitable[float]]
 
 @dataclass(frozen=True)
 class Measured:
-    """CPU seconds a run, runs a second, seconds to the median first word and to the 99th of 100, bytes of memory."""
+    """What a measurement came to.
+
+    cpu: CPU seconds a run
+    rate: runs a second
+    median, slow: seconds to the first word, the median and the 99th percentile
+    most: most memory that the server had, in bytes
+    a_stream: memory that each stream adds, in bytes
+    """
 
     cpu: float
     rate: float
@@ -85,26 +99,36 @@ PIECE = msgspec.json.Decoder(Piece)
 
 
 def pass_through() -> Starlette:
-    """An application that does nothing but hand one streamed call on; UPSTREAM says where to."""
+    """An application that passes one streamed call on to the URL in the environment variable UPSTREAM."""
+    return Starlette(routes=[Route("/v1/chat/completions", _pass_on, methods=["POST"])], lifespan=_with_session)
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, aiohttp.ClientSession]]:
-        async with open_session() as session:
-            yield {"session": session}
 
-    async def complete(request: Request) -> StreamingResponse:
-        asked = await request.body()
-        headers = {"content-type": "application/json"}
-        response = await request.state.session.post(os.environ["UPSTREAM"], data=asked, headers=headers)
+@asynccontextmanager
+async def _with_session(app: Starlette) -> AsyncIterator[dict[str, aiohttp.ClientSession]]:
+    async with open_session() as session:
+        yield {"session": session}
 
-        async def pieces() -> AsyncIterator[bytes]:
-            async with response:
-                async for data in response.content.iter_any():
-                    yield data
 
-        return StreamingResponse(pieces(), response.status, media_type="text/event-stream")
+async def _pass_on(request: Request) -> StreamingResponse:
+    asked = await request.body()
+    headers = {"content-type": "application/json"}
+    response = await request.state.session.post(os.environ["UPSTREAM"], data=asked, headers=headers)
+    return StreamingResponse(_pieces(response), response.status, media_type="text/event-stream")
 
-    return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])], lifespan=lifespan)
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async with response:
+        async for data in response.content.iter_any():
+            yield data
+
+
+def write_configuration(folder: Path, port: int, suffix: str = "") -> Path:
+    """Write a recipe of three proposers and an aggregator, and a configuration that serves it; return the latter."""
+    recipe, configuration = folder / "three.toml", folder / "partsong.toml"
+    agents = ", ".join(f'"mock:{agent}{suffix}"' for agent in PROPOSERS)
+    recipe.write_text(RECIPE.format(agents=agents, last=f"{LAST}{suffix}"))
+    configuration.write_text(CONFIGURATION.format(port=port, recipe=recipe))
+    return configuration
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -112,7 +136,7 @@ def open_session() -> aiohttp.ClientSession:
 
 
 def family(process: int) -> Iterator[int]:
-    """A process, and all that came from it."""
+    """The process, its children, theirs, and so on."""
     yield process
     with suppress(OSError):
         for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
@@ -120,7 +144,7 @@ def family(process: int) -> Iterator[int]:
 
 
 def used(process: int) -> tuple[float, int]:
-    """CPU seconds and resident bytes of a process and its children, and of theirs."""
+    """CPU seconds and resident bytes of a process and all its descendants."""
     seconds, size = 0.0, 0
     for each in family(process):
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
@@ -130,12 +154,16 @@ def used(process: int) -> tuple[float, int]:
 
 
 def used_here() -> float:
+    """CPU seconds of this process."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     return own.ru_utime + own.ru_stime
 
 
 async def stream(session: aiohttp.ClientSession, url: str, model: str) -> float:
-    """Ask for a stream, and let it pass by to its end: the client's own cost is not the server's. Seconds to a word."""
+    """Ask for a streamed answer, and return the seconds until its first word.
+
+    The answer is read to its end but not parsed, so that the client takes little of the machine.
+    """
     started, first, last = time.perf_counter(), 0.0, b""
     body = {"model": model, "stream": True, "messages": QUESTION}
     async with session.post(f"{url}/chat/completions", json=body) as response:
@@ -149,7 +177,7 @@ async def stream(session: aiohttp.ClientSession, url: str, model: str) -> float:
 
 
 async def bare(session: aiohttp.ClientSession, url: str, suffix: str) -> float:
-    """The same four calls, read as a script would read them. Seconds to the last one's first word."""
+    """Make the four calls as a plain script would; return the seconds until the first word of the last one."""
 
     async def plain(model: str) -> str:
         async with session.post(f"{url}/chat/completions", json={"model": model, "messages": QUESTION}) as response:
@@ -171,7 +199,7 @@ async def bare(session: aiohttp.ClientSession, url: str, suffix: str) -> float:
 
 
 async def wave(run: Run, at_once: int, runs: int, watch: Callable[[], None] | None = None) -> list[float]:
-    """Do so many runs, so many of them at once; the seconds to each one's first word, in order."""
+    """Do `runs` runs, `at_once` of them at the same time; return the seconds to each first word, sorted."""
     left, firsts = iter(range(runs)), list[float]()
 
     async def work() -> None:
@@ -192,7 +220,7 @@ async def wave(run: Run, at_once: int, runs: int, watch: Callable[[], None] | No
 
 
 async def measure(run: Run, at_once: int, runs: int, process: int | None) -> Measured:
-    """A first wave, which warms up and shows the memory, and then the runs that are counted."""
+    """Measure `runs` runs, after a first wave that warms up and shows the memory."""
     before, peak = 0 if process is None else used(process)[1], 0
 
     def watch() -> None:
@@ -214,7 +242,7 @@ async def measure(run: Run, at_once: int, runs: int, process: int | None) -> Mea
 
 @contextmanager
 def running(words: list[str], folder: Path, **variables: str) -> Iterator[int]:
-    """A server in a process of its own, which is told to stop in the end. What it writes goes to a file."""
+    """Run a module as a server in a process of its own until the block is left; its output goes to a file."""
     with (folder / "written").open("wb") as written:
         command = [sys.executable, "-m", *words]
         process = subprocess.Popen(command, stdout=written, stderr=written, env=os.environ | variables)
@@ -226,7 +254,7 @@ def running(words: list[str], folder: Path, **variables: str) -> Iterator[int]:
 
 
 async def ready(run: Run, folder: Path) -> None:
-    """Wait until a server answers."""
+    """Wait until a server answers. Raises `RuntimeError` after `START_WITHIN` seconds."""
     until = time.monotonic() + START_WITHIN
     while True:
         try:
@@ -247,38 +275,28 @@ def free_port() -> int:
 
 
 async def main(port: str, suffix: str = "-n200", levels: str = "1,50,500", least: str = str(LEAST)) -> None:
-    upstream = f"http://127.0.0.1:{port}/v1"
     print("| at once | what | runs/s | CPU ms a run | first word p50 ms | p99 ms | MB | KiB a stream |")
     print("| --: | --- | --: | --: | --: | --: | --: | --: |")
-    compared: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, upstream(int(port)) as theirs:
         folder = Path(name)
         (folder / "through").mkdir()
-        recipe, configuration = folder / "three.toml", folder / "partsong.toml"
-        agents = ", ".join(f'"mock:{agent}{suffix}"' for agent in PROPOSERS)
-        recipe.write_text(RECIPE.format(agents=agents, last=f"{LAST}{suffix}"))
-        configuration.write_text(CONFIGURATION.format(port=port, recipe=recipe))
+        configuration = write_configuration(folder, theirs, suffix)
         ports = free_port(), free_port()
         serve = ["partsong", "serve", "--port", str(ports[0]), "--config", str(configuration)]
         granian = ["granian", "--interface", "asgi", "--http", "1", "--no-ws", "--log-level", "warning", "--factory"]
         granian += ["--port", str(ports[1]), "--working-dir", str(Path(__file__).parent), "server:pass_through"]
+        url = f"http://127.0.0.1:{theirs}/v1"
         with (
             running(serve, folder, PARTSONG_STATE=name) as served,
-            running(granian, folder / "through", UPSTREAM=f"{upstream}/chat/completions") as passed,
+            running(granian, folder / "through", UPSTREAM=f"{url}/chat/completions") as passed,
         ):
             async with open_session() as session:
-
-                def by_server() -> Awaitable[float]:
-                    return stream(session, f"http://127.0.0.1:{ports[0]}/v1", "three")
-
-                def by_pass_through() -> Awaitable[float]:
-                    return stream(session, f"http://127.0.0.1:{ports[1]}/v1", f"{LAST}{suffix}")
-
-                def by_script() -> Awaitable[float]:
-                    return bare(session, upstream, suffix)
-
+                by_server = partial(stream, session, f"http://127.0.0.1:{ports[0]}/v1", "three")
+                by_pass_through = partial(stream, session, f"http://127.0.0.1:{ports[1]}/v1", f"{LAST}{suffix}")
+                by_script = partial(bare, session, url, suffix)
                 await ready(by_server, folder)
                 await ready(by_pass_through, folder / "through")
+                compared: list[str] = []
                 for at_once in map(int, levels.split(",")):
                     runs = max(int(least), WAVES * at_once)
                     through = await measure(by_pass_through, at_once, runs, passed)
@@ -304,7 +322,7 @@ def compare(at_once: int, server: Measured, through: Measured, script: Measured)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed, as granian has it."""
+    """The loop of uvloop where that is installed, which granian then uses too."""
     if find_spec("uvloop") is None:
         return asyncio.new_event_loop()
     import uvloop

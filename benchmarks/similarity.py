@@ -2,7 +2,7 @@
 
     python benchmarks/similarity.py
 
-The plain loop gets a part of the questions, and its time is scaled up. It needs sacreBLEU and scikit-learn.
+Needs sacreBLEU and scikit-learn. The plain loop gets a part of the questions, and its time is scaled up.
 """
 
 import random

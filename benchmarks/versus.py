@@ -2,8 +2,9 @@
 
     python benchmarks/versus.py [--pairs N] 'COMMAND A' 'COMMAND B'
 
-Each command prints a line like `cpu 7.05 ms a run, 120.3 runs/s, first piece 12.1 ms`. Machines are shared and noisy:
-a ratio of neighbours says more than a time. Prints B / A as median, minimum and maximum over the pairs.
+Each command prints a line like `cpu 7.05 ms a run, 120.3 runs/s, first piece 12.1 ms`. On a machine that is shared with
+other programs, the ratio of two neighbouring runs says more than a time. For each figure, B / A is printed as median,
+minimum and maximum over the pairs.
 """
 
 import re

@@ -15,10 +15,16 @@ die() {
 prepare_environment() {
     installed "$1" && return
     find_python
-    # One at a time. The kernel holds the lock for as long as this shell, or an installation that it left behind, has
-    # the file open: nothing to clean up after a crash.
+    lock "$python"
+    installed "$1" || install "$1"
+    unlock
+}
+
+# lock PYTHON: waits until nobody else installs. The kernel holds the lock for as long as this shell, or an installation
+# that it left behind, has the file open: nothing to clean up after a crash.
+lock() {
     exec 9<"$root/scripts/environment.sh"
-    "$python" -I - 3<&9 <<'PYTHON'
+    "$1" -I - 3<&9 <<'PYTHON'
 import fcntl, sys
 try:
     fcntl.flock(3, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -28,7 +34,9 @@ except BlockingIOError:
 except OSError:
     pass  # some network file systems have no locks
 PYTHON
-    installed "$1" || install "$1"
+}
+
+unlock() {
     exec 9<&-
 }
 

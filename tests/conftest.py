@@ -1,4 +1,8 @@
-"""What holds for every test: no socket leaves this machine, no run enters the user's store, no task is left."""
+"""What holds for every test: no socket leaves this machine, no run enters the user's store, no task is left.
+
+No test fails because the machine is slow: `jumping` in `tests/clock.py` replaces the clock, and the profile of
+Hypothesis below has no limits of time.
+"""
 
 import asyncio
 import inspect
@@ -6,12 +10,18 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.offline import sitecustomize as sitecustomize  # from here on, the network is refused
 
 # A shell ignores Ctrl-C for what it runs in the background, and programs inherit that; those that are tested must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hypothesis times each example, and the drawing of its inputs, by the wall clock. On a machine that is busy with other
+# programs both take many times as long, and a test would fail without a fault of the code.
+settings.register_profile("any_speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_speed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ from partsong.events import (
     AggregationStarted,
     AggregationStep,
     AnyEvent,
+    CallFinished,
     LayerFinished,
     LayerStarted,
     PromptFitted,
@@ -20,6 +21,7 @@ from partsong.events import (
     RunFinished,
     RunStarted,
 )
+from partsong.model import NOTHING_USED, Usage
 
 
 def check(events: Iterable[AnyEvent]) -> None:
@@ -31,6 +33,7 @@ def check(events: Iterable[AnyEvent]) -> None:
     layer = -1  # the layer that is or was last open
     open_layer = aggregating = spoke = False
     seats: dict[int, str] = {}
+    calls: dict[tuple[int, int], list[CallFinished]] = {}
     for event in heard[1:-1]:
         match event:
             case LayerStarted(layer=number, models=models):
@@ -45,6 +48,14 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert seat not in seats
                 assert model == recipe.layers[layer].seats[seat].model
                 seats[seat] = "speaks"
+            case CallFinished(layer=number, seat=seat):
+                if number == len(recipe.layers):
+                    assert (aggregating, seat) == (True, 0)
+                else:
+                    assert open_layer
+                    assert (number, seats.get(seat)) == (layer, "speaks")
+                _check_call(event)
+                calls.setdefault((number, seat), []).append(event)
             case PromptFitted(layer=number, seat=seat) if number == len(recipe.layers):
                 assert (aggregating, seat, spoke) == (True, 0, False)
             case ProposalReplaced(layer=number, seat=seat, model=model):
@@ -54,13 +65,17 @@ def check(events: Iterable[AnyEvent]) -> None:
             case ProposalDelta(layer=number, seat=seat) | PromptFitted(layer=number, seat=seat):
                 assert open_layer
                 assert (number, seats.get(seat)) == (layer, "speaks")
-            case ProposalFinished(layer=number, seat=seat):
+            case ProposalFinished(layer=number, seat=seat, answer=answer, model=model):
                 assert open_layer
                 assert (number, seats.get(seat)) == (layer, "speaks")
+                said = [call for call in calls.get((number, seat), []) if call.error is None]
+                assert [(call.model, call.usage) for call in said] == [(model, answer.usage)]
+                assert said[0] is calls[number, seat][-1], "a call after the answer"
                 seats[seat] = "answered"
             case ProposalFailed(layer=number, seat=seat):
                 assert open_layer
                 assert (number, seats.get(seat)) == (layer, "speaks")
+                assert all(call.error is not None for call in calls.get((number, seat), []))
                 seats[seat] = "lost"
             case LayerFinished(layer=number, answered=answered):
                 assert open_layer
@@ -78,8 +93,10 @@ def check(events: Iterable[AnyEvent]) -> None:
             case AggregationReplaced(model=model):
                 assert (aggregating, spoke) == (True, False)
                 assert model in recipe.aggregator.fallback
-            case AggregationStep():
+            case AggregationStep(answer=answer):
                 assert (aggregating, spoke) == (True, False)
+                drafted = calls[len(recipe.layers), 0][-1]
+                assert (drafted.error, drafted.usage) == (None, answer.usage)
             case AggregationDelta():
                 assert aggregating
                 spoke = True
@@ -88,3 +105,19 @@ def check(events: Iterable[AnyEvent]) -> None:
     if isinstance(heard[-1], RunFinished):
         assert aggregating
         assert not open_layer
+        assert heard[-1].last_resort or any(call.error is None for call in calls.get((len(recipe.layers), 0), []))
+    total = sum_of(call for called in calls.values() for call in called)
+    assert total == heard[-1].usage, "the calls add up to the run's usage"
+
+
+def sum_of(calls: Iterable[CallFinished]) -> Usage:
+    """The usage of all the calls. A call of which nothing is known adds nothing, as in the run's own sum."""
+    return sum((call.usage for call in calls if call.usage is not None), NOTHING_USED)
+
+
+def _check_call(call: CallFinished) -> None:
+    assert call.started >= 0
+    assert call.seconds >= 0
+    assert (round(call.started, 6), round(call.seconds, 6)) == (call.started, call.seconds)
+    assert not (call.stored and call.error)
+    assert call.error is not None or call.usage is not None

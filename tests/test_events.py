@@ -23,6 +23,7 @@ from partsong.events import (
     AggregationDelta,
     AggregationStarted,
     AnyEvent,
+    CallFinished,
     Failure,
     LayerFinished,
     LayerStarted,
@@ -47,13 +48,16 @@ RUN: tuple[AnyEvent, ...] = (
     ProposalStarted(0, 0, "t:a"),
     ProposalStarted(0, 1, "t:b"),
     ProposalDelta(0, 0, TextDelta("Be")),
+    CallFinished(0, 1, "t:b", 0.0, 0.25, Usage(1, 0), Failure("rate", "too fast", 429)),
     ProposalFailed(0, 1, Failure("rate", "too fast", 429), Usage(1, 0)),
     ProposalDelta(0, 0, TextDelta("cause")),
-    ProposalFinished(0, 0, Answer((Reasoning("hm"), Text("Because")), usage=Usage(3, 1), model="a-1")),
+    CallFinished(0, 0, "t:a", 0.0, 0.5, Usage(3, 1)),
+    ProposalFinished(0, 0, Answer((Reasoning("hm"), Text("Because")), usage=Usage(3, 1), model="a-1"), "t:a"),
     LayerFinished(0, 1),
     AggregationStarted("t:z"),
     AggregationDelta(TextDelta("So.")),
-    RunFinished(Answer((Text("So."),)), Usage(9, 9, dollars=Decimal("0.10")), (LOSS,)),
+    CallFinished(1, 0, "t:z", 0.5, 0.125, Usage(5, 8)),
+    RunFinished(Answer((Text("So."),)), Usage(9, 9), (LOSS,)),
 )
 
 
@@ -65,13 +69,18 @@ def test_json_and_back_is_the_same_event(event: AnyEvent) -> None:
 
 
 def test_the_json_has_the_documented_names() -> None:
-    proposal = json.loads(to_json(RUN[7]))
+    proposal = json.loads(to_json(RUN[9]))
     assert proposal["event"] == "proposal_finished"
     assert (proposal["layer"], proposal["seat"], proposal["answer"]["text"]) == (0, 0, "Because")
     end = json.loads(to_json(RUN[-1]))
     assert end["event"] == "run_finished"
     assert end["answer"]["text"] == "So."
-    assert end["usage"]["dollars"] == "0.10"
+    call = json.loads(to_json(RUN[5]))
+    assert (call["event"], call["started"], call["seconds"]) == ("call_finished", 0.0, 0.25)
+    assert (
+        json.loads(to_json(RunFailed(Failure("rate", "x"), Usage(dollars=Decimal("0.10")))))["usage"]["dollars"]
+        == "0.10"
+    )
     loss = {"layer": 0, "seat": 1, "model": "t:b", "cause": "rate", "message": "too fast"}
     assert end["losses"] == [loss | {"kind": "failed", "replaced_by": ""}]
     assert json.loads(to_json(RunFailed(Failure("rate", "x"), Usage())))["usage"]["dollars"] is None
@@ -92,6 +101,7 @@ def test_the_transcript_folds_a_run() -> None:
     assert transcript.answer is not None
     assert (transcript.text, transcript.aggregator, transcript.losses) == ("So.", "t:z", (LOSS,))
     assert transcript.recipe is RECIPE
+    assert [(call.layer, call.seat) for call in transcript.calls] == [(0, 1), (0, 0), (1, 0)]
 
 
 @pytest.mark.parametrize("gone", range(len(RUN)))

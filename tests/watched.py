@@ -8,7 +8,7 @@ from rich.console import Console
 
 from partsong.cli.region import Region
 from partsong.cli.terminal import Terminal
-from partsong.events import AnyEvent, LayerStarted, ProposalStarted, RunStarted
+from partsong.events import AnyEvent, CallFinished, Failure, LayerStarted, ProposalStarted, RunStarted
 from partsong.model import Answer, Text, Usage, asking
 from partsong.recipe import Agent, Aggregator, Layer, Recipe
 
@@ -53,6 +53,13 @@ def recipe(*models: str, layers: int = 1) -> Recipe:
 
 def answer(text: str, tokens: int = 10, dollars: str | None = None) -> Answer:
     return Answer((Text(text),), usage=Usage(5, tokens, dollars=None if dollars is None else Decimal(dollars)))
+
+
+def called(
+    layer: int, seat: int, model: str, usage: Usage | None = None, error: Failure | None = None, *, stored: bool = False
+) -> CallFinished:
+    """The end of a call."""
+    return CallFinished(layer, seat, model, 0.0, 1.0, usage, error, stored)
 
 
 def started(*models: str) -> tuple[AnyEvent, ...]:

@@ -45,6 +45,8 @@ Cause = Literal[
 TURNED_AWAY: frozenset[Cause] = frozenset({"auth", "billing", "rate", "refused", "window", "resting", "budget"})
 # Refused on this machine, before a model was asked.
 NEVER_ASKED: frozenset[Cause] = frozenset({"resting", "budget", "window"})
+# Every other run of the same recipe fails for the same reason.
+HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})
 PASSING: frozenset[Cause] = frozenset({"rate", "timeout", "server", "network", "truncated"})
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 

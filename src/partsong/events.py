@@ -4,22 +4,32 @@ The grammar, checked by `tests/grammar.py`:
 
     RunStarted
       ( LayerStarted
-          ( ProposalStarted (ProposalDelta | PromptFitted | ProposalReplaced)* (ProposalFinished | ProposalFailed) )+
-                                                                                     one for each seat, interleaved
+          ( ProposalStarted (ProposalDelta | PromptFitted | ProposalReplaced | CallFinished)*
+            (ProposalFinished | ProposalFailed) )+                                   one for each seat, interleaved
         LayerFinished )*
-      ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep)* AggregationDelta* )?
+      ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep | CallFinished)*
+        (AggregationDelta | CallFinished)* )?
     ( RunFinished | RunFailed )
 
 A run may fail at any point after RunStarted, also between a proposal's start and its end. Listeners hear one event at
-a time and are awaited. Layers and seats are counted from 0. Events carry no clock: a listener that wants one has it.
+a time and are awaited. Layers and seats are counted from 0.
+
+There is one CallFinished for each call to a model, said before the event that ends its seat. A call that is still open
+when its seat or the run ends is given up: its CallFinished has an error and an estimated usage. The usages of a run's
+calls add up to the `usage` of RunFinished or RunFailed. A run that was stored before
+this event existed has none.
+
+Only CallFinished carries times, in seconds since the run's start. A listener that needs other times keeps its own
+clock.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from partsong.errors import NEVER_ASKED, Cause
+from partsong.errors import HOPELESS, NEVER_ASKED, Cause
 from partsong.model import Answer, Conversation, Delta, Usage
 from partsong.recipe import Recipe
 
@@ -54,6 +64,13 @@ class Loss(Struct, frozen=True):
     message: str
     kind: LossKind = "failed"
     replaced_by: str = ""
+
+
+def is_hopeless(error: Failure, losses: Sequence[Loss]) -> bool:
+    """Whether every other run of the same recipe would fail like the one that failed with `error` and `losses`."""
+    if error.cause == "no_proposals":
+        return {loss.cause for loss in losses} <= HOPELESS
+    return error.cause in HOPELESS
 
 
 class Cut(Struct, frozen=True):
@@ -151,6 +168,7 @@ class CallFinished(Event, frozen=True, omit_defaults=True):
     usage: tokens and dollars, an estimate where the call was given up; `None` where nothing is known to have been used
     error: why the call failed; `None` for an answer
     stored: whether the answer came from the store
+    stored_usage: what a stored answer used when it was made; `None` if the answer is not stored
     """
 
     layer: int
@@ -161,6 +179,7 @@ class CallFinished(Event, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     error: Failure | None = None
     stored: bool = False
+    stored_usage: Usage | None = None
 
     @property
     def reached(self) -> bool:

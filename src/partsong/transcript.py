@@ -4,6 +4,7 @@ One fold for everybody. `Transcript` can be asked at any moment, also in the mid
 is absent, never invented.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from partsong.events import (
@@ -11,6 +12,7 @@ from partsong.events import (
     AggregationReplaced,
     AggregationStarted,
     AnyEvent,
+    CallFinished,
     Failure,
     LayerStarted,
     Loss,
@@ -48,9 +50,9 @@ class Transcript:
     """A run as far as it has come. `layers[i][j]` is the seat (i, j); `text` is the aggregator's so far.
 
     `aggregator` is the model that is asked to aggregate, and `replaced` those that failed at it; `fitted` says which
-    prompts were cut. At the end, of `planned` seats of proposers `answered` have a proposal, and `losses` says what
-    became of the others. Where the answer is a proposal (with `last_resort`, or since it was selected), `seat` is its
-    seat in the last layer.
+    prompts were cut. `calls` holds every call that has ended; a run stored before calls were events has none. At the
+    end, of `planned` seats of proposers `answered` have a proposal, and `losses` says what became of the others. Where
+    the answer is a proposal (with `last_resort`, or since it was selected), `seat` is its seat in the last layer.
     """
 
     recipe: Recipe | None = None
@@ -59,6 +61,7 @@ class Transcript:
     aggregator: str = ""
     replaced: list[tuple[str, Failure]] = field(default_factory=list)
     fitted: list[PromptFitted] = field(default_factory=list)
+    calls: list[CallFinished] = field(default_factory=list)
     text: str = ""
     answer: Answer | None = None
     error: Failure | None = None
@@ -97,6 +100,8 @@ class Transcript:
                 asked.model, asked.text = model, ""
             case PromptFitted():
                 self.fitted.append(event)
+            case CallFinished():
+                self.calls.append(event)
             case AggregationStarted(model=model):
                 self.aggregator = model
             case AggregationReplaced(model=model, error=error):
@@ -116,3 +121,15 @@ class Transcript:
 
 def _words(delta: Delta) -> str:
     return delta.text if isinstance(delta, TextDelta) else ""
+
+
+def usage_when_made(calls: Iterable[CallFinished]) -> Usage:
+    """The tokens and dollars of calls, where a stored answer counts with what it used when it was made.
+
+    Whoever starts a piece of work again sees what all of the work has used, and not only the calls since the start.
+    """
+    usage = NOTHING_USED
+    for call in calls:
+        usage += call.usage or NOTHING_USED
+        usage += call.stored_usage or NOTHING_USED
+    return usage

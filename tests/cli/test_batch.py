@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from partsong.cli.answers import Answers, Outcome
-from partsong.cli.batch import is_hopeless
 from partsong.cli.questions import read_questions
 from partsong.errors import QuestionError
-from partsong.events import Failure, Loss
+from partsong.events import Failure, Loss, is_hopeless
 from partsong.model import Usage
 from tests.cli.test_cli import code_of, write
 from tests.screen import Screen
@@ -114,6 +113,21 @@ def store(outcome: Outcome) -> None:
     beside.open()
     beside.keep(outcome)
     beside.close()
+
+
+def test_a_ranker_that_names_no_proposal_is_counted_now_and_from_the_store(folder: Path) -> None:
+    ask("One?")
+    recipe = write(Path(), "scripted:alice?text=Yes&output=1000", last="scripted:carol?text=Neither&output=1000")
+    text = Path(recipe).read_text()
+    Path(recipe).write_text(f'last_resort = "best_proposal"\n{text}method = "select"\n')
+    assert answer(recipe) == 0
+    (made,) = answers()
+    assert made["answer"] == "Yes"
+    assert Decimal(made["usage"]["dollars"]) == Decimal("0.002")  # one word of each of the two models
+    Path("answers.jsonl").unlink()
+    assert answer(recipe) == 0
+    assert answers() == [made]
+    assert rows(folder, "calls") == 2
 
 
 def test_another_recipe_is_another_answer(folder: Path) -> None:

@@ -12,6 +12,7 @@ from tests import grammar
 from tests.cli.test_cli import code_of, write
 from tests.clock import jumping
 from tests.screen import Screen
+from tests.store.samples import forget_calls
 
 
 @pytest.fixture
@@ -146,3 +147,18 @@ def test_without_its_words_nothing_can_be_replayed(state: Path, capfd: pytest.Ca
     assert code_of("ask", "-r", recipe, "--store", "metadata", "Why?") == 0
     assert code_of("replay", "last") == 2
     assert 'store = "metadata"' in capfd.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_is_replayed(state: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    recipe = write(Path(), "scripted:alice?output=1000", "scripted:bob?fail=rate&after=2", last="scripted:carol")
+    capfd.readouterr()
+    assert code_of("ask", "--json", "-r", recipe, "Why?") == 0
+    asked = [from_json(line) for line in capfd.readouterr().out.splitlines()]
+    forget_calls(state / "journal.db")
+    assert code_of("replay", "last", "--at-once", "--json") == 0
+    replayed = [from_json(line) for line in capfd.readouterr().out.splitlines()]
+    assert [type(event) for event in replayed] == [type(event) for event in asked]
+    assert replayed[-1] == asked[-1]
+    screen = Screen("replay", "last", "--at-once")
+    assert screen.end() == 0
+    assert "3 calls" in screen.text

@@ -29,6 +29,7 @@ from partsong.recipe import Agent, Aggregator, Layer, Recipe
 from partsong.store import StoredRun
 from tests.cli.test_cli import code_of
 from tests.screen import Screen
+from tests.store.samples import forget_calls
 
 RECIPE = """\
 name = "trio"
@@ -269,3 +270,20 @@ def test_bars_stay_within_their_room() -> None:
     assert bar(Row(0, 0, "a", started=9.99, spoke=10.0, ended=10.0), 10.0, 10) == " " * 9 + "█"
     assert bar(Row(0, 0, "a", started=0.0, spoke=0.0, ended=10.0), 10.0, 10) == "█" * 10
     assert bar(Row(0, 0, "a", started=5.0), 10.0, 10) == " " * 5 + "░" * 5
+
+
+# ---- runs of earlier versions, which had no events for calls
+
+
+def test_a_run_of_an_earlier_version_is_shown_as_it_was(state: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ask("Is it so?")
+    before, object_before = shown(capfd, "last"), json.loads(shown(capfd, "last", "--json"))
+    forget_calls(state / "journal.db")
+    after, object_after = shown(capfd, "last"), json.loads(shown(capfd, "last", "--json"))
+    assert after == before
+    for document in (object_before, object_after):  # a call's own clock and the event's differ by a little
+        for seat in (*document["layers"][0]["seats"], document["aggregator"]):
+            for call in seat["calls"]:
+                assert call.pop("started") >= 0
+                assert call.pop("seconds") >= 0
+    assert object_after == object_before

@@ -33,7 +33,7 @@ from partsong.events import (
 )
 from partsong.model import ReasoningDelta, TextDelta, Usage, asking
 from partsong.recipe import single
-from tests.watched import Watched, answer, started
+from tests.watched import Watched, answer, called, started
 
 PAGE = """\
 # A title
@@ -125,7 +125,9 @@ async def test_a_row_for_each_seat_while_a_layer_works() -> None:
     watched.now += 1
     await watched.hear(ProposalDelta(0, 1, TextDelta("x" * 40)), ProposalDelta(0, 2, ReasoningDelta("hm")))
     watched.now += 2
-    await watched.hear(ProposalDelta(0, 1, TextDelta("x" * 80)), ProposalFinished(0, 0, answer("done", 30, "0.0125")))
+    done = answer("done", 30, "0.0125")
+    await watched.hear(ProposalDelta(0, 1, TextDelta("x" * 80)), called(0, 0, "test:a", done.usage))
+    await watched.hear(ProposalFinished(0, 0, done))
     assert watched.draw() == [
         "duet  Two voices",
         "seat    model      state       tokens   tok/s  seconds   dollars",
@@ -142,9 +144,12 @@ async def test_rows_are_drawn_over_until_the_layer_is_finished() -> None:
         watched.now += 1
         before = watched.draw()
     assert len(before) == 4
+    failure = Failure("rate", "too many requests\nnow")
     await watched.hear(
+        called(0, 0, "test:a", answer("one").usage),
         ProposalFinished(0, 0, answer("one")),
-        ProposalFailed(0, 1, Failure("rate", "too many requests\nnow")),
+        called(0, 1, "test:b", error=failure),
+        ProposalFailed(0, 1, failure),
         LayerFinished(0, 1),
         AggregationStarted("test:last"),
     )
@@ -162,13 +167,16 @@ async def test_the_answer_and_what_it_came_to() -> None:
     watched = Watched()
     usage = Usage(1200, 34, dollars=None)
     await watched.hear(*started("test:a", "test:b"))
-    await watched.hear(ProposalFinished(0, 0, answer("one")), ProposalFailed(0, 1, Failure("rate", "too many")))
+    failure = Failure("rate", "too many")
+    await watched.hear(called(0, 0, "test:a", answer("one").usage), ProposalFinished(0, 0, answer("one")))
+    await watched.hear(called(0, 1, "test:b", error=failure), ProposalFailed(0, 1, failure))
     await watched.hear(LayerFinished(0, 1), AggregationStarted("test:last"))
     await watched.hear(AggregationDelta(TextDelta("It **is**.\n\nReal")), AggregationDelta(TextDelta("ly.")))
     assert watched.draw()[-5:-1] == ["It is.", "", "Really.", ""]
     watched.now += 2
     losses = (Loss(0, 1, "test:b", "rate", "too many"),)
-    await watched.hear(RunFinished(answer("It **is**.\n\nReally."), usage, losses))
+    last = answer("It **is**.\n\nReally.")
+    await watched.hear(called(1, 0, "test:last", last.usage), RunFinished(last, usage, losses))
     assert watched.draw(last=True)[-7:] == [
         "",
         "It is.",
@@ -223,8 +231,10 @@ async def test_proposals_stand_before_the_answer_each_under_its_seat() -> None:
 
 async def test_a_cancelled_run_says_who_was_cut_off() -> None:
     watched = Watched()
-    await watched.hear(*started("test:a", "test:b"), ProposalFinished(0, 0, answer("one")))
+    await watched.hear(*started("test:a", "test:b"), called(0, 0, "test:a", answer("one").usage))
+    await watched.hear(ProposalFinished(0, 0, answer("one")))
     watched.draw()
+    await watched.hear(called(0, 1, "test:b", error=Failure("cancelled", "the run was cancelled")))
     await watched.hear(RunFailed(Failure("cancelled", "the run was cancelled"), Usage(5, 10)))
     lines = watched.draw(last=True)
     assert "done" in lines[2]
@@ -241,7 +251,7 @@ async def test_a_long_answer_is_printed_once_whatever_the_screen_holds() -> None
     for start in range(0, len(text), 7):
         await watched.hear(AggregationDelta(TextDelta(text[start : start + 7])))
         assert len(watched.draw()) <= 400
-    await watched.hear(RunFinished(answer(text), Usage()))
+    await watched.hear(called(0, 0, "test:a", answer(text).usage), RunFinished(answer(text), Usage()))
     lines = watched.draw(last=True)
     assert lines[-1].startswith("1 call · ")
     assert "\n".join(line.lstrip() for line in lines[:-2]) == "\n".join(
@@ -363,13 +373,13 @@ async def test_a_hostile_model_sends_no_escape_sequence_of_its_own() -> None:
     assert not set(written) & {"\x07", "\x08", "\x9b", "\u202e"}
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, len(PAGE)), max_size=40).map(sorted))
 def test_markdown_that_grows_ends_as_it_would_have_come_at_once(cuts: list[int]) -> None:
     assert piece_by_piece(PAGE, cuts) == at_once(PAGE)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("\n".join), st.randoms(use_true_random=False))
 def test_any_markdown_ends_as_it_would_have_come_at_once(text: str, chance: Random) -> None:
     cuts = sorted(chance.randrange(len(text) + 1) for _ in range(10))

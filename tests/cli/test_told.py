@@ -29,7 +29,7 @@ from partsong.events import (
 )
 from partsong.model import ReasoningDelta, TextDelta, Usage, asking
 from partsong.recipe import Agent, Aggregator, Layer, Recipe, single
-from tests.watched import Watched, answer, recipe, started
+from tests.watched import Watched, answer, called, recipe, started
 
 RATE = Failure("rate", "too many requests")
 LOST = Loss(0, 3, "test:d?fail=timeout", "timeout", "it took\nlong")
@@ -97,7 +97,8 @@ async def test_a_seat_shows_who_answers_now_and_whom_it_replaced() -> None:
     await watched.hear(*started("test:a", "test:b"))
     watched.now += 2
     await watched.hear(ProposalDelta(0, 1, ReasoningDelta("x" * 400)))
-    await watched.hear(ProposalReplaced(0, 1, "test:e?text=Hi", RATE, Usage(5, 5, dollars=Decimal("0.01"))))
+    spent = Usage(5, 5, dollars=Decimal("0.01"))
+    await watched.hear(called(0, 1, "test:b", spent, RATE), ProposalReplaced(0, 1, "test:e?text=Hi", RATE, spent))
     watched.now += 1
     lines = watched.draw()
     assert lines[3:] == [
@@ -108,9 +109,12 @@ async def test_a_seat_shows_who_answers_now_and_whom_it_replaced() -> None:
     watched.now += 1
     await watched.hear(ProposalDelta(0, 1, TextDelta("x" * 40)))
     assert watched.draw()[3] == "(0, 1)  test:e     writing        ~20    10.0      4.0   $0.0100"
-    await watched.hear(ProposalFinished(0, 1, answer("x" * 80, 20, "0.02"), "test:e"))
-    await watched.hear(ProposalFailed(0, 0, RATE), LayerFinished(0, 1), AggregationStarted("test:last"))
-    await watched.hear(AggregationReplaced("test:z", Failure("server", "broken")), AggregationDelta(TextDelta("Yes.")))
+    long, broken = answer("x" * 80, 20, "0.02"), Failure("server", "broken")
+    await watched.hear(called(0, 1, "test:e", long.usage), ProposalFinished(0, 1, long, "test:e"))
+    await watched.hear(called(0, 0, "test:a", error=RATE), ProposalFailed(0, 0, RATE))
+    await watched.hear(LayerFinished(0, 1), AggregationStarted("test:last"))
+    await watched.hear(called(1, 0, "test:last", error=broken), AggregationReplaced("test:z", broken))
+    await watched.hear(AggregationDelta(TextDelta("Yes.")), called(1, 0, "test:z", answer("Yes.").usage))
     await watched.hear(finished(REPLACED, planned=2, answered=1))
     lines = watched.draw(last=True)
     assert "(0, 1)  test:e     done            20    10.0      4.0   $0.0300" in lines
@@ -171,9 +175,12 @@ async def test_what_was_stored_costs_nothing_and_is_marked() -> None:
     stored = replace(answer("one", 0, "0"), stored=Usage(100, 30, dollars=Decimal("0.5")))
     await watched.hear(*started("test:a", "test:b"))
     watched.now += 1
-    await watched.hear(ProposalFinished(0, 0, stored), ProposalFinished(0, 1, answer("two", 10, "0.01")))
+    two = answer("two", 10, "0.01")
+    await watched.hear(called(0, 0, "test:a", stored.usage, stored=True), ProposalFinished(0, 0, stored))
+    await watched.hear(called(0, 1, "test:b", two.usage), ProposalFinished(0, 1, two))
     assert watched.draw()[2] == "(0, 0)  test:a     stored          30              1.0        $0"
-    await watched.hear(LayerFinished(0, 2), AggregationStarted("test:last"), finished(planned=2, answered=2))
+    await watched.hear(LayerFinished(0, 2), AggregationStarted("test:last"), called(1, 0, "test:last", two.usage))
+    await watched.hear(finished(planned=2, answered=2))
     assert watched.draw(last=True)[-1].startswith("3 calls, 1 stored · 15 tokens · ")
 
 
@@ -188,11 +195,14 @@ async def test_a_prompt_that_was_fitted_says_so_below_its_row() -> None:
     watched = Watched()
     await watched.hear(*started("test:a"), PromptFitted(0, 0, "test:a", 18_000, 12_000))
     assert watched.draw()[3] == "        read 12,000 of 18,000 tokens: shortened to fit"
-    await watched.hear(ProposalFinished(0, 0, answer("one")), LayerFinished(0, 1), AggregationStarted("test:last"))
+    await watched.hear(called(0, 0, "test:a", answer("one").usage), ProposalFinished(0, 0, answer("one")))
+    await watched.hear(LayerFinished(0, 1), AggregationStarted("test:last"))
     step = AggregationStep((0, 1), 4000, answer("so far", 10, "0.25"))
-    await watched.hear(step, replace(step, proposals=(2,)))
+    drafted = called(1, 0, "test:last", step.answer.usage)
+    await watched.hear(drafted, step, drafted, replace(step, proposals=(2,)))
     assert watched.draw()[-1] == "        too long to read at once: 2 drafts over 3 proposals"
-    await watched.hear(RunFinished(answer("Yes.", 10, "0.5"), Usage(dollars=Decimal(1))))
+    last = answer("Yes.", 10, "0.5")
+    await watched.hear(called(1, 0, "test:last", last.usage), RunFinished(last, Usage(dollars=Decimal(1))))
     lines = watched.draw(last=True)
     assert lines[-3].endswith("$1.00")  # the drafts were paid for, too
     assert lines[-1].startswith("4 calls")
@@ -200,8 +210,11 @@ async def test_a_prompt_that_was_fitted_says_so_below_its_row() -> None:
 
 async def test_a_last_resort_is_never_shown_as_the_aggregators_answer() -> None:
     watched = Watched()
-    await watched.hear(*started("test:a"), ProposalFinished(0, 0, answer("I think so.")), LayerFinished(0, 1))
-    await watched.hear(AggregationStarted("test:last"), AggregationDelta(TextDelta("I think so.")))
+    await watched.hear(*started("test:a"), called(0, 0, "test:a", answer("I think so.").usage))
+    await watched.hear(ProposalFinished(0, 0, answer("I think so.")), LayerFinished(0, 1))
+    await watched.hear(AggregationStarted("test:last"))
+    await watched.hear(called(1, 0, "test:last", error=Failure("server", "broken")))
+    await watched.hear(AggregationDelta(TextDelta("I think so.")))
     lost = Loss(1, 0, "test:last", "server", "broken")
     await watched.hear(RunFinished(answer("I think so."), Usage(5, 10), (lost,), "test:a", 1, 1, last_resort=True))
     assert watched.draw(last=True)[4:] == [

@@ -33,7 +33,8 @@ from partsong import (
     Usage,
     asking,
 )
-from partsong.engine.engine import one_at_a_time, perform
+from partsong.engine import perform
+from partsong.engine.emitter import Emitter
 from partsong.engine.performance import derived_seed
 from partsong.engine.request_checks import LONGEST_QUESTION
 from partsong.events import (
@@ -52,6 +53,7 @@ from partsong.middleware.window import Window
 from partsong.model_info import ModelInfo
 from partsong.providers.scripted import Scripted
 from tests import grammar
+from tests.clock import jumping
 
 
 class Recorder:
@@ -135,6 +137,7 @@ async def test_samples_are_seats_with_numbers_and_seeds_of_their_own() -> None:
     assert model.requests[0].sampling.temperature == 0.7
 
 
+@jumping  # in time that stands still, both runs' calls begin at the same moment
 async def test_a_recipes_seed_reaches_every_seat_and_gives_the_same_transcript() -> None:
     ids = ["scripted:a", "scripted:b?tokens=7", "scripted:c"]
     recipe = Recipe("s", (Layer(tuple(Agent(name) for name in ids[:2])),) * 2, Aggregator(ids[2]), seed=5)
@@ -294,6 +297,7 @@ async def test_a_proposer_whose_window_is_too_small_is_a_loss() -> None:
     assert not small.requests
 
 
+@jumping
 async def test_the_quorum_waits_for_the_grace_and_then_cuts_off() -> None:
     ids = ["scripted:a", "scripted:b?first=0.02", "scripted:c?first=30"]
     layer = Layer(tuple(Agent(name) for name in ids), quorum=1, grace=0.1)
@@ -305,6 +309,7 @@ async def test_the_quorum_waits_for_the_grace_and_then_cuts_off() -> None:
     assert [(loss.seat, loss.cause) for loss in end.losses] == [(2, "cut_off")]
 
 
+@jumping
 async def test_a_layers_deadline_ends_the_layer() -> None:
     ids = ["scripted:a", "scripted:c?first=30"]
     layer = Layer(tuple(Agent(name) for name in ids), deadline=0.05)
@@ -315,6 +320,7 @@ async def test_a_layers_deadline_ends_the_layer() -> None:
     assert "0.05 s" in end.losses[0].message
 
 
+@jumping
 async def test_a_seat_that_is_cut_while_the_listener_is_slow_has_begun() -> None:
     events: list[AnyEvent] = []
 
@@ -333,6 +339,7 @@ async def test_a_seat_that_is_cut_while_the_listener_is_slow_has_begun() -> None
     grammar.check(events)
 
 
+@jumping
 async def test_a_runs_deadline_leaves_the_aggregator_its_share() -> None:
     ids = ["scripted:a", "scripted:hung?first=30", "scripted:z?first=0.1"]
     layers = (Layer((Agent(ids[0]), Agent(ids[1]))),) * 2
@@ -342,6 +349,7 @@ async def test_a_runs_deadline_leaves_the_aggregator_its_share() -> None:
     assert [(loss.layer, loss.seat, loss.cause) for loss in end.losses] == [(0, 1, "timeout"), (1, 1, "timeout")]
 
 
+@jumping
 async def test_a_runs_deadline_ends_a_hung_aggregator() -> None:
     ids = ["scripted:a", "scripted:hung?first=30"]
     recipe = Recipe("t", (Layer((Agent(ids[0]),)),), Aggregator(ids[1]), deadline=0.1)
@@ -368,6 +376,7 @@ async def test_a_model_that_will_not_be_cancelled_does_not_hold_up_the_answer() 
     await asyncio.sleep(0.01)
 
 
+@jumping
 async def test_cancelling_says_so_closes_every_call_and_passes_on() -> None:
     open_calls = 0
 
@@ -413,6 +422,7 @@ async def test_leaving_a_stream_closes_every_call() -> None:
     assert asyncio.all_tasks() == before
 
 
+@jumping
 async def test_a_stream_says_what_perform_says() -> None:
     models = scripted("scripted:a", "scripted:b")
     recipe = Recipe("t", (Layer((Agent("scripted:a"),)),), Aggregator("scripted:b"))
@@ -467,7 +477,7 @@ async def test_a_speaker_that_leaves_while_it_waits_does_not_block_the_others() 
             await gate.wait()
             spoken.append(str(event.seat))
 
-    say = one_at_a_time(listener)
+    say = Emitter(listener).say
     tasks = [asyncio.ensure_future(say(ProposalDelta(0, seat, TextDelta("x")))) for seat in range(4)]
     await asyncio.sleep(0)
     tasks[1].cancel()

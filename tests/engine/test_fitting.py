@@ -30,8 +30,8 @@ def writer(
 ) -> Write:
     instruction = instruction_for(layout)
 
-    def write(texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
-        assert len(texts) == len(positions)
+    def write(texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
+        assert len(texts) == len(indexes)
         messages = compose(conversation, texts, layout, instruction)
         return Request(messages, tools=tools, sampling=Sampling(max_tokens=max_tokens))
 
@@ -56,7 +56,7 @@ async def test_what_fits_is_left_alone_and_nothing_is_counted() -> None:
     for info in (ModelInfo(count=count), ModelInfo(8192, count=count), ModelInfo(8192)):
         fitted = await fit(info, "a", writer(), proposals, "fail")
         assert fitted.texts == proposals
-        assert fitted.positions == (0, 1, 2)
+        assert fitted.indexes == (0, 1, 2)
         assert fitted.cuts == ()
         assert fitted.before == fitted.after
         assert fitted.request == writer()(proposals, (0, 1, 2))
@@ -221,8 +221,8 @@ async def test_whatever_is_proposed_it_fits_and_no_more_is_cut_than_must_be(
     # What is asked is never more than there is room for, and is what it is said to be.
     assert fitted.after <= limit
     assert await fits(fitted.request)
-    assert fitted.request == write(fitted.texts, fitted.positions)
-    assert fitted.positions == tuple(range(len(proposals)))
+    assert fitted.request == write(fitted.texts, fitted.indexes)
+    assert fitted.indexes == tuple(range(len(proposals)))
     # Nothing is cut that need not be.
     if estimate_tokens(everything) <= limit or (count is not None and await tokens(everything) <= limit):
         assert fitted.cuts == ()
@@ -296,7 +296,7 @@ class Drafting:
 
     async def __call__(self, step: Fitted) -> str:
         self.steps.append(step)
-        return self.text or f"draft {len(self.steps)} of {step.positions}"
+        return self.text or f"draft {len(self.steps)} of {step.indexes}"
 
 
 async def test_a_window_slides_over_the_proposals_in_seat_order() -> None:
@@ -306,23 +306,21 @@ async def test_a_window_slides_over_the_proposals_in_seat_order() -> None:
     write = writer(max_tokens=300)
     last = await fit_in_steps(info, "a", write, write, proposals, draft)
     assert len(draft.steps) >= 2
-    assert draft.steps[0].positions[:2] == (0, 1)
-    seen = [position for step in (*draft.steps, last) for position in step.positions if position != DRAFT]
+    assert draft.steps[0].indexes[:2] == (0, 1)
+    seen = [index for step in (*draft.steps, last) for index in step.indexes if index != DRAFT]
     assert seen == list(range(7))
     for number, step in enumerate((*draft.steps, last)):
         assert step.cuts == ()
         assert step.after <= 1700
-        assert step.request == write(step.texts, step.positions)
+        assert step.request == write(step.texts, step.indexes)
         if number:
-            assert step.positions[0] == DRAFT
-            assert step.texts[0] == f"draft {number} of {draft.steps[number - 1].positions}"
+            assert step.indexes[0] == DRAFT
+            assert step.texts[0] == f"draft {number} of {draft.steps[number - 1].indexes}"
         assert all(
-            text == proposals[position]
-            for text, position in zip(step.texts, step.positions, strict=True)
-            if position != DRAFT
+            text == proposals[index] for text, index in zip(step.texts, step.indexes, strict=True) if index != DRAFT
         )
     # As many as fit: one more would have been too many.
-    first = len(draft.steps[0].positions)
+    first = len(draft.steps[0].indexes)
     assert estimate_tokens(write(proposals[: first + 1], tuple(range(first + 1)))) > 1700
 
 
@@ -330,7 +328,7 @@ async def test_what_fits_at_once_needs_no_draft() -> None:
     draft = Drafting()
     for info in (ModelInfo(), ModelInfo(8192)):
         last = await fit_in_steps(info, "a", writer(), writer(), (PROSE, PROSE), draft)
-        assert last.positions == (0, 1)
+        assert last.indexes == (0, 1)
         assert last.texts == (PROSE, PROSE)
     assert draft.steps == []
 
@@ -339,10 +337,10 @@ async def test_a_proposal_that_does_not_fit_beside_the_draft_is_shortened_and_th
     draft = Drafting("The draft: " + PROSE * 8)
     proposals = tuple(f"proposal {number}: {PROSE * 100}" for number in range(4))
     last = await fit_in_steps(ModelInfo(2000), "a", writer(), writer(), proposals, draft)
-    assert [step.positions for step in (*draft.steps, last)] == [(0, 1), (DRAFT, 2), (DRAFT, 3)]
+    assert [step.indexes for step in (*draft.steps, last)] == [(0, 1), (DRAFT, 2), (DRAFT, 3)]
     assert [cut.proposal for cut in draft.steps[0].cuts] == [0, 1]
-    for step, position in ((draft.steps[1], 2), (last, 3)):
-        assert [cut.proposal for cut in step.cuts] == [position]
+    for step, index in ((draft.steps[1], 2), (last, 3)):
+        assert [cut.proposal for cut in step.cuts] == [index]
         assert step.texts[0] == draft.text
         assert step.after <= 1500
 
@@ -362,7 +360,7 @@ async def test_drafts_are_written_as_drafts_and_only_the_answer_has_the_tools() 
     last = await fit_in_steps(ModelInfo(3000), "a", writer(tools=tools), writer(), proposals, draft)
     assert [step.request.tools for step in draft.steps] == [()]
     assert last.request.tools == tools
-    assert last.positions == (DRAFT,)
+    assert last.indexes == (DRAFT,)
 
 
 @settings(max_examples=60, deadline=None)
@@ -371,7 +369,7 @@ async def test_every_proposal_is_read_once_in_its_order(proposals: tuple[str, ..
     draft = Drafting()
     write = writer(max_tokens=200)
     last = await fit_in_steps(ModelInfo(window), "a", write, write, proposals, draft)
-    seen = [position for step in (*draft.steps, last) for position in step.positions if position != DRAFT]
+    seen = [index for step in (*draft.steps, last) for index in step.indexes if index != DRAFT]
     assert seen == list(range(len(proposals)))
     assert all(step.after <= window - 200 for step in (*draft.steps, last))
     assert all(likely_tokens(step.request.messages) <= window - 200 for step in (*draft.steps, last))

@@ -63,6 +63,7 @@ def test_a_fault(cell: Cell, outcomes: dict[str, Performed | BaseException]) -> 
     _check_prompts(cell, outcome)
     _check_calls(cell, outcome)
     _check_usage(cell, outcome)
+    _check_told_calls(cell, outcome)
 
 
 def _reached(cell: Cell) -> int:
@@ -178,3 +179,17 @@ def _check_usage(cell: Cell, outcome: Performed) -> None:
     else:
         assert used.input_tokens >= least[0]
         assert used.output_tokens >= least[1]
+
+
+def _check_told_calls(cell: Cell, outcome: Performed) -> None:
+    """There is one event for each model that was asked, however often its provider was tried, and they add up."""
+    told = outcome.transcript.calls
+    lost, reached = _lost(cell), _reached(cell)
+    assert sorted((call.layer, call.seat) for call in told) == [
+        address for address in cell.where.addresses if address[0] < reached
+    ]
+    for call in told:
+        assert call.model.endswith(outcome.models[call.layer, call.seat])
+        assert (call.error is not None) == ((call.layer, call.seat) in lost)
+        assert call.started + call.seconds <= outcome.ended - outcome.started + SLIP
+    assert grammar.sum_of(told) == outcome.transcript.usage

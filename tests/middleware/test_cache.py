@@ -39,6 +39,7 @@ from partsong.middleware.cache import Cache, Flights
 from partsong.model import NOTHING_USED, Terms
 from partsong.providers.scripted import Scripted
 from partsong.store import Call, Store, call_key, open_store
+from tests.store.samples import stored_call
 
 USED = Usage(7, 3, dollars=Decimal("0.0012"))
 ANSWER = Answer((Reasoning("Hm."), Text("Rayleigh."), ToolCall("1", "look", "{}")), "stop", USED, "a-2026")
@@ -134,7 +135,7 @@ async def test_failures_are_never_kept_and_truncated_answers_are(store: Store) -
     assert model.calls == 3
 
 
-async def test_what_is_written_down_of_a_call(store: Store) -> None:
+async def test_what_is_written_down_of_a_call(store: Store, tmp_path: Path) -> None:
     async def send(delta: Delta) -> None:
         await asyncio.sleep(0)
 
@@ -142,9 +143,7 @@ async def test_what_is_written_down_of_a_call(store: Store) -> None:
     streamed, plain = replace(WARM, sample=1), WARM
     await cache(streamed, send)
     await cache(plain, None)
-    first, second = [await store.find_whole_call(call_key("lab:a", request)) for request in (streamed, plain)]
-    assert first is not None
-    assert second is not None
+    first, second = [stored_call(tmp_path / "s.db", call_key("lab:a", request)) for request in (streamed, plain)]
     assert (first.model, first.answer, first.request) == ("lab:a", ANSWER, streamed)
     assert first.first is not None
     assert 0 <= first.first <= first.seconds

@@ -16,9 +16,7 @@ from partsong.errors import StoreError
 from partsong.keys import Key
 from partsong.server.limits import HOLD, RENEWED, Limits
 from partsong.server.problems import ProblemError
-from partsong.store import Refusal, Store, open_store
-from partsong.store.sqlite import limits
-from partsong.store.sqlite.schema import MIGRATIONS
+from partsong.store import Refusal, Store, open_store, owed
 from tests.clock import jumping
 
 
@@ -177,25 +175,8 @@ async def test_without_a_store_each_process_gives_its_part(
 
 
 async def test_a_clock_that_went_back_does_not_lock_a_key_out(path: Path) -> None:
-    assert limits.owed(10_000.0, 0.0, 60) == (61.0, 1.0)
-    assert limits.owed(0.0, 10_000.0, 60) == (10_001.0, 0.0)
-
-
-async def test_a_store_without_limits_gets_them(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    for statement in (statement for migration in MIGRATIONS[:3] for statement in migration):
-        connection.execute(statement)
-    connection.execute("INSERT INTO spent VALUES ('2026-11-24', '', '0.5')")
-    connection.execute("PRAGMA user_version = 3")
-    connection.commit()
-    connection.close()
-    async with open_store(path) as store:
-        assert await store.take(1, "alice", at_once=1, per_minute=1, hold=HOLD) is None
-        assert await store.take(2, "alice", at_once=1, per_minute=1, hold=HOLD) is not None
-    connection = sqlite3.connect(path)
-    assert connection.execute("SELECT dollars FROM spent").fetchall() == [("0.5",)]
-    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
-    connection.close()
+    assert owed(10_000.0, 0.0, 60) == (61.0, 1.0)
+    assert owed(0.0, 10_000.0, 60) == (10_001.0, 0.0)
 
 
 async def test_a_store_that_is_off_keeps_no_places() -> None:

@@ -14,7 +14,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, FilePayload, Locator, Page, expect
 
 from partsong.assembly import keys_path
-from partsong.events import RunFailed, RunFinished
+from partsong.events import CallFinished, RunFailed, RunFinished, to_builtins
 from partsong.keys import Keys
 from partsong.server.application import Application
 from tests.browsing import browsing, visiting
@@ -101,6 +101,16 @@ agents = [
 [aggregator]
 model = "{aggregator}"
 """
+TWICE = """
+name = "twice"
+[[layers]]
+agents = [
+    {{ model = "scripted:a?fail=server&after=4&output=50", fallback = ["scripted:b?text=one+two&output=25"] }},
+    "scripted:c?text=three",
+]
+[aggregator]
+model = "{aggregator}"
+"""
 
 
 def scripted(name: str, text: str, more: str = "") -> str:
@@ -120,6 +130,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     recipes = [
         recipe_file(folder, SCORE, "score", scripted("z", MARKDOWN, "&each=0.01")),
         recipe_file(folder, LOST, "lost"),
+        recipe_file(folder, TWICE, "twice"),
         recipe_file(folder, name="fails", aggregator="scripted:z?fail=server"),
         recipe_file(folder, name="slow", aggregator=scripted("z", "word " * 150 + "end", "&each=0.02")),
         recipe_file(folder, name="endless", aggregator="scripted:z?tokens=5000&each=0.05"),
@@ -225,6 +236,57 @@ async def test_lost_seats_say_why(browser: Browser, server: tuple[str, Applicati
         await expect(turn.locator(".answer")).to_have_text("So it is")
         await page.get_by_role("button", name="Open 1.3,").click()
         await expect(page.locator("dialog")).to_contain_text("instead of scripted:c, which failed: server")
+
+
+async def test_each_call_of_a_seat_is_shown_and_their_usage_is_added_up(
+    browser: Browser, server: tuple[str, Application]
+) -> None:
+    async with visiting(browser, server[0]) as page:
+        turn = await ask(page, "Is it so?", "twice")
+        await ended(page)
+        await expect(turn.locator(".summary")).to_contain_text("twice · 4 calls")
+        seat = card(page, "1.1")
+        await expect(seat).to_contain_text("6 tok.")  # 4 of the call that failed, and 2 of its replacement
+        await expect(seat).to_contain_text("$0.00025")
+        rows = turn.locator(".timeline svg > g:nth-of-type(2) > g")
+        await expect(rows).to_have_count(3)
+        await expect(rows.nth(0).locator("rect.write")).to_have_count(2)
+        await expect(rows.nth(0).locator("rect.write.lost")).to_have_count(1)
+        await expect(rows.nth(1).locator("rect.write")).to_have_count(1)
+        await page.get_by_role("button", name="Open 1.1,").click()
+        calls = page.get_by_role("list", name="Calls").locator("li")
+        await expect(calls).to_have_count(2)
+        await expect(calls.first).to_contain_text("scripted:a · failed (server)")
+        await expect(calls.first).to_contain_text("4 tok. · $0.0002")
+        await expect(calls.last).to_contain_text("scripted:b · answered")
+
+
+async def test_a_run_of_an_earlier_version_is_shown_without_events_of_calls(
+    browser: Browser, server: tuple[str, Application]
+) -> None:
+    url, app = server
+    async with visiting(browser, url) as page:
+        await ask(page, "Is it so?", "twice")
+        await ended(page)
+        run = page.url.partition("#/ask/")[2]
+        events = await app.service().store.events(run)
+        kept = [[seconds, to_builtins(event)] for seconds, event in events if not isinstance(event, CallFinished)]
+        assert len(kept) == len(events) - 4
+        show = """async (events) => {
+          const { Run } = await import("/page/run.js");
+          const { Score } = await import("/page/score.js");
+          const run = new Run();
+          for (const [seconds, event] of events) run.hear(event, seconds);
+          const score = new Score(run);
+          score.element.id = "earlier";
+          document.querySelector("main").append(score.element);
+        }"""
+        await page.evaluate(show, kept)
+        score = page.locator("#earlier")
+        await expect(score.locator(".summary")).to_contain_text("twice · 3 calls")  # as many as there are seats
+        await expect(card(score, "1.1")).to_contain_text("2 tok.")
+        await expect(score.locator("rect.write")).to_have_count(3)
+        await expect(score.locator("rect.lost")).to_have_count(0)
 
 
 async def test_a_failed_run_says_why_and_the_conversation_goes_on(

@@ -1,13 +1,10 @@
 """What the web page asks of its server, over a real port and with real stores."""
 
 import asyncio
-import datetime
 import json
-import sqlite3
 import stat
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,17 +15,11 @@ import yarl
 
 from partsong.assembly import keys_path, recipes_folder
 from partsong.configuration import Serving
-from partsong.engine import perform
 from partsong.events import from_json
 from partsong.keys import Keys
-from partsong.model import asking
-from partsong.providers.scripted import Scripted
-from partsong.recipe import Agent, Aggregator, Layer, Recipe
 from partsong.server.application import Application
 from partsong.server.pages.faults import read_recipe
 from partsong.server.pages.votes import wilson
-from partsong.store import Search, Vote, open_store
-from partsong.store.sqlite.schema import MIGRATIONS
 from tests.cli.test_cli import code_of
 from tests.grammar import check
 from tests.serving import recipe_file, serving
@@ -164,40 +155,6 @@ async def test_a_search_that_makes_no_sense_names_the_field(page: Page) -> None:
         error = (await page.get(f"/api/runs?{query}", 400))["error"]
         assert error["param"] == field
         assert error["message"].startswith(f"{field}: ")
-
-
-async def test_ten_thousand_runs_are_searched_by_their_indexes(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "s.db") as store:
-        recorder = store.record("first")
-        recipe = Recipe("r", (Layer((Agent("x:a"),)),), Aggregator("x:z"))
-        await perform(recipe, asking("A needle"), {"x:a": Scripted("a"), "x:z": Scripted("z")}, recorder.hear)
-        await recorder.close()
-        columns = "mode, seconds, recipe, model, status, cause, calls, stored, tokens, dollars, losses, caller, labels"
-        copies = (
-            f"INSERT INTO runs (id, started, question, layers, {columns}) WITH RECURSIVE n(i) AS "
-            f"(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) SELECT 'run' || i, started + i, 'hay ' || i, 2, "
-            f"{columns} FROM runs, n WHERE id = 'first'"
-        )
-        assert store._database is not None
-        await store._database.write(lambda connection: connection.execute(copies).rowcount)
-        found, more = await store.search(Search(text="needle"))
-        assert ([run.id for run in found], more) == (["first"], False)
-        page, more = await store.search(Search(before="run5000", limit=3))
-        assert ([run.id for run in page], more) == (["run4999", "run4998", "run4997"], True)
-
-        asked: list[str] = []
-        await store._database.read(lambda connection: connection.set_trace_callback(asked.append))
-        await store.search(Search(text="needle", model="x:a", before="run5000", after=1.0))
-        await store.totals("", 1.0)
-        await store._database.read(lambda connection: connection.set_trace_callback(None))
-        searches = [query for query in asked if "ORDER BY" in query and "FROM runs" in query]
-        assert len(searches) == 3
-
-        def plan(connection: Any) -> list[str]:
-            return [connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchone()[3] for query in searches]
-
-        for step in await store._database.read(plan):
-            assert "INDEX runs_by_caller (caller=? AND " in step
 
 
 async def test_a_run_is_told_as_it_happened(page: Page) -> None:
@@ -704,69 +661,3 @@ async def test_studies_are_read_from_their_folders(page: Page, tmp_path: Path, m
     key = {"x-api-key": Keys(keys_path()).add("alice")}
     await page.get("/api/results", 403, key)
     await page.get("/api/results/sums-mix", 403, key)
-
-
-async def test_each_model_has_its_share_of_a_run(tmp_path: Path) -> None:
-    scripts = {
-        "x:down": Scripted("down?fail=server"),
-        "x:spare": Scripted("spare?text=one+two"),
-        "x:lost": Scripted("lost?fail=auth"),
-        "x:z": Scripted("z?fail=server"),
-        "x:y": Scripted("y?text=end"),
-    }
-    agents = (Agent("x:down", fallback=("x:spare",)), Agent("x:lost"), Agent("x:spare", samples=2))
-    recipe = Recipe("r", (Layer(agents),), Aggregator("x:z", fallback=("x:y",)))
-    async with open_store(tmp_path / "s.db") as store:
-        recorder = store.record()
-        await perform(recipe, asking("Well?"), scripts, recorder.hear)
-        await recorder.close()
-        _, models = await store.totals("", 0)
-        (run,), _ = await store.search(Search(model="x:y"))
-    shares = {each.model: each for each in models}
-    assert {name: (each.calls, each.lost) for name, each in shares.items()} == {
-        "x:down": (1, 1),
-        "x:spare": (3, 0),
-        "x:lost": (1, 1),
-        "x:z": (1, 1),
-        "x:y": (1, 0),
-    }
-    assert sum(each.calls for each in models) == run.calls
-    assert sum(each.tokens for each in models) == run.tokens
-    assert (run.layers, run.losses) == (2, 3)
-
-
-async def test_what_is_pruned_leaves_no_words_and_no_shares(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "s.db") as store:
-        recorder = store.record()
-        recipe = Recipe("r", (), Aggregator("x:z"))
-        await perform(recipe, asking("A secret"), {"x:z": Scripted("z")}, recorder.hear)
-        await recorder.close()
-        await store.vote(Vote("", 1.0, "A secret", "r", recorder.id, "s", "other", "a", True))
-        await store.prune(datetime.timedelta(0))
-        assert await store.totals("", 0) == ([], [])
-        assert (await store.tally_of("", "s", "r")).b_wins == 1
-        assert store._database is not None
-        for table in ("shares", "runs"):
-            assert await store._database.read(partial(count, table=table)) == 0
-    assert b"A secret" not in (tmp_path / "s.db").read_bytes()
-
-
-def count(connection: sqlite3.Connection, table: str) -> int:
-    number: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-    return number
-
-
-async def test_a_store_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "s.db")
-    for statement in (statement for migration in MIGRATIONS[:2] for statement in migration):
-        connection.execute(statement)
-    old = "('old', 'full', 1.7e9, 1.0, 'r', 'x:m', 'Old?', 'finished', '', 1, 0, 5, '0.1', 0, '', '{}')"
-    connection.execute(f"INSERT INTO runs VALUES {old}")
-    connection.execute("PRAGMA user_version = 2")
-    connection.commit()
-    connection.close()
-    async with open_store(tmp_path / "s.db") as store:
-        (run,), more = await store.search(Search(text="old", model="x:m"))
-        assert (run.id, run.layers, more) == ("old", 0, False)
-        days, models = await store.totals("", 0)
-        assert ([(day.day, day.dollars) for day in days], models) == ([("2023-11-14", 0.1)], [])

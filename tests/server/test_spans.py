@@ -4,56 +4,21 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.server.collector import Collector, attributes, collecting
 from tests.serving import recipe_file, serving
 
 QUESTION = {"model": "three", "messages": [{"role": "user", "content": "Is the secret safe?"}]}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-class Collector:
-    def __init__(self) -> None:
-        self.spans: list[Any] = []
-        self.bodies: list[bytes] = []
-        self.resources: list[dict[str, str]] = []
-
-    async def hear(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        self.bodies.append(body)
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            self.resources.append({each.key: each.value.string_value for each in resource.resource.attributes})
-            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
-        return web.Response(content_type="application/x-protobuf")
-
-    def named(self, name: str) -> list[Any]:
-        return [span for span in self.spans if span.name == name]
-
-
 @pytest.fixture
 async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
-    collector = Collector()
-    app = web.Application()
-    app.router.add_post("/v1/traces", collector.hear)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{runner.addresses[0][1]}")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-    try:
+    async with collecting(monkeypatch) as collector:
         yield collector
-    finally:
-        await runner.cleanup()
-
-
-def attributes(span: Any) -> dict[str, Any]:
-    return {each.key: getattr(each.value, str(each.value.WhichOneof("value"))) for each in span.attributes}
 
 
 async def test_run_layers_and_calls_are_spans_of_the_callers_trace(tmp_path: Path, collector: Collector) -> None:
@@ -77,7 +42,7 @@ model = "scripted:z?text=So+it+is"
     (whole,) = collector.named("invoke_agent three")
     assert whole.parent_span_id.hex() == PARENT
     assert attributes(whole)["partsong.run"] == run
-    assert attributes(whole)["partsong.engine.losses"] == 1
+    assert attributes(whole)["partsong.losses"] == 1
     (first,), (second,) = collector.named("layer 0"), collector.named("layer 1")
     (aggregation,) = collector.named("chat z?text=So+it+is")
     assert {span.parent_span_id for span in (first, second, aggregation)} == {whole.span_id}

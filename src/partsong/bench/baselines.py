@@ -1,8 +1,8 @@
-"""What a mixture must beat to be worth its price: its best member, and that member asked as often as the money allows.
+"""The baselines that a mixture must beat: its best member, and that member asked as often as the same money allows.
 
-Added to every comparison unless the caller says otherwise, since a mixture costs many calls, and the same calls to one
-good model are the honest rival (Self-MoA, arXiv 2502.00674). The best member is chosen on the prompts of the comparison
-itself: that favours the baselines a little, never the mixture.
+They are part of every comparison unless the user refuses them. A mixture costs many calls, and as many calls to one
+good model are its real competitor (Self-MoA, arXiv 2502.00674). The best member is chosen on the prompts of the
+comparison itself, which favours the baselines a little, and never the mixture.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +15,12 @@ from partsong.bench.task import Output
 from partsong.recipe import Agent, Layer, Recipe
 from partsong.recipe import replace as changed
 
-WRITTEN = 4  # tokens read that one token written counts as, where nothing has a price
-MOST_SAMPLES = 64  # of a baseline: beyond, more samples change next to nothing
+WRITTEN = 4  # input tokens that an output token counts as, where prices are unknown
+MOST_SAMPLES = 64  # of a baseline; more samples change almost nothing
 
 
 def members(recipe: Recipe) -> dict[str, Agent]:
-    """The recipe's models by id, each as it first stands there; none of a recipe that is one model alone."""
+    """The agents of a recipe by model id, each as it stands there first; empty for a recipe without layers."""
     if not recipe.layers:
         return {}
     agents = [*(agent for layer in recipe.layers for agent in layer.agents), recipe.aggregator]
@@ -28,7 +28,7 @@ def members(recipe: Recipe) -> dict[str, Agent]:
 
 
 def singles(recipes: Iterable[Recipe]) -> dict[str, dict[str, Contestant]]:
-    """For each recipe its members alone, by the contestant's name; recipes with equal members share them."""
+    """For each recipe, its members as contestants of their own, by name. Recipes with equal members share them."""
     taken: dict[str, Contestant] = {}
     found: dict[str, dict[str, Contestant]] = {}
     for recipe in recipes:
@@ -44,10 +44,10 @@ def singles(recipes: Iterable[Recipe]) -> dict[str, dict[str, Contestant]]:
 def baselines(
     recipe: Recipe, best: Agent, price: float, prices: Mapping[str, float], votes: bool
 ) -> dict[str, Contestant]:
-    """The best member asked for the recipe's price, and a Self-MoA of it.
+    """The best member asked as often as the recipe's price allows, and a Self-MoA of that member.
 
-    `price` is what an answer of the recipe costs, and `prices` what one of each member alone does, in whatever unit.
-    With `votes` final answers can be counted; else the member picks the best of its own answers.
+    `price` is the price of an answer of the recipe, and `prices` that of each member alone, in the same unit. With
+    `votes` the majority of the final answers is taken; otherwise the member picks the best of its own answers.
     """
     if votes:
         count = _as_many(price, prices[best.model])
@@ -64,7 +64,7 @@ def baselines(
 
 
 def self_mixed(recipe: Recipe, best: Agent, prices: Mapping[str, float]) -> Recipe:
-    """The recipe with its best member in every seat, in as many as cost what the seats of the recipe do."""
+    """The recipe with its best member in all seats; each layer has as many seats as cost the same as before."""
     layers = []
     for layer in recipe.layers:
         whole = sum(prices[agent.model] * agent.samples for agent in layer.agents)
@@ -74,7 +74,7 @@ def self_mixed(recipe: Recipe, best: Agent, prices: Mapping[str, float]) -> Reci
 
 
 def reading(recipe: Recipe, price: float, prices: Mapping[str, float]) -> float:
-    """What it costs to read a proposal and choose, as a share of what the same model's own answer costs."""
+    """The price of reading a proposal and choosing, as a share of the price of the same model's own answer."""
     proposed = sum(prices[agent.model] * agent.samples for layer in recipe.layers for agent in layer.agents)
     seats = len(recipe.layers[-1].seats)
     return max(0.0, price - proposed) / seats / prices[recipe.aggregator.model]
@@ -85,10 +85,9 @@ def _as_many(price: float, each: float) -> int:
 
 
 def price_of(outputs: Sequence[Output], in_dollars: bool) -> float:
-    """What an answer costs on average: in dollars, or, where prices are unknown or nothing, in tokens.
+    """The mean price of an answer: in dollars, or in tokens if prices are unknown or zero.
 
-    A token that is written then counts as four that are read, as most price lists have it, and about as long as it
-    takes.
+    An output token then counts as four input tokens, which is about the ratio of most price lists, and of the time.
     """
     if in_dollars:
         return float(sum((each.usage.dollars or Decimal(0) for each in outputs), Decimal(0))) / len(outputs)
@@ -96,12 +95,12 @@ def price_of(outputs: Sequence[Output], in_dollars: bool) -> float:
 
 
 def in_dollars(outputs: Iterable[Output]) -> bool:
-    """Whether every one of these has a price."""
+    """Whether every output has a price above zero."""
     return all(each.usage.dollars for each in outputs)
 
 
 def family(model: str) -> str:
-    """Whose model it is, as far as its name tells: judges favour their own."""
+    """The family of a model, as far as its name shows. Judges favour models of their own family."""
     name = model.partition(":")[2].partition("?")[0].lower().rpartition("/")[2]
     for word, owner in FAMILIES.items():
         if word in name:
@@ -109,7 +108,7 @@ def family(model: str) -> str:
     return name.split("-")[0].rstrip("0123456789.")
 
 
-FAMILIES = {  # what stands in a name, and the family that it belongs to
+FAMILIES = {  # part of a name, and the family that it belongs to
     "gpt": "OpenAI",
     "chatgpt": "OpenAI",
     "o1": "OpenAI",
@@ -135,13 +134,13 @@ FAMILIES = {  # what stands in a name, and the family that it belongs to
 
 
 def related(judge: str, recipes: Iterable[Recipe]) -> list[str]:
-    """The models of these recipes that are of the judge's family."""
+    """The models of the recipes that are of the same family as the judge."""
     models = dict.fromkeys(model for recipe in recipes for model in recipe.models)
     return [model for model in models if family(model) == family(judge)]
 
 
 def _same_agents(one: Recipe, other: Recipe) -> bool:
-    """Whether the same models sit in the same seats."""
+    """Whether the same models are in the same seats."""
     return [[agent.model for agent in layer.seats] for layer in one.layers] == [
         [agent.model for agent in layer.seats] for layer in other.layers
     ]

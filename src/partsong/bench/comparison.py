@@ -1,7 +1,8 @@
-"""Is one better than the other, and is it sure? Paired by prompt: both answered the same, so prompts cancel out.
+"""Compares two contestants, prompt by prompt: which one is better, and how sure that is.
 
-“Better” is said only where the interval of the difference excludes zero. Each interval stands for itself: of twenty
-comparisons of equals, one is expected to look like a difference.
+Both have answered the same prompts, so that easy and hard prompts cancel out. One is called better only if the interval
+of the difference excludes zero. The intervals are not corrected for several comparisons: of twenty comparisons between
+equals, one is expected to show a difference.
 """
 
 import math
@@ -20,14 +21,17 @@ from partsong.bench.statistics.intervals import (
 )
 from partsong.bench.task import Grade, Verdict
 
-Attempt = tuple[str, int]  # a sample, and the how-manieth time that it was asked
+Attempt = tuple[str, int]  # a sample, and the index of the attempt at it
 
 
 class Difference(Struct, frozen=True):
-    """How much better `one` is than `other`, on the task's scale; of a judge's preferences, from −1 to 1.
+    """How much better `one` is than `other`.
 
-    `above`, `level` and `below` count the prompts on which it is better, as good and worse; `missing` are attempts that
-    one of them has no grade for. `enough` is about how many prompts would show such a difference.
+    interval: mean difference, on the task's scale; from −1 to 1 for the preferences of a judge
+    above, level, below: number of prompts on which `one` is better, equally good, and worse
+    missing: number of attempts for which one of the two has no grade
+    chance: probability of a split at least so uneven between equals, by the sign test
+    enough: estimated number of prompts that would show a difference of this size
     """
 
     one: str
@@ -37,18 +41,18 @@ class Difference(Struct, frozen=True):
     level: int
     below: int
     missing: int
-    chance: float  # of a split at least so uneven between equals, by the sign test
+    chance: float
     enough: int | None
 
     @property
     def better(self) -> str | None:
-        """Who is better, if that is sure."""
+        """The name of the better one; `None` if the interval includes zero."""
         if not self.interval.excludes_zero:
             return None
         return self.one if self.interval.mean > 0 else self.other
 
     def words(self) -> str:
-        """What may be said of it, and no more."""
+        """The difference as a line of text, which claims no more than the interval shows."""
         interval = self.interval
         figures = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], n = {interval.n:,}"
         split = f"{self.above:,} better, {self.level:,} level, {self.below:,} worse"
@@ -61,9 +65,9 @@ class Difference(Struct, frozen=True):
 
 
 def quality(values: Mapping[Attempt, float], scale: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
-    """The mean of one contestant's grades. Of right and wrong answers, a share, whose interval stays inside 0 to 1.
+    """The mean of one contestant's grades with its interval, which stays inside the scale.
 
-    Any other interval ends where the scale does: no mean can lie beyond.
+    Grades that are all 0 or 1, one for each sample, are a share, with the interval of a share.
     """
     numbers, samples = list(values.values()), [sample for sample, _ in values]
     if set(numbers) <= {0.0, 1.0} and len(set(samples)) == len(samples):
@@ -73,14 +77,14 @@ def quality(values: Mapping[Attempt, float], scale: tuple[float, float] = (-math
 
 
 def values_of(grades: Iterable[Grade], contestant: str) -> dict[Attempt, float]:
-    """The grades of one contestant that could be made, by what was asked."""
+    """The grades of one contestant, by sample and attempt."""
     return {(each.sample, each.attempt): each.value for each in grades if each.contestant == contestant}
 
 
 def difference(
     one: str, other: str, a: Mapping[Attempt, float], b: Mapping[Attempt, float], seed: int = 0
 ) -> Difference | None:
-    """How the grades of one differ from those of the other; `None` where no prompt has both."""
+    """Compare by grades; `None` if no prompt has a grade for both."""
     both = [attempt for attempt in a if attempt in b]
     missing = len({*a, *b}) - len(both)
     if not both:
@@ -89,7 +93,7 @@ def difference(
 
 
 def preference(one: str, other: str, verdicts: Sequence[Verdict], missing: int, seed: int = 0) -> Difference | None:
-    """How a judge's preferences between two differ from none; `None` where there is no verdict."""
+    """Compare by the verdicts of a judge; `None` if there is no verdict."""
     if not verdicts:
         return None
     both = [(each.sample, each.attempt) for each in verdicts]

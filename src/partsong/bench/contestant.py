@@ -1,7 +1,7 @@
-"""Who answers in a study: a recipe, or several answers of it of which one is taken.
+"""A contestant of a study: a recipe that is asked once, or several times with a vote over the answers.
 
-Several answers and a vote are no mixture, yet they cost as much as one: what a mixture has to be compared with. Every
-run of a study has seeds of its own, so that no answer that was drawn stands in for another one.
+Several answers of one model cost as much as a mixture, so a mixture is compared with a vote over them. Every run of a
+study has its own seed, so that a sampled answer in the store is never used for another sample.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from partsong.recipe import replace as changed
 
 
 class Contestant(Struct, frozen=True, omit_defaults=True):
-    """A recipe, asked `samples` times for each answer, of which the one is taken that most of them agree with."""
+    """A recipe, and how many times it is asked for each answer. Of several answers, the majority's is taken."""
 
     recipe: Recipe
     samples: int = 1
@@ -31,9 +31,9 @@ class Contestant(Struct, frozen=True, omit_defaults=True):
 
 
 def picking(name: str, member: Agent, count: int) -> Contestant:
-    """The member asked so many times, and then once more which of its answers is the best.
+    """A contestant that asks the model of `member` `count` times, and then once more which answer is the best.
 
-    Where it names none, the answer is the one most like the others.
+    If the model names none of them, the answer that is most similar to the others is taken.
     """
     chooser = Aggregator(
         member.model, temperature=0.0, max_tokens=member.max_tokens, fallback=member.fallback, method="select"
@@ -43,22 +43,22 @@ def picking(name: str, member: Agent, count: int) -> Contestant:
 
 
 def alone(name: str, member: Agent) -> Recipe:
-    """A member of a recipe as a recipe of its own: it is told what it is there, and draws for itself."""
+    """A recipe in which one agent of another recipe answers alone, with the same settings but no seed."""
     return Recipe(name, (), Aggregator(**_fields(with_fields(member, seed=None))))
 
 
 def proposing(member: Agent) -> Agent:
-    """A member, were it the aggregator, as one that proposes, once."""
+    """An agent or an aggregator as an agent that proposes once, with the same settings."""
     return Agent(**_fields(member))
 
 
 def sampling_anew(member: Agent) -> Agent:
-    """The member so that its samples differ: at the paper's temperature where it has none, or one of 0."""
+    """The agent with a temperature at which its samples differ: its own, or the paper's 0.7 if that is unset or 0."""
     return with_fields(member, temperature=member.temperature or 0.7, seed=None)
 
 
 def reseeded(recipe: Recipe, *drawn_for: object, anew: bool) -> Recipe:
-    """The recipe with a seed of its own for what it is drawn for. `anew`: agents with a seed get another one, too."""
+    """The recipe with a seed made from its own and `drawn_for`. With `anew`, the seeds of single agents are removed."""
     words = "/".join(str(each) for each in (recipe.seed, *drawn_for))
     seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") >> 1
     if not anew:
@@ -71,9 +71,10 @@ def reseeded(recipe: Recipe, *drawn_for: object, anew: bool) -> Recipe:
 
 
 def voted(sample: Sample, outputs: Sequence[Output]) -> int:
-    """The place of the output to take: the first with the final answer that most have, or that is most like the rest.
+    """The index of the output to take: the first one with the most frequent final answer.
 
-    Only where a right answer is known are final answers counted: two essays do not end alike.
+    Final answers are counted only if the sample has a correct answer, since two essays never end in the same words.
+    Otherwise the output that is most similar to the others is taken.
     """
     texts = [output.answers[-1] for output in outputs]
     if not sample.reference or sample.labels.get("kind") == "text":

@@ -1,7 +1,7 @@
-"""What happens between the proposals and the answer: is the best one kept, is a right one lost, is one copied?
+"""Diagnoses an aggregator: does it keep the best proposal, lose a correct one, or copy one?
 
-Computed from what a study has written down; nobody is asked again. What needs grades of proposals is only told where
-grading costs nothing.
+The diagnosis is computed from the files of a study, and no model is called. Figures that need grades of the proposals
+are computed only for tasks that grade without a judge.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,15 +14,20 @@ from msgspec.structs import replace as with_fields
 
 from partsong.bench.task import Grade, Output, Sample, Task, Verdict
 
-COPIED = 0.95  # of two texts' letters in common, in order: what differs then is a comma or a greeting
+COPIED = 0.95  # share of common characters, in order; what differs then is a comma or a greeting
 
 
 class Diagnosis(Struct, frozen=True, omit_defaults=True):
-    """Of one contestant. Shares are of its answers that had proposals; `None` is what cannot be known.
+    """How one contestant's answers relate to their proposals. `None` stands for a figure that cannot be computed.
 
-    `length` is the answer's length over the mean of its proposals'. `oracle` is the grade of the best proposal of each
-    prompt, and `proposals` that of a random one; `closed` is how much of the way from there to the oracle the answers
-    come. `lost` are prompts with a right proposal in the majority and a wrong answer, `found` the other way round.
+    n: number of answers that had proposals; all shares are of these
+    copied: share of the answers that copy a proposal
+    length: length of the answer, divided by the mean length of its proposals
+    proposals: mean grade of a random proposal
+    oracle: mean grade of the best proposal of each prompt
+    closed: how far the answers come from `proposals` to `oracle`, as a share of the way
+    lost: share of the prompts where most proposals are right but the answer is wrong
+    found: share of the prompts where most proposals are wrong but the answer is right
     """
 
     n: int
@@ -35,6 +40,7 @@ class Diagnosis(Struct, frozen=True, omit_defaults=True):
     found: float | None = None
 
     def words(self) -> str:
+        """The diagnosis as a line of text."""
         said = [f"copies one proposal in {self.copied:.0%} of {self.n:,} answers"]
         if self.length is not None:
             said.append(f"answers are {self.length:.2f} times as long as proposals")
@@ -58,7 +64,7 @@ class _Graded:
 async def diagnose(
     task: Task, samples: Sequence[Sample], outputs: Sequence[Output], grades: Sequence[Grade]
 ) -> Diagnosis | None:
-    """What became of the proposals of these outputs; `None` where there were none."""
+    """The diagnosis of one contestant's outputs; `None` if they had no proposals."""
     mixed = [output for output in outputs if output.proposals]
     if not mixed:
         return None
@@ -100,7 +106,7 @@ def _with_grades(diagnosis: Diagnosis, graded: Sequence[_Graded], binary: bool) 
 
 
 def copied(output: Output) -> bool:
-    """Whether the answer is one of its proposals, but for a few letters."""
+    """Whether the answer equals one of its proposals, except for a few characters."""
     answer = " ".join(output.answers[-1].split())
     matcher = SequenceMatcher(None, autojunk=False)
     matcher.set_seq2(answer)
@@ -116,14 +122,19 @@ def copied(output: Output) -> bool:
 
 
 class OrderBias(Struct, frozen=True):
-    """Of a judge: how often it prefers what it is shown first (0.5: it does not care), and how often the order alone
-    turned its verdict round."""
+    """How the order of two answers moves a judge.
+
+    n: number of pairs, each judged in both orders
+    first: how often the judge prefers the answer that is shown first; 0.5 is fair
+    turned: share of the pairs in which the order alone reversed the verdict
+    """
 
     n: int
     first: float
     turned: float
 
     def words(self) -> str:
+        """The bias as a line of text."""
         return (
             f"of {self.n:,} pairs, the judge preferred what it was shown first {self.first:.0%} of the time "
             f"(50% is fair), and turned with the order in {self.turned:.0%}"
@@ -131,7 +142,7 @@ class OrderBias(Struct, frozen=True):
 
 
 def order_bias(verdicts: Iterable[Verdict]) -> OrderBias | None:
-    """How the order of showing moved the judge; `None` without verdicts."""
+    """How the order of the answers moved the judge; `None` without verdicts."""
     parts = [each.parts for each in verdicts if len(each.parts) == 2]
     if not parts:
         return None

@@ -1,6 +1,6 @@
-"""Whether an answer is the right one: the final answer is found in the words, and compared as a number or as text.
+"""Decides whether an answer is right: finds the final answer in a text, and compares it as a number or as text.
 
-Numbers are compared as fractions, so that 1/2, 0.5, 50 % and \\frac{1}{2} are the same; a unit behind one is let go.
+Numbers are compared as fractions, so that 1/2, 0.5, 50 % and \\frac{1}{2} are equal. A unit after a number is ignored.
 """
 
 import re
@@ -16,20 +16,20 @@ _CHOICE = re.compile(r"\b([A-J])\b")
 
 
 def boxed(text: str) -> str | None:
-    """What stands in the last \\boxed{…}, with its braces balanced."""
+    """The content of the last \\boxed{…}, with balanced braces; `None` if there is none."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
     depth = 0
-    for place in range(start + 6, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+    for index in range(start + 6, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
         if not depth:
-            return text[start + 7 : place]
+            return text[start + 7 : index]
     return None
 
 
 def stated(text: str) -> str | None:
-    """The answer that the words name as such: boxed, behind ####, or behind “answer is”; the last of several."""
+    """The answer that the text marks as such: boxed, after ####, or after “answer is”; the last one of several."""
     if (inside := boxed(text)) is not None:
         return inside
     if "####" in text:
@@ -40,7 +40,7 @@ def stated(text: str) -> str | None:
 
 
 def final_answer(text: str) -> str:
-    """The answer that the words come to: the one that is stated, else the last line."""
+    """The final answer of a text: the one that is marked as such, else the last line."""
     if (said := stated(text)) is not None:
         return said
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -48,19 +48,19 @@ def final_answer(text: str) -> str:
 
 
 def right(text: str, references: Sequence[str]) -> bool:
-    """Whether the words come to one of the references."""
+    """Whether the final answer of the text equals one of the references."""
     return any(equal(text, reference) for reference in references)
 
 
 def equal(text: str, reference: str) -> bool:
-    """Whether the words come to the reference: as a number where it is one, else as text."""
+    """Whether the final answer equals the reference: as a number if the reference is a number, else as text."""
     if _QUANTITY.fullmatch(_even(reference).strip(" .")):
         return number_of(text) == number(reference)
     return _plain(final_answer(text)) == _plain(reference)
 
 
 def number_of(text: str) -> Fraction | None:
-    """The number that the words come to: the first of a stated answer, else the last that is said at all."""
+    """The number that is the final answer: the first one in the marked answer, else the last one in the text."""
     if (said := stated(text)) is not None:
         return number(said)
     found = numbers(text)
@@ -68,31 +68,31 @@ def number_of(text: str) -> Fraction | None:
 
 
 def number(text: str) -> Fraction | None:
-    """The number that an answer is, whatever unit or reason stands behind it; of an equation, its right side."""
+    """The number in an answer, without a unit or an explanation after it; in an equation, the right side."""
     found = numbers(text.rpartition("=")[2]) or numbers(text)
     return found[0] if found else None
 
 
 def numbers(text: str) -> list[Fraction]:
-    """Every number in the text, in order. A number over nothing is none."""
+    """Every number in the text, in order. A fraction with the denominator 0 is left out."""
     found = (_value(re.sub(r"[\s,$\\+]", "", word)) for word in re.findall(_NUMBER, _even(text)))
     return [value for value in found if value is not None]
 
 
 def choice(text: str) -> str | None:
-    """The letter that a multiple choice came to: the one in the final answer, if there is just one."""
+    """The letter chosen in a multiple choice; `None` if the final answer has none, or several different ones."""
     letters = set(_CHOICE.findall(final_answer(text)))
     return letters.pop() if len(letters) == 1 else None
 
 
 def meaning(text: str) -> Fraction | str:
-    """What an answer comes to, for counting how many say the same: its number, else its words."""
+    """The final answer in a form that can be counted: as a number, else as text without spaces and signs."""
     found = number_of(text)
     return _plain(final_answer(text)) if found is None else found
 
 
 def _even(text: str) -> str:
-    """The text with fractions as a/b, and without what LaTeX and Markdown put around a number."""
+    """The text with fractions written a/b, and without the LaTeX and Markdown around numbers."""
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}", r"(\1)/(\2)", text)
     text = re.sub(r"\\[dt]?frac\s*(\d)\s*(\d)", r"\1/\2", text)
     return re.sub(r"\\text\s*\{[^{}]*\}|\\[,!; ]|\$|\*|[()]", "", text).replace("−", "-")

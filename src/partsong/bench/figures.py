@@ -1,7 +1,7 @@
-"""Figures: bars with intervals, lines, a scatter with its front, and a radar. Drawn by matplotlib, without its state.
+"""Draws figures with matplotlib: bars with intervals, lines, a scatter plot with its Pareto front, and a radar chart.
 
-Colours are those of Okabe and Ito, which people who see fewer colours can tell apart; signs differ as well. The same
-data gives the same bytes: nothing in a file says when it was made.
+The global state of matplotlib is not used. The colours are those of Okabe and Ito, which colour-blind people can tell
+apart, and the markers differ as well. The same data gives the same bytes: no file contains the time of its making.
 """
 
 import io
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 SIGNS = ("o", "s", "^", "D", "v", "P", "X", "*")
 Bar = tuple[str, float, float, float]  # label, value, low, high
-LONGEST = 48  # letters of a label: longer ones would leave no room for the figure
+LONGEST = 48  # characters of a label; a longer one would leave no room for the figure
 Point = tuple[str, float, float, bool]  # label, x, y, and whether it is on the front
 
 
 def bars(series: Mapping[str, Sequence[Bar]], axis: str) -> "Figure":
-    """A bar a row, one beneath the other, with its interval; of several series in turn."""
+    """Horizontal bars with their intervals, one for each label and series."""
     labels = list(dict.fromkeys(label for each in series.values() for label, *_ in each))
     figure, axes = _new(height=max(2.0, 0.8 + 0.32 * len(labels) * max(1, len(series))))
     thick = 0.8 / len(series)
-    for number, (name, values) in enumerate(series.items()):
-        places = [labels.index(label) + (number - (len(series) - 1) / 2) * thick for label, *_ in values]
+    for index, (name, values) in enumerate(series.items()):
+        heights = [labels.index(label) + (index - (len(series) - 1) / 2) * thick for label, *_ in values]
         widths = [value for _, value, _, _ in values]
         reach = [[value - low for _, value, low, _ in values], [high - value for _, value, _, high in values]]
-        axes.barh(places, widths, thick, label=_label(name) or None, color=COLOURS[number % 8], xerr=reach, capsize=2)
+        axes.barh(heights, widths, thick, label=_label(name) or None, color=COLOURS[index % 8], xerr=reach, capsize=2)
     axes.set_yticks(range(len(labels)), [_label(label) for label in labels])
     axes.invert_yaxis()
     axes.set_xlabel(axis)
@@ -41,10 +41,10 @@ def bars(series: Mapping[str, Sequence[Bar]], axis: str) -> "Figure":
 
 
 def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> "Figure":
-    """A line a series, through its points."""
+    """A line for each series, through its points (x, y)."""
     figure, axes = _new()
-    for number, (name, points) in enumerate(series.items()):
-        style = {"color": COLOURS[number % 8], "marker": SIGNS[number % 8], "label": _label(name)}
+    for index, (name, points) in enumerate(series.items()):
+        style = {"color": COLOURS[index % 8], "marker": SIGNS[index % 8], "label": _label(name)}
         axes.plot([each[0] for each in points], [each[1] for each in points], **style)
     axes.set_xticks(sorted({each[0] for points in series.values() for each in points}))
     axes.set_xlabel(x)
@@ -54,16 +54,16 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -
 
 
 def scatter(points: Sequence[Point], x: str, y: str) -> "Figure":
-    """A sign a point, named below; those on the front are filled and joined.
+    """A marker for each point, with a legend below. Points on the front are filled, and joined by a line.
 
-    Names beside the points would cover each other: baselines cost the same as what they are held against.
+    Labels beside the points would cover each other, since a baseline costs as much as the mixture beside it.
     """
     figure, axes = _new(height=4.2 + 0.2 * len(points))
     front = sorted((each for each in points if each[3]), key=lambda each: each[1])
     axes.step([each[1] for each in front], [each[2] for each in front], where="post", color="#999999", linestyle="--")
-    for number, (label, across, up, on) in enumerate(points):
-        sign = SIGNS[(number + number // 8) % 8]  # so that the ninth differs from the first
-        style = {"color": COLOURS[number % 8], "fillstyle": "full" if on else "none", "linestyle": ""}
+    for index, (label, across, up, on) in enumerate(points):
+        sign = SIGNS[(index + index // 8) % 8]  # so that the ninth differs from the first
+        style = {"color": COLOURS[index % 8], "fillstyle": "full" if on else "none", "linestyle": ""}
         axes.plot(across, up, sign, label=_label(label), **style)
     figure.legend(loc="outside lower left", fontsize="small", frameon=False)
     axes.set_xlabel(x)
@@ -73,16 +73,16 @@ def scatter(points: Sequence[Point], x: str, y: str) -> "Figure":
 
 
 def radar(spokes: Sequence[str], series: Mapping[str, Sequence[float]], scale: tuple[float, float]) -> "Figure":
-    """A closed line a series, with a value on each spoke."""
+    """A closed line for each series, with a value on each spoke."""
     from math import pi
 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 6.4), layout="constrained")
     axes: Any = figure.add_subplot(projection="polar")
-    angles = [2 * pi * number / len(spokes) for number in range(len(spokes))]
-    for number, (name, values) in enumerate(series.items()):
-        axes.plot([*angles, angles[0]], [*values, values[0]], color=COLOURS[number % 8], label=_label(name))
+    angles = [2 * pi * index / len(spokes) for index in range(len(spokes))]
+    for index, (name, values) in enumerate(series.items()):
+        axes.plot([*angles, angles[0]], [*values, values[0]], color=COLOURS[index % 8], label=_label(name))
     axes.set_xticks(angles, [_label(spoke) for spoke in spokes])
     axes.set_ylim(*scale)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize="small")
@@ -90,7 +90,7 @@ def radar(spokes: Sequence[str], series: Mapping[str, Sequence[float]], scale: t
 
 
 def save(figure: "Figure", path: Path) -> str:
-    """Write the figure as SVG and PNG beside each other; return the SVG, for a page."""
+    """Write the figure as SVG and as PNG, with the suffix of each; return the SVG."""
     from matplotlib import rc_context
 
     drawn, painted = io.StringIO(), io.BytesIO()
@@ -104,10 +104,10 @@ def save(figure: "Figure", path: Path) -> str:
 
 
 def _label(text: str) -> str:
-    """A name as it can be drawn: one line, its middle left out if it is long, and nothing in it a command.
+    """A name that matplotlib draws as it is: one line, with the middle of a long one left out.
 
-    Between dollars, matplotlib would read a formula, and fail where it is none; a line whose name begins with an
-    underscore it would leave out of the legend.
+    Dollar signs are escaped, because matplotlib reads the text between two of them as a formula. A space is put before
+    an underscore at the beginning, because matplotlib leaves such names out of the legend.
     """
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     if len(line) > LONGEST:

@@ -1,7 +1,7 @@
-"""A study on disk: outputs, grades, verdicts and money line by line, and a manifest that says what study it is.
+"""The folder of a study: outputs, grades, verdicts and payments as lines, and a manifest that identifies the study.
 
-A folder belongs to one study: whoever comes with another one is told what differs, and nothing is touched. Newer
-versions and another cap on the money may go on with it; the manifest then says so.
+A folder belongs to one study. Another study is refused with the fields that differ, and no file is changed. Newer
+versions of packages and another cap on the money are allowed, and recorded in the manifest.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from partsong.bench.money import Money
 from partsong.bench.task import Grade, Output, Sample, Verdict, key_of, pair_of
 from partsong.errors import InputError
 
-FREE = ("versions", "max_dollars")  # of a manifest: may change from one start to the next
+FREE = ("versions", "max_dollars")  # fields of a manifest that may change from one start to the next
 
 
 class Folder:
-    """The files of a study, open. Raises `InputError` where the folder has another one, or cannot be written."""
+    """The open files of a study. Raises `InputError` if the folder has another study, or cannot be written."""
 
     def __init__(self, path: Path, manifest: dict[str, Any], max_dollars: Decimal | None = None) -> None:
         self.path = path
@@ -42,17 +42,17 @@ class Folder:
             self.close = opened.pop_all().close
 
     def remember(self, name: str, value: Any) -> None:
-        """Keep what was decided on the way, so that a later start decides the same."""
+        """Write a decision to a file of its own, so that a later start makes the same decision."""
         write_whole(self.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
     def keep_samples(self, samples: Sequence[Sample]) -> None:
-        """Keep what is asked beside what is answered, so that the folder can be read without the task."""
+        """Write the samples beside the answers, so that the folder can be read without the task."""
         path = self.path / "samples.jsonl"
         if not path.exists():
             write_whole(path, b"".join(msgspec.json.encode(each) + b"\n" for each in samples))
 
     def remembered(self, name: str) -> Any:
-        """What was decided in an earlier start; `None` if nothing was. Raises `InputError`."""
+        """The decision of an earlier start; `None` if there was none. Raises `InputError` for an unreadable file."""
         file = self.path / f"{name}.json"
         return self._read(file) if file.exists() else None
 

@@ -1,7 +1,7 @@
-"""What a judge is told, and how its verdict is read: strictly, from the last line alone.
+"""The prompts of a judge, and how its verdict is read: strictly, from the last line alone.
 
-A judge that says no verdict in the form it was asked for has given none: the grade is missing, and is never guessed.
-What it reads is fenced by a word that the author of an answer cannot know, since an answer may speak to the judge.
+If the last line is not a verdict in the requested form, the grade is missing, and is never guessed. An answer may try
+to give instructions to the judge. So all material stands in a fence whose word the author of an answer cannot know.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from partsong.bench.task import Judge, Output, Sample, Verdict
+from partsong.bench.task import Judge, Output, Sample, Verdict, used
 from partsong.errors import ModelError
 from partsong.model import NOTHING_USED, Answer, Message, Request, Sampling, Text, Usage
 from partsong.prompts import fence_word
@@ -55,7 +55,13 @@ _VERDICT = re.compile(r"[*_`]*Verdict:[*_`\s]*(A|B|tie)[*_`.]*", re.IGNORECASE)
 
 
 class Heard(Struct, frozen=True):
-    """What a judge said. `value` is its verdict, `None` where it gave none, and `failed` says why."""
+    """The verdict of a judge.
+
+    value: the verdict as a number; `None` if there is none
+    words: what the judge wrote
+    failed: why there is no verdict
+    usage: tokens and dollars of the call
+    """
 
     value: float | None
     words: str = ""
@@ -64,19 +70,19 @@ class Heard(Struct, frozen=True):
 
 
 async def rate(judge: Judge, sample: Sample, answers: tuple[str, ...]) -> Heard:
-    """The judge's grade, from 1 to 10, of the last answer."""
+    """Let the judge grade the last answer, from 1 to 10."""
     prompt = _filled(RUBRIC, sample, {"Assistant": answers})
     return await _hear(judge, prompt, grade_in)
 
 
 async def prefer(judge: Judge, sample: Sample, first: tuple[str, ...], second: tuple[str, ...]) -> Heard:
-    """1 where the judge prefers what it is shown first, 0 where the second, 0.5 for a tie."""
+    """Let the judge compare two answers: 1 if the first is preferred, 0 if the second, 0.5 for a tie."""
     prompt = _filled(PREFERENCE, sample, {"Assistant A": first, "Assistant B": second})
     return await _hear(judge, prompt, verdict_in)
 
 
 async def prefer_both_ways(judge: Judge, sample: Sample, one: Output, other: Output) -> Verdict:
-    """Which of two outputs the judge prefers: the mean of two verdicts, with each of them shown first."""
+    """Let the judge compare two outputs twice, with each of them shown first, and take the mean."""
     there = await prefer(judge, sample, one.answers, other.answers)
     back = await prefer(judge, sample, other.answers, one.answers) if there.value is not None else Heard(None)
     value, parts = 0.0, {}
@@ -97,13 +103,13 @@ async def prefer_both_ways(judge: Judge, sample: Sample, one: Output, other: Out
 
 
 def grade_in(words: str) -> float | None:
-    """The grade that the words end with; `None` where they do not end with one, or it is none from 1 to 10."""
+    """The grade in the last line; `None` if the last line is not a grade from 1 to 10."""
     found = _GRADE.fullmatch(_last_line(words))
     return float(found[1]) if found and LEAST <= int(found[1]) <= MOST else None
 
 
 def verdict_in(words: str) -> float | None:
-    """The verdict that the words end with, as a value for A; `None` where they do not end with one."""
+    """The verdict in the last line: 1 for A, 0 for B, 0.5 for a tie; `None` if the last line is not a verdict."""
     found = _VERDICT.fullmatch(_last_line(words))
     return {"a": 1.0, "b": 0.0, "tie": 0.5}[found[1].lower()] if found else None
 
@@ -121,11 +127,11 @@ async def _hear(judge: Judge, prompt: str, read: Callable[[str], float | None]) 
         return Heard(None, failed=f"{judge.id}: {error}", usage=error.usage or NOTHING_USED)
     value = read(answer.text)
     failed = "" if value is not None else f"{judge.id} gave no verdict in the form that it was asked for"
-    return Heard(value, answer.text, failed, answer.usage + (answer.stored or NOTHING_USED))
+    return Heard(value, answer.text, failed, used(answer))
 
 
 def _filled(prompt: str, sample: Sample, said: Mapping[str, tuple[str, ...]]) -> str:
-    """The prompt with the conversation, or the conversations, and a reference where there is one."""
+    """The prompt with the user's messages, all answers to them, and the reference if there is one."""
     texts = (sample.system, *sample.turns, *sample.reference, *(each for answers in said.values() for each in answers))
     fence = f"material-{fence_word(texts)}"
 

@@ -1,6 +1,6 @@
-"""Values on disk, one a line, added as they come.
+"""A file of values, one JSON line each, to which values are added as they come.
 
-A line counts once it is whole, whatever ended the process while it was written.
+A line that has no end was being written when the process died; such a line is removed.
 """
 
 import os
@@ -17,10 +17,10 @@ T = TypeVar("T", bound=Struct)
 
 
 class Lines(Generic[T]):
-    """A file with a value a line, in the order in which they came. `all` are those that are there.
+    """The file, and its values in the order in which they were added.
 
-    With `key`, a later value stands for an earlier one of the same key: a failure that was tried again is gone from
-    `all` at once, and from the file when it is closed. The file is made with its first line.
+    With `key`, a later value replaces an earlier one of the same key, as when a failed call is tried again: in `all` at
+    once, and in the file when the file is closed. The file is created with its first line.
     """
 
     def __init__(self, path: Path, kind: type[T], key: Callable[[T], Hashable] | None = None) -> None:
@@ -46,7 +46,7 @@ class Lines(Generic[T]):
         return list(self._values.values())
 
     def add(self, value: T) -> None:
-        """Write a value down. Once this returns, it outlives the process."""
+        """Add a value and write it to the file, so that the value outlives the process."""
         if self._file is None:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         self._take(value)
@@ -70,7 +70,7 @@ class Lines(Generic[T]):
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is never there in part."""
+    """Write a file in one step: a reader finds the whole file or none, never a part."""
     whole = path.with_name(f"{path.name}.whole")
     whole.write_bytes(data)
     whole.replace(path)

@@ -1,7 +1,7 @@
-"""What a study may spend, and has spent: on disk, so that the cap holds however often it is stopped and started.
+"""The money of a study: what may be spent and what is spent. Both are kept in a file for the next start.
 
-A run, or a call to the judge, is written down at its worst case before it begins, and at its price when it has ended.
-What was under way when the process died counts in full: nobody knows what became of it.
+The worst case of a run, or of a call to the judge, is written before it begins, and the price after it has ended. If
+the process dies in between, the worst case counts, since the real price is unknown.
 """
 
 from decimal import Decimal
@@ -19,7 +19,7 @@ from partsong.money.funding import Funds, Hold
 
 
 class Payment(Struct, frozen=True, omit_defaults=True):
-    """A line of the file: something was begun that may cost `held` dollars, or has cost `spent`."""
+    """A line of the file: payment `number` began and may cost `held` dollars, or it has ended and cost `spent`."""
 
     number: int
     held: Decimal | None = None
@@ -27,7 +27,7 @@ class Payment(Struct, frozen=True, omit_defaults=True):
 
 
 class Money:
-    """The dollars of one study. Without a `cap` it keeps count all the same, for a later start that has one."""
+    """The dollars of one study. They are counted without a `cap` too, for a later start that has one."""
 
     def __init__(self, path: Path, cap: Decimal | None) -> None:
         self.cap = cap
@@ -39,11 +39,14 @@ class Money:
 
     @property
     def spent(self) -> Decimal:
-        """What is spent or held."""
+        """Dollars that are spent or held."""
         return sum(self._amounts.values(), Decimal(0))
 
     def hold(self, dollars: Decimal | None, what: str) -> int:
-        """Hold what something costs at most, `None` for an unknown price. Raises `BudgetError`."""
+        """Hold the most that a payment may cost, in dollars, and return its number; `None` is an unknown price.
+
+        `what` names the payment in the error. Raises `BudgetError` if the cap does not allow it.
+        """
         if self.cap is not None:
             if dollars is None:
                 raise BudgetError(f"{what}: there is a budget, but its price is unknown")
@@ -59,14 +62,14 @@ class Money:
         return self._number
 
     def settle(self, number: int, dollars: Decimal | None) -> None:
-        """It has cost so much; `None`: nobody knows, so all that was held."""
+        """End a payment at its price in dollars. With `None` the price is unknown, and all that was held counts."""
         held = self._amounts.get(number, Decimal(0))
         if dollars is not None and dollars != held:
             self._amounts[number] = dollars
             self._lines.add(Payment(number, spent=dollars))
 
     async def pay(self, model: Model, request: Request, what: str) -> Answer:
-        """One call that is paid from here. A stored answer will do, and costs nothing."""
+        """Make one call with this money; a stored answer costs nothing. Raises `BudgetError` and `ModelError`."""
         info = info_of(model)
         sampling = request.sampling
         if self.cap is not None:
@@ -88,7 +91,10 @@ class Money:
 
 
 class RunFunds:
-    """The funds of one run: what the study holds for it, within what is left of the day. Hears what it has spent."""
+    """The funds of one run: the dollars that the study holds for it, within what is left of the day's budget.
+
+    After the run `spent` is what the run has cost, in dollars.
+    """
 
     def __init__(self, dollars: Decimal, daily: Funds | None) -> None:
         self.dollars, self.daily = dollars, daily

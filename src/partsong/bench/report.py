@@ -1,4 +1,4 @@
-"""A report that opens anywhere: one HTML file with tables, figures and notes; no script, nothing from the network."""
+"""A report as one HTML file with tables, figures and notes. It has no script and loads nothing from the network."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,7 +18,7 @@ pre { white-space: pre-wrap; background: #8881; padding: .6rem; border-radius: .
 
 
 class Section(Struct, frozen=True):
-    """A table, and below it a figure as SVG, if there is one."""
+    """A titled part of the report: a table, and below it a figure as SVG. Either may be empty."""
 
     title: str
     headings: Sequence[str]
@@ -29,7 +29,11 @@ class Section(Struct, frozen=True):
 def page(
     title: str, sections: Sequence[Section], notes: Sequence[str] = (), texts: Sequence[tuple[str, str]] = ()
 ) -> bytes:
-    """The file. `texts` are longer ones with their titles, such as answers; what models wrote is shown, never run."""
+    """The report as HTML.
+
+    `texts` are pairs of a title and a long text, such as an answer. All text is escaped: no markup in the words of
+    a model takes effect.
+    """
     parts = [f"<h1>{escape(title)}</h1>"]
     for section in sections:
         if section.title:

@@ -1,7 +1,7 @@
-"""A study performed: every contestant answers every sample, and every answer is graded, several at a time.
+"""Runs a study: every contestant answers every sample, and every answer is graded, several at the same time.
 
-What stands in the folder is not asked or graded again; calls of runs that were under way stand in the store. Money is
-held at a run's worst case before it begins, so that the study's cap holds whatever happens at once.
+Answers and grades in the study's folder are not made again. The calls of a run that was stopped halfway are found in
+the store. The worst case of a run is held before the run begins, so that runs at the same time never exceed the cap.
 """
 
 import asyncio
@@ -19,24 +19,29 @@ from partsong.bench.money import RunFunds
 from partsong.bench.task import Judge, Output, Sample, Task, conversation_of, key_of
 from partsong.engine import perform
 from partsong.engine.performance import Emit
-from partsong.errors import BudgetError, Cause
-from partsong.events import AggregationStep, AnyEvent, Loss, ProposalFinished, RunFinished
-from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
+from partsong.errors import BudgetError
+from partsong.events import AnyEvent, is_hopeless
+from partsong.model import NOTHING_USED, Conversation, Model, Usage
 from partsong.money.budget import known
 from partsong.money.funding import Funds
 from partsong.money.planning import plan
 from partsong.recipe import Recipe
 from partsong.recipe import replace as changed
-from partsong.transcript import Transcript
+from partsong.transcript import Transcript, usage_when_made
 
-HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})  # the next sample would meet it as well
 Key = tuple[str, str, int]  # contestant, sample, attempt
 T = TypeVar("T")
 Record = Callable[[], tuple[Emit, Callable[[], Awaitable[object]]]]
 
 
 class Study:
-    """What is done so far, and what is at work. `stopped` says why no more is begun."""
+    """A study under way.
+
+    outputs, grades: answers and grades so far, without failed ones
+    failed: why an answer or a grade failed in this start
+    extra, extra_done: calls to the judge besides the grades, planned and done
+    stopped: why no more work is begun; empty while work goes on
+    """
 
     def __init__(
         self,
@@ -58,14 +63,14 @@ class Study:
         self.outputs = {key_of(output): output for output in folder.outputs.all if not output.failed}
         self.grades = {key_of(grade): grade for grade in folder.grades.all if not grade.failed}
         self.failed: dict[Key, str] = {}
-        self.extra = 0  # of what is asked of a judge beside the grades: how many are planned
+        self.extra = 0
         self.extra_done = 0
         self.stopped = ""
         self.began, self.done_before = time.monotonic(), self.done
 
     @property
     def keys(self) -> list[Key]:
-        """All that is to be answered, sample by sample, so that a study that is stopped can be compared as it is."""
+        """The keys of all answers, sample by sample, so that a stopped study has the same samples of everyone."""
         return [
             (name, sample.id, attempt)
             for attempt in range(self.attempts)
@@ -84,7 +89,7 @@ class Study:
 
     @property
     def used(self) -> Usage:
-        """What all calls of the study have used, those of earlier starts included."""
+        """Tokens and dollars of all calls of the study, with those of earlier starts."""
         folder = self.folder
         usages = [
             each.usage for lines in (folder.outputs.all, folder.grades.all, folder.verdicts.all) for each in lines
@@ -93,13 +98,13 @@ class Study:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at the speed so far; `None` before anything was done."""
+        """Estimated seconds until the study is done, at the speed so far; `None` before anything was done."""
         new = self.done - self.done_before
         rest = self.planned - self.done - len(self.failed)
         return (time.monotonic() - self.began) / new * rest if new > 0 else None
 
     async def perform(self, at_once: int) -> None:
-        """Do what is not done yet, so much at the same time."""
+        """Answer and grade what is not done yet, `at_once` keys at the same time."""
         samples = {sample.id: sample for sample in self.samples}
         kept = self.grades if self.task.grades else self.outputs
         await self.each(
@@ -107,7 +112,7 @@ class Study:
         )
 
     async def each(self, keys: Sequence[T], do: Callable[[T], Awaitable[None]], at_once: int) -> None:
-        """Do something for every key, until the money or a provider ends it."""
+        """Call `do` with every key, until the money is used up or the study is stopped."""
         open_keys = iter(keys)
 
         async def work() -> None:
@@ -129,7 +134,7 @@ class Study:
                 await asyncio.wait(tasks)
 
     async def one(self, key: Key, sample: Sample) -> None:
-        """Ask and grade, and write down what came of it."""
+        """Answer and grade one sample, and write both to the folder."""
         output = self.outputs.get(key)
         if output is None:
             output = await self.ask(key, sample)
@@ -148,13 +153,13 @@ class Study:
             self.grades[key] = grade
 
     async def ask(self, key: Key, sample: Sample) -> Output:
-        """The contestant's answers to all turns. Raises `BudgetError` where the study's money does not pay a run."""
+        """The contestant's answers to all turns of a sample. Raises `BudgetError` if the study's money is used up."""
         name, _, attempt = key
         contestant = self.contestants[name]
         outputs: list[Output] = []
-        for number in range(contestant.samples):
-            drawn_for = (self.seed, name, sample.id, attempt, number)
-            recipe = reseeded(contestant.recipe, *drawn_for, anew=bool(attempt or number))
+        for index in range(contestant.samples):
+            drawn_for = (self.seed, name, sample.id, attempt, index)
+            recipe = reseeded(contestant.recipe, *drawn_for, anew=bool(attempt or index))
             output = Output(name, sample.id, (), attempt, usage=NOTHING_USED, seconds=0.0)
             while len(output.answers) < len(sample.turns) and not output.failed:
                 output = await self.turn(recipe, sample, output)
@@ -166,12 +171,7 @@ class Study:
     async def turn(self, recipe: Recipe, sample: Sample, output: Output) -> Output:
         """The output with the answer to its next turn."""
         conversation = Conversation(conversation_of(sample, output.answers))
-        transcript, stored = Transcript(), [NOTHING_USED]
-
-        def count(answer: Answer) -> None:
-            if answer.stored is not None:
-                stored.append(answer.stored)
-
+        transcript = Transcript()
         began = time.monotonic()
         async with self.paid(recipe, conversation, transcript) as (paid, funds), self.recorded() as emit:
 
@@ -179,28 +179,24 @@ class Study:
                 if emit is not None:
                     await emit(event)
                 transcript.hear(event)
-                match event:
-                    case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
-                        count(answer)
-                    case RunFinished(answer=answer, last_resort=False):
-                        count(answer)
 
             await perform(paid, conversation, self.models, hear, watch=False, cache=True, funds=funds)
-        seconds = None if len(stored) > 1 or output.seconds is None else output.seconds + time.monotonic() - began
+        found = any(call.stored for call in transcript.calls)
+        seconds = None if found or output.seconds is None else output.seconds + time.monotonic() - began
         answered, failed = transcript.answer, ""
         if transcript.error is not None:
             failed = transcript.error.message
-            if hopeless(transcript.error.cause, transcript.losses):
+            if is_hopeless(transcript.error, transcript.losses):
                 self.stopped = failed
         elif any(loss.kind == "dropped" for loss in transcript.losses) and recipe.max_dollars is None:
-            # Another recipe than the one that is compared: only the day's money can have done that.
+            # Only the budget of the day can have dropped a seat. The answer is not one of the recipe that is compared.
             self.stopped = failed = f"{recipe.name}: the day's money does not pay the whole recipe"
         last = transcript.layers[-1] if transcript.layers else ()
         return with_fields(
             output,
             answers=output.answers if answered is None else (*output.answers, answered.text),
             failed=failed,
-            usage=output.usage + sum(stored, transcript.usage),
+            usage=output.usage + usage_when_made(transcript.calls),
             seconds=seconds,
             losses=(*output.losses, *transcript.losses),
             proposals=tuple((seat.model, seat.answer.text) for seat in last if seat.answer),
@@ -208,7 +204,7 @@ class Study:
 
     @asynccontextmanager
     async def recorded(self) -> AsyncIterator[Emit | None]:
-        """What else hears a run, until it has ended."""
+        """The recorder that also hears a run, until the run has ended; `None` if no run is recorded."""
         if self.record is None:
             yield None
             return
@@ -222,7 +218,10 @@ class Study:
     async def paid(
         self, recipe: Recipe, conversation: Conversation, transcript: Transcript
     ) -> AsyncIterator[tuple[Recipe, Funds | None]]:
-        """The recipe as it is paid: with a cap, held to its worst case, all of which is kept for it until it ends."""
+        """The recipe and the funds of one run, whose worst case is held until the block is left.
+
+        Raises `BudgetError` if the study's money does not pay the worst case.
+        """
         money, caps = self.folder.money, {} if recipe.max_dollars is None else {"": recipe.max_dollars}
         try:
             worst = plan(recipe, conversation, self.models, caps).worst.get("", Decimal(0))
@@ -242,9 +241,9 @@ class Study:
             money.settle(number, funds.spent)
 
 
-def together(outputs: Sequence[Output], place: int) -> Output:
-    """Several outputs as one: the answer of one of them, what all have used, and all as proposals."""
-    taken = outputs[place]
+def together(outputs: Sequence[Output], index: int) -> Output:
+    """Several outputs as one: the answers of the one at `index`, the usage of all, and all of them as proposals."""
+    taken = outputs[index]
     seconds = [each.seconds for each in outputs if each.seconds is not None]
     return with_fields(
         taken,
@@ -255,11 +254,6 @@ def together(outputs: Sequence[Output], place: int) -> Output:
     )
 
 
-def hopeless(cause: Cause, losses: Sequence[Loss]) -> bool:
-    """Whether the next sample would fail in the same way."""
-    return {loss.cause for loss in losses} <= HOPELESS if cause == "no_proposals" else cause in HOPELESS
-
-
 def total(usages: Sequence[Usage]) -> Usage:
-    """What these used together."""
+    """The sum of the usages."""
     return sum(usages, NOTHING_USED)

@@ -1,10 +1,9 @@
-"""A study's report: `report.html` in its folder, with figures of what was reached and of what it cost.
+"""Writes a study's report: `report.html` in its folder, with figures of the grades and of the cost.
 
-The prompts on which a recipe was worst beside the others are in it word for word: a mean hides them.
+The report quotes the prompts on which a recipe was furthest behind the best of the others, because a mean hides them.
 """
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 from partsong.bench.comparison import quality, values_of
@@ -14,10 +13,10 @@ from partsong.bench.pareto import front
 from partsong.bench.report import Section, page
 from partsong.bench.runner import Study
 from partsong.bench.sheet import csv_of
-from partsong.bench.task import Output
+from partsong.bench.task import dollars_an_answer
 from partsong.bench.tasks.flask import SKILLS, means_by_skill
 
-WORST = 10  # prompts that are shown of each recipe
+WORST = 10  # prompts that are quoted for each recipe
 
 
 def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
@@ -27,7 +26,7 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
     graded = {name: values_of(study.grades.values(), name) for name in names}
     rows, reached, costs = [], [], []
     for name in names:
-        price = _price(outputs[name])
+        price = dollars_an_answer(outputs[name])
         spread = quality(graded[name], study.task.scale) if graded[name] else None
         low, high = ("", "") if spread is None else (f"{spread.low:.4f}", f"{spread.high:.4f}")
         mean = "" if spread is None else f"{spread.mean:.4f}"
@@ -48,14 +47,14 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
         sections.append(Section("What it costs", [], [], drawn))
     if skills := _by_skill(study):
         drawn = save(radar(list(SKILLS), skills, study.task.scale), study.folder.path / "skills")
-        table = [[skill, *(f"{means[place]:.4f}" for means in skills.values())] for place, skill in enumerate(SKILLS)]
+        table = [[skill, *(f"{means[index]:.4f}" for means in skills.values())] for index, skill in enumerate(SKILLS)]
         write_whole(study.folder.path / "skills.csv", csv_of(["skill", *skills], table))
         sections.append(Section("Skills", ["skill", *skills], table, drawn))
     write_whole(study.folder.path / "report.html", page(title, sections, notes, _worst(study, graded)))
 
 
 def _by_skill(study: Study) -> dict[str, list[float]]:
-    """Of FLASK the mean of each skill, for those who have all of them."""
+    """The mean of each skill of FLASK, for the contestants that have a grade for every skill."""
     if study.task.name != "flask":
         return {}
     means = {
@@ -66,7 +65,7 @@ def _by_skill(study: Study) -> dict[str, list[float]]:
 
 
 def _worst(study: Study, graded: dict[str, dict[Any, float]]) -> list[tuple[str, str]]:
-    """Of each mixture the prompts on which it was worst, measured by the best of the others, with both answers."""
+    """Titled texts of the prompts on which each mixture was furthest behind the best other one, with both answers."""
     samples = {sample.id: sample for sample in study.samples}
     texts = []
     for name, contestant in study.contestants.items():
@@ -86,8 +85,3 @@ def _worst(study: Study, graded: dict[str, dict[Any, float]]) -> list[tuple[str,
             text = f"{asked}\n\n── {name}\n{mine.answers[-1]}\n\n── {best}\n{theirs.answers[-1]}"
             texts.append((f"{sample}: {name} was worse than {best} by {by:.3g}", text))
     return texts
-
-
-def _price(outputs: Sequence[Output]) -> Decimal | None:
-    known = [each.usage.dollars for each in outputs if each.usage.dollars is not None]
-    return sum(known, Decimal(0)) / len(outputs) if outputs and len(known) == len(outputs) else None

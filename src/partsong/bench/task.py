@@ -1,23 +1,27 @@
-"""What the bench measures with: a task is samples, and a way to grade what a contestant said to them.
+"""The words of the bench: a task is a set of samples, and a way to grade the answers to them.
 
-A contestant is a recipe, or one model alone as a recipe. Samples, outputs and grades are data that go to JSON lines and
-come back, so that a study can be stopped, looked at and graded again without asking anybody twice.
+A contestant is a recipe, or one model as a recipe of its own. Samples, outputs and grades go to JSON lines and come
+back, so that a study can be stopped, read, and graded again without asking any model twice.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from partsong.events import Loss
-from partsong.model import Answer, Message, Request, Text, Usage
+from partsong.model import NOTHING_USED, Answer, Message, Request, Text, Usage
 
 
 class Sample(Struct, frozen=True, omit_defaults=True):
-    """One thing to ask: `turns` are the user's words, one after another, each after the answer to the one before.
+    """One prompt, or one conversation of several turns.
 
-    `reference` is what is right, or what somebody else said; `labels` tell what kind it is (its category, its skills).
+    turns: the user's messages; each is asked after the answer to the one before
+    system: system prompt, empty for none
+    reference: correct answers, or the answer to compare with
+    labels: what is known about the sample, such as its category or its skills
     """
 
     id: str
@@ -28,11 +32,15 @@ class Sample(Struct, frozen=True, omit_defaults=True):
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
-    """What `contestant` answered to a sample, one for each turn; `attempt` counts from 0 where it is asked again.
+    """What a contestant answered to a sample.
 
-    `failed` says why there is no (whole) answer. `usage` and `seconds` count all calls of its runs; where some were
-    found in the store, nobody knows how long they took. `proposals` are what the last layer before the aggregator
-    proposed in the last turn, by model, in seat order.
+    answers: one for each turn
+    attempt: index of the attempt, where a sample is asked several times
+    failed: why an answer is missing; empty if none is
+    usage: tokens and dollars of all calls; a stored answer counts with what it used when it was made
+    seconds: duration of the runs; `None` if an answer came from the store, so that the duration is unknown
+    losses: what the runs lost
+    proposals: model and text of each proposal of the last layer in the last turn, in seat order
     """
 
     contestant: str
@@ -48,10 +56,14 @@ class Output(Struct, frozen=True, omit_defaults=True):
 
 
 class Grade(Struct, frozen=True, omit_defaults=True):
-    """How good an output was: `value` on the task's own scale, `parts` by turn, skill or order of showing.
+    """How good an output is.
 
-    `judged` are the judge's own words, one for each time that it was asked, and `usage` what it used. A grade that
-    could not be made says why in `failed`, and is counted as missing, never as 0.
+    value: the grade on the task's own scale
+    attempt: index of the attempt
+    parts: grades by turn, by skill, or by the order in which the answers were shown
+    judged: what the judge wrote, once for each call
+    failed: why there is no grade; such a grade counts as missing, never as 0
+    usage: tokens and dollars of the judge's calls
     """
 
     contestant: str
@@ -65,9 +77,15 @@ class Grade(Struct, frozen=True, omit_defaults=True):
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):
-    """Which of two outputs a judge prefers, asked once with each of them shown first: 1 for `one`, 0 for `other`.
+    """Which of two outputs a judge prefers. The judge is asked twice, with each of the two shown first.
 
-    `parts` are the two verdicts by which was shown `first`; one that could not be had makes all of it missing.
+    one, other: the contestants
+    value: from 0 to 1: 1 if `one` is preferred, 0 if `other` is, and the mean of both verdicts
+    attempt: index of the attempt
+    parts: the value of each verdict: `first` with `one` shown first, `second` with `one` shown second
+    judged: what the judge wrote, once for each call
+    failed: why a verdict is missing; without both there is no value
+    usage: tokens and dollars of the judge's calls
     """
 
     one: str
@@ -86,19 +104,23 @@ Ask = Callable[[Request], Awaitable[Answer]]  # one call to the judge; raises `M
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A model that grades. `id` is what the manifest and the check for its family say of it."""
+    """A model that grades: its id, and the function that calls it."""
 
     id: str
     ask: Ask
 
 
 class Task(Protocol):
-    """Samples, and how outputs to them are graded.
+    """Samples, and how the answers to them are graded.
 
-    With `grades` false nothing is graded: outputs are only compared with one another, by a judge.
-    `scale` is the least and the greatest value of a grade. `grade` raises nothing that is expected: what could not be
-    judged is a grade with `failed`. `prompts` are what a judge is told, by name; their hashes go to the manifest.
-    `summarise` makes the task's own figures of all grades of one contestant.
+    name: name of the task
+    scale: the least and the greatest grade
+    grades: whether answers are graded; if not, a judge only compares them with one another
+    needs_judge: whether grading needs a model
+    samples: the prompts
+    prompts: prompts of the judge, by name; their hashes go to the manifest
+    grade: grades one output; a grade that cannot be made has `failed`, and nothing is raised
+    summarise: computes the task's own figures from all grades of one contestant
     """
 
     @property
@@ -125,7 +147,7 @@ class Task(Protocol):
 
 
 def conversation_of(sample: Sample, answers: Sequence[str]) -> tuple[Message, ...]:
-    """What is asked next of a sample: its turns so far with the answers that were given to them."""
+    """The messages of the next turn: the turns so far, each with its answer, and then the next message of the user."""
     said = [Message("system", (Text(sample.system),))] if sample.system else []
     for turn, answer in zip(sample.turns, answers, strict=False):
         said += [Message("user", (Text(turn),)), Message("assistant", (Text(answer),))]
@@ -133,10 +155,22 @@ def conversation_of(sample: Sample, answers: Sequence[str]) -> tuple[Message, ..
 
 
 def key_of(value: Output | Grade) -> tuple[str, str, int]:
-    """What an output, and its grade, are found under: contestant, sample, attempt."""
+    """The key of an output and of its grade: contestant, sample, attempt."""
     return value.contestant, value.sample, value.attempt
 
 
 def pair_of(verdict: Verdict) -> tuple[str, str, str, int]:
-    """What a verdict is found under."""
+    """The key of a verdict: both contestants, sample, attempt."""
     return verdict.one, verdict.other, verdict.sample, verdict.attempt
+
+
+def used(answer: Answer) -> Usage:
+    """What the answer used, now or, if it comes from the store, when it was made."""
+    return answer.usage + (answer.stored or NOTHING_USED)
+
+
+def dollars_an_answer(outputs: Sequence[Output]) -> Decimal | None:
+    """What an answer costs on average, in dollars; `None` without outputs, or where a price is unknown."""
+    prices = [output.usage.dollars for output in outputs]
+    known = [price for price in prices if price is not None]
+    return sum(known, Decimal(0)) / len(prices) if prices and len(known) == len(prices) else None

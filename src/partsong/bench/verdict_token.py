@@ -1,25 +1,25 @@
-"""A judge's preference as a probability: how likely the token of its verdict was, beside that of the other verdict.
+"""A judge's preference as a probability, read from the probabilities of the two tokens that could be the verdict.
 
-That is finer than a verdict, and costs one token (AlpacaEval 2.0's way). A judge whose provider does not tell
-probabilities is asked a few times instead, and its verdicts are counted.
+This is the method of AlpacaEval 2.0: a probability is finer than a verdict, and costs one token. If the provider
+returns no probabilities, the judge is asked several times instead, and the verdicts are counted.
 """
 
 import math
 from collections.abc import Mapping
 
 from partsong.bench.judging import Heard
-from partsong.bench.task import Judge
+from partsong.bench.task import Judge, used
 from partsong.errors import ModelError
-from partsong.model import NOTHING_USED, Answer, Message, Request, Sampling, Usage
+from partsong.model import NOTHING_USED, Message, Request, Sampling
 
-TOP = 5  # tokens whose probabilities are asked for
-TIMES = 5  # a judge without probabilities is asked
+TOP = 5  # tokens whose probabilities are requested
+TIMES = 5  # calls to a judge that returns no probabilities
 MAX_TOKENS = 2048  # one would do, but for judges that reason first
 TEMPERATURE = 1.0  # at which the probabilities are the model's own, and at which verdicts that are counted differ
 
 
 async def prefer_by_token(judge: Judge, messages: tuple[Message, ...], first: str, second: str) -> Heard:
-    """How probable the verdict `first` was, from 0 to 1, where the other one is `second`."""
+    """The probability, from 0 to 1, that the judge says `first` and not `second`."""
     usage, words = NOTHING_USED, list[str]()
     verdicts: list[float] = []
     for sample in range(TIMES):
@@ -41,7 +41,7 @@ async def prefer_by_token(judge: Judge, messages: tuple[Message, ...], first: st
 
 
 def chance_in(places: tuple[Mapping[str, float], ...], first: str, second: str) -> float | None:
-    """The share of `first` in the probability of both, at the first place where either may stand."""
+    """The probability of `first` as a share of both, at the first token that may be either; `None` if there is none."""
     for tokens in places:
         likely = {first: 0.0, second: 0.0}
         for token, logprob in tokens.items():
@@ -50,8 +50,3 @@ def chance_in(places: tuple[Mapping[str, float], ...], first: str, second: str) 
         if whole := sum(likely.values()):
             return likely[first] / whole
     return None
-
-
-def used(answer: Answer) -> Usage:
-    """What the answer has used, now or when it was made."""
-    return answer.usage + (answer.stored or NOTHING_USED)

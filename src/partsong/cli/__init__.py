@@ -1,1 +1,1 @@
-"""The command line: a file per command, and `terminal.py`, which draws a run's events."""
+"""The command line: one file for each command, and `terminal.py`, which draws the events of a run."""

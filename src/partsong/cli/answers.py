@@ -1,8 +1,8 @@
-"""The answers of a batch on disk: each as soon as it is there, in a file beside; all of them in order at the end.
+"""The answers of a batch on disk: each is written to a file beside as soon as it is there, and all in order at the end.
 
-The file beside (`.partial`) has the answers in the order in which they came, each under a digest of all that was asked,
-so that a batch that is started again takes them from there, whatever ended it. A line that was being written when the
-process died has no end, and counts for nothing. The file itself is there when it is whole, and never before.
+The file beside (`.partial`) has the answers in the order in which they came. The key of each is a digest of everything
+that was asked, so that a batch that is started again finds its answers there. A last line without an end was being
+written when the process died, and is ignored. The file of answers itself is created only when it is complete.
 """
 
 import hashlib
@@ -22,7 +22,12 @@ from partsong.recipe import Recipe
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
-    """What came of a question: an answer or an error. `usage` is what its calls used when they were made."""
+    """The outcome of one question: an answer or an error.
+
+    usage: tokens and dollars of all calls; a stored answer counts with what it used when it was made
+    model: id of the model that wrote the answer
+    losses: what the run lost
+    """
 
     key: str
     usage: Usage
@@ -32,7 +37,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     losses: tuple[Loss, ...] = ()
 
     def line(self, asked: ParsedRequest) -> dict[str, Any]:
-        """The line of the file of answers, as plain values."""
+        """The line for the file of answers, as plain values."""
         answered = {"answer": self.answer} if self.error is None else {"answer": None, "error": to_builtins(self.error)}
         return {
             "id": asked.id,
@@ -48,16 +53,16 @@ _outcome = msgspec.json.Decoder(Outcome)
 
 
 def key_of(recipe: Recipe, conversation: Conversation) -> str:
-    """What an answer is found under: a digest of all that is asked, and of whom.
+    """The key of an answer: a digest of the recipe and the conversation.
 
-    Not of what it may cost: money that is added later is for the questions that have no answer yet.
+    The cap on the cost is left out, so that answers are kept if the user raises it for the questions without one.
     """
     asked = (structs.replace(recipe, max_dollars=None), conversation)
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
 
 
 class Answers:
-    """The file `path` and the one beside it. `kept` are the outcomes that are there, by key."""
+    """The file of answers and the file beside it. `kept` holds the outcomes that are there, by key."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,7 +71,7 @@ class Answers:
         self._file: int | None = None
 
     def open(self) -> None:
-        """Read what an earlier start has left, and be ready to add to it. Raises `InputError`."""
+        """Read the answers of earlier starts, and open the file beside for more. Raises `InputError`."""
         try:
             self._file = os.open(self.beside, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             whole = self._read(self.beside.read_bytes())
@@ -76,7 +81,7 @@ class Answers:
             raise InputError(f"{self.beside}: cannot be written: {problem.strerror}") from None
 
     def _read(self, data: bytes) -> int:
-        """Take in the lines that are whole; return how many bytes they are."""
+        """Read the lines that are whole; return their length in bytes."""
         end = 0
         for line in data.splitlines(keepends=True):
             try:
@@ -90,7 +95,7 @@ class Answers:
         return end
 
     def keep(self, outcome: Outcome) -> None:
-        """Write down an answer. Once this returns, it outlives the process."""
+        """Write an outcome to the file beside, so that it outlives the process."""
         assert self._file is not None, "the file is not open"
         self.kept[outcome.key] = outcome
         line = msgspec.json.encode(outcome) + b"\n"
@@ -98,7 +103,7 @@ class Answers:
             line = line[os.write(self._file, line) :]
 
     def finish(self, questions: Sequence[tuple[str, ParsedRequest]], failed: Mapping[str, Outcome]) -> None:
-        """Write the file of answers, in the order of the questions; what failed stands there with its error."""
+        """Write the file of answers in the order of the questions. A failed question has its error there."""
         outcomes = {**failed, **self.kept}
         lines = (msgspec.json.encode(outcomes[key].line(asked)) + b"\n" for key, asked in questions)
         whole = self.path.with_name(self.path.name + ".whole")
@@ -107,7 +112,7 @@ class Answers:
             file.flush()
             os.fsync(file.fileno())
         whole.replace(self.path)
-        if not failed:  # else the answers that are there are kept for the next start
+        if not failed:  # the next start needs the answers that are there
             self.close()
             self.beside.unlink(missing_ok=True)
 

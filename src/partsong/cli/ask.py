@@ -1,9 +1,8 @@
-"""`partsong ask`: a question in, an answer out; drawn on a terminal, plain in a pipe, or as events for programs."""
+"""`partsong ask`: asks a question. The run is drawn on a terminal, plain in a pipe, or printed as events in JSON."""
 
 import sys
 from contextlib import AsyncExitStack
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -13,6 +12,8 @@ from partsong.assembly import assemble, daily_funds, find_configuration, named_r
 from partsong.cli.downloads import Downloads
 from partsong.cli.listening import listen
 from partsong.cli.loop import complete
+from partsong.cli.options import Config, ModelId, RecipeName
+from partsong.cli.options import Store as StoreOption
 from partsong.cli.printable import single_line
 from partsong.cli.question import read_image, read_question
 from partsong.configuration import Configuration, StoreMode
@@ -29,38 +30,47 @@ DEFAULT_RECIPE = "local"
 
 
 def ask(
-    *question: Annotated[str, Parameter(help="What to ask; - stands for standard input.")],
-    recipe: Annotated[
-        str | None, Parameter(name=("--recipe", "-r"), metavar="NAME|FILE", help="A shipped recipe, or a TOML file.")
-    ] = None,
-    model: Annotated[
-        str | None, Parameter(name=("--model", "-m"), metavar="ID", help="One model alone, such as openai:gpt-6.1-sol.")
-    ] = None,
-    system: Annotated[str, Parameter(name=("--system", "-s"), metavar="TEXT", help="A system prompt.")] = "",
+    *question: Annotated[str, Parameter(help="The question; - is read from standard input.")],
+    recipe: RecipeName = None,
+    model: ModelId = None,
+    system: Annotated[
+        str, Parameter(name=("--system", "-s"), metavar="TEXT", help="System prompt for every model.")
+    ] = "",
     image: Annotated[
         tuple[str, ...],
         Parameter(
-            name=("--image", "-i"), metavar="FILE", consume_multiple=False, help="A picture to show; may be repeated."
+            name=("--image", "-i"),
+            metavar="FILE|URL",
+            consume_multiple=False,
+            help="Picture to send with the question; repeat for more.",
         ),
     ] = (),
-    deadline: Annotated[float | None, Parameter(metavar="S", help="Seconds that the whole run may take.")] = None,
-    max_dollars: Annotated[Decimal | None, Parameter(metavar="D", help="Dollars that the run may cost.")] = None,
-    strict: Annotated[bool, Parameter(help="Fail rather than answer out of less than the recipe asks for.")] = False,
-    seed: Annotated[int | None, Parameter(metavar="N", help="Sample every seat anew from this seed.")] = None,
+    deadline: Annotated[
+        float | None, Parameter(metavar="S", help="Most that the whole run may take, in seconds.")
+    ] = None,
+    max_dollars: Annotated[
+        Decimal | None, Parameter(metavar="D", help="Most that the run may cost, in dollars.")
+    ] = None,
+    strict: Annotated[
+        bool, Parameter(help="Fail if any model of the recipe is lost, instead of answering without it.")
+    ] = False,
+    seed: Annotated[
+        int | None, Parameter(metavar="N", help="Seed of the run; each seat gets its own seed from it.")
+    ] = None,
     cache: Annotated[
         bool | None,
         Parameter(
-            negative="--no-cache", help="Take stored answers, or never; without either, at a temperature of 0 alone."
+            negative="--no-cache",
+            help="Reuse stored answers to equal calls, or never. Default: only for calls at temperature 0.",
         ),
     ] = None,
-    store: Annotated[
-        StoreMode | None,
-        Parameter(metavar="MODE", help="What is kept of this run, whatever the configuration says."),
-    ] = None,
+    store: StoreOption = None,
     proposals: Annotated[bool, Parameter(help="Print the proposals before the answer.")] = False,
     json: Annotated[bool, Parameter(help="Print every event as a line of JSON.")] = False,
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), help="Print the answer alone.")] = False,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    quiet: Annotated[
+        bool, Parameter(name=("--quiet", "-q"), help="Print only the answer, without losses and figures.")
+    ] = False,
+    config: Config = None,
 ) -> int:
     """Ask a mixture of models, or one model, a question."""
     configuration = find_configuration(config)
@@ -74,14 +84,17 @@ def ask(
     if seed is not None:
         chosen = reseeded(chosen, seed)
     text = read_question(question, sys.stdin.buffer if sys.stdin else None)
-    conversation = asking(text, system=system, images=tuple(read_image(place) for place in image))
+    conversation = asking(text, system=system, images=tuple(read_image(source) for source in image))
     return complete(
         answer(chosen, conversation, configuration, store, cache=cache, proposals=proposals, json=json, quiet=quiet)
     )
 
 
 def choose(recipe: str | None, model: str | None, configuration: Configuration) -> Recipe:
-    """The recipe that was asked for, else the configured one, else the one that needs nothing."""
+    """The recipe that the options name, else the configured one, else `local`, which needs no key.
+
+    Raises `InputError` if both a recipe and a model are named.
+    """
     if recipe is not None and model is not None:
         raise InputError("--recipe and --model exclude each other: a model alone is a recipe of its own")
     chosen = single(model) if model is not None else named_recipe(recipe or configuration.recipe or DEFAULT_RECIPE)
@@ -91,7 +104,7 @@ def choose(recipe: str | None, model: str | None, configuration: Configuration) 
 
 
 def reseeded(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with every seat's seed drawn from this one, also where the recipe gives a seat its own."""
+    """The recipe with this seed, from which every seat gets its own. Seeds of single agents are removed."""
     layers = tuple(
         with_fields(layer, agents=tuple(with_fields(agent, seed=None) for agent in layer.agents))
         for layer in recipe.layers
@@ -110,7 +123,7 @@ async def answer(
     json: bool,
     quiet: bool,
 ) -> int:
-    """Perform the recipe, show it and keep it; return the exit code."""
+    """Perform, show and store one run; return the exit code."""
     failures: list[RunFailed] = []
     drawn = not json and sys.stdout.isatty()
     async with AsyncExitStack() as stack:
@@ -133,7 +146,8 @@ async def answer(
         await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds)
     if store.problem is not None and not quiet:
         print(
-            f"partsong: not everything is kept: {single_line(str(store.problem), sys.stderr.encoding)}", file=sys.stderr
+            f"partsong: not everything is kept: {single_line(str(store.problem), sys.stderr.encoding)}",
+            file=sys.stderr,
         )
     for failed in failures:
         what = "the answer broke off" if failed.text else "no answer"
@@ -142,7 +156,7 @@ async def answer(
 
 
 async def keep(stack: AsyncExitStack, configuration: Configuration, mode: StoreMode | None) -> "Store":
-    """The store, until the stack is left. One that cannot be opened is no reason not to answer: it keeps nothing."""
+    """The store, open until the stack is left. If it cannot be opened, a store that keeps nothing takes its place."""
     try:
         return await stack.enter_async_context(open_journal(configuration, mode))
     except StoreError as problem:

@@ -1,8 +1,8 @@
-"""`partsong batch`: a file of questions in, a file of answers out, several questions at a time.
+"""`partsong batch`: answers a file of questions, several at the same time, and writes a file of answers.
 
-What is finished is never asked again, whatever ends the process: answers stand in a file beside the one that is made,
-and the calls of questions that were under way stand in the store. The file is the same, however often the batch
-was stopped and started. Equal questions are asked once.
+A batch can be stopped at any time and started again. Finished answers are found in a file beside the file of answers,
+and finished calls of unfinished questions in the store. The file of answers is the same, however often the batch was
+stopped. Equal questions are asked once.
 """
 
 import asyncio
@@ -20,49 +20,49 @@ from partsong.cli.answers import Answers, Outcome, key_of
 from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
+from partsong.cli.options import AT_ONCE, Config, ModelId, RecipeName
 from partsong.cli.progress import Progress, say
 from partsong.cli.questions import ParsedRequest, read_questions
 from partsong.cli.summary import dollars
 from partsong.configuration import Configuration
 from partsong.engine import perform
 from partsong.engine.request_checks import check
-from partsong.errors import BudgetError, Cause, InputError, QuestionError
-from partsong.events import (
-    AggregationStep,
-    AnyEvent,
-    Failure,
-    Loss,
-    ProposalFinished,
-    RunFailed,
-    RunFinished,
-)
-from partsong.model import NOTHING_USED, Answer, Model, Usage
+from partsong.errors import BudgetError, InputError, QuestionError
+from partsong.events import AnyEvent, CallFinished, Failure, RunFailed, RunFinished, is_hopeless
+from partsong.model import NOTHING_USED, Model
 from partsong.money.funding import Funds
 from partsong.recipe import Recipe, replace
 from partsong.store import Store
-
-AT_ONCE = 4
-# What the next question would meet as well: going on would only fail all the others.
-HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})
+from partsong.transcript import usage_when_made
 
 
 def batch(
-    questions: Annotated[Path, Parameter(metavar="QUESTIONS.jsonl", help="A question a line, in JSON.")],
+    questions: Annotated[
+        Path,
+        Parameter(metavar="QUESTIONS.jsonl", help="File with one question a line, in JSON: a string, or an object."),
+    ],
     /,
     *,
-    out: Annotated[Path, Parameter(name=("--out", "-o"), metavar="ANSWERS.jsonl", help="The file to make.")],
-    recipe: Annotated[
-        str | None, Parameter(name=("--recipe", "-r"), metavar="NAME|FILE", help="A shipped recipe, or a TOML file.")
-    ] = None,
-    model: Annotated[str | None, Parameter(name=("--model", "-m"), metavar="ID", help="One model alone.")] = None,
-    at_once: Annotated[int, Parameter(metavar="N", help="How many questions at the same time.")] = AT_ONCE,
+    out: Annotated[
+        Path,
+        Parameter(
+            name=("--out", "-o"),
+            metavar="ANSWERS.jsonl",
+            help="File to write, one answer a line, in the order of the questions.",
+        ),
+    ],
+    recipe: RecipeName = None,
+    model: ModelId = None,
+    at_once: Annotated[
+        int, Parameter(metavar="N", help=f"Number of questions that are answered at the same time. Default: {AT_ONCE}.")
+    ] = AT_ONCE,
     max_dollars: Annotated[
         Decimal | None,
-        Parameter(metavar="D", help="Dollars that all of it may cost; each question has an equal share."),
+        Parameter(metavar="D", help="Most that the batch may cost, in dollars, divided equally among the questions."),
     ] = None,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    config: Config = None,
 ) -> int:
-    """Answer a file of questions, several at a time; started again, it goes on where it was stopped."""
+    """Answer a file of questions. After a stop, the same command goes on with what is left."""
     configuration = find_configuration(config)
     chosen = choose(recipe, model, configuration)
     if at_once < 1:
@@ -87,7 +87,10 @@ async def answered(
     configuration: Configuration,
     at_once: int,
 ) -> int:
-    """Answer all the questions and write the file; return the exit code."""
+    """Answer all questions and write the file of answers; return the exit code.
+
+    `keyed` holds each question with the key of its answer, and `source` is the file of questions.
+    """
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_journal(configuration))
         with Downloads(sys.stderr) as downloads:
@@ -122,7 +125,14 @@ async def answered(
 
 
 class Batch:
-    """The questions that are being answered, by key."""
+    """A batch under way.
+
+    questions: all questions, by key
+    failed: outcomes of the questions that failed in this start
+    hopeless: the error that every other question would meet, too; `None` while the batch goes on
+    at_work, answered: number of questions under way, and with an answer
+    used: tokens and dollars of all outcomes
+    """
 
     def __init__(
         self,
@@ -143,7 +153,7 @@ class Batch:
         self.used = sum((outcome.usage for outcome in kept), NOTHING_USED)
 
     async def perform(self, keys: Sequence[str], at_once: int) -> None:
-        """Answer what has no answer yet, so many at the same time, in the order of the file."""
+        """Answer the questions that have no answer yet, `at_once` at the same time, in the order of `keys`."""
         open_keys = iter([key for key in keys if key not in self.answers.kept])
 
         async def work() -> None:
@@ -165,7 +175,7 @@ class Batch:
             await asyncio.wait(tasks)
 
     async def answer(self, key: str) -> None:
-        """Answer one question, and write down what came of it."""
+        """Answer one question, and keep its outcome."""
         listener = Listener(key)
         recorder = self.store.record()
 
@@ -199,50 +209,35 @@ class Batch:
             self.hopeless = outcome.error
 
 
-def is_hopeless(error: Failure, losses: Sequence[Loss]) -> bool:
-    """Whether the next question would fail in the same way."""
-    if error.cause == "no_proposals":
-        return {loss.cause for loss in losses} <= HOPELESS
-    return error.cause in HOPELESS
-
-
 class Listener:
     """Hears one run, and makes an outcome of it."""
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.stored: Usage = NOTHING_USED
+        self.calls: list[CallFinished] = []
         self.end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
-        match event:
-            case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
-                self.count(answer)
-            case RunFinished(answer=answer, last_resort=last_resort):
-                if not last_resort:  # else it is a proposal, and has been counted
-                    self.count(answer)
-                self.end = event
-            case RunFailed():
-                self.end = event
-
-    def count(self, answer: Answer) -> None:
-        """A stored answer has used nothing now; when it was made, it has."""
-        if answer.stored is not None:
-            self.stored += answer.stored
+        """Take in one event."""
+        if isinstance(event, CallFinished):
+            self.calls.append(event)
+        elif isinstance(event, RunFinished | RunFailed):
+            self.end = event
 
     def outcome(self) -> Outcome:
-        """What came of the question."""
+        """The answer of the run, or the reason why there is none."""
+        used = usage_when_made(self.calls)
         match self.end:
-            case RunFinished(answer=answer, usage=usage, model=model, losses=losses):
-                return Outcome(self.key, usage + self.stored, answer.text, model=model, losses=losses)
-            case RunFailed(error=error, usage=usage, losses=losses):
-                return Outcome(self.key, usage + self.stored, error=error, losses=losses)
+            case RunFinished(answer=answer, model=model, losses=losses):
+                return Outcome(self.key, used, answer.text, model=model, losses=losses)
+            case RunFailed(error=error, losses=losses):
+                return Outcome(self.key, used, error=error, losses=losses)
             case None:
                 raise AssertionError("a run has an end")
 
 
 def progress_of(work: Batch) -> str:
-    """How far a batch is."""
+    """The progress of a batch, as a line of text."""
     failed = f", {len(work.failed):,} failed" if work.failed else ""
     at_work = f", {work.at_work:,} at work" if work.at_work else ""
     price = "price unknown" if work.used.dollars is None else dollars(work.used.dollars)

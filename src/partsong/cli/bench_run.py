@@ -1,14 +1,12 @@
-"""`partsong bench run`: recipes answer the same samples and are graded; started again, it goes on where it stopped."""
+"""`partsong bench run`: recipes answer the samples of a task, and their answers are graded."""
 
 import sys
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from partsong.bench.contestant import Contestant
 from partsong.bench.runner import Study, total
 from partsong.bench.task import Task
 from partsong.cli.loop import complete
+from partsong.cli.options import TaskName
 from partsong.cli.printable import single_line
 from partsong.cli.progress import Progress
 from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
@@ -18,9 +16,7 @@ from partsong.errors import InputError
 
 
 def bench_run(
-    task: Annotated[
-        str, Parameter(metavar="TASK", help="What to answer: demo, quiz, a public task, or a .jsonl or .csv.")
-    ],
+    task: TaskName,
     /,
     *,
     options: Options,
@@ -50,7 +46,10 @@ async def studied(task: Task, options: Options) -> int:
 
 
 def report(study: Study) -> None:
-    """The table of all contestants, and what the task says of each. Dollars of the judge stand in their own column."""
+    """Print a table of all contestants and the task's own figures, and write the report.
+
+    The cost of the judge has a column of its own.
+    """
     from partsong.bench.comparison import quality, values_of
     from partsong.bench.study_report import write_report
 
@@ -79,6 +78,6 @@ def report(study: Study) -> None:
 
 
 def seconds_of(study: Study, name: str) -> str:
-    """The mean time of an answer; of those alone whose every call was made now, and not found in the store."""
+    """The mean duration of an answer, without answers that came from the store in part."""
     timed = [output.seconds for key, output in study.outputs.items() if key[0] == name and output.seconds is not None]
     return f"{sum(timed) / len(timed):,.1f}" if timed else "?"

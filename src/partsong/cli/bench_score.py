@@ -1,4 +1,4 @@
-"""`partsong bench score`: stored judgments scored again, without asking anybody."""
+"""`partsong bench score`: computes scores from stored judgments, without calling any model."""
 
 import sys
 from pathlib import Path
@@ -12,23 +12,29 @@ from partsong.errors import ConfigurationError, InputError
 
 
 def score(
-    task: Annotated[Literal["alpaca_eval", "mt_bench", "flask", "arena_hard"], Parameter(help="What was judged.")],
-    place: Annotated[Path, Parameter(metavar="FOLDER|FILE", help="Where the judgments are.")],
+    task: Annotated[
+        Literal["alpaca_eval", "mt_bench", "flask", "arena_hard"],
+        Parameter(help="Benchmark that the judgments belong to."),
+    ],
+    place: Annotated[Path, Parameter(metavar="FOLDER|FILE", help="File or folder with the judgments.")],
     /,
     *,
     c: Annotated[
         float | None,
         Parameter(
-            name="--c", metavar="C", help="alpaca_eval: fit at this C, instead of choosing it by cross-validation."
+            name="--c",
+            metavar="C",
+            help="alpaca_eval: inverse penalty of the fit. Default: chosen by cross-validation.",
         ),
     ] = None,
     weights: Annotated[
-        Path | None, Parameter(metavar="FILE", help="alpaca_eval: fitted weights as published, instead of fitting.")
+        Path | None, Parameter(metavar="FILE", help="alpaca_eval: published weights, used instead of a fit.")
     ] = None,
     upstream_row_order: Annotated[
-        bool, Parameter(help="alpaca_eval: join difficulties by row, as the official code does; for comparison alone.")
+        bool,
+        Parameter(help="alpaca_eval: join difficulties by row, as the official code does. Only to compare with it."),
     ] = False,
-    json: Annotated[bool, Parameter(help="Print everything as one JSON document.")] = False,
+    json: Annotated[bool, Parameter(help="Print the scores as one JSON document.")] = False,
 ) -> int:
     """Score stored judgments."""
     try:

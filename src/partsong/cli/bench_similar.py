@@ -1,4 +1,4 @@
-"""`partsong bench similar`: is an aggregated answer more like the better proposals? From stored judgments."""
+"""`partsong bench similar`: tests on stored judgments whether better outputs are more similar to aggregated ones."""
 
 import sys
 from pathlib import Path
@@ -12,14 +12,16 @@ from partsong.cli.table import print_table
 
 
 def similar(
-    place: Annotated[Path, Parameter(metavar="FOLDER", help="With outputs.parquet and preferences.parquet.")],
+    place: Annotated[Path, Parameter(metavar="FOLDER", help="Folder with outputs.parquet and preferences.parquet.")],
     /,
     *,
-    aggregate: Annotated[str, Parameter(metavar="MODEL", help="Whose outputs are the aggregated ones.")],
-    seed: Annotated[int, Parameter(metavar="S", help="What the intervals are drawn by.")] = 0,
-    json: Annotated[bool, Parameter(help="Print everything as one JSON document.")] = False,
+    aggregate: Annotated[
+        str, Parameter(metavar="MODEL", help="Model in outputs.parquet whose outputs are the aggregated ones.")
+    ],
+    seed: Annotated[int, Parameter(metavar="S", help="Seed of the bootstrap intervals. Default: 0.")] = 0,
+    json: Annotated[bool, Parameter(help="Print the result as one JSON document.")] = False,
 ) -> int:
-    """Correlate how similar outputs are to the aggregated ones with how a judge liked them."""
+    """Correlate the similarity of outputs to the aggregated ones with the preferences of a judge."""
     need_statistics()
     from partsong.bench.scoring.similar import similar_in
 

@@ -1,8 +1,8 @@
-"""`partsong compare`: is one recipe better than another, and than what its best member does for the same money?"""
+"""`partsong compare`: tests whether a recipe is better than another, and than one model for the same money."""
 
 import sys
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from itertools import combinations
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -13,10 +13,11 @@ from partsong.bench.baselines import baselines, in_dollars, members, price_of, r
 from partsong.bench.contestant import Contestant
 from partsong.bench.judging import prefer_both_ways
 from partsong.bench.runner import Study
-from partsong.bench.task import Output, Task, Verdict, pair_of
+from partsong.bench.task import Output, Task, Verdict, dollars_an_answer, pair_of
 from partsong.bench.tasks.judged import Preference
 from partsong.cli.bench_run import seconds_of
 from partsong.cli.loop import complete
+from partsong.cli.options import TaskName
 from partsong.cli.printable import single_line
 from partsong.cli.progress import Progress
 from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
@@ -29,18 +30,20 @@ Pair = tuple[str, str]
 
 
 def compare(
-    task: Annotated[
-        str, Parameter(metavar="TASK|FILE", help="What to answer: demo, quiz, a public task, or a .jsonl or .csv.")
-    ],
+    task: TaskName,
     /,
     *,
     options: Options,
     baseline: Annotated[
         bool,
-        Parameter(name="--baselines", negative="--no-baselines", help="Add what the same money buys of one model."),
+        Parameter(
+            name="--baselines",
+            negative="--no-baselines",
+            help="Compare also with what one model does for the same money. Default: yes.",
+        ),
     ] = True,
 ) -> int:
-    """Say which recipe is better, if that is sure."""
+    """Compare recipes on a task, and say which one is better if the difference is sure."""
     options.check()
     need_statistics()
     chosen = find_task(task, options.grade, options.data)
@@ -55,7 +58,7 @@ def compare(
 
 
 async def compared(task: Task, options: Options, recipes: Mapping[str, Recipe], baseline: bool) -> int:
-    """Perform the comparison and print what it shows; return the exit code."""
+    """Run the comparison and print its result; return the exit code."""
     contestants = {name: Contestant(recipe) for name, recipe in recipes.items()}
     alone = singles(recipes.values()) if baseline else {}
     for name in {name for mine in alone.values() for name in mine} & contestants.keys():
@@ -69,7 +72,7 @@ async def compared(task: Task, options: Options, recipes: Mapping[str, Recipe], 
 
 
 class Comparison:
-    """A study whose contestants are held against each other, two by two."""
+    """A study whose contestants are compared in pairs."""
 
     def __init__(
         self,
@@ -81,11 +84,11 @@ class Comparison:
         self.study, self.options, self.recipes, self.alone = study, options, recipes, alone
         self.verdicts = {pair_of(each): each for each in study.folder.verdicts.all if not each.failed}
         names = list(recipes)
-        self.pairs: list[Pair] = [(one, other) for place, one in enumerate(names) for other in names[place + 1 :]]
+        self.pairs: list[Pair] = list(combinations(names, 2))
         self.best: dict[str, str] = {}  # by recipe, its best member
 
     async def perform(self) -> None:
-        """Ask all, first the recipes and their members, then what the best of these does for the same money."""
+        """Run the recipes and their members, and then the baselines of the best members."""
         study = self.study
         for mine in self.alone.values():
             study.contestants.update(mine)
@@ -99,7 +102,7 @@ class Comparison:
             await self.judge(self.pairs)
 
     def add_baselines(self) -> None:
-        """What was decided in an earlier start is decided."""
+        """Choose the best member of each recipe, and add its baselines. Choices of earlier starts are kept."""
         study = self.study
         decided: dict[str, str] = study.folder.remembered("baselines") or {}
         for name, mine in self.alone.items():
@@ -119,7 +122,7 @@ class Comparison:
             self.pairs.append((name, best))
             for each, contestant in more.items():
                 there = study.contestants.get(each, contestant)
-                # Members of two recipes may be told different things under one id.
+                # Two recipes may have the same model as a member, with different settings.
                 self.add(name, each if there == contestant else f"{each}, for {name}", contestant)
         study.folder.remember("baselines", decided)
 
@@ -128,7 +131,7 @@ class Comparison:
         self.pairs.append((recipe, name))
 
     def worth(self, recipe: str, member: str) -> float:
-        """How good a member of the recipe is alone."""
+        """The mean grade of a member alone, or the share of verdicts that it wins against the recipe."""
         if self.study.task.grades:
             values = [each.value for key, each in self.study.grades.items() if key[0] == member]
         else:
@@ -136,7 +139,7 @@ class Comparison:
         return fmean(values) if values else float("-inf")
 
     async def judge(self, pairs: Sequence[Pair]) -> None:
-        """Let the judge compare what both have answered, unless it has."""
+        """Let the judge compare the answers of each pair that it has not compared yet."""
         study = self.study
         assert study.judge is not None
         judge, samples = study.judge, {sample.id: sample for sample in study.samples}
@@ -167,7 +170,7 @@ class Comparison:
         return [each for each in self.verdicts.values() if (each.one, each.other) == (one, other)]
 
     async def report(self) -> None:
-        """Print the table, what may be said, and what may lie behind it; keep it all in the folder."""
+        """Print the table, the differences and the diagnoses, and write all of them to the folder."""
         from partsong.bench.comparison import Difference, difference, preference, values_of
         from partsong.bench.diagnosis import diagnose, order_bias
         from partsong.bench.study_report import write_report
@@ -214,7 +217,7 @@ class Comparison:
 
 
 def print_contestants(study: Study) -> None:
-    """Quality beside what it costs, an answer on average."""
+    """Print a table of the contestants: the quality of an answer and its mean price."""
     from partsong.bench.comparison import quality, values_of
 
     rows = []
@@ -226,9 +229,7 @@ def print_contestants(study: Study) -> None:
             mean = quality(values, study.task.scale)
             value = f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
         count = len(outputs)
-        prices = [output.usage.dollars for output in outputs]
-        known = [price for price in prices if price is not None]
-        each = dollars(sum(known, Decimal(0)) / count) if count and len(known) == count else "?"
+        each = dollars(dollars_an_answer(outputs))
         tokens = sum(output.usage.input_tokens + output.usage.output_tokens for output in outputs) / max(count, 1)
         words = sum(len(output.answers[-1].split()) for output in outputs) / max(count, 1)
         calls = f"{contestant.calls:,}"

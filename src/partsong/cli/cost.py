@@ -1,10 +1,9 @@
-"""`partsong cost`: what a question costs, layer by layer, before anybody is asked.
+"""`partsong cost`: estimates what a question costs, layer by layer, before any model is called.
 
-"At most" is what a budget reserves. "Typically" is a guess; `partsong.money.typical` says of what.
+"At most" is what a budget reserves. "Typically" is a guess, which `partsong.money.typical` explains.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +12,7 @@ from cyclopts import Parameter
 from partsong.assembly import find_configuration, info_without_model, named_recipe
 from partsong.cli.journal import reading
 from partsong.cli.loop import complete
+from partsong.cli.options import Config
 from partsong.cli.table import print_table
 from partsong.errors import InputError, StoreError
 from partsong.money.budget import shown
@@ -24,14 +24,14 @@ MOST_PROMPT_TOKENS = 100_000_000
 
 
 def cost(
-    recipe: Annotated[str, Parameter(help="A shipped recipe, or a TOML file.")],
+    recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")],
     /,
     *,
-    prompt_tokens: Annotated[int, Parameter(metavar="N", help="How many tokens the question has.")],
-    json: Annotated[bool, Parameter(help="Print it as JSON.")] = False,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    prompt_tokens: Annotated[int, Parameter(metavar="N", help="Length of the question, in tokens.")],
+    json: Annotated[bool, Parameter(help="Print the estimate as JSON.")] = False,
+    config: Config = None,
 ) -> int:
-    """Say what a question would cost, typically and at most; nobody is asked, and no key is needed."""
+    """Estimate what a question costs, typically and at most. No model is called, and no key is needed."""
     if not 1 <= prompt_tokens <= MOST_PROMPT_TOKENS:
         raise InputError(f"--prompt-tokens is {prompt_tokens:,}, but must be from 1 to {MOST_PROMPT_TOKENS:,}")
     configuration = find_configuration(config)
@@ -43,7 +43,7 @@ def cost(
     if json:
         print(as_json(chosen, prompt_tokens, rows, everything, unknown))
         return 0
-    names = [*(f"layer {number}" for number in range(len(rows) - 1)), "aggregator", "all"]
+    names = [*(f"layer {index}" for index in range(len(rows) - 1)), "aggregator", "all"]
     print_table(
         ("", "calls", "typically: in", "out", "dollars", "at most: in", "out", "dollars"),
         [
@@ -75,7 +75,7 @@ def as_json(recipe: Recipe, tokens: int, rows: Sequence[Row], everything: Row, u
 
 
 async def usual_tokens(names: Sequence[str]) -> Mapping[str, int]:
-    """How much the models have written of late, as far as the store remembers."""
+    """The tokens that each model has written per answer of late, for models that the store knows."""
     try:
         async with reading() as store:
             throughputs = {} if store is None else await store.throughputs(names)

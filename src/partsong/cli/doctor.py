@@ -1,7 +1,7 @@
-"""`partsong doctor`: what is configured and from where, which keys are there, which endpoints answer. No key is shown.
+"""`partsong doctor`: checks the configuration, the keys and the endpoints. No key is ever printed.
 
-The endpoints that are asked: those of the configuration, those whose key is there, and known servers of this machine.
-Only what somebody has set up can be broken: a server that nobody has started is not.
+An endpoint is called if its provider is configured, if the key of its provider is set, or if it is a known server on
+this machine. Only a provider that the user has set up can be broken; a local server that is not running is not.
 """
 
 import os
@@ -9,15 +9,12 @@ import platform
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from partsong.assembly import find_configuration, has_key, named_recipe, reachable, user_folder, weights_folder
 from partsong.cli.ask import DEFAULT_RECIPE
 from partsong.cli.loop import complete
 from partsong.cli.models import key_of
+from partsong.cli.options import Config
 from partsong.cli.table import print_table
 from partsong.configuration import FILE, Configuration, Provider, known_providers
 from partsong.errors import RecipeError
@@ -25,10 +22,8 @@ from partsong.errors import RecipeError
 GIGABYTE = 1e9
 
 
-def doctor(
-    *, config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
-) -> int:
-    """Say what is configured, which keys are there, and which endpoints answer."""
+def doctor(*, config: Config = None) -> int:
+    """Check the configuration, the keys and the endpoints of the providers."""
     configuration = find_configuration(config)
     providers = known_providers() | configuration.providers
     asked = [name for name, provider in providers.items() if is_asked(name, provider, configuration)]
@@ -68,17 +63,17 @@ def doctor(
 
 
 def is_asked(name: str, provider: Provider, configuration: Configuration) -> bool:
-    """Whether to ask its endpoint: nobody wants to hear that nine providers without a key want one."""
+    """Whether to call the provider's endpoint. A shipped provider without a key would only answer that it needs one."""
     return bool(provider.base_url) and (name in configuration.providers or has_key(provider))
 
 
 def is_set_up(name: str, configuration: Configuration, providers: dict[str, Provider]) -> bool:
-    """Whether somebody has configured this provider, or has given it a key."""
+    """Whether the user has set up a provider that was called: in the configuration, or with a key."""
     return name in configuration.providers or providers[name].key_env is not None
 
 
 def endpoint(name: str, problems: dict[str, str | None], is_set_up: bool) -> str:
-    """What is known of a provider's endpoint, in words."""
+    """The state of a provider's endpoint as text; empty if it was not called."""
     if name not in problems:
         return ""
     problem = problems[name]
@@ -86,7 +81,7 @@ def endpoint(name: str, problems: dict[str, str | None], is_set_up: bool) -> str
 
 
 def default_recipe(configuration: Configuration, providers: dict[str, Provider]) -> tuple[str, list[str]]:
-    """The recipe that a question without one is given to, and why it cannot be performed, if it cannot."""
+    """The default recipe as text, and the reasons why it cannot be performed."""
     name = configuration.recipe or DEFAULT_RECIPE
     try:
         recipe = named_recipe(name)
@@ -97,7 +92,7 @@ def default_recipe(configuration: Configuration, providers: dict[str, Provider])
 
 
 def unusable(model: str, providers: dict[str, Provider]) -> Iterator[str]:
-    """Why a model cannot be asked, if it cannot."""
+    """The reasons why a model cannot be called; none if it can."""
     provider = model.partition(":")[0]
     if provider not in providers:
         yield f"{model}: there is no provider {provider}"
@@ -108,15 +103,15 @@ def unusable(model: str, providers: dict[str, Provider]) -> Iterator[str]:
 
 
 def weights() -> str:
-    """Where weights are kept, and how much room there is."""
+    """The folder of the weights, and the free space there, as text."""
     folder = weights_folder()
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = f"{shutil.disk_usage(there).free / GIGABYTE:,.1f} GB free"
     return f"{folder}, {free}{'' if os.access(there, os.W_OK) else ', but it cannot be written to'}"
 
 
 def version(package: str, before: str = "") -> str:
-    """The installed version, after `before`; nothing if it is not installed."""
+    """The installed version of a package, with `before` in front of it; empty if the package is not installed."""
     try:
         return before + metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""Weights on their way here, shown on standard error: licence and size before anything is fetched, then a bar.
+"""Shows downloads of weights on standard error: first the licence and the size, then a progress bar.
 
-Where standard error is no terminal, what happens is told in lines, without a bar. Nothing is shown, and nothing
-imported for it, where all the weights are there already.
+If standard error is not a terminal, the steps are printed as lines, without a bar. If no weights are missing, nothing
+is shown, and the modules for drawing are not imported.
 """
 
 import time
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from partsong.cli.region import Region
     from partsong.weights.fetch import Fetching
 
-LONGEST_BAR = 24  # columns
+LONGEST_BAR = 24  # columns on the terminal
 
 
 class Downloads:
-    """Hears how far the fetching of weights is. Used with `with`, which gives the terminal back."""
+    """Hears the steps of downloads and shows them. Used in a `with` statement, whose end releases the terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.region: Region | None = None
-        self.began: tuple[float, int] | None = None  # when the bytes of this source began to move, and from how many
+        self.began: tuple[float, int] | None = None  # time and bytes at the start of this source
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +38,7 @@ class Downloads:
                 self.region.release()
 
     def hear(self, event: "Fetching") -> None:
-        """Show one step. A standard error that nobody reads is no reason to end a download."""
+        """Show one step. A closed standard error does not end the download."""
         with suppress(OSError):
             if event.state in ("moving", "checking"):
                 if self.stream.isatty():
@@ -48,7 +48,7 @@ class Downloads:
                 self.tell(*said(event))
 
     def tell(self, finished: str, live: str) -> None:
-        """Print a line for good, if there is one, and what is going on now below it."""
+        """Print `finished` for good, if it is not empty, and `live` below it until the next step."""
         if self.stream.isatty():
             self.show(live, finished)
         elif finished:
@@ -65,7 +65,7 @@ class Downloads:
         )
 
     def taken(self) -> "Region":
-        """The terminal, taken when there is first something to draw on it."""
+        """The region of the terminal, which is taken when there is something to draw for the first time."""
         if self.region is None:
             from rich.console import Console
 
@@ -76,7 +76,7 @@ class Downloads:
         return self.region
 
     def moving(self, event: "Fetching", width: int) -> str:
-        """The bar, with how much there is, how fast it comes, and how long it will take."""
+        """The line of a download under way: name, share, size, speed, time left, and a bar."""
         from partsong.weights.part import in_words
 
         now = time.monotonic()
@@ -95,7 +95,7 @@ class Downloads:
 
 
 def said(event: "Fetching") -> tuple[str, str]:
-    """What a step is in words: a line that stays, and one that stands until the next step."""
+    """A step as text: a line that stays, and a line that is shown until the next step."""
     from partsong.weights.part import in_words
 
     match event.state:
@@ -115,7 +115,7 @@ def said(event: "Fetching") -> tuple[str, str]:
 
 
 def bar(share: float, room: int) -> str:
-    """So much of a bar, as long as there is room for."""
+    """A bar that is filled to `share`, at most `room` columns wide."""
     length = min(LONGEST_BAR, max(0, room))
     full = round(min(1.0, share) * length)
     return "█" * full + "░" * (length - full)

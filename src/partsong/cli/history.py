@@ -1,6 +1,6 @@
-"""`partsong history`: the runs that are stored, newest first; and `history prune`, which removes the old ones.
+"""`partsong history` lists the stored runs, newest first, and `partsong history prune` removes old ones.
 
-It is what people look at between two questions, so it opens the store and nothing else: no provider, no price table.
+People list runs between two questions, so the command loads the store and no provider or price table.
 """
 
 import re
@@ -20,27 +20,25 @@ from partsong.errors import InputError
 from partsong.store import StoredRun
 from partsong.store.document import plain
 
-SHOWN = 20  # runs: what a screen has room for
+SHOWN = 20  # runs, which fit on a screen
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 MEGABYTE = 1e6
-EVERYTHING = timedelta(days=36500)  # further back a clock may not go
+EVERYTHING = timedelta(days=36500)  # an age that the arithmetic of dates still allows
 
 
 def history(
     action: Annotated[
-        Literal["prune"] | None, Parameter(metavar="prune", help="Remove old runs, and what their models answered.")
+        Literal["prune"] | None, Parameter(metavar="prune", help="Remove old runs and the answers of their models.")
     ] = None,
     /,
     *,
-    limit: Annotated[int, Parameter(name=("--limit", "-n"), metavar="N", help="How many runs, the newest first.")] = (
-        SHOWN
-    ),
+    limit: Annotated[int, Parameter(name=("--limit", "-n"), metavar="N", help="List the N newest runs.")] = (SHOWN),
     json: Annotated[bool, Parameter(help="Print each run as a line of JSON.")] = False,
     older_than: Annotated[
-        str | None, Parameter(metavar="AGE", help="With prune: what is older than 30d, 12h or 2w is removed.")
+        str | None, Parameter(metavar="AGE", help="With prune: remove runs older than this, such as 30d, 12h or 2w.")
     ] = None,
 ) -> int:
-    """List the runs that are stored, or remove old ones."""
+    """List the stored runs, or remove old ones."""
     if action == "prune":
         if older_than is None:
             raise InputError("history prune removes nothing by itself: say how old with --older-than, such as 30d")
@@ -73,7 +71,7 @@ async def print_runs(limit: int, *, json: bool) -> int:
 
 
 async def prune(age: timedelta, said: str) -> int:
-    """Remove what is older than this, and say what it was."""
+    """Remove everything older than `age` and say how much that was; `said` is the age as the user wrote it."""
     async with reading() as store:
         if store is None:
             print(how_it_is_empty(), file=sys.stderr)
@@ -90,7 +88,7 @@ def counted(number: int, word: str) -> str:
 
 
 def row(run: StoredRun, now: datetime) -> tuple[str, ...]:
-    """A run as a line of the table."""
+    """A run as a row of the table."""
     return (
         run.id,
         when(run.started, now),
@@ -106,7 +104,7 @@ def row(run: StoredRun, now: datetime) -> tuple[str, ...]:
 
 
 def read_age(text: str) -> timedelta:
-    """How long `30d`, `12h`, `2w` or `90m` is. Raises `InputError` for anything else."""
+    """The age that `30d`, `12h`, `2w` or `90m` means. Raises `InputError` for any other text."""
     found = re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip().lower(), re.ASCII)
     if found is None:
         raise InputError(

@@ -1,6 +1,6 @@
-"""What the commands read from the store: the runs, or one of them with its events. Nothing is made by reading.
+"""Reading the store for the commands `history`, `show` and `replay`.
 
-Where there is no store yet, no file is made for it, and every command says how runs get there.
+Reading makes no file. If there is no store yet, each command says how runs get into it.
 """
 
 from collections.abc import AsyncIterator
@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 
 from partsong.assembly import find_configuration, store_path
 from partsong.errors import InputError
-from partsong.events import AnyEvent
-from partsong.store import Store, StoredRun, open_store
+from partsong.store import Store, StoredRun, Timed, open_store
 
 EMPTY = 'no run is stored yet: each question is, when it is asked (partsong ask "Why is the sky blue?")'
 OFF = 'no run is stored, since the configuration says so (store = "off")'
@@ -18,7 +17,7 @@ OFF = 'no run is stored, since the configuration says so (store = "off")'
 
 @asynccontextmanager
 async def reading() -> AsyncIterator[Store | None]:
-    """The store, open; `None` where there is none yet."""
+    """The open store; `None` if there is none yet."""
     path = store_path()
     if not path.is_file():
         yield None
@@ -27,10 +26,10 @@ async def reading() -> AsyncIterator[Store | None]:
         yield store
 
 
-async def stored_run(name: str) -> tuple[StoredRun, list[tuple[float, AnyEvent]]]:
-    """The run with this id, or the only one whose id begins so, or the `last`; and its events, each with its seconds.
+async def stored_run(name: str) -> tuple[StoredRun, list[Timed]]:
+    """The run whose id begins with `name`, or the newest run for "last", and its events with their times.
 
-    One that was stored without its words has no events. Raises `InputError` where there is no such run.
+    A run that was stored without words has no events. Raises `InputError` if there is no such run.
     """
     async with reading() as store:
         if store is None:
@@ -45,7 +44,7 @@ def how_it_is_empty() -> str:
 
 
 def when(started: datetime, now: datetime) -> str:
-    """A moment as people say it, in the time zone of `now`, as short as it is clear."""
+    """A moment in the time zone of `now`, as short as it is unambiguous: "today 14:05", "May 3 14:05"."""
     moment = started.astimezone(now.tzinfo)
     days = (now.date() - moment.date()) // timedelta(days=1)
     if days in (0, 1):
@@ -54,5 +53,5 @@ def when(started: datetime, now: datetime) -> str:
 
 
 def status(run: StoredRun) -> str:
-    """How the run ended, in words; one that is open goes on now, or its process died."""
+    """How the run ended, in words. An open run goes on now, or its process died."""
     return f"failed: {run.cause}" if run.status == "failed" else run.status

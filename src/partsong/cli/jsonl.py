@@ -1,11 +1,11 @@
-"""Every event as a line of JSON, as soon as it happens: for programs."""
+"""Writes every event as a line of JSON as soon as it happens, for programs to read."""
 
 from partsong.cli.output import Output
 from partsong.events import AnyEvent, to_json
 
 
 class JsonLines:
-    """Writes each event to `out`. On a terminal, `ascii_only` keeps its control characters from having an effect."""
+    """Writes each event to `out`. With `ascii_only`, control characters are escaped, for a terminal."""
 
     def __init__(self, out: Output[bytes], *, ascii_only: bool = False) -> None:
         self.out, self.ascii_only = out, ascii_only
@@ -18,5 +18,5 @@ class JsonLines:
 
 
 def _escaped(letter: str) -> str:
-    """JSON escapes the control characters below 0x20 itself, but not those from 0x7F to 0x9F."""
+    """The letter, escaped if it is a control character that JSON leaves as it is (0x7F to 0x9F)."""
     return f"\\u{ord(letter):04x}" if 0x7F <= ord(letter) < 0xA0 else letter

@@ -1,4 +1,4 @@
-"""`partsong keys`: the keys that callers of the server show. A secret is printed once, when it is made."""
+"""`partsong keys`: manages the keys that clients need to call the server. A secret is printed once, when it is made."""
 
 import sys
 from decimal import Decimal
@@ -13,20 +13,26 @@ from partsong.errors import InputError
 
 
 def keys(
-    action: Annotated[Literal["add", "list", "remove"], Parameter(help="What to do.")] = "list",
-    name: Annotated[str | None, Parameter(help="The key's name.")] = None,
+    action: Annotated[Literal["add", "list", "remove"], Parameter(help="What to do. Default: list.")] = "list",
+    name: Annotated[str | None, Parameter(help="Name of the key, for add and remove.")] = None,
     /,
     *,
     max_dollars_per_day: Annotated[
-        Decimal | None, Parameter(metavar="D", help="What its runs may cost in a day (UTC).")
+        Decimal | None, Parameter(metavar="D", help="Most that runs with the key may cost in a day (UTC), in dollars.")
     ] = None,
-    recipes: Annotated[str, Parameter(metavar="A,B", help="The recipes that it may ask for; all, if not said.")] = "",
-    requests_per_minute: Annotated[int | None, Parameter(metavar="N", help="Requests a minute.")] = None,
-    at_once: Annotated[int | None, Parameter(metavar="N", help="Requests at once.")] = None,
-    metrics: Annotated[bool, Parameter(help="It may read /metrics, and nothing else.")] = False,
-    json: Annotated[bool, Parameter(help="With list: each key as a line of JSON.")] = False,
+    recipes: Annotated[
+        str, Parameter(metavar="A,B", help="Recipes that may be asked with the key. Default: all.")
+    ] = "",
+    requests_per_minute: Annotated[
+        int | None, Parameter(metavar="N", help="Most requests in a minute. Default: any number.")
+    ] = None,
+    at_once: Annotated[
+        int | None, Parameter(metavar="N", help="Most requests at the same time. Default: any number.")
+    ] = None,
+    metrics: Annotated[bool, Parameter(help="Let the key read /metrics, and nothing else.")] = False,
+    json: Annotated[bool, Parameter(help="With list: print each key as a line of JSON.")] = False,
 ) -> int:
-    """Make, list or remove keys of the server."""
+    """Make, list or remove the keys that clients need to call the server."""
     known = keys_of_server()
     if action == "list":
         if json:

@@ -1,6 +1,6 @@
-"""Who hears a run on the command line: the terminal that draws it, the plain answer, or lines of JSON.
+"""Chooses how a run is shown: drawn on the terminal, as the plain answer, or as lines of JSON.
 
-One choice for everybody who has events to show, whether they happen now (`ask`) or have happened (`replay`).
+`ask` and `replay` share this choice, so that a stored run looks like a live one.
 """
 
 import sys
@@ -21,7 +21,10 @@ async def listen(
     quiet: bool,
     clock: Callable[[], float] = time.monotonic,
 ) -> Emit:
-    """Whoever shows the run: until the stack is left. Speeds and seconds are those of `clock`."""
+    """The listener that shows a run, until the stack is left.
+
+    `drawn` is for a terminal. `clock` returns seconds, from which speeds and durations are computed.
+    """
     if json:
         from partsong.cli.jsonl import JsonLines
 

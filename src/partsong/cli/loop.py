@@ -1,47 +1,52 @@
-"""One coroutine run to its end, with signals as cancellations: every call is closed before the process leaves.
+"""Runs one coroutine to its end, with signals as cancellations: every call is closed before the process leaves.
 
-Ctrl-C ends as 130, SIGTERM as 143, a closed terminal as 129, as shells expect of a program that a signal stopped. A
-second Ctrl-C does not wait for anything.
+A shell expects the exit code 128 + N from a program that signal N has stopped: 130 after Ctrl-C, 143 after SIGTERM, and
+129 after the terminal was closed. A second Ctrl-C ends the process at once.
 """
 
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The coroutine's result. Raises `KeyboardInterrupt` for Ctrl-C and `SystemExit` for the other signals."""
+    """Run the coroutine and return its result.
+
+    Raises `KeyboardInterrupt` after Ctrl-C, and `SystemExit` with the exit code after another signal.
+    """
     stopped: list[int] = []
-
-    async def main() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-
-        def stop(number: int) -> None:
-            stopped.append(number)
-            task.cancel()
-
-        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-            try:
-                asyncio.get_running_loop().add_signal_handler(number, stop, number)
-            except NotImplementedError:  # Windows has no such signals
-                break
-        return await coroutine
-
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(main())
+            return runner.run(_cancelled_by_signals(coroutine, stopped))
     except asyncio.CancelledError:
         if stopped:
             raise SystemExit(128 + stopped[0]) from None
         raise
 
 
+async def _cancelled_by_signals(coroutine: Coroutine[Any, Any, T], stopped: list[int]) -> T:
+    """Await the coroutine in a task that SIGTERM and SIGHUP cancel; the number of the signal is put into `stopped`."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        try:
+            asyncio.get_running_loop().add_signal_handler(number, partial(_stop, task, stopped, number))
+        except NotImplementedError:  # Windows has no such signals
+            break
+    return await coroutine
+
+
+def _stop(task: asyncio.Task[Any], stopped: list[int], number: int) -> None:
+    stopped.append(number)
+    task.cancel()
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The faster loop, where it is installed."""
+    """The loop of uvloop, which is faster, if that is installed; else `None`, for the loop of asyncio."""
     try:
         import uvloop
     except ImportError:

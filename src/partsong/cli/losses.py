@@ -1,4 +1,4 @@
-"""What a run did not get, in words: for the line below an answer, and for standard error."""
+"""The losses of a run as text, for the line below an answer and for standard error."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -7,14 +7,17 @@ from partsong.cli.printable import single_line
 from partsong.errors import Cause
 from partsong.events import Loss, LossKind, RunFailed, RunFinished
 
-# In the order in which they weigh; what happened to more seats than this is told as a number.
+# The gravest kind first. If more than FEW seats have one kind of loss, only their number is told.
 KINDS: tuple[LossKind, ...] = ("failed", "cut_off", "replaced", "truncated", "shortened", "dropped")
 FEW = 6
 LAST_RESORT = "no aggregator answered: this is the proposal most like the others"
 
 
 def told(event: RunFinished | RunFailed, *, messages: bool = False) -> list[str]:
-    """How many seats answered, if not all did, and what became of the others; with `messages`, in whose words."""
+    """The number of seats that answered, if some did not, and the losses of the others.
+
+    With `messages`, the error messages are included, and every loss is told by itself.
+    """
     some = [f"{event.answered:,} of {event.planned:,} answered"] if event.answered < event.planned else []
     for kind, group in groupby(sorted(event.losses, key=lambda loss: KINDS.index(loss.kind)), lambda loss: loss.kind):
         losses = list(group)
@@ -28,7 +31,7 @@ def told(event: RunFinished | RunFailed, *, messages: bool = False) -> list[str]
 
 
 def one(loss: Loss, *, messages: bool = False) -> str:
-    """One loss."""
+    """One loss as text."""
     words = f": {single_line(loss.message)}" if messages and loss.message else ""
     why = f": {in_words(loss.cause)}{words}"
     match loss.kind:
@@ -47,7 +50,7 @@ def one(loss: Loss, *, messages: bool = False) -> str:
 
 
 def many(kind: LossKind, losses: Sequence[Loss]) -> str:
-    """So many losses of a kind that nobody would read them one by one."""
+    """Many losses of one kind as text, without the single seats."""
     seats = f"{len(losses):,} seats"
     causes = ", ".join(dict.fromkeys(in_words(loss.cause) for loss in losses))
     match kind:
@@ -64,13 +67,13 @@ def many(kind: LossKind, losses: Sequence[Loss]) -> str:
 
 
 def dropped(losses: Sequence[Loss], *, messages: bool = False) -> str:
-    """The seats that the money forbids; with `messages`, which, and why."""
+    """The seats that were dropped for the budget; with `messages`, their names and the reason."""
     seats = f"{len(losses):,} seat{'s' * (len(losses) != 1)} dropped for the budget"
     return f"{seats}: {names(losses)}" if messages else seats
 
 
 def names(losses: Sequence[Loss]) -> str:
-    """Which seats, and what was said of them, where it was the same of all."""
+    """The first seats by name, and the error message if all have the same."""
     more = f" and {len(losses) - FEW:,} more" if len(losses) > FEW else ""
     messages = {single_line(loss.message) for loss in losses}
     why = f" ({messages.pop()})" if len(messages) == 1 and messages != {""} else ""
@@ -78,15 +81,15 @@ def names(losses: Sequence[Loss]) -> str:
 
 
 def name(loss: Loss) -> str:
-    """Which seat: its address and its model."""
+    """The seat of a loss: its address and its model."""
     return f"({loss.layer}, {loss.seat}) {short_id(loss.model)}"
 
 
 def in_words(cause: Cause) -> str:
-    """A cause as it stands in a sentence."""
+    """A cause, written as words of a sentence."""
     return cause.replace("_", " ")
 
 
 def short_id(model: str) -> str:
-    """A model's id as people read it: without the script of a scripted one, which would fill the line."""
+    """A model's id on one line, without the script of a scripted model, which would fill the line."""
     return single_line(model.partition("?")[0])

@@ -1,8 +1,8 @@
-"""Markdown that grows: the blocks that no later word can change, and the rest.
+"""Splits growing Markdown into finished blocks, which no later word can change, and the rest.
 
-A terminal prints each finished block once, above, where it scrolls away as anything printed does; only the unfinished
-one is drawn again. Blocks are told apart by the parser, not by blank lines: of the blocks at the top level all but the
-last are finished, and so are all but the last item of a list. Raw HTML is shown as the text it is, never dropped.
+A terminal prints each finished block once, and redraws only the unfinished one. The parser separates the blocks, not
+blank lines: at the top level all blocks but the last are finished, and in a list all items but the last. Raw HTML is
+shown as text.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _CODE = ("fence", "code_block")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of Markdown to print. `apart`: an empty line sets it off from what stands above."""
+    """A block of Markdown to print. With `apart`, an empty line is printed before it."""
 
     tokens: Sequence[Token]
     apart: bool
@@ -29,7 +29,7 @@ class Block:
         markdown = Markdown("", code_theme="ansi_dark", hyperlinks=False)
         markdown.parsed = list(self.tokens)
         lines = console.render_lines(markdown, options, pad=False)
-        # Some kinds of block come with empty lines around them and some do not; here all are treated alike.
+        # rich puts empty lines around some kinds of blocks. They are removed, so that `apart` alone decides.
         while lines and not _words(lines[0]):
             del lines[0]
         while lines and not _words(lines[-1]):
@@ -42,7 +42,7 @@ class Block:
 
 
 class GrowingMarkdown:
-    """Text that is added to, and taken out block by block as it gets finished."""
+    """Markdown text to which words are added, and from which finished blocks are taken."""
 
     def __init__(self) -> None:
         self._parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
@@ -55,8 +55,8 @@ class GrowingMarkdown:
         self._text += text
 
     def take(self) -> list[Block]:
-        """The blocks that are finished since the last time."""
-        # A line that is not complete may still become something else, so it proves nothing about those before it.
+        """The blocks that were finished since the last call."""
+        # An incomplete line may still become any kind of block, so it does not finish the blocks before it.
         complete = self._text.count("\n")
         begun = [tokens for tokens in self._parse() if _line(tokens[0]) < complete]
         if not begun:
@@ -79,7 +79,7 @@ class GrowingMarkdown:
         return blocks
 
     def rest(self, longest: int | None = None) -> list[Block]:
-        """What is not finished, as it looks now. Of code that is longer than `longest` lines, only the end is shown."""
+        """The unfinished blocks as they look now. Of code with more than `longest` lines, only the end is kept."""
         parsed = self._parse()
         for tokens in parsed:
             if longest is not None and tokens[0].type in _CODE:
@@ -87,7 +87,7 @@ class GrowingMarkdown:
         return self._blocks(parsed)
 
     def finish(self) -> list[Block]:
-        """All that is left: nothing more will be added."""
+        """All blocks that are left, after the last word was added."""
         blocks, self._text = self.rest(), ""
         return blocks
 
@@ -106,7 +106,7 @@ class GrowingMarkdown:
         return blocks
 
     def _blocks(self, parsed: Sequence[Sequence[Token]]) -> list[Block]:
-        return [Block(tokens, self._apart or number > 0) for number, tokens in enumerate(parsed)]
+        return [Block(tokens, self._apart or index > 0) for index, tokens in enumerate(parsed)]
 
 
 def _words(line: Sequence[Segment]) -> bool:
@@ -119,10 +119,10 @@ def _line(token: Token) -> int:
 
 
 def _is_item(token: Token) -> bool:
-    """Whether this begins an item of a list at the top level."""
+    """Whether the token begins an item of a list at the top level."""
     return token.type == "list_item_open" and token.level == 1
 
 
 def _without_repeated_links(tokens: list[Token]) -> list[Token]:
-    """The same, without the link around an address that is its own text: it would be shown twice."""
+    """The tokens without links around an address that is its own text, which would be shown twice."""
     return [token for token in tokens if not (token.info == "auto" and token.type in ("link_open", "link_close"))]

@@ -1,30 +1,20 @@
-"""`partsong mcp`: recipes as tools of the Model Context Protocol, over standard input and output."""
+"""`partsong mcp`: serves recipes as tools of the Model Context Protocol, over standard input and output."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
 from msgspec.structs import replace
 
 from partsong.assembly import find_configuration, named_recipe
 from partsong.cli.loop import complete
-from partsong.configuration import StoreMode
+from partsong.cli.options import Config, ServedRecipes, Store
 from partsong.errors import ConfigurationError
 
 
 def mcp(
     *,
-    recipe: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name=("--recipe", "-r"),
-            metavar="NAME|FILE",
-            consume_multiple=False,
-            help="Offer this recipe, and no other; may be repeated. The first is the default one.",
-        ),
-    ] = (),
-    store: Annotated[StoreMode | None, Parameter(metavar="MODE", help="What is kept of runs.")] = None,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    recipe: ServedRecipes = (),
+    store: Store = None,
+    config: Config = None,
 ) -> int:
     """Serve recipes as tools of the Model Context Protocol."""
     configuration = find_configuration(config)

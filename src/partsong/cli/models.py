@@ -1,12 +1,9 @@
-"""`partsong models`: which models there are to ask: the providers with their keys, local ones, and configured ones."""
+"""`partsong models`: lists the providers, whether their keys are set, the local models, and the configured ones."""
 
 from decimal import Decimal
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from partsong.assembly import find_configuration, has_key, weights_folder
+from partsong.cli.options import Config
 from partsong.cli.table import print_table
 from partsong.configuration import Provider, known_providers
 from partsong.weights.catalogue import entries
@@ -14,10 +11,8 @@ from partsong.weights.fetch import is_there
 from partsong.weights.part import in_words
 
 
-def models(
-    *, config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
-) -> int:
-    """List the providers with their keys, and the local models."""
+def models(*, config: Config = None) -> int:
+    """List the providers, whether their keys are set, and the local models."""
     configuration = find_configuration(config)
     providers = known_providers() | configuration.providers
     print_table(
@@ -61,7 +56,7 @@ def price(dollars: Decimal | None) -> str:
 
 
 def key_of(provider: Provider) -> str:
-    """Whether a provider's key is there: the name of the variable, never what is in it."""
+    """Whether the provider's key is set, with the name of its environment variable and never its value."""
     if provider.key_env is None:
         return "none needed"
     return f"{provider.key_env}: {'set' if has_key(provider) else 'not set'}"

@@ -1,18 +1,18 @@
-"""Where printed words go when it is not a terminal that is drawn on, and what happens when nobody reads them.
+"""Output that is printed and not drawn, and the error for output that cannot be written.
 
-A reader who has left (`partsong ask … | head -1`) ends the run, and so does a full disk. That is an exception of its
-own and not an `OSError`, which a model that is writing at that moment would take for a fault of its connection.
+A closed pipe (`partsong ask … | head -1`) and a full disk end the run. They raise `ReaderLeft` and not an `OSError`,
+because a provider in the middle of a call would take an `OSError` for a fault of its connection.
 """
 
 from typing import IO, AnyStr, Generic
 
 
 class ReaderLeft(Exception):
-    """What is printed cannot be written any more; the cause is the `OSError` that says why."""
+    """The output cannot be written any more. The cause is the `OSError` with the reason."""
 
 
 class Output(Generic[AnyStr]):
-    """A file that is flushed after each write. Raises `ReaderLeft` once nobody reads it."""
+    """A file that is flushed after each write. Writing raises `ReaderLeft` if it fails."""
 
     def __init__(self, file: IO[AnyStr]) -> None:
         self.file: IO[AnyStr] = file

@@ -1,6 +1,8 @@
-"""`partsong paper`: the paper's tables and figures, on any models; started again, it goes on where it stopped."""
+"""`partsong paper`: runs the experiments of the Mixture-of-Agents paper on any models."""
 
 import sys
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +14,22 @@ from partsong.bench.contestant import Contestant
 from partsong.bench.paper.exhibits import EXHIBITS, MAX_TOKENS, Cast, Exhibit, Row
 from partsong.bench.paper.numbers import CAUTIONS, FIGURE_3, FIGURE_5, INCONSISTENT, known_as
 from partsong.bench.runner import Study
+from partsong.bench.task import Task, dollars_an_answer
 from partsong.cli.loop import complete
+from partsong.cli.options import (
+    AT_ONCE,
+    Config,
+    Data,
+    Grading,
+    JudgeId,
+    Limit,
+    MaxDollarsInAll,
+    SamplesAtOnce,
+    Seed,
+)
 from partsong.cli.printable import single_line
 from partsong.cli.progress import Progress
-from partsong.cli.study import AT_ONCE, Options, ended, find_task, need_statistics, open_study, progress_of
+from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
@@ -32,35 +46,46 @@ PAPERS_MODELS = (
     "together:mistralai/Mixtral-8x22B-Instruct-v0.1",
     "together:databricks/dbrx-instruct",
 )
+# Headings, cells, and each row as plain values.
+Table = tuple[list[str], list[list[str]], list[dict[str, Any]]]
 GAMED = "length-controlled win rates can be gamed: a constant answer that says nothing reaches 86.5 (NullModel)"
 
 
 def paper(
     exhibit: Annotated[
-        str | None, Parameter(metavar="TABLE|FIGURE", help="Which; without one, all are listed.")
+        str | None, Parameter(metavar="TABLE|FIGURE", help="Table or figure to reproduce. Without one: list them all.")
     ] = None,
     /,
     *,
     models: Annotated[
-        str | None, Parameter(metavar="A,B,…", help="The proposers; without it, the paper's six.")
+        str | None, Parameter(metavar="A,B,…", help="Models that propose. Default: the six of the paper.")
     ] = None,
-    aggregator: Annotated[str | None, Parameter(metavar="MODEL", help="Who aggregates; without it, the first.")] = None,
+    aggregator: Annotated[
+        str | None, Parameter(metavar="MODEL", help="Model that aggregates. Default: the first that proposes.")
+    ] = None,
     others: Annotated[
-        str | None, Parameter(metavar="A,B,…", help="More models to hold beside, alone and as aggregators.")
+        str | None, Parameter(metavar="A,B,…", help="More models to compare with, alone and as aggregators.")
     ] = None,
-    task: Annotated[str | None, Parameter(metavar="TASK|FILE", help="Another task than the paper's.")] = None,
-    grade: Annotated[str | None, Parameter(metavar="HOW", help="Of a file of prompts: how it is graded.")] = None,
-    data: Annotated[Path | None, Parameter(metavar="FOLDER", help="Of a public task: where its files are.")] = None,
-    limit: Annotated[int | None, Parameter(metavar="N", help="So many samples, drawn by the seed.")] = None,
-    seed: Annotated[int, Parameter(metavar="S", help="What samples and answers are drawn by.")] = 0,
-    judge: Annotated[str | None, Parameter(metavar="MODEL", help="The model that grades, where one must.")] = None,
-    max_tokens: Annotated[int, Parameter(metavar="N", help="New tokens of each answer at most.")] = MAX_TOKENS,
-    max_dollars: Annotated[Decimal | None, Parameter(metavar="D", help="Dollars that all of it may cost.")] = None,
-    out: Annotated[Path | None, Parameter(name=("--out", "-o"), metavar="FOLDER", help="Where it is kept.")] = None,
-    at_once: Annotated[int, Parameter(metavar="N", help="How many samples at the same time.")] = AT_ONCE,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    task: Annotated[
+        str | None, Parameter(metavar="TASK|FILE", help="Task to answer. Default: the one in the paper.")
+    ] = None,
+    grade: Grading = None,
+    data: Data = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    judge: JudgeId = None,
+    max_tokens: Annotated[
+        int, Parameter(metavar="N", help=f"Most tokens of each answer. Default: {MAX_TOKENS}.")
+    ] = MAX_TOKENS,
+    max_dollars: MaxDollarsInAll = None,
+    out: Annotated[
+        Path | None,
+        Parameter(name=("--out", "-o"), metavar="FOLDER", help="Folder for the results. Default: paper/NAME."),
+    ] = None,
+    at_once: SamplesAtOnce = AT_ONCE,
+    config: Config = None,
 ) -> int:
-    """Run one of the paper's experiments, and hold what comes out beside the paper's numbers."""
+    """Run one of the paper's experiments, and print the result beside the paper's numbers."""
     if exhibit is None:
         print_table(
             ("name", "what", "on", "measured"),
@@ -91,34 +116,44 @@ def paper(
     if max_tokens < 1:
         raise InputError(f"--max-tokens is {max_tokens}, but must be at least 1")
     cast = Cast(proposers, aggregator or proposers[0], _ids(others, "--others"), max_tokens)
-    if task is None and chosen.task == "math":
-        raise InputError(f"{chosen.name}: the paper ran it on MATH: name a file of its problems with --task math.jsonl")
-    what = find_task(task or chosen.task, grade, data)
-    if not what.grades:
-        raise InputError(f"{task}: each prompt needs a reference to grade against; see docs/bench.md")
-    if what.needs_judge and judge is None:
-        raise InputError(f"{what.name}: a model must judge: name it with --judge")
-    if chosen.kind == "skills" and what.name != "flask":
-        raise InputError(f"{chosen.name}: shows the skills of the task flask; {what.name} has none")
-    rows = chosen.rows(cast)
+    return complete(performed(chosen, chosen.rows(cast), task_of(chosen, task, options), options, cast))
+
+
+def task_of(exhibit: Exhibit, name: str | None, options: Options) -> Task:
+    """The task that the experiment runs on: the named one, else the paper's.
+
+    Raises `InputError` if the experiment cannot be measured on that task.
+    """
+    if name is None and exhibit.task == "math":
+        raise InputError(
+            f"{exhibit.name}: the paper ran it on MATH: name a file of its problems with --task math.jsonl"
+        )
+    task = find_task(name or exhibit.task, options.grade, options.data)
+    if not task.grades:
+        raise InputError(f"{name}: each prompt needs a reference to grade against; see docs/bench.md")
+    if task.needs_judge and options.judge is None:
+        raise InputError(f"{task.name}: a model must judge: name it with --judge")
+    if exhibit.kind == "skills" and task.name != "flask":
+        raise InputError(f"{exhibit.name}: shows the skills of the task flask; {task.name} has none")
+    return task
+
+
+async def performed(exhibit: Exhibit, rows: Sequence[Row], task: Task, options: Options, cast: Cast) -> int:
+    """Run the experiment and report it; return the exit code."""
     contestants = {row.recipe.name: Contestant(row.recipe) for row in rows}
+    async with open_study(task, options, contestants, exhibit=exhibit.name) as study:
+        with Progress(lambda: progress_of(study)):
+            await study.perform(options.at_once)
+            if exhibit.kind == "rho":
+                from partsong.bench.paper.uptake import grade_proposals
 
-    async def performed() -> int:
-        async with open_study(what, options, contestants, exhibit=chosen.name) as study:
-            with Progress(lambda: progress_of(study)):
-                await study.perform(options.at_once)
-                if chosen.kind == "rho":
-                    from partsong.bench.paper.uptake import grade_proposals
-
-                    await grade_proposals(study, options.at_once)
-            report(chosen, rows, study, ours=tuple(proposers) == PAPERS_MODELS)
-        return ended(study)
-
-    return complete(performed())
+                await grade_proposals(study, options.at_once)
+        report(exhibit, rows, study, ours=cast.proposers == PAPERS_MODELS)
+    return ended(study)
 
 
-def report(exhibit: Exhibit, rows: list[Row] | Any, study: Study, *, ours: bool) -> None:
-    """Print the table and what must be known to read it; keep both in the folder, with the figure."""
+def report(exhibit: Exhibit, rows: Sequence[Row], study: Study, *, ours: bool) -> None:
+    """Print the table and the notes that a reader needs, and write both to the folder, with the figure."""
     from partsong.bench.paper.drawing import draw
 
     print(f"{exhibit.name}: {exhibit.title}")
@@ -132,95 +167,129 @@ def report(exhibit: Exhibit, rows: list[Row] | Any, study: Study, *, ours: bool)
     print(single_line(f"kept in {study.folder.path}: {', '.join(drawn)}", sys.stdout.encoding))
 
 
-def _measured(
-    exhibit: Exhibit, rows: list[Row], study: Study
-) -> tuple[list[str], list[list[str]], list[dict[str, Any]]]:
-    """A line a row: the paper's number, ours, and what it costs."""
-    from partsong.bench.paper.measures import measure, unit_of, work_of
+def _measured(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
+    """A line for each row: the paper's figure, ours, and what an answer costs."""
+    from partsong.bench.paper.measures import measure, outputs_of, unit_of, work_of
     from partsong.bench.pareto import front
 
-    found = {row.recipe.name: measure(study, row.recipe.name) for row in rows}
-    prices = {row.recipe.name: _price(study, row.recipe.name) for row in rows}
-    cost = exhibit.kind == "cost"
+    measured = [
+        _MeasuredRow(
+            row,
+            measure(study, row.recipe.name),
+            dollars_an_answer(outputs_of(study, row.recipe.name)),
+            work_of(row.recipe),
+        )
+        for row in rows
+    ]
+    there = [each for each in measured if each.here is not None]
+    by_price = front([(float(each.price or 0), each.value) for each in there])
+    best = {each.name for each, on in zip(there, by_price, strict=True) if on}
+    worked = [each for each in there if each.work is not None]
+    by_work = front([(each.work or 0.0, each.value) for each in worked])
+    quick = {each.name for each, on in zip(worked, by_work, strict=True) if on}
     headings = ["row", f"paper, {exhibit.measure}", f"here, {unit_of(study)}", "n", "calls", "dollars an answer"]
-    headings += ["paper's dollars", "GFLOPs a token", "paper's TFLOPs", "front", "front by compute"] if cost else []
-    there = [row for row in rows if found[row.recipe.name] is not None]
-    points = [(float(prices[row.recipe.name] or 0), _value(found[row.recipe.name])) for row in there]
-    best = {row.recipe.name for row, on in zip(there, front(points), strict=True) if on}
-    worked = [row for row in there if work_of(row.recipe) is not None]
-    effort = [(work_of(row.recipe) or 0.0, _value(found[row.recipe.name])) for row in worked]
-    quick = {row.recipe.name for row, on in zip(worked, front(effort), strict=True) if on}
-    cells, plain = [], []
-    for row in rows:
-        name = row.recipe.name
-        mine, price, work = found[name], prices[name], work_of(row.recipe)
-        line = [
+    if exhibit.kind == "cost":
+        headings += ["paper's dollars", "GFLOPs a token", "paper's TFLOPs", "front", "front by compute"]
+    cells = [each.cells(exhibit.kind == "cost", best, quick) for each in measured]
+    return headings, cells, [each.plain(best, quick) for each in measured]
+
+
+@dataclass(frozen=True, slots=True)
+class _MeasuredRow:
+    """One row of an experiment, measured.
+
+    here: our figure; `None` where nothing was graded
+    price: what an answer costs on average, in dollars; `None` where a price is unknown
+    work: GFLOPs for a token; `None` where the size of a model is unknown
+    """
+
+    row: Row
+    here: "Measured | None"
+    price: Decimal | None
+    work: float | None
+
+    @property
+    def name(self) -> str:
+        return self.row.recipe.name
+
+    @property
+    def value(self) -> float:
+        return 0.0 if self.here is None else self.here.value
+
+    def cells(self, cost: bool, best: Set[str], quick: Set[str]) -> list[str]:
+        """The row's cells; with `cost` also those about cost. `best` and `quick` name the rows on the two fronts."""
+        row, here = self.row, self.here
+        cells = [
             row.label,
             "–" if row.paper is None else f"{row.paper:g}",
-            "–" if mine is None else f"{mine.value:.2f} [{mine.low:.2f}, {mine.high:.2f}]",
-            "0" if mine is None else f"{mine.n:,}",
+            "–" if here is None else f"{here.value:.2f} [{here.low:.2f}, {here.high:.2f}]",
+            "0" if here is None else f"{here.n:,}",
             f"{row.recipe.calls:,}",
-            "?" if price is None else dollars(price),
+            "?" if self.price is None else dollars(self.price),
         ]
-        theirs = FIGURE_5.get(known_as(name) or name)
-        if cost:
-            line += [
-                "–" if theirs is None else f"${theirs[0]:g}",
-                "?" if work is None else f"{work:,.1f}",
-                "–" if theirs is None else f"{theirs[1]:g}",
-                "yes" if name in best else "",
-                "yes" if name in quick else "",
-            ]
-        cells.append(line)
-        plain.append(
+        if not cost:
+            return cells
+        theirs = FIGURE_5.get(known_as(self.name) or self.name)
+        return [
+            *cells,
+            "–" if theirs is None else f"${theirs[0]:g}",
+            "?" if self.work is None else f"{self.work:,.1f}",
+            "–" if theirs is None else f"{theirs[1]:g}",
+            "yes" if self.name in best else "",
+            "yes" if self.name in quick else "",
+        ]
+
+    def plain(self, best: Set[str], quick: Set[str]) -> dict[str, Any]:
+        """The row as plain values, for the study's folder."""
+        plain: dict[str, Any] = to_builtins(
             {
-                "row": row.label,
-                "series": row.series,
-                "layers": row.layers,
-                "paper": row.paper,
-                "here": mine,
-                "calls": row.recipe.calls,
-                "dollars": price,
-                "gflops_a_token": work,
-                "front": name in best,
-                "front_by_compute": name in quick,
+                "row": self.row.label,
+                "series": self.row.series,
+                "layers": self.row.layers,
+                "paper": self.row.paper,
+                "here": self.here,
+                "calls": self.row.recipe.calls,
+                "dollars": self.price,
+                "gflops_a_token": self.work,
+                "front": self.name in best,
+                "front_by_compute": self.name in quick,
             }
         )
-    return headings, cells, to_builtins(plain)
+        return plain
 
 
-def _skills(exhibit: Exhibit, rows: list[Row], study: Study) -> tuple[list[str], list[list[str]], list[dict[str, Any]]]:
-    """A line a skill: for each row the paper's mean, if it has one, and ours."""
+def _skills(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
+    """A line for each skill: for each row the paper's mean, if there is one, and ours."""
     from partsong.bench.comparison import quality
     from partsong.bench.paper.measures import grades_of
 
-    # The paper's are of MoA, its aggregator alone, and GPT-4o.
-    places = [0, *({"Qwen1.5-110B": 1, "GPT-4o": 2}.get(known_as(row.label) or "") for row in rows[1:])]
+    # The paper has the columns MoA, its aggregator alone, and GPT-4o.
+    indices = [0, *({"Qwen1.5-110B": 1, "GPT-4o": 2}.get(known_as(row.label) or "") for row in rows[1:])]
     headings = ["skill"]
-    for row, place in zip(rows, places, strict=True):
-        headings += [f"{row.label} in the paper"] * (place is not None) + [row.label]
+    for row, index in zip(rows, indices, strict=True):
+        headings += [f"{row.label} in the paper"] * (index is not None) + [row.label]
     cells, plain = [], []
     for skill, theirs in FIGURE_3.items():
         line, kept = [skill], dict[str, Any](row=skill)
-        for row, place in zip(rows, places, strict=True):
+        for row, index in zip(rows, indices, strict=True):
             values = {
                 (grade.sample, grade.attempt): grade.parts[skill]
                 for grade in grades_of(study, row.recipe.name)
                 if skill in grade.parts
             }
             mine = quality(values, study.task.scale) if values else None
-            line += [f"{theirs[place]:.2f}"] if place is not None else []
+            line += [f"{theirs[index]:.2f}"] if index is not None else []
             line.append("–" if mine is None else f"{mine.mean:.2f} [{mine.low:.2f}, {mine.high:.2f}] of {mine.n:,}")
             kept[row.label] = mine
-            if place is not None:
-                kept[f"{row.label} in the paper"] = theirs[place]
+            if index is not None:
+                kept[f"{row.label} in the paper"] = theirs[index]
         cells.append(line)
         plain.append(to_builtins(kept))
     return headings, cells, plain
 
 
-def _uptake(exhibit: Exhibit, rows: list[Row], study: Study) -> tuple[list[str], list[list[str]], list[dict[str, Any]]]:
-    """A line an aggregation: how similar its answers are to the better proposals, by each measure of similarity."""
+def _uptake(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
+    """A line for each aggregation: Spearman's rho by each measure of similarity, ours and the paper's."""
     from partsong.bench.paper.uptake import MEASURES, papers, uptake
 
     headings = ["row", *(f"{name}{more}" for name in MEASURES for more in ("", ", paper"))]
@@ -262,19 +331,8 @@ def _notes(exhibit: Exhibit, study: Study, ours: bool) -> list[str]:
     return notes
 
 
-def _price(study: Study, name: str) -> Decimal | None:
-    """What an answer costs on average; `None` where a price is unknown, or nothing was answered."""
-    prices = [output.usage.dollars for key, output in study.outputs.items() if key[0] == name]
-    known = [price for price in prices if price is not None]
-    return sum(known, Decimal(0)) / len(prices) if prices and len(known) == len(prices) else None
-
-
-def _value(measured: "Measured | None") -> float:
-    return 0.0 if measured is None else measured.value
-
-
 def _ids(given: str | None, option: str) -> tuple[str, ...]:
-    """The ids in a list with commas. Raises `InputError`."""
+    """The ids of models in a list with commas. Raises `InputError`, naming the option."""
     ids = tuple(each.strip() for each in given.split(",")) if given is not None else ()
     for each in ids:
         if not all(each.partition(":")):

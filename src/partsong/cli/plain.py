@@ -1,4 +1,4 @@
-"""The answer alone, as plain text and as it comes: for pipes and files. Losses are told on one line at the end."""
+"""Writes the answer as plain text while it comes, for pipes and files. Losses follow on one line at the end."""
 
 from partsong.cli.losses import LAST_RESORT, short_id, told
 from partsong.cli.output import Output
@@ -18,12 +18,15 @@ from partsong.model import TextDelta
 
 
 class Plain:
-    """Writes an answer to `out` and the losses to `err`; `None` keeps those back. `proposals` go before the answer."""
+    """Writes the answer to `out`, and the losses to `err`, unless `err` is `None`.
+
+    With `proposals`, the proposals are written before the answer.
+    """
 
     def __init__(self, out: Output[str], err: Output[str] | None, *, proposals: bool = False) -> None:
         self.out, self.err, self.proposals = out, err, proposals
         self.models: tuple[str, ...] = ()
-        self.texts: dict[int, tuple[str, str]] = {}  # the layer's proposals, by seat: who wrote it, and what
+        self.texts: dict[int, tuple[str, str]] = {}  # model and text of the layer's proposals, by seat
         self.layers = 0
         self.aggregator = ""
         self.last = ""  # piece of the answer that was written
@@ -72,5 +75,5 @@ class Plain:
 
 
 def heading(layer: int, seat: int, model: str) -> str:
-    """What stands above a proposal, and above the answer where proposals are shown."""
+    """The heading of a proposal, and of the answer if proposals are shown."""
     return f"## ({layer}, {seat}) {short_id(model)}\n\n"

@@ -1,14 +1,14 @@
-"""Text made safe to print: a model's words never steer the terminal that shows them.
+"""Makes text safe to print, so that the words of a model cannot control the terminal.
 
-Every control character but the newline and the tab is taken out, so that no escape sequence is left of one: what
-remains of it is seen as the letters that it is. Where the terminal's encoding has no Unicode, typographic characters
-become their plain cousins.
+All control characters except newline and tab are removed. An escape sequence then has no effect, and its other
+characters are printed as plain text. If the terminal's encoding lacks a typographic character, such as a curly quote, a
+similar plain character is printed.
 """
 
 from collections.abc import Mapping
 
-# C0 and C1 controls and DEL; a carriage return would overwrite its line. The marks that turn the direction of writing
-# around could make a line read as what it is not. The line separators are line ends to some.
+# Removed: C0 and C1 controls (a carriage return would overwrite its line), DEL, and the marks that change the direction
+# of writing, which could disguise a line. Unicode's line and paragraph separators become newlines.
 _CONTROLS: Mapping[int, str | None] = {
     **dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
     0x09: "\t",
@@ -16,17 +16,17 @@ _CONTROLS: Mapping[int, str | None] = {
     0x2028: "\n",
     0x2029: "\n",
 }
-# One character for one, so that what was measured before still fits.
+# Each replacement is one character, so that the text keeps its width.
 _PLAIN = str.maketrans("█░•▌│─━┃═·…–—‘’“”×→←\u00a0", "#.*||--|=..--''\"\"x>< ")
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """The text without control characters, and without what `encoding` does not have."""
+    """The text without control characters, and with replacements for characters that `encoding` lacks."""
     return encodable(text.translate(_CONTROLS), encoding)
 
 
 def encodable(text: str, encoding: str) -> str:
-    """The text with characters that `encoding` does not have replaced, each by one character."""
+    """The text, in which each character that `encoding` lacks is replaced by one other character."""
     if text.isascii():
         return text
     try:
@@ -37,5 +37,5 @@ def encodable(text: str, encoding: str) -> str:
 
 
 def single_line(text: str, encoding: str = "utf-8") -> str:
-    """The text on one line: for model ids and messages that stand in the middle of other words."""
+    """The printable text on one line, for model ids and messages inside a sentence."""
     return " ".join(printable(text, encoding).split())

@@ -1,4 +1,4 @@
-"""How far something is, on one line of a terminal that is written again and again; elsewhere nothing."""
+"""A line of progress on standard error, which is overwritten as work goes on. Shown on terminals alone."""
 
 import asyncio
 import sys
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from partsong.cli.printable import single_line
 
-PAUSE = 0.2  # seconds
+PAUSE = 0.2  # seconds between updates
 
 
 class Progress:
-    """The line; `words` are asked for whenever it is written."""
+    """The line of progress, from entering a `with` block to leaving it. `words` returns its text."""
 
     def __init__(self, words: Callable[[], str]) -> None:
         self.words = words
@@ -33,5 +33,5 @@ class Progress:
 
 
 def say(what: str) -> None:
-    """A line on standard error."""
+    """Print a message of partsong on standard error."""
     print(f"partsong: {single_line(what, sys.stderr.encoding)}", file=sys.stderr)

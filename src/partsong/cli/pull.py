@@ -1,4 +1,4 @@
-"""`partsong pull`: the weights of local models, fetched before they are needed."""
+"""`partsong pull`: downloads the weights of local models before they are needed."""
 
 import sys
 from pathlib import Path
@@ -10,15 +10,21 @@ from partsong.assembly import access, find_configuration, weights_folder
 from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
+from partsong.cli.options import Config
 from partsong.configuration import known_providers
 from partsong.weights.fetch import ensure
 
 
 def pull(
-    *names: Annotated[str, Parameter(help="A local model, or owner/repository/file.gguf on the Hugging Face hub.")],
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    *names: Annotated[
+        str,
+        Parameter(
+            help="Local model, or owner/repository/file.gguf on the Hugging Face hub. Default: the default recipe's."
+        ),
+    ],
+    config: Config = None,
 ) -> int:
-    """Fetch the weights of local models ahead of their first use; without a name, those of the default recipe."""
+    """Download the weights of the named local models, or of those in the default recipe."""
     wanted = [name.removeprefix("local:") for name in names] or of_default_recipe(config)
     for path in complete(fetched(wanted)):
         print(path)
@@ -26,7 +32,7 @@ def pull(
 
 
 def of_default_recipe(config: Path | None) -> list[str]:
-    """The local models of the recipe that a question without one is given to."""
+    """The local models of the default recipe."""
     configuration = find_configuration(config)
     providers = known_providers() | configuration.providers
     ids = (name.partition(":") for name in choose(None, None, configuration).models)
@@ -34,7 +40,7 @@ def of_default_recipe(config: Path | None) -> list[str]:
 
 
 async def fetched(names: list[str]) -> list[Path]:
-    """The files of these models, one after another."""
+    """The files of the models, downloaded one after another."""
     with Downloads(sys.stderr) as downloads:
         return [
             await ensure(name, weights_folder(), progress=downloads.hear, access=access())

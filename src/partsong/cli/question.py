@@ -1,7 +1,8 @@
-"""The question as it stands on the command line, in standard input and in picture files, checked before it costs.
+"""Reads the question of a command from its arguments, standard input and picture files, and checks it.
 
-Words are joined; `-` among them stands for standard input, which is also read when there are no words and it is not a
-terminal. It is read no further than the longest question goes, so that a wrong file is refused at once.
+The arguments are joined with spaces. A `-` among them stands for standard input. Without arguments, standard input is
+read, too, unless it is a terminal. Reading stops at the length of the longest question, so that a wrong file is refused
+at once.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from partsong.engine.request_checks import LONGEST_QUESTION
 from partsong.errors import QuestionError
 from partsong.model import Image
 
-LARGEST_IMAGE = 20 * 1024 * 1024  # bytes: what the widest providers take
+LARGEST_IMAGE = 20 * 1024 * 1024  # bytes; the highest limit of any provider
 _BEGINNINGS = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -22,7 +23,7 @@ _BEGINNINGS = {
 
 
 def read_question(words: Sequence[str], stdin: BinaryIO | None) -> str:
-    """The question. Raises `QuestionError` where there is none, or where it is not text."""
+    """Read the question. Raises `QuestionError` if there is none, or if it is not text."""
     words = [word.strip() for word in words]
     if not any(words) and (stdin is None or stdin.isatty()):
         raise QuestionError('there is no question: give it in quotes, or "-" to read it from standard input')
@@ -36,32 +37,37 @@ def read_question(words: Sequence[str], stdin: BinaryIO | None) -> str:
         raise QuestionError("the question is not UTF-8 text") from None
     if "-" not in words:
         return " ".join(words)
-    here = words.index("-")
-    parts = " ".join(words[:here]), _read_text(stdin), " ".join(words[here + 1 :])
+    index = words.index("-")
+    parts = " ".join(words[:index]), _read_text(stdin), " ".join(words[index + 1 :])
     return "\n\n".join(part for part in parts if part)
 
 
-def read_image(place: str) -> Image:
-    """The picture in a file, or at a URL, which the provider fetches. Raises `QuestionError` for what is no picture."""
-    if place.startswith(("https://", "http://")):
-        return Image(url=place)
+def read_image(source: str) -> Image:
+    """Read a picture from a file, or take a URL, from which the provider loads it.
+
+    Raises `QuestionError` if the file is not a picture that models accept.
+    """
+    if source.startswith(("https://", "http://")):
+        return Image(url=source)
     try:
-        with Path(place).expanduser().open("rb") as file:
+        with Path(source).expanduser().open("rb") as file:
             data = file.read(LARGEST_IMAGE + 1)
     except OSError as problem:
-        raise QuestionError(f"{place}: cannot be read: {problem.strerror}") from None
+        raise QuestionError(f"{source}: cannot be read: {problem.strerror}") from None
     if len(data) > LARGEST_IMAGE:
-        raise QuestionError(f"{place}: is larger than {LARGEST_IMAGE // 1024 // 1024} MB, more than any provider takes")
+        raise QuestionError(
+            f"{source}: is larger than {LARGEST_IMAGE // 1024 // 1024} MB, more than any provider takes"
+        )
     media_type = next((kind for beginning, kind in _BEGINNINGS.items() if data.startswith(beginning)), "")
     if not media_type or (media_type == "image/webp" and data[8:12] != b"WEBP"):
-        raise QuestionError(f"{place}: is no picture that models take: those are PNG, JPEG, GIF and WebP")
+        raise QuestionError(f"{source}: is no picture that models take: those are PNG, JPEG, GIF and WebP")
     if not _is_whole(data, media_type):
-        raise QuestionError(f"{place}: begins as a picture ({media_type}), but is broken or incomplete")
+        raise QuestionError(f"{source}: begins as a picture ({media_type}), but is broken or incomplete")
     return Image(data, media_type)
 
 
 def _is_whole(data: bytes, media_type: str) -> bool:
-    """Whether the picture's end is there: a file that was cut off in a transfer is the usual broken one."""
+    """Whether the file has the end of a picture. Most broken files were cut off during a transfer."""
     match media_type:
         case "image/png":
             return data[12:16] == b"IHDR" and b"IEND" in data[16:]

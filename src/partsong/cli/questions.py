@@ -1,7 +1,7 @@
-"""The questions of a batch: a file with a question a line, read and checked wholly before anything is spent.
+"""Reads the questions of a batch: a file with one question on each line, which is checked before any model is called.
 
-A line is a JSON string, or an object with a `question`, and if wanted an `id` and a `system` prompt. What is wrong is
-told with the number of its line.
+A line is a JSON string, or an object with a `question`, and optionally an `id` and a `system` prompt. An error names
+the line.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from partsong.model import Conversation, asking
 
 
 class Question(Struct, frozen=True, forbid_unknown_fields=True):
-    """One question, as it stands in the file."""
+    """One line of the file."""
 
     question: str
     id: str | int | None = None
@@ -22,7 +22,13 @@ class Question(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ParsedRequest(Struct, frozen=True):
-    """One question of a batch: where it stands, what its answer is found under, and what is asked."""
+    """One question of a batch.
+
+    line: number of its line in the file, from 1
+    id: its id, or the number of its line
+    conversation: the messages to send
+    question: the text of the question
+    """
 
     line: int
     id: str | int
@@ -34,7 +40,7 @@ _line: msgspec.json.Decoder[str | Question] = msgspec.json.Decoder(str | Questio
 
 
 def read_questions(path: Path) -> list[ParsedRequest]:
-    """The questions in the file, in its order; one without an id has the number of its line.
+    """Read the questions of the file, in its order. A question without an id gets the number of its line.
 
     Raises `QuestionError`, naming the file and the line.
     """
@@ -66,7 +72,7 @@ EXAMPLE = '{"question": "Why is the sky blue?"}'
 
 
 def read_question(line: bytes, where: str) -> Question:
-    """The question on one line. Raises `QuestionError`."""
+    """Read the question on one line. Raises `QuestionError`."""
     try:
         found = _line.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
@@ -78,5 +84,5 @@ def read_question(line: bytes, where: str) -> Question:
 
 
 def as_written(identity: str | int) -> str:
-    """An id as it stands in the file."""
+    """An id as it is written in the file."""
     return msgspec.json.encode(identity).decode()

@@ -1,4 +1,4 @@
-"""`partsong recipes`: the recipes that come with partsong and the user's own, and the text of one, to copy and edit."""
+"""`partsong recipes`: lists the shipped recipes and the user's own, or prints one to copy and edit."""
 
 import sys
 from typing import Annotated
@@ -11,12 +11,10 @@ from partsong.errors import RecipeError
 from partsong.recipe import find_recipe, shipped, source_of
 
 
-def recipes(
-    name: Annotated[str | None, Parameter(help="A recipe to print: its name, or a TOML file.")] = None, /
-) -> int:
+def recipes(name: Annotated[str | None, Parameter(help="Recipe to print: its name, or a TOML file.")] = None, /) -> int:
     """List the shipped recipes and your own, or print one to copy and edit."""
     if name is not None:
-        named_recipe(name)  # what is printed can be performed
+        named_recipe(name)  # raises if the recipe cannot be performed
         sys.stdout.write(source_of(place_of(name)))
         return 0
     known = list(shipped())

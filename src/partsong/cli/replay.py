@@ -1,6 +1,6 @@
-"""`partsong replay`: a stored run told again to the listeners that heard it, in its own time, faster, or at once.
+"""`partsong replay`: a stored run, told again to the listeners of `ask` at its own speed, faster, or at once.
 
-No model is asked. What it prints, and how it ends, is what `ask` printed and how that ended: in JSON line for line.
+No model is asked. The output and the exit code are those of `ask`, and with --json they are equal line for line.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ def replay(
     run: Annotated[str, Parameter(help="The run's id, its first letters, or last.")],
     /,
     *,
-    speed: Annotated[float | None, Parameter(metavar="N", help="So many times as fast as it was.")] = None,
-    at_once: Annotated[bool, Parameter(help="Without any pause.")] = False,
+    speed: Annotated[float | None, Parameter(metavar="N", help="Replay N times as fast as the run was.")] = None,
+    at_once: Annotated[bool, Parameter(help="Replay without pauses.")] = False,
     proposals: Annotated[bool, Parameter(help="Print the proposals before the answer.")] = False,
     json: Annotated[bool, Parameter(help="Print every event as a line of JSON.")] = False,
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), help="Print the answer alone.")] = False,
 ) -> int:
-    """Let a stored run happen again before your eyes; no model is asked."""
+    """Show a stored run again as it happened. No model is asked."""
     if at_once and speed is not None:
         raise InputError("--speed and --at-once exclude each other")
     if speed is not None and not 0 < speed < float("inf"):
@@ -40,7 +40,7 @@ def replay(
 
 
 async def replayed(name: str, speed: float, *, proposals: bool, json: bool, quiet: bool) -> int:
-    """Tell the run of that name again; return the exit code that it had."""
+    """Tell the run with this id again. Returns the exit code that `ask` had."""
     run, events = await stored_run(name)
     if not events:
         raise InputError(f'run {run.id} was stored without its words (store = "metadata"), so nothing can be replayed')
@@ -61,7 +61,10 @@ async def replayed(name: str, speed: float, *, proposals: bool, json: bool, quie
 
 
 class Clock:
-    """The run's own seconds, so many times as fast as ours. Where speed is without end, they jump to what is told."""
+    """The run's own seconds, which pass `speed` times as fast as real ones.
+
+    With an infinite speed, the clock jumps to the time of each event.
+    """
 
     def __init__(self, speed: float) -> None:
         self.speed, self.told = speed, 0.0
@@ -77,7 +80,7 @@ class Clock:
 
 
 async def tell(events: Sequence[tuple[float, AnyEvent]], listener: Emit, clock: Clock) -> None:
-    """Tell each event when its time has come."""
+    """Give the listener each event at its time."""
     for seconds, event in events:
         await clock.wait_until(seconds)
         await listener(event)

@@ -1,8 +1,8 @@
-"""The seats of a run as rows of a table: who, how far, how fast, how dear.
+"""The seats of a run as rows of a table: model, state, tokens, speed, seconds and dollars.
 
-A row is counters that events add to; what is shown is worked out only when a frame is drawn. While a model speaks its
-tokens are an estimate, marked `~`; when it has finished they are the provider's own count. Where a terminal is narrow,
-columns are left out, the least needed first.
+A row holds counters that events add to. The text of a cell is worked out only when a frame is drawn. While a model
+writes, its tokens are an estimate, marked `~`; at the end they are the provider's count. On a narrow terminal columns
+are left out, the least needed column first.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from partsong.cli.losses import in_words, short_id
 from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
 from partsong.errors import Cause
-from partsong.events import AggregationStep, Failure, PromptFitted
+from partsong.events import AggregationStep, CallFinished, Failure, PromptFitted
 from partsong.model import NOTHING_USED, Answer, Delta, ReasoningDelta, TextDelta, Usage
 
 LETTERS_A_TOKEN = 4  # of English prose, about
@@ -34,10 +34,19 @@ LOST, NOTE = "red", "yellow"
 
 @dataclass(slots=True)
 class Row:
-    """One seat. Times are seconds of one clock, `None` where it has not come to that yet.
+    """One seat. Times are seconds of one clock, `None` for what has not happened yet.
 
-    Where a model was replaced, `model`, its tokens and its speed are those of the one that is asked now; seconds and
-    dollars are the whole seat's, so that the dollars of all rows are the run's.
+    If a model was replaced, model, tokens and speed are those of the model that is asked now. Seconds, calls and
+    dollars are those of the whole seat, so that the dollars of all rows add up to the dollars of the run.
+
+    asked: when the model was asked that is asked now
+    spoke: when that model wrote its first word
+    first_letters: letters of its first delta, which were written before the delta was heard
+    thought: whether its reasoning was heard
+    calls: calls of the seat that have ended and reached a model or the store
+    stored: answers that came from the store, among `calls`
+    spent: usage of all calls of the seat that have ended
+    usage: usage of the answer, or of the failure that ended the seat
     """
 
     layer: int
@@ -45,17 +54,18 @@ class Row:
     model: str
     fallback: tuple[str, ...] = ()
     started: float | None = None
-    asked: float | None = None  # the model that is asked now
+    asked: float | None = None
     spoke: float | None = None
     ended: float | None = None
     letters: int = 0
-    first_letters: int = 0  # what the first word came with: it was written before we heard of it
+    first_letters: int = 0
     thinking: bool = False
-    thought: bool = False  # aloud
+    thought: bool = False
     cut_short: bool = False
-    stored: bool = False
+    from_store: bool = False
     calls: int = 0
-    spent: Usage = NOTHING_USED  # before the call that goes on now, or was the last
+    stored: int = 0
+    spent: Usage = NOTHING_USED
     usage: Usage | None = None
     cause: Cause | None = None
     message: str = ""
@@ -70,10 +80,9 @@ class Row:
 
     def start(self, now: float) -> None:
         self.started = self.asked = now
-        self.calls = 1
 
     def count(self, delta: Delta, clock: Callable[[], float]) -> None:
-        """Take in some more of what the model writes."""
+        """Add a delta of the model that is asked now."""
         if isinstance(delta, TextDelta | ReasoningDelta):
             self.letters += len(delta.text)
             self.thinking = isinstance(delta, ReasoningDelta)
@@ -81,29 +90,31 @@ class Row:
             if self.spoke is None:
                 self.spoke, self.first_letters = clock(), self.letters
 
-    def replace(self, model: str, error: Failure, usage: Usage | None, now: float) -> None:
-        """Another model is asked in this seat, from the beginning: what was heard so far is void."""
+    def add_call(self, call: CallFinished) -> None:
+        """Add a call of this seat that has ended."""
+        self.calls += call.reached
+        self.stored += call.stored
+        self.spent += call.usage or NOTHING_USED
+
+    def replace(self, model: str, error: Failure, now: float) -> None:
+        """Another model is asked in this seat from the beginning, so the words that were heard are void."""
         self.replaced.append(f"instead of {self.model}: {in_words(error.cause)}: {single_line(error.message)}")
         self.model, self.asked, self.spoke = short_id(model), now, None
         self.letters = self.first_letters = 0
         self.thinking = self.thought = False
-        self.spent += usage or NOTHING_USED
-        self.calls += 1
 
     def fit(self, event: PromptFitted) -> None:
-        """What this seat reads was too long for its model."""
+        """The prompt of this seat was too long for its model and was shortened."""
         self.fitted = f"read {event.after:,} of {event.before:,} tokens: shortened to fit"
 
     def step(self, event: AggregationStep) -> None:
-        """What this seat reads is too long to be read at once: it has made a draft out of some of it."""
+        """The proposals are too long for one prompt, and the aggregator has made a draft of some of them."""
         self.drafts += 1
         self.drafted |= set(event.proposals)
-        self.spent += event.answer.usage
-        self.calls += 1
 
     def finish(self, answer: Answer, now: float) -> None:
         self.ended, self.usage, self.cut_short = now, answer.usage, answer.finish_reason == "length"
-        self.stored = answer.stored is not None
+        self.from_store = answer.stored is not None
         if answer.stored is not None:
             self.letters = LETTERS_A_TOKEN * answer.stored.output_tokens
 
@@ -111,13 +122,13 @@ class Row:
         self.ended, self.usage, self.cause, self.message = now, usage, error.cause, single_line(error.message)
 
     def give_way(self, error: Failure, now: float) -> None:
-        """No model answered in this seat, and what was heard as its words is a proposal's."""
+        """No aggregator answered, and the words that were heard are those of a proposal."""
         self.letters = self.first_letters = 0
         self.fail(error, None, now)
 
     @property
     def notes(self) -> list[tuple[str, str]]:
-        """What stands below the row, each with its style."""
+        """The lines below the row, each with its style."""
         notes = [(text, NOTE) for text in self.replaced]
         if self.fitted:
             notes.append((self.fitted, NOTE))
@@ -134,7 +145,7 @@ class Row:
         if self.cause:
             return in_words(self.cause) if self.cause in ("cut_off", "cancelled") else "lost"
         if self.ended is not None:
-            return "cut short" if self.cut_short else "stored" if self.stored else "done"
+            return "cut short" if self.cut_short else "stored" if self.from_store else "done"
         if self.spoke is None:
             return "waiting"
         return "thinking" if self.thinking else "writing"
@@ -143,20 +154,20 @@ class Row:
         return 0.0 if self.started is None else (now if self.ended is None else self.ended) - self.started
 
     def tokens(self) -> tuple[int, bool]:
-        """Tokens so far, and whether they are an estimate."""
-        if self.usage is not None and not self.stored:
+        """Output tokens so far, and whether they are an estimate."""
+        if self.usage is not None and not self.from_store:
             return self.usage.output_tokens, self.usage.estimated
-        return -(-self.letters // LETTERS_A_TOKEN), not self.stored
+        return -(-self.letters // LETTERS_A_TOKEN), not self.from_store
 
     def speed(self, now: float) -> float | None:
-        """Tokens a second, from the first word on; over the whole time, where all the words came at once."""
-        if self.asked is None or self.stored:
+        """Tokens a second from the first word on; over the whole time if all words came together."""
+        if self.asked is None or self.from_store:
             return None
         tokens: float = self.tokens()[0]
         end, since = now if self.ended is None else self.ended, self.asked
         if self.spoke is not None and self.letters > self.first_letters:
             if self.usage is not None and not self.thought:
-                tokens -= self.usage.reasoning_tokens  # written before the first word that we heard
+                tokens -= self.usage.reasoning_tokens  # written before the first word that was heard
             since = self.spoke
             tokens *= 1 - self.first_letters / self.letters
         return tokens / (end - since) if tokens and end - since >= SHORTEST else None
@@ -176,26 +187,25 @@ class Row:
             case "seconds":
                 return "" if self.started is None else f"{self.seconds(now):,.1f}"
             case _:
-                spent = self.spent if self.usage is None else self.spent + self.usage
-                return "" if spent == NOTHING_USED and self.usage is None else dollars(spent.dollars)
+                return "" if self.spent == NOTHING_USED and self.usage is None else dollars(self.spent.dollars)
 
 
 _ORDER = ("seat", "model", "state", "tokens", "tok/s", "seconds", "dollars")
-# The columns that may be left out, the least needed first, and how wide they are.
+# The width of each column that may be left out, the least needed column first.
 _WIDTHS = {"dollars": 8, "tok/s": 6, "seconds": 7, "tokens": 7, "state": 9}
 _LEFT = ("seat", "model", "state")
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns fit, and how wide each is."""
+    """The columns that fit, each with its width."""
 
     widths: dict[str, int]
     gap: str
 
     @property
     def indent(self) -> int:
-        """Where the second column begins."""
+        """The column of the terminal at which the second column begins."""
         return self.widths["seat"] + len(self.gap)
 
     def heading(self) -> Text:
@@ -217,8 +227,8 @@ class Columns:
 
 
 def fitting(rows: Sequence[Row], width: int) -> Columns:
-    """The columns for these rows on a terminal that is `width` wide."""
-    # A fallback may take the row over: then its name fits, too, and stands below the same heading.
+    """The columns for these rows on a terminal of `width` columns."""
+    # A fallback may take the row over. Its name must fit below the same heading.
     longest = max([5, *(cell_len(name) for row in rows for name in (row.model, *row.fallback))])
     widths = {"seat": max([4, *(len(row.address) for row in rows)]), **_WIDTHS}
     gap = "  " if width >= 60 else " "
@@ -237,7 +247,7 @@ def _fit(column: str, width: int, text: str) -> str:
 
 
 def shortened(model: str, width: int) -> str:
-    """A model's id in `width` columns. Its end tells it from its kin, so the beginning is what goes."""
+    """A model's id in `width` columns. The end tells similar models apart, so the beginning is cut."""
     if cell_len(model) <= width:
         return model
     while model and cell_len(model) > width - 1:

@@ -1,6 +1,6 @@
-"""`partsong serve`: the server, run by granian in one process or several that share a port.
+"""`partsong serve`: runs the server on granian, in one process or in several that share a port.
 
-An address that others can reach is refused without keys: whoever finds it would spend your money.
+Without keys, an address that other machines can reach is refused, because anybody there could spend the user's money.
 """
 
 import ipaddress
@@ -21,42 +21,45 @@ from cyclopts import Parameter
 from msgspec.structs import replace
 
 from partsong.assembly import find_configuration, keys_of_server, keys_path, named_recipe, tell_workers
+from partsong.cli.options import Config, Port, ServedRecipes, Store
 from partsong.configuration import Serving, StoreMode
 from partsong.errors import ConfigurationError, InputError
 
 TARGET = "partsong.server:app"
 HEADERS_WITHIN = 30_000  # milliseconds for the headers of a request
-HEADERS = 65_536  # bytes of them, and of what is read at a time
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client looks for that folder
-CONNECTIONS = 4_096  # at least
-CLOSING = 10  # seconds more than the runs have, to flush the store
+HEADERS = 65_536  # bytes of headers, and of each read
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # environment variable of prometheus-client
+CONNECTIONS = 4_096  # lowest limit of connections
+CLOSING = 10  # seconds after the runs have ended, to flush the store
 SAYS = {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr"}
 
 
 def serve(
     *,
-    host: Annotated[str | None, Parameter(metavar="ADDRESS", help="Where to listen: 127.0.0.1, if not said.")] = None,
-    port: Annotated[int | None, Parameter(metavar="N", help="8080, if not said; 0 for any that is free.")] = None,
-    recipe: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name=("--recipe", "-r"),
-            metavar="NAME|FILE",
-            consume_multiple=False,
-            help="Serve this recipe, and no other; may be repeated.",
-        ),
-    ] = (),
-    workers: Annotated[int | None, Parameter(metavar="N", help="Processes that share the port and the store.")] = None,
-    at_once: Annotated[int | None, Parameter(metavar="N", help="Runs at once, in each process.")] = None,
-    log: Annotated[Literal["text", "json"] | None, Parameter(metavar="KIND", help="How the log is written.")] = None,
+    host: Annotated[str | None, Parameter(metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Port = None,
+    recipe: ServedRecipes = (),
+    workers: Annotated[
+        int | None, Parameter(metavar="N", help="Number of processes that share the port and the store. Default: 1.")
+    ] = None,
+    at_once: Annotated[
+        int | None, Parameter(metavar="N", help="Most runs at the same time, in each process. Default: 1000.")
+    ] = None,
+    log: Annotated[
+        Literal["text", "json"] | None, Parameter(metavar="KIND", help="Format of the log. Default: text.")
+    ] = None,
     origin: Annotated[
         tuple[str, ...],
-        Parameter(metavar="URL", consume_multiple=False, help="A web page's origin that may call; may be repeated."),
+        Parameter(
+            metavar="URL",
+            consume_multiple=False,
+            help="Origin of a web page that may call the server (CORS); repeat for more.",
+        ),
     ] = (),
-    store: Annotated[StoreMode | None, Parameter(metavar="MODE", help="What is kept of runs.")] = None,
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    store: Store = None,
+    config: Config = None,
 ) -> int:
-    """Serve recipes and models behind the APIs of OpenAI and Anthropic."""
+    """Serve recipes and models to clients of the OpenAI and Anthropic APIs."""
     said: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -76,7 +79,10 @@ def start(
     config: Path | None = None,
     ready: Callable[[str], object] = lambda url: None,
 ) -> int:
-    """Serve what the configuration says, with what was `said` in its place; `ready` is told the address to call."""
+    """Serve with the settings of the configuration, where those in `said` that are not `None` take precedence.
+
+    `ready` is called with the URL once the server answers. Raises `InputError` and `ConfigurationError`.
+    """
     configuration = find_configuration(config)
     said["recipes"] = tuple(_absolute(name) for name in recipes) or None
     try:
@@ -97,7 +103,7 @@ def start(
 
 
 def check_address(host: str) -> None:
-    """Raise `InputError` where others can reach the address and no key is made."""
+    """Raise `InputError` if other machines can reach the address and there is no key."""
     if keys_of_server().any():
         return
     if not all(address.is_loopback for address in _addresses(host)):
@@ -141,7 +147,23 @@ def run(
     headers_within: int = HEADERS_WITHIN,
     ready: Callable[[], object] = lambda: None,
 ) -> int:
-    """Serve until a signal says to stop. Raises `SystemExit` then, with the code that the signal leaves."""
+    """Serve until a signal stops the server.
+
+    Once the server answers, `greeting` is printed on standard error and `ready` is called. `headers_within` is how
+    long the headers of a request may take, in milliseconds. Raises `SystemExit` after a signal, with 128 + its number.
+    """
+    running = _Running(make_granian(serving, target, headers_within), serving, greeting, ready)
+    allow_files()
+    running.granian.on_startup(running.begin)
+    with shared_metrics(serving.workers):
+        running.granian.serve()
+    if running.stopped:
+        raise SystemExit(128 + running.stopped[0])
+    return 0
+
+
+def make_granian(serving: Serving, target: str, headers_within: int) -> Any:
+    """The server, not started yet. Raises `ConfigurationError` if granian is not installed."""
     try:
         from granian import Granian
         from granian.constants import HTTPModes, Interfaces
@@ -149,7 +171,7 @@ def run(
         from granian.log import LogLevels
     except ImportError:
         raise ConfigurationError("serve needs the extra `server`: pip install 'partsong[server]'") from None
-    granian = Granian(
+    return Granian(
         target,
         serving.host,
         serving.port,
@@ -158,59 +180,61 @@ def run(
         websockets=False,
         workers=serving.workers,
         respawn_failed_workers=serving.workers > 1,
-        # It counts connections, idle ones too, and an idle one is never cut off: they must not use up the places.
+        # Idle connections count, too, and granian never closes them: they must not use up the places.
         backpressure=max(CONNECTIONS, 4 * (serving.at_once + serving.waiting)),
         http1_settings=HTTP1Settings(header_read_timeout=headers_within, max_buffer_size=HEADERS),
         log_level=LogLevels.warning,
         log_dictconfig={"handlers": {"console": SAYS, "access": SAYS}},
         workers_kill_timeout=int(serving.drain) + CLOSING,
     )
-    allow_files()
-    stopped: list[int] = []
-    this = os.getpid()
-    hangup = signal.getsignal(signal.SIGHUP) if hasattr(signal, "SIGHUP") else None
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != this:  # a worker that has only just begun, with the signals of its parent
+
+class _Running:
+    """The server's main process: how it starts, greets and stops. `stopped` holds the signals that it was sent."""
+
+    def __init__(self, granian: Any, serving: Serving, greeting: str, ready: Callable[[], object]) -> None:
+        self.granian, self.serving, self.greeting, self.ready = granian, serving, greeting, ready
+        self.process = os.getpid()
+        self.hangup = signal.getsignal(signal.SIGHUP) if hasattr(signal, "SIGHUP") else None
+        self.stopped: list[int] = []
+
+    def begin(self) -> None:
+        """Take over the signals, and greet as soon as the server answers."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        if self.hangup is not None:  # granian would start its workers again
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if self.hangup is signal.SIG_IGN else self.stop)
+        Thread(target=self.greet, daemon=True).start()
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Let the runs under way end, and then the server. A second signal ends the workers at once."""
+        if os.getpid() != self.process:  # a worker that has only just begun, with the signals of its parent
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        if stopped:  # said twice: then it waits for nothing
-            for worker in granian.wrks:
-                worker.kill()  # type: ignore[no-untyped-call]
-        stopped.append(number)
-        granian.signal_handler_interrupt()  # type: ignore[no-untyped-call]
+        if self.stopped:
+            for worker in self.granian.wrks:
+                worker.kill()
+        self.stopped.append(number)
+        self.granian.signal_handler_interrupt()
 
-    def say() -> None:
-        # A worker is forked with the locks that other threads hold at that moment, and nobody ever gives those back
-        # in it: so this one does nothing until all of them are there.
-        while not stopped and len(granian.wrks) < serving.workers:
+    def greet(self) -> None:
+        """Wait until the server answers, and say where."""
+        # A worker is forked with the locks that other threads hold at that moment, and no thread of the worker ever
+        # releases those. So this thread does nothing until all workers are there.
+        while not self.stopped and len(self.granian.wrks) < self.serving.workers:
             time.sleep(0.02)
-        while not stopped:  # the port is bound by now, but listened on only once a worker does
-            with suppress(OSError), socket.create_connection((serving.host, serving.port), 1):
-                print(greeting, file=sys.stderr, flush=True)
-                ready()
+        while not self.stopped:  # the port is bound by now, but listened on only once a worker does
+            with suppress(OSError), socket.create_connection((self.serving.host, self.serving.port), 1):
+                print(self.greeting, file=sys.stderr, flush=True)
+                self.ready()
                 return
             time.sleep(0.02)
-
-    def begin() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        if hangup is not None:  # granian takes it for a wish to start its workers again
-            signal.signal(signal.SIGHUP, signal.SIG_IGN if hangup is signal.SIG_IGN else stop)
-        Thread(target=say, daemon=True).start()
-
-    granian.on_startup(begin)
-    with shared_metrics(serving.workers):
-        granian.serve()
-    if stopped:
-        raise SystemExit(128 + stopped[0])
-    return 0
 
 
 @contextmanager
 def shared_metrics(workers: int) -> Iterator[None]:
-    """A folder in which several workers add up what they count, until the block is left."""
+    """A folder in which several workers share their metrics, until the block is left."""
     if workers == 1 or SHARED in os.environ:
         yield
         return
@@ -223,7 +247,7 @@ def shared_metrics(workers: int) -> Iterator[None]:
 
 
 def allow_files() -> None:
-    """As many open files as this process may ask for: each connection is one, and the first limit is often 1,024."""
+    """Raise the limit of open files as far as allowed. Each connection is one, and the limit is often 1,024."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -234,6 +258,6 @@ def allow_files() -> None:
 
 
 def _absolute(name: str) -> str:
-    """A file's name that means the same in every process."""
+    """The name of a recipe, where a path is made absolute, so that it is valid in every process."""
     path = Path(name).expanduser()
     return os.fspath(path.absolute()) if name.endswith(".toml") or path.is_dir() else name

@@ -1,7 +1,7 @@
-"""`partsong show`: one stored run as a page: its seats, its timeline, the proposals, the answer, what they cost.
+"""`partsong show`: one stored run as a page with its seats, timeline, proposals, answer and cost.
 
-The rows are those that `ask` draws: the stored events are told to the same listener, with the stored times as its
-clock. On a terminal texts are drawn as Markdown; in a pipe they are what the models wrote.
+The listener that draws a run for `ask` draws the rows here, too. It hears the stored events, and its clock shows the
+stored times. Texts are drawn as Markdown on a terminal and printed as the models wrote them in a pipe.
 """
 
 import sys
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from partsong.cli.rows import Row
 
-WIDTH = 100  # columns, where there is no terminal
+WIDTH = 100  # columns without a terminal
 LONGEST_BAR = 60
 WAITING, WRITING, UNHEARD, LOST = "░", "█", "━", "×"
 
@@ -44,7 +44,7 @@ def show(
 
 
 async def print_run(name: str, *, brief: bool, json: bool) -> int:
-    """Print the run of that name."""
+    """Print the run with this id."""
     run, events = await stored_run(name)
     if json:
         from partsong.store.document import as_json, plain
@@ -58,7 +58,7 @@ async def print_run(name: str, *, brief: bool, json: bool) -> int:
     for piece in await page(run, events, console, brief=brief, drawn=drawn):
         if drawn:
             console.print(piece)
-        else:  # letter for letter, without a terminal's lines
+        else:  # as it was written: no terminal wraps lines
             print(printable(str(piece), sys.stdout.encoding))
     return 0
 
@@ -101,17 +101,16 @@ async def page(
             ]
     end = events[-1][1]
     if isinstance(end, RunFinished | RunFailed):
-        calls, stored = sum(row.calls for row in rows), sum(row.stored for row in rows)
         if isinstance(end, RunFailed):
             pieces += [Text(), Text(f"no answer: {single_line(end.error.message)}", "red")]
-        pieces += [Text(), Text(summary(end, calls, stored, now), "dim")]
+        pieces += [Text(), Text(summary(end, run.calls + run.stored, run.stored, now), "dim")]
     else:
         pieces += [Text(), Text(f"{came_to(run)} · it goes on, or its process was ended", "dim")]
     return pieces
 
 
 def head(run: StoredRun, question: str) -> "Iterator[Text]":
-    """What was asked of whom, when, and how it ended."""
+    """The recipe, when the run began, how it ended, and the question."""
     from rich.text import Text
 
     about = f"  {when(run.started, datetime.now().astimezone())} · {status(run)} · run {run.id}"
@@ -121,7 +120,7 @@ def head(run: StoredRun, question: str) -> "Iterator[Text]":
 
 
 def came_to(run: StoredRun) -> str:
-    """What is known of a run without its events."""
+    """The totals of a run that are known without its events."""
     calls = f"{run.calls:,} call{'s' * (run.calls != 1)}{f', {run.stored:,} stored' if run.stored else ''}"
     losses = [f"{run.losses:,} lost or changed"] if run.losses else []
     price = "price unknown" if run.dollars is None else dollars(run.dollars)
@@ -129,7 +128,7 @@ def came_to(run: StoredRun) -> str:
 
 
 def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator[tuple[str, str]]:
-    """Each proposal and the answer, each below whose it is; `model` wrote the answer."""
+    """Each proposal and the answer, with a title that names the model; `model` wrote the answer."""
     for row in rows:
         aggregates = row.layer == len(transcript.layers)
         text = transcript.text if aggregates else transcript.layers[row.layer][row.seat].text
@@ -139,7 +138,7 @@ def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator
 
 
 def timeline(rows: "Sequence[Row]", end: float, width: int) -> "Iterator[Text]":
-    """A bar for each seat over the run's time, and what the bars are made of."""
+    """A bar for each seat over the run's time, and a legend."""
     from rich.text import Text
 
     address = max(len(row.address) for row in rows)
@@ -156,7 +155,7 @@ def timeline(rows: "Sequence[Row]", end: float, width: int) -> "Iterator[Text]":
 
 
 def bar(row: "Row", end: float, room: int) -> str:
-    """A seat's time as cells of a line: from its start to its end, changing where it began to speak."""
+    """A seat's time as cells of a line, from its start to its end; the cells change at the seat's first word."""
 
     def cell(seconds: float) -> int:
         return round(room * seconds / end) if end > 0 else 0

@@ -1,4 +1,4 @@
-"""What `bench run` and `compare` have in common: the options, the task that is named, and a study that is open."""
+"""What `bench run`, `compare` and `paper` share: their options, finding the task, and opening the study."""
 
 import hashlib
 import importlib
@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +21,17 @@ from partsong.bench.folder import Folder
 from partsong.bench.runner import Study
 from partsong.bench.task import Judge, Sample, Task
 from partsong.cli.downloads import Downloads
+from partsong.cli.options import (
+    AT_ONCE,
+    Config,
+    Data,
+    Grading,
+    JudgeId,
+    Limit,
+    MaxDollarsInAll,
+    SamplesAtOnce,
+    Seed,
+)
 from partsong.cli.progress import say
 from partsong.cli.summary import dollars
 from partsong.engine.performance import Emit
@@ -29,36 +39,42 @@ from partsong.errors import ConfigurationError, InputError
 from partsong.model import Answer, Request
 from partsong.recipe import Recipe
 
-AT_ONCE = 4
-PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # each a function of its name, in a file of its name
+PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # the names of module and function, too
 MEASURED_WITH = ("partsong", "numpy", "scipy")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What can be said of a study on the command line."""
+    """The options of a study."""
 
     recipe: Annotated[
         tuple[str, ...],
-        Parameter(name=("--recipe", "-r"), metavar="NAME|FILE", consume_multiple=False, help="Who answers; repeat it."),
+        Parameter(
+            name=("--recipe", "-r"),
+            metavar="NAME|FILE",
+            consume_multiple=False,
+            help="Recipe that answers the task; repeat for more.",
+        ),
     ]
-    grade: Annotated[
-        str | None,
-        Parameter(metavar="HOW", help="Of a file of prompts: exact, choice, pairwise, rubric or module:function."),
+    grade: Grading = None
+    data: Data = None
+    limit: Limit = None
+    seed: Seed = 0
+    attempts: Annotated[
+        int, Parameter(metavar="N", help="Number of answers to each sample, each with its own seed. Default: 1.")
+    ] = 1
+    judge: JudgeId = None
+    max_dollars: MaxDollarsInAll = None
+    out: Annotated[
+        Path | None,
+        Parameter(name=("--out", "-o"), metavar="FOLDER", help="Folder for the results. Default: bench/TASK-RECIPES."),
     ] = None
-    data: Annotated[Path | None, Parameter(metavar="FOLDER", help="Of a public task: where its files are.")] = None
-    limit: Annotated[int | None, Parameter(metavar="N", help="So many samples, drawn by the seed.")] = None
-    seed: Annotated[int, Parameter(metavar="S", help="What samples and answers are drawn by.")] = 0
-    attempts: Annotated[int, Parameter(metavar="N", help="How often each sample is asked, each time anew.")] = 1
-    judge: Annotated[str | None, Parameter(metavar="MODEL", help="The model that grades, where one must.")] = None
-    max_dollars: Annotated[Decimal | None, Parameter(metavar="D", help="Dollars that all of it may cost.")] = None
-    out: Annotated[Path | None, Parameter(name=("--out", "-o"), metavar="FOLDER", help="Where it is kept.")] = None
-    at_once: Annotated[int, Parameter(metavar="N", help="How many samples at the same time.")] = AT_ONCE
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None
+    at_once: SamplesAtOnce = AT_ONCE
+    config: Config = None
 
     def check(self) -> None:
-        """Raises `InputError`."""
+        """Raise `InputError` for a value that is out of range."""
         for name, value in (("--at-once", self.at_once), ("--attempts", self.attempts), ("--limit", self.limit)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, but must be at least 1")
@@ -66,7 +82,7 @@ class Options:
             raise InputError(f"--max-dollars is {self.max_dollars}, but must be 0 dollars or more")
 
     def recipes(self) -> dict[str, Recipe]:
-        """The recipes by name. Raises `InputError`."""
+        """The recipes by name. Raises `InputError` if two have the same name."""
         found: dict[str, Recipe] = {}
         for name in self.recipe:
             recipe = named_recipe(name)
@@ -76,14 +92,17 @@ class Options:
         return found
 
     def drawn(self, samples: Sequence[Sample]) -> list[Sample]:
-        """As many of the samples as are wanted, in their order."""
+        """The samples, or as many of them as `limit` says, drawn by the seed and in their order."""
         if self.limit is None or self.limit >= len(samples):
             return list(samples)
-        return [samples[place] for place in sorted(Random(self.seed).sample(range(len(samples)), self.limit))]
+        return [samples[index] for index in sorted(Random(self.seed).sample(range(len(samples)), self.limit))]
 
 
 def find_task(name: str, grade: str | None, data: Path | None = None) -> Task:
-    """The task of that name, or in that file; `data` is the folder of a public one. Raises `InputError`."""
+    """The task with this name or in this file. Raises `InputError`.
+
+    `grade` is the way of grading a file of prompts, and `data` the folder of a public task.
+    """
     if name.endswith((".jsonl", ".csv")):
         from partsong.bench.tasks.own import own_task
 
@@ -111,11 +130,14 @@ def find_task(name: str, grade: str | None, data: Path | None = None) -> Task:
 async def open_study(
     task: Task, options: Options, contestants: Mapping[str, Contestant], more: Sequence[str] = (), **said: Any
 ) -> AsyncIterator[Study]:
-    """A study whose models can be called and whose folder is open. `more` are ids of models beside the recipes';
-    `said` stands in the manifest. Raises `InputError` before anything is asked."""
+    """Open a study: its models can be called, and its folder is open.
+
+    `more` are ids of further models, and `said` are further fields of the manifest. Raises `InputError` before any
+    model is called.
+    """
     judge, configuration = options.judge, find_configuration(options.config)
     samples = options.drawn(task.samples)
-    place = options.out or Path("bench") / f"{task.name}-{'-'.join(contestants)}"
+    path = options.out or Path("bench") / f"{task.name}-{'-'.join(contestants)}"
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_journal(configuration))
         ids = [name for each in contestants.values() for name in each.recipe.models] + [
@@ -124,7 +146,7 @@ async def open_study(
         ]
         with Downloads(sys.stderr) as downloads:
             models = await stack.enter_async_context(assemble(ids, configuration, fetching=downloads.hear, store=store))
-        folder = Folder(place, manifest(task, samples, contestants, options) | said, options.max_dollars)
+        folder = Folder(path, manifest(task, samples, contestants, options) | said, options.max_dollars)
         stack.callback(folder.close)
         folder.keep_samples(samples)
 
@@ -155,7 +177,7 @@ async def open_study(
 def manifest(
     task: Task, samples: Sequence[Sample], contestants: Mapping[str, Contestant], options: Options
 ) -> dict[str, Any]:
-    """What makes this study the one that it is."""
+    """The manifest, which identifies the study."""
     return {
         "task": task.name,
         "data": hashlib.sha256(msgspec.json.encode(samples)).hexdigest(),
@@ -177,7 +199,7 @@ def _version(package: str) -> str | None:
 
 
 def need_statistics() -> None:
-    """Raises `ConfigurationError` where what computes and draws the results is not installed; nothing was asked yet."""
+    """Raise `ConfigurationError` if a package for computing and drawing the results is missing."""
     if lacking := [name for name in ("numpy", "scipy", "matplotlib", "rapidfuzz") if find_spec(name) is None]:
         raise ConfigurationError(
             f"this needs the extra `bench`: pip install 'partsong[bench]' ({', '.join(lacking)} not found)"
@@ -185,7 +207,7 @@ def need_statistics() -> None:
 
 
 def ended(study: Study) -> int:
-    """Say what is left to do; return the exit code."""
+    """Say what failed or is left to do; return the exit code."""
     if study.stopped:
         say(f"stopped: {study.stopped}; start it again to go on")
     elif study.failed:
@@ -195,7 +217,7 @@ def ended(study: Study) -> int:
 
 
 def progress_of(study: Study) -> str:
-    """How far a study is."""
+    """The progress of a study, as a line of text."""
     used = study.used
     left = "" if not study.seconds_left else f" · about {study.seconds_left:,.0f} s left"
     failed = f", {len(study.failed):,} failed" if study.failed else ""

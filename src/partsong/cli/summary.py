@@ -1,4 +1,4 @@
-"""What a run came to, in words: calls, tokens, dollars, seconds, losses."""
+"""The summary of a run as text: calls, tokens, dollars, seconds, losses."""
 
 from decimal import Decimal
 
@@ -7,8 +7,10 @@ from partsong.events import RunFailed, RunFinished
 
 
 def summary(event: RunFinished | RunFailed, calls: int, stored: int, seconds: float) -> str:
-    """The line that stands below an answer. `calls` counts every model that was asked, `stored` those of them that
-    did not have to answer again."""
+    """The line below an answer.
+
+    `calls` is the number of calls, `stored` the number of those that the store answered, and `seconds` the duration.
+    """
     usage = event.usage
     asked = f"{calls:,} call{'s' * (calls != 1)}{f', {stored:,} stored' if stored else ''}"
     tokens = f"{'~' if usage.estimated else ''}{usage.input_tokens + usage.output_tokens:,} tokens"
@@ -17,7 +19,7 @@ def summary(event: RunFinished | RunFailed, calls: int, stored: int, seconds: fl
 
 
 def dollars(amount: Decimal | None) -> str:
-    """An amount of money; `?` where the price is not known."""
+    """An amount of money as text; `?` if it is unknown."""
     if amount is None:
         return "?"
     if 0 < amount < Decimal("0.0001"):

@@ -1,4 +1,4 @@
-"""Plain tables: columns as wide as their longest cell, the last wrapped or cut to the terminal; whole in a pipe."""
+"""Plain tables. Columns are as wide as their longest cell; the last one is wrapped or cut to a terminal's width."""
 
 import shutil
 import sys
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 
 from partsong.cli.printable import printable
 
-NARROWEST = 24  # columns: where the last cell has less, it gets lines of its own
+NARROWEST = 24  # columns; a last cell with less room gets lines of its own
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, cut: bool = False) -> None:
-    """Print the rows below their headings, on standard output. With `cut`, each row is one line of a terminal."""
+    """Print the rows below their headings on standard output. With `cut`, each row is cut to a line of the terminal."""
     cells = [[printable(cell, sys.stdout.encoding) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings) - 1)]
     before = sum(widths) + 2 * len(widths)
@@ -34,15 +34,15 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, cut: 
 
 
 def shortened(text: str, width: int) -> str:
-    """The text's beginning in `width` columns. East Asian letters take two of them."""
+    """The beginning of the text, at most `width` columns wide. An East Asian letter takes two columns."""
     if text.isascii() and len(text) <= width:
         return text
     columns = 0
-    kept = 0  # letters that fit with an ellipsis behind them
-    for position, letter in enumerate(text):
+    kept = 0  # number of letters that fit before an ellipsis
+    for index, letter in enumerate(text):
         columns += 0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
         if columns > width:
             return printable(f"{text[:kept].rstrip()}…", sys.stdout.encoding)
         if columns < width:
-            kept = position + 1
+            kept = index + 1
     return text

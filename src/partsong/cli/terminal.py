@@ -1,8 +1,8 @@
-"""A run drawn on a terminal: a row for each seat while it works, then the answer as Markdown while it is written.
+"""Draws a run on a terminal: a row for each seat while it works, then the answer as Markdown while it is written.
 
-Events only count: a delta adds to a row's letters or to the words that wait to be drawn. Ten times a second `frame`
-turns the counters into lines. What is finished (a layer's rows, a block of the answer) is printed for good, so that
-the scrollback holds the whole run; only what still changes is drawn again.
+An event only changes counters: a delta adds to the letters of a row, or to the words that wait to be drawn. Ten times a
+second, `frame` turns the counters into lines. Finished lines (the rows of a layer, a block of the answer) are printed
+once, so that the scrollback holds the whole run. Only lines that still change are redrawn.
 """
 
 import time
@@ -24,6 +24,7 @@ from partsong.events import (
     AggregationStarted,
     AggregationStep,
     AnyEvent,
+    CallFinished,
     Failure,
     LayerFinished,
     LayerStarted,
@@ -43,7 +44,12 @@ from partsong.recipe import Recipe
 
 
 class Terminal:
-    """Hears a run and knows at any moment what there is to draw. `quiet`: the answer alone."""
+    """Hears a run, and makes the lines to draw.
+
+    proposals: whether proposals are drawn, too
+    quiet: whether only the answer is drawn
+    clock: returns seconds, for durations and speeds
+    """
 
     def __init__(
         self,
@@ -68,7 +74,7 @@ class Terminal:
         self._columns: tuple[int, Columns] | None = None
 
     async def hear(self, event: AnyEvent) -> None:
-        """Take in one event; nothing is drawn here."""
+        """Take in one event, without drawing."""
         match event:
             case ProposalDelta(seat=seat, delta=delta):
                 self.rows[seat].count(delta, self.clock)
@@ -83,8 +89,10 @@ class Terminal:
                 self.answers = {}
             case ProposalStarted(seat=seat):
                 self.rows[seat].start(self.clock())
-            case ProposalReplaced(seat=seat, model=model, error=error, usage=usage):
-                self.rows[seat].replace(model, error, usage, self.clock())
+            case CallFinished(seat=seat):
+                self.rows[seat].add_call(event)
+            case ProposalReplaced(seat=seat, model=model, error=error):
+                self.rows[seat].replace(model, error, self.clock())
             case PromptFitted(seat=seat):
                 self.rows[seat].fit(event)
             case ProposalFinished(seat=seat, answer=answer):
@@ -96,29 +104,14 @@ class Terminal:
                 self.leave_layer()
             case AggregationStarted():
                 self.start_answer()
-            case AggregationReplaced(model=model, error=error, usage=usage):
-                self.rows[0].replace(model, error, usage, self.clock())
+            case AggregationReplaced(model=model, error=error):
+                self.rows[0].replace(model, error, self.clock())
             case AggregationStep():
                 self.rows[0].step(event)
-            case RunFinished(answer=answer):
-                self.hear_words()
-                if not self.wrote:  # nothing was streamed
-                    self.said.append(answer.text)
-                if event.last_resort:
-                    self.rows[0].give_way(why(event), self.clock())
-                else:
-                    self.rows[0].finish(answer, self.clock())
-                self.leave(event)
-            case RunFailed(error=error, text=text):
-                self.hear_words()
-                if not self.wrote:
-                    self.said.append(text)
-                # Seats that were still at work did not fail: they were stopped.
-                cause = error.cause if self.answering else "cancelled"
-                for row in self.rows:
-                    if row.ended is None:
-                        row.fail(Failure(cause, ""), None, self.clock())
-                self.leave(event)
+            case RunFinished():
+                self.finish(event)
+            case RunFailed():
+                self.fail(event)
 
     def start(self, recipe: Recipe, dropped: tuple[Loss, ...]) -> None:
         self.begun, self.layers = self.clock(), len(recipe.layers)
@@ -137,7 +130,7 @@ class Terminal:
             self.finished.append(self.columns.heading())
 
     def leave_layer(self) -> None:
-        """The layer's rows are finished, and so are its proposals, if they are wanted."""
+        """A layer has ended: its rows are finished, and its proposals if they are shown."""
         if not self.quiet:
             self.finished += self.lines(self.rows, self.clock())
         if self.proposals:
@@ -155,8 +148,31 @@ class Terminal:
         elif self.layers and not self.quiet:
             self.finished.append(Text())
 
+    def finish(self, event: RunFinished) -> None:
+        """The run has an answer."""
+        self.hear_words()
+        if not self.wrote:  # nothing was streamed
+            self.said.append(event.answer.text)
+        if event.last_resort:
+            self.rows[0].give_way(why(event), self.clock())
+        else:
+            self.rows[0].finish(event.answer, self.clock())
+        self.leave(event)
+
+    def fail(self, event: RunFailed) -> None:
+        """The run has no answer, or half of one."""
+        self.hear_words()
+        if not self.wrote:
+            self.said.append(event.text)
+        # Seats that were still at work did not fail: they were stopped.
+        cause = event.error.cause if self.answering else "cancelled"
+        for row in self.rows:
+            if row.ended is None:
+                row.fail(Failure(cause, ""), None, self.clock())
+        self.leave(event)
+
     def leave(self, event: RunFinished | RunFailed) -> None:
-        """What is left of the answer, and what the run came to."""
+        """The run has ended: finish the answer, and add the last rows and the summary."""
         self.hear_words()
         rest = self.answer.finish()
         self.finished += rest
@@ -177,7 +193,7 @@ class Terminal:
         self.rows, self.answering = [], False
 
     def frame(self) -> tuple[Sequence[RenderableType], Sequence[RenderableType]]:
-        """What is finished since the last frame, and what still changes."""
+        """The pieces that were finished since the last frame, and the pieces that still change."""
         self.hear_words()
         finished, self.finished = self.finished, []
         return finished, list(self.changing())
@@ -192,7 +208,7 @@ class Terminal:
             yield from self.lines(self.rows, self.clock(), self.region.room)
 
     def hear_words(self) -> None:
-        """The words that came since the last frame; the blocks that they finish are finished for good."""
+        """Add the words since the last frame to the answer, and take the blocks that they finish."""
         if self.said:
             if self.untitled:  # only now is it known who says it
                 self.finished += [Text(), self.title(self.rows[0]), Text()]
@@ -210,7 +226,7 @@ class Terminal:
         return self._columns[1]
 
     def lines(self, rows: Sequence[Row], now: float, room: int | None = None) -> list[RenderableType]:
-        """The rows as lines, each with its notes. Where `room` is short, the seats that still work are shown."""
+        """The rows as lines, each with its notes. If they do not fit in `room` lines, only working seats are shown."""
         lines: list[RenderableType] = []
         if room is not None and sum(1 + len(row.notes) for row in rows) > room:
             busy = [row for row in rows if row.ended is None]
@@ -237,7 +253,7 @@ class Terminal:
 
 
 def why(event: RunFinished) -> Failure:
-    """Why there is no aggregator's answer, where a proposal had to do."""
+    """The failure of the aggregator, if the answer is a proposal instead."""
     for loss in reversed(event.losses):
         if loss.kind == "failed":
             return Failure(loss.cause, loss.message)

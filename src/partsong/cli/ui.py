@@ -1,12 +1,9 @@
-"""`partsong ui`: the server for this machine alone, and its page in the browser as soon as it is there."""
+"""`partsong ui`: serves the web page for this machine alone, and opens it in the browser."""
 
 import webbrowser
-from pathlib import Path
 from threading import Thread
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from partsong.cli.options import Config, Port, ServedRecipes
 from partsong.cli.serve import start
 
 HERE = "127.0.0.1"
@@ -14,20 +11,12 @@ HERE = "127.0.0.1"
 
 def ui(
     *,
-    port: Annotated[int | None, Parameter(metavar="N", help="8080, if not said; 0 for any that is free.")] = None,
-    recipe: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name=("--recipe", "-r"),
-            metavar="NAME|FILE",
-            consume_multiple=False,
-            help="Serve this recipe, and no other; may be repeated.",
-        ),
-    ] = (),
-    config: Annotated[Path | None, Parameter(metavar="FILE", help="This configuration, and no other.")] = None,
+    port: Port = None,
+    recipe: ServedRecipes = (),
+    config: Config = None,
 ) -> int:
     """Serve the web page on this machine, and open it in the browser."""
-    # Some browsers do not come back until they are closed.
+    # Opening some browsers blocks until they are closed, so a thread does it.
     return start(
         {"host": HERE, "port": port, "workers": 1},
         recipe,

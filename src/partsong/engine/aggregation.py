@@ -1,8 +1,8 @@
-"""The aggregator asked, with its fallbacks: it alone gets the tools, and it is always streamed.
+"""The aggregator at work, with its fallbacks: it alone gets the tools, and its answer is always streamed.
 
-Until its first word it can be replaced, and where the recipe allows it the proposal most like the others stands in for
-it; after that a failure is the run's, with what was said kept. One that selects is told nothing of the caller's limits:
-it writes a number, and the proposal is the answer.
+Until its first word it can be replaced, and with a last resort the proposal most like the others stands in for it.
+After that a failure is the run's, and the words that were said are kept. An aggregator that selects a proposal does not
+get the caller's limits: it writes a number, and the proposal is the answer.
 """
 
 import asyncio
@@ -12,36 +12,27 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.engine import waiting
-from partsong.engine.acting import Acting, deltas_of
-from partsong.engine.fallback import Begun, ask_in_turn
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
-from partsong.engine.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
+from partsong.engine.performance import Performance, Proposal, failure, truncated_of
 from partsong.engine.proposed_tool_calls import gathered
+from partsong.engine.seat import Seat
 from partsong.engine.selection import selected
-from partsong.engine.tally import OpenCall
-from partsong.engine.tool_calls import fault_of, kept
+from partsong.engine.synthesis import Synthesis, say
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
-from partsong.events import AggregationDelta, AggregationReplaced, AggregationStep, PromptFitted
-from partsong.model import (
-    Answer,
-    Conversation,
-    Delta,
-    Message,
-    Part,
-    Request,
-    Sampling,
-    Text,
-    TextDelta,
-    ToolCall,
-    ToolCallDelta,
-)
+from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
+from partsong.model import Answer, Conversation, Delta, Message, Request, Sampling, TextDelta
 from partsong.model_info import ModelInfo
 from partsong.prompts import acting_instruction, advised, compose, proposing, selecting_instruction
 
 
 class Aggregated(Struct, frozen=True):
-    """The answer, and the id of the model that gave it; of one that was selected, the seat whose proposal it is."""
+    """The answer of a run.
+
+    model: id of the model that gave the answer
+    answer: the answer
+    seat: if the answer is a proposal, the index of its seat in the last layer
+    """
 
     model: str
     answer: Answer
@@ -49,224 +40,137 @@ class Aggregated(Struct, frozen=True):
 
 
 async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggregated:
-    """The answer. Raises `ModelError`."""
-    aggregation = _Aggregation(run, proposals)
-    return await aggregation.perform()
+    """The answer. Raises `ModelError` if every model of the aggregator fails, or if the deadline is over."""
+    work = _Aggregating(run, proposals)
+    seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
+    # A task of its own, so that a model that will not stop can be left behind.
+    task = asyncio.create_task(seat.fill())
+    try:
+        answer = await waiting.result_by(task, run.end)
+    except waiting.TooLateError:
+        error = ModelError(f"the run's deadline of {run.recipe.deadline:g} s was over", "timeout")
+        seat.give_up(error)
+        raise error from None
+    finally:
+        seat.ended = True
+    seat.note_losses(truncated=answer.finish_reason == "length" and not work.selects)
+    return Aggregated(seat.model, answer, work.chosen)
 
 
-class _Aggregation:
+class _Aggregating:
+    """The work of the aggregator's seat.
+
+    texts: the proposals as they are read, in seat order
+    tool_calls: the list of the tool calls that are proposed; "" if there is none
+    truncated: the indexes of the proposals that end at their limit of tokens
+    fenced: whether the proposals stand between marks that the model might repeat
+    chosen: index of the seat whose proposal was selected
+    """
+
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
         self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
         self.selects = self.agent.method == "select"
-        self.seat: int | None = None  # whose proposal was selected
         self.texts = tuple(proposal.answer.text for proposal in proposals)
-        self.calls = ""  # those that are proposed
+        self.tool_calls = ""
         if proposing(run.conversation, run.recipe.advice):
-            self.texts, self.calls = gathered(run.conversation, self.texts)
+            self.texts, self.tool_calls = gathered(run.conversation, self.texts)
         self.truncated = truncated_of(proposals)
-        self.address = len(run.recipe.layers), 0
-        self.failures: list[ModelError] = []
-        self.call: OpenCall | None = None
-        self.over = False
-        self.shortened: ModelError | None = None
         self.fenced = bool(self.texts) and run.recipe.layout == "tail" and not self.selects
+        self.chosen: int | None = None
 
-    async def perform(self) -> Aggregated:
-        run, agent = self.run, self.agent
-        # A task of its own, so that one that will not stop can be left behind.
-        task = asyncio.create_task(ask_in_turn(agent.models, self.ask, self.replace, run.end))
-        try:
-            model, answer = await waiting.result_by(task, run.end)
-        except waiting.TooLateError:
-            error = ModelError(f"the run's deadline of {run.recipe.deadline:g} s was over", "timeout")
-            if self.call is not None:
-                error.usage = run.tally.give_up(self.call)
-            raise error from None
-        finally:
-            self.over = True
-        if self.failures:
-            run.losses.add(*self.address, agent.model, self.failures[0], "replaced", model)
-        if self.shortened is not None:
-            run.losses.add(*self.address, model, self.shortened, "shortened")
-        if answer.finish_reason == "length" and not self.selects:
-            run.losses.add(*self.address, model, ended_early(), "truncated")
-        return Aggregated(model, answer, self.seat)
+    async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
+        write, policy = partial(self.write, model), self.run.recipe.fit
+        if policy != "window" or self.selects:
+            return await fit(info, model, write, self.texts, policy)
+        write_draft, draft = partial(self.write_draft, model), partial(self.draft, seat, model)
+        return await fit_in_steps(info, model, write, write_draft, self.texts, draft)
 
-    async def ask(self, name: str, share: float | None, begun: Begun) -> Answer:
-        async def fit_to(info: ModelInfo) -> Fitted:
-            write, write_draft = partial(self.write, name), partial(self.write_draft, name)
-            if self.run.recipe.fit != "window" or self.selects:
-                return await fit(info, name, write, self.texts, self.run.recipe.fit)
-            return await fit_in_steps(info, name, write, write_draft, self.texts, draft)
+    async def ask(self, seat: Seat, model: str, fitted: Fitted, until: float | None) -> Answer:
+        if self.selects:
+            return await self.select(seat, model, fitted)
+        json = self.run.conversation.response_format is not None
+        synthesis = Synthesis(seat, self.unfencing(fitted, json))
+        return await synthesis.write(model, replace(fitted.request, terms=self.run.terms(until)))
 
-        async def draft(fitted: Fitted) -> str:
-            self.note_cuts(fitted)
-            if fitted.cuts:
-                await self.run.say(PromptFitted(*self.address, name, fitted.before, fitted.after, fitted.cuts))
-            answer = await self.run.ask(name, self.address[0], fitted.request, None, self.opened)
-            begun()  # it works, though nobody has heard it yet
-            if self.fenced:
-                answer = replace(answer, parts=self.unfencing(fitted).cleaned(answer.parts))
-            positions = tuple(position for position in fitted.positions if position != DRAFT)
-            await self.run.say(AggregationStep(positions, fitted.after, answer))
-            return answer.text
+    def may_begin_again(self) -> bool:
+        return not self.run.said  # once the listener has heard words, another beginning would contradict them
 
-        async def ask_it(fitted: Fitted) -> Answer:
-            if self.selects:
-                return await self.ask_for_the_best(name, fitted, begun)
-            return await self.ask_for_the_answer(name, fitted, share, begun)
+    def replaced(self, seat: Seat, model: str, error: ModelError) -> AnyEvent:
+        return AggregationReplaced(model, failure(error), error.usage)
 
-        fitted, answer = await self.run.ask_fitted(name, self.address, fit_to, ask_it)
-        self.note_cuts(fitted)
-        return answer
+    async def draft(self, seat: Seat, model: str, fitted: Fitted) -> str:
+        """The text of an aggregation of some of the proposals."""
+        seat.note_cuts(fitted)
+        await seat.say_cuts(fitted)
+        answer = await seat.call(model, fitted.request, None)
+        seat.begun()  # the model works, though nobody hears it yet
+        if (unfencing := self.unfencing(fitted)) is not None:
+            answer = replace(answer, parts=unfencing.cleaned(answer.parts))
+        indexes = tuple(index for index in fitted.indexes if index != DRAFT)
+        await self.run.say_end(AggregationStep(indexes, fitted.after, answer))
+        return answer.text
 
-    def unfencing(self, fitted: Fitted, json: bool = False) -> Unfencing:
-        return Unfencing((*fitted.texts, self.calls) if self.calls else fitted.texts, json)
-
-    def note_cuts(self, fitted: Fitted) -> None:
-        if fitted.cuts:
-            self.shortened = self.shortened or shortened(fitted)
-
-    def opened(self, call: OpenCall) -> None:
-        self.call = call
-
-    async def ask_for_the_best(self, name: str, fitted: Fitted, begun: Begun) -> Answer:
-        """The proposal whose number the model names, as it stands, with what it cost to have it named."""
+    async def select(self, seat: Seat, model: str, fitted: Fitted) -> Answer:
+        """The proposal whose number the model names, with the usage of the call that named it."""
 
         async def heard(delta: Delta) -> None:
-            begun()  # it works, though nobody else hears it
+            seat.begun()
 
-        said = await self.run.ask(name, self.address[0], fitted.request, heard, self.opened)
-        if (place := selected(said.text, len(fitted.positions))) is None:
+        said = await seat.call(model, fitted.request, heard)
+        if (named := selected(said.text, len(fitted.indexes))) is None:
             words = said.text.strip()[:100]
-            raise ModelError(f'{name} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
-        best = self.proposals[fitted.positions[place]]
-        self.seat = best.seat
-        await self.say(TextDelta(best.answer.text))
+            raise ModelError(f'{model} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
+        best = self.proposals[fitted.indexes[named]]
+        self.chosen = best.seat
+        await say(seat, TextDelta(best.answer.text))
         return replace(best.answer, usage=said.usage, stored=said.stored)
 
-    async def ask_for_the_answer(self, name: str, fitted: Fitted, share: float | None, begun: Begun) -> Answer:
-        run = self.run
-        json = run.conversation.response_format is not None
-        unfencing = self.unfencing(fitted, json) if self.fenced or json else None
+    def unfencing(self, fitted: Fitted, json: bool = False) -> Unfencing | None:
+        """Takes the marks of this prompt's fence out of an answer; `None` if there are none to be taken out.
 
-        acting = Acting(run.conversation, self.say)
-        kept_back = run.conversation.response_format is not None and not run.live
+        json: whether the answer is to be JSON, which loses a code fence around it as well
+        """
+        if not self.fenced and not json:
+            return None
+        return Unfencing((*fitted.texts, self.tool_calls) if self.tool_calls else fitted.texts, json)
 
-        async def send(delta: Delta) -> None:
-            begun()
-            if type(delta) is ToolCallDelta:
-                if unfencing is not None and not kept_back and (rest := unfencing.rest()):
-                    await self.say(TextDelta(rest))
-                await acting.take(delta)
-                return
-            if unfencing is not None and type(delta) is TextDelta:
-                if not (text := unfencing.take(delta.text)):
-                    return
-                delta = TextDelta(text)
-            if not kept_back or type(delta) is not TextDelta:
-                await self.say(delta)
-
-        request = replace(fitted.request, terms=run.terms(share))
-        answer = await run.ask(name, self.address[0], request, send, self.opened)
-        if unfencing is not None:
-            if (rest := unfencing.rest()) and not kept_back:
-                await self.say(TextDelta(rest))
-            answer = replace(answer, parts=unfencing.cleaned(answer.parts))
-        whole = replace(answer, parts=kept(run.conversation, answer.parts))
-        if (fault := fault_of(run.conversation, whole)) is not None:
-            return await self.repair(name, request, whole, fault, heard=acting.heard)
-        if kept_back and whole.text:
-            await self.say(TextDelta(whole.text))
-        await acting.finish(whole)
-        return whole
-
-    async def repair(self, name: str, request: Request, wrong: Answer, fault: str, *, heard: bool) -> Answer:
-        """Ask once more for what was not right. Raises `ModelError`."""
-        conversation = self.run.conversation
-        again = ModelError(f"{name} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
-        said = Message("assistant", (Text("\n".join(_in_text(part) for part in wrong.parts).strip() or "(nothing)"),))
-        told = Message("user", (Text(f"That cannot be used. {fault} Write it again, and nothing else."),))
-        if heard or (conversation.response_format is not None and any(self.run.said)):
-            raise again  # what is wrong has been heard
-        request = replace(request, messages=(*request.messages, said, told))
-        answer = await self.run.ask(name, self.address[0], request, None, self.opened)
-        usage = wrong.usage + answer.usage
-        parts = kept(conversation, answer.parts)
-        if any(self.run.said):  # what was said before the calls stands
-            before = tuple(part for part in wrong.parts if not isinstance(part, ToolCall))
-            parts = (*before, *(part for part in parts if isinstance(part, ToolCall)))
-        answer = replace(answer, parts=parts, usage=usage)
-        if (fault_left := fault_of(conversation, answer)) is not None:
-            raise ModelError(f"{name} did not answer as it was to, twice: {fault_left}", "invalid", usage=answer.usage)
-        if not any(self.run.said) and answer.text:
-            await self.say(TextDelta(answer.text))
-        for delta in deltas_of(answer):
-            await self.say(delta)
-        return answer
-
-    async def say(self, delta: Delta) -> None:
-        if self.over:
-            return
-        self.run.said.append(delta.text if type(delta) is TextDelta else "")
-        await self.run.say(AggregationDelta(delta))
-
-    async def replace(self, model: str, error: ModelError) -> None:
-        run = self.run
-        # Once the listener has heard words, another beginning would contradict them.
-        if run.said or run.losses.strict or self.over:
-            raise error
-        self.failures.append(error)
-        if error.usage is None and self.call is not None:
-            error.usage = run.tally.give_up(self.call)
-        await run.say(AggregationReplaced(model, failure(error), error.usage))
-
-    def write(self, name: str, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
-        """The request for the answer, out of these texts of the proposals at these positions."""
+    def write(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
+        """The request for the answer, with `texts` in place of the proposals at `indexes`."""
         conversation = self.run.conversation
         return Request(
-            self.messages(conversation, texts, positions),
+            self.messages(conversation, texts, indexes),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
             parallel_tool_calls=conversation.parallel_tool_calls if conversation.tools else None,
             response_format=conversation.response_format,
-            sampling=self.sampling(name),
+            sampling=self.sampling(model),
             terms=self.run.terms(self.run.end),
         )
 
-    def write_draft(self, name: str, texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
+    def write_draft(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for a draft: prose, and no tools."""
-        messages = self.messages(advised(self.run.conversation, self.run.recipe.advice), texts, positions)
-        return Request(messages, sampling=self.sampling(name), terms=self.run.terms(self.run.end))
+        messages = self.messages(advised(self.run.conversation, self.run.recipe.advice), texts, indexes)
+        return Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
 
     def messages(
-        self, conversation: Conversation, texts: tuple[str, ...], positions: tuple[int, ...]
+        self, conversation: Conversation, texts: tuple[str, ...], indexes: tuple[int, ...]
     ) -> tuple[Message, ...]:
         run = self.run
-        truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
+        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
         if self.selects:
             # The paper shows no prompt for its ranker: this is ours, and stands at the end in both layouts.
             return compose(conversation, texts, "tail", selecting_instruction(), self.agent.system, truncated)
         instruction = run.instruction
         if conversation.tools and run.recipe.instruction is None and run.recipe.layout == "tail":
             instruction = acting_instruction()
-        return compose(conversation, texts, run.recipe.layout, instruction, self.agent.system, truncated, self.calls)
+        layout, system = run.recipe.layout, self.agent.system
+        return compose(conversation, texts, layout, instruction, system, truncated, self.tool_calls)
 
-    def sampling(self, name: str) -> Sampling:
-        """The aggregator's sampling, with what the caller asked for in its place (for an answer, not for a number)."""
+    def sampling(self, model: str) -> Sampling:
+        """The aggregator's sampling, with the caller's in its place where an answer is written, not a number."""
+        sampling = self.run.sampling(self.agent, len(self.run.recipe.layers), 0, 0)
         if self.selects:
-            return self.run.limited(name, self.run.sampling(self.agent, *self.address, 0))
+            return self.run.limited(model, sampling)
         caller = self.run.conversation.sampling
         asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
-        sampling = self.run.sampling(self.agent, *self.address, 0)
-        return self.run.limited(name, replace(sampling, **asked) if asked else sampling)
-
-
-def _in_text(part: Part) -> str:
-    match part:
-        case Text(text=text):
-            return text
-        case ToolCall(name=name, arguments=arguments):
-            return f"[called the tool {name} with {arguments}]"
-        case _:
-            return ""
+        return self.run.limited(model, replace(sampling, **asked) if asked else sampling)

@@ -4,7 +4,13 @@ The engine calls models and says what happens; it knows no provider, no price, n
 a model's `send` becomes an event, and the listener is awaited, so a slow listener slows the models and nothing piles
 up. Only `stream`, at the edge, is an iterator.
 
-An expected failure is caught where it happens, in the seat: the seat is lost, the layer goes on, and the loss is told.
+    perform              checks the request, and holds the run's money
+      _perform_to_the_end    says how the run ended, whatever happens, and settles the money
+        _perform_recipe      the layers one after the other, the aggregator, and the last resort
+          perform_layer, aggregate    the seats of a layer at once; the aggregator's seat
+            Seat.fill        the models of one seat in turn, down to `Performance.call`: one call, counted
+
+A failure that is expected ends in its seat: the seat is lost, the layer goes on, and the loss is told.
 """
 
 import asyncio
@@ -15,10 +21,11 @@ from msgspec.structs import replace
 
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
+from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
 from partsong.engine.likeness import most_alike
 from partsong.engine.losses import Losses
-from partsong.engine.performance import Emit, Performance, Proposal, failure
+from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
 from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
@@ -27,6 +34,9 @@ from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import advised
 from partsong.recipe import Recipe
 from partsong.transcript import Transcript
+
+# Events that a reader of `stream` may fall behind: few, so that a slow reader slows the models and fills no memory.
+AHEAD = 64
 
 
 async def perform(
@@ -42,19 +52,23 @@ async def perform(
 ) -> None:
     """Perform `recipe` on `conversation` and say everything that happens to `emit`, one event at a time.
 
-    `models` holds a model for each id in `recipe.models`. With `watch=False` nobody wants the proposals' deltas, and
-    proposers are asked by plain calls, which cost a fraction. With `live=False` nobody hears the answer before it is
-    whole: then one that must fit a schema is said when it does, and written again once if it does not. `cache` says
-    whether stored answers will do, where there is a store; `None`: at a temperature of 0. `funds` is money that runs
-    share; with them, or with `recipe.max_dollars`, the run is made smaller until its worst case can be paid. Ends with
-    `RunFinished` or `RunFailed`; a run that is cancelled says so in a `RunFailed` and then lets the cancellation pass.
+    models: a model for each id in `recipe.models`
+    watch: whether anybody wants the deltas of proposals. Without, proposers are asked by plain calls, which cost less
+    live: whether the answer is heard before it is whole. Without, an answer that must fit a schema is said once it
+        fits, and written again once if it does not
+    cache: whether stored answers will do, where there is a store; `None`: at a temperature of 0
+    funds: money that runs share. With it, or with `recipe.max_dollars`, the run is made smaller until its worst case
+        can be paid
+
+    The last event is `RunFinished` or `RunFailed`. A run that is cancelled ends with `RunFailed` too, and then raises
+    `CancelledError`.
 
     Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event, and nothing else that is expected
     (`StoreError` where the funds are kept in a store that fails).
     """
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
-    await _perform(recipe, conversation, models, funded, emit, watch, cache, live)
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live)
 
 
 @asynccontextmanager
@@ -77,21 +91,27 @@ async def stream(
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
-    # Small, so that a reader who falls behind slows the models instead of filling the memory.
-    heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue(64)
+    heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
+    room = asyncio.Event()
 
     async def tell() -> None:
         try:
-            await _perform(recipe, conversation, models, funded, put, watch, cache, live=True)
+            await _perform_to_the_end(recipe, conversation, models, funded, put, watch, cache, live=True)
         finally:
             await put(None)
 
     async def put(event: AnyEvent | None) -> None:
-        if not leaving:
-            await heard.put(event)
+        if leaving:
+            return
+        # In the queue before anything waits: a seat that is cancelled here does not take its event along.
+        heard.put_nowait(event)
+        while heard.qsize() > AHEAD and not leaving:
+            room.clear()
+            await room.wait()
 
     async def events() -> AsyncIterator[AnyEvent]:
         while (event := await heard.get()) is not None:
+            room.set()
             yield event
         await task  # a fault that is no event is raised here
 
@@ -101,6 +121,7 @@ async def stream(
         yield events()
     finally:
         leaving = True
+        room.set()
         task.cancel()
         await asyncio.wait([task])
         waiting.look_at(task)
@@ -134,33 +155,7 @@ async def run(
     return transcript
 
 
-def one_at_a_time(emit: Emit) -> Emit:
-    """`emit`, with the promise that it hears one event at a time, though seats speak at once.
-
-    This runs for every delta, and listeners seldom make it wait, so the usual way through is a plain awaited call:
-    only seats that really meet pay for waiting.
-    """
-    busy = False
-    turn: asyncio.Future[None] | None = None
-
-    async def say(event: AnyEvent) -> None:
-        nonlocal busy, turn
-        while busy:
-            turn = turn or asyncio.get_running_loop().create_future()
-            await asyncio.shield(turn)
-        busy = True
-        try:
-            await emit(event)
-        finally:
-            busy = False
-            if turn is not None:
-                turn.set_result(None)
-                turn = None
-
-    return say
-
-
-async def _perform(
+async def _perform_to_the_end(
     recipe: Recipe,
     conversation: Conversation,
     models: Mapping[str, Model],
@@ -170,14 +165,14 @@ async def _perform(
     cache: bool | None,
     live: bool,
 ) -> None:
-    """Perform what can be performed and paid, to its end, whatever that is."""
+    """Perform the recipe, or the part of it that can be paid, and say how the run ended."""
     dropped: tuple[Loss, ...] = ()
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, one_at_a_time(emit), watch, live, cache, losses, funded)
+    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded)
     try:
-        await _answer(run)
+        await _perform_recipe(run)
     except ModelError as error:
         await _fail(run, error)
     except asyncio.CancelledError:
@@ -188,13 +183,14 @@ async def _perform(
             await funded.settle()
 
 
-async def _answer(run: Performance) -> None:
-    recipe = run.recipe
-    await run.say(RunStarted(recipe, run.conversation, tuple(run.losses)))
+async def _perform_recipe(run: Performance) -> None:
+    """Perform the layers and the aggregator, and say the answer. Raises `ModelError` if there is none."""
+    recipe, losses = run.recipe, run.losses
+    await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
     proposals: tuple[Proposal, ...] = ()
     advice = advised(run.conversation, recipe.advice)
-    for number in range(len(recipe.layers)):
-        proposals = await perform_layer(run, number, advice, proposals)
+    for index in range(len(recipe.layers)):
+        proposals = await perform_layer(run, index, advice, proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
@@ -202,40 +198,44 @@ async def _answer(run: Performance) -> None:
     except ModelError as error:
         if not _may_stand_in(run, proposals):
             raise
-        run.losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
+        losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
         last_resort, given = True, _most_alike(proposals)
-    losses = run.losses
-    await run.say(
-        RunFinished(
-            given.answer,
-            run.tally.used,
-            tuple(losses),
-            given.model,
-            losses.planned,
-            losses.answered,
-            last_resort,
-            given.seat,
-        )
+    run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
+    end = RunFinished(
+        given.answer,
+        run.tally.used,
+        tuple(losses),
+        given.model,
+        losses.planned,
+        losses.answered,
+        last_resort,
+        given.seat,
     )
+    await run.say_end(end)
 
 
 async def _fail(run: Performance, error: ModelError) -> None:
-    run.tally.give_up_all()
+    run.tally.give_up_all(_given_up(error))
     losses = run.losses
     text = "".join(run.said)
-    await run.say(RunFailed(failure(error), run.tally.used, tuple(losses), losses.planned, losses.answered, text))
+    await run.say_end(RunFailed(failure(error), run.tally.used, tuple(losses), losses.planned, losses.answered, text))
+
+
+def _given_up(error: ModelError) -> ModelError:
+    """Why the calls end that are open when the run fails with `error`."""
+    return error if error.cause == "cancelled" else ModelError(f"the run has failed: {error}", "cancelled")
 
 
 def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
     """Whether a proposal may be the answer: the recipe says so, nothing was said yet, and prose will do.
 
-    Beside tools, proposers advise: what they write is about an answer, and is none.
+    With tools or a schema prose will not do: the proposals then give advice about an answer.
     """
     prose = run.conversation.response_format is None and not run.conversation.tools
     return run.recipe.last_resort == "best_proposal" and bool(proposals) and not run.said and prose
 
 
 def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
-    """The proposal that is most like the others. It has been paid for already."""
+    """The proposal that is most like the others. It costs nothing more."""
     best = proposals[most_alike([proposal.answer.text for proposal in proposals])]
     return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)

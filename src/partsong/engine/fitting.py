@@ -1,10 +1,12 @@
-"""A prompt made to fit the window of the model that is to read it, before it is asked; every cut is told.
+"""A prompt made to fit the window of its model before the model is asked. Every cut is told.
 
-Only proposals are ever shortened, never the conversation nor the instruction: in the middle, the longest first, down to
-a common length. A window holds the prompt and the answer, so room is kept for that. Nearly every prompt is far shorter
-than the window by an estimate that errs high, and then nothing is counted at all; only else does a model that has its
-own tokenizer count. Where none has one, proposals are cut by that estimate as long as it leaves enough of them to be
-worth reading; then by the likely number, and only what is too long by that is refused.
+Only proposals are shortened, never the conversation or the instruction: in the middle, the longest first, down to a
+common length. A window holds the prompt and the answer, so room is kept for the answer.
+
+Tokens are counted only if they must be. Nearly every prompt is far shorter than the window by an estimate that errs
+high, and then nothing is counted. Otherwise the model's own tokenizer counts, if it has one. Without a tokenizer,
+proposals are cut by the high estimate as long as enough of them is left to be worth reading. Then they are cut by the
+likely number of tokens, and only a prompt that is too long by that number is refused.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -20,26 +22,30 @@ from partsong.model_info import ModelInfo
 from partsong.recipe import Fit
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens, likely_tokens
 
-ROOM = 1024  # tokens kept for an answer without a limit of its own, or …
-SHARE = 4  # … one part in so many of a window, where that is less
-ATTEMPTS = 8  # counts until the cuts are good enough; what is then left of the window is small
-UNUSED = 200  # one part in so many of a window may be left unused
-WORTH_READING = 256  # tokens: what a proposal is not cut below without need
-DRAFT = -1  # the draft's position among proposals
+ROOM = 1024  # tokens kept for an answer without a limit of its own …
+SHARE = 4  # … but at most the window divided by this
+ATTEMPTS = 8  # at finding the length of the cuts; after these, little of the window is left unused
+UNUSED = 200  # the window divided by this may be left unused
+WORTH_READING = 256  # tokens: a proposal is cut to less only if it must be
+DRAFT = -1  # the draft's index among proposals
 
-# The request for a model that reads these texts; with each its position among the proposals, or `DRAFT`.
+# The request for a model that reads these texts; with each its index among the proposals, or `DRAFT`.
 Write = Callable[[tuple[str, ...], tuple[int, ...]], Request]
 
 
 class Fitted(Struct, frozen=True):
-    """A request that fits. `texts` are the proposals as they stand in it, `positions` which ones they are.
+    """A request that fits.
 
-    `before` and `after` are the prompt's tokens, 0 where no window is known; with nothing cut they are the same.
+    texts: the proposals as they stand in the request
+    indexes: of each text, the index of its proposal, or `DRAFT`
+    before: tokens of the prompt without cuts; 0 if no window is known
+    after: tokens of the prompt as it is
+    cuts: the proposals that were shortened
     """
 
     request: Request
     texts: tuple[str, ...]
-    positions: tuple[int, ...]
+    indexes: tuple[int, ...]
     before: int = 0
     after: int = 0
     cuts: tuple[Cut, ...] = ()
@@ -48,8 +54,9 @@ class Fitted(Struct, frozen=True):
 async def fit(info: ModelInfo, model: str, write: Write, proposals: tuple[str, ...], policy: Fit) -> Fitted:
     """The request with all the proposals, shortened as far as `model` needs it.
 
-    Raises `ModelError` with the cause "window" where the policy is to fail, or where proposals of nothing would not
-    fit. A window that is merely listed is never a reason to fail: the list may be wrong, and the provider knows.
+    Raises `ModelError` with the cause "window" if the prompt is too long and the policy is to fail, or if the prompt
+    would be too long without any proposals. A window that is merely listed is no reason to fail, since the list may be
+    wrong and the provider knows.
     """
     return await _fit(info, model, write, proposals, tuple(range(len(proposals))), shorten_it=policy != "fail")
 
@@ -64,37 +71,37 @@ async def fit_in_steps(
 ) -> Fitted:
     """The last request of an aggregation over a sliding window (Self-MoA-Seq, arXiv 2502.00674).
 
-    As long as the proposals do not fit at once, as many as do are given to `draft`, which asks the model and returns
-    its text; the next step reads that in their place. A proposal that does not fit beside the draft is shortened.
+    As long as the proposals do not fit at once, as many as fit are given to `draft`. It asks the model and returns the
+    text, which the next step reads in their place. A proposal that does not fit beside the draft is shortened.
     """
     texts: tuple[str, ...] = ()
     left = tuple(range(len(proposals)))
     while True:
-        positions = (*(DRAFT for _ in texts), *left)
-        everything = (*texts, *(proposals[position] for position in left))
-        whole = write(everything, positions)
+        indexes = (*(DRAFT for _ in texts), *left)
+        everything = (*texts, *(proposals[index] for index in left))
+        whole = write(everything, indexes)
         if not left or await _Window(info, whole).fits(whole):
-            return await _fit(info, model, write, everything, positions)
-        taken = await _taken(info, write_draft, everything, positions)
+            return await _fit(info, model, write, everything, indexes)
+        taken = await _taken(info, write_draft, everything, indexes)
         least = 2 - len(texts)
         if taken < least and len(left) <= least:
-            return await _fit(info, model, write, everything, positions)
+            return await _fit(info, model, write, everything, indexes)
         taken = max(taken, min(least, len(left)))
         number = len(texts) + taken
-        step = await _fit(info, model, write_draft, everything[:number], positions[:number])
+        step = await _fit(info, model, write_draft, everything[:number], indexes[:number])
         texts, left = (await draft(step),), left[taken:]
 
 
 def learnt(before: ModelInfo, now: ModelInfo) -> bool:
-    """Whether a model's window is known better than before, so that a request that was too long may be fitted anew."""
+    """Whether a model's window has become known since, so that a request that was too long may be fitted anew."""
     return now.window is not None and now.window != before.window
 
 
 def room_for(info: ModelInfo, request: Request) -> int:
     """The tokens of a window that are kept for the answer.
 
-    A limit of new tokens counts in full with providers; one that is as large as the window would leave no prompt at
-    all, and is none. Without one the answer gets `ROOM`, or what the model sets itself, up to a share of the window.
+    Providers count the whole limit of new tokens. A limit as large as the window would leave no prompt, and is ignored.
+    Without a limit the answer gets `ROOM`, or the model's own limit, up to a share of the window.
     """
     window = info.window or 0
     asked = request.sampling.max_tokens
@@ -104,7 +111,7 @@ def room_for(info: ModelInfo, request: Request) -> int:
 
 
 class _Window:
-    """What a prompt may have at most, and what it has. `likely`: by the likely number of tokens, not by a high one."""
+    """A model's window, and the tokens of prompts for it. With `likely`, estimates are likely instead of high."""
 
     def __init__(self, info: ModelInfo, request: Request, *, likely: bool = False) -> None:
         self.info, self.room, self.likely = info, room_for(info, request), likely
@@ -114,7 +121,7 @@ class _Window:
         return self.limit is None or await self.tokens(request) <= self.limit
 
     async def tokens(self, request: Request) -> int:
-        """The request's tokens, by the estimate where that is enough to know that it fits."""
+        """The request's tokens: the estimate if the request fits by it, else as they are counted."""
         estimated = estimate_tokens(request)
         return estimated if self.limit is None or estimated <= self.limit else await self.count(request)
 
@@ -133,13 +140,13 @@ class _Window:
         return estimate(text)
 
 
-async def _taken(info: ModelInfo, write: Write, texts: tuple[str, ...], positions: tuple[int, ...]) -> int:
+async def _taken(info: ModelInfo, write: Write, texts: tuple[str, ...], indexes: tuple[int, ...]) -> int:
     """How many proposals fit beside the draft, if there is one."""
-    drafts = sum(position == DRAFT for position in positions)
+    drafts = sum(index == DRAFT for index in indexes)
     least, most = 0, len(texts) - drafts
     while least < most:
         middle = (least + most + 1) // 2
-        request = write(texts[: drafts + middle], positions[: drafts + middle])
+        request = write(texts[: drafts + middle], indexes[: drafts + middle])
         if await _Window(info, request).fits(request):
             least = middle
         else:
@@ -152,29 +159,29 @@ async def _fit(
     model: str,
     write: Write,
     texts: tuple[str, ...],
-    positions: tuple[int, ...],
+    indexes: tuple[int, ...],
     *,
     shorten_it: bool = True,
 ) -> Fitted:
-    request = write(texts, positions)
+    request = write(texts, indexes)
     if info.window is None or not texts:
-        return Fitted(request, texts, positions)
+        return Fitted(request, texts, indexes)
     window = _Window(info, request)
     limit = info.window - window.room
     tokens = await window.tokens(request)
     if tokens <= limit:
-        return Fitted(request, texts, positions, tokens, tokens)
+        return Fitted(request, texts, indexes, tokens, tokens)
     if info.count is None:
-        if shorten_it and (fitted := await _cut(window, write, texts, positions, tokens, WORTH_READING)):
+        if shorten_it and (fitted := await _cut(window, write, texts, indexes, tokens, WORTH_READING)):
             return fitted
         window = _Window(info, request, likely=True)
         tokens = await window.count(request)
         if tokens <= limit:
-            return Fitted(request, texts, positions, tokens, tokens)
-    if shorten_it and (fitted := await _cut(window, write, texts, positions, tokens, 0)):
+            return Fitted(request, texts, indexes, tokens, tokens)
+    if shorten_it and (fitted := await _cut(window, write, texts, indexes, tokens, 0)):
         return fitted
     if info.listed:
-        return Fitted(request, texts, positions, tokens, tokens)
+        return Fitted(request, texts, indexes, tokens, tokens)
     counted = "" if info.count else "about "
     even = ", even with nothing of the proposals left," if shorten_it else ""
     raise ModelError(
@@ -185,37 +192,37 @@ async def _fit(
 
 
 async def _cut(
-    window: _Window, write: Write, texts: tuple[str, ...], positions: tuple[int, ...], tokens: int, floor: int
+    window: _Window, write: Write, texts: tuple[str, ...], indexes: tuple[int, ...], tokens: int, floor: int
 ) -> Fitted | None:
-    """The request with all the texts shortened as needed; a draft only where else too little were left of the others.
+    """The request with the texts shortened as needed; `None` if the longest would be shorter than `floor`.
 
-    `None` if the longest would have to be shorter than `floor`.
+    A draft is shortened only if too little would be left of the other texts.
     """
-    others = [place for place, position in enumerate(positions) if position != DRAFT]
+    others = [place for place, index in enumerate(indexes) if index != DRAFT]
     if len(others) < len(texts) and (
-        fitted := await _shortened(window, write, texts, positions, tokens, others, WORTH_READING)
+        fitted := await _shortened(window, write, texts, indexes, tokens, others, WORTH_READING)
     ):
         return fitted
-    return await _shortened(window, write, texts, positions, tokens, range(len(texts)), floor)
+    return await _shortened(window, write, texts, indexes, tokens, range(len(texts)), floor)
 
 
 async def _shortened(
     window: _Window,
     write: Write,
     texts: tuple[str, ...],
-    positions: tuple[int, ...],
+    indexes: tuple[int, ...],
     before: int,
     places: Sequence[int],
     floor: int,
 ) -> Fitted | None:
-    """The request with the longest of the texts at `places` cut to a common length, `None` if it must be below `floor`.
+    """The request with the longest of the texts at `places` cut to a common length; `None` if that is below `floor`.
 
-    `before` is what the whole prompt has. The length is found by trying: how many tokens a shortened prompt has is
-    nearly in proportion to it.
+    `before` is the number of tokens of the whole prompt. The length is found by trying, since the tokens of a shortened
+    prompt are nearly in proportion to it.
     """
     limit = window.limit or 0
     # How many tokens a tokenizer counts for one by the estimate, in which lengths are measured.
-    scale = 1.0 if window.info.count is None else before / max(1, estimate_tokens(write(texts, positions)))
+    scale = 1.0 if window.info.count is None else before / max(1, estimate_tokens(write(texts, indexes)))
     sizes = {place: window.size(texts[place]) for place in places}
     longest = max(sizes.values(), default=0)
     fits, too_long = min(floor, longest) - 1, longest
@@ -227,13 +234,11 @@ async def _shortened(
         level = max(fits + 1, min(too_long - 1, level))
         now = tuple(shorten(text, level, window.size) if place in sizes else text for place, text in enumerate(texts))
         cut = [place for place in sizes if now[place] != texts[place]]
-        request = write(now, positions)
+        request = write(now, indexes)
         after = await window.count(request)
         if after <= limit:
-            cuts = tuple(
-                _told(positions[place], sizes[place] * scale, window.size(now[place]) * scale) for place in cut
-            )
-            best, fits = Fitted(request, now, positions, before, after, cuts), level
+            cuts = tuple(_told(indexes[place], sizes[place] * scale, window.size(now[place]) * scale) for place in cut)
+            best, fits = Fitted(request, now, indexes, before, after, cuts), level
             if limit - after <= limit // UNUSED:
                 break
         else:
@@ -245,14 +250,14 @@ async def _shortened(
     return best
 
 
-def _told(position: int, before: float, after: float) -> Cut:
-    """In whole tokens; what was cut has fewer, however little it was."""
+def _told(index: int, before: float, after: float) -> Cut:
+    """The cut in whole tokens. A text that was cut has fewer, however little was cut."""
     whole = max(1, round(before))
-    return Cut(position, whole, min(round(after), whole - 1))
+    return Cut(index, whole, min(round(after), whole - 1))
 
 
 def _level(sizes: Collection[int], total: float) -> int:
-    """The length to which the longest must be cut so that all together have `total`."""
+    """The length to which the longest must be cut so that all together have the length `total`."""
     left = total
     ordered = sorted(sizes)
     for number, size in enumerate(ordered):

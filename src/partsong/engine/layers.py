@@ -1,21 +1,22 @@
 """One layer performed: all its seats at once, each with its fallbacks, until all are done or the time is up.
 
-An expected failure is caught where it happens, in the seat: the seat is lost, the layer goes on, and the loss is told.
-What comes too late is dropped, never awaited.
+A failure that is expected ends in its seat: the seat is lost, the layer goes on, and the loss is told. An answer that
+comes too late is dropped, and nothing waits for it.
 """
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
-import msgspec
+from msgspec.structs import replace
 
 from partsong.engine import waiting
-from partsong.engine.fallback import Begun, ask_in_turn
 from partsong.engine.fitting import Fitted, fit
-from partsong.engine.performance import Performance, Proposal, ended_early, failure, shortened, truncated_of
-from partsong.engine.tally import OpenCall
+from partsong.engine.performance import Performance, Proposal, failure, truncated_of
+from partsong.engine.seat import Seat
 from partsong.errors import ModelError
 from partsong.events import (
+    AnyEvent,
     LayerFinished,
     LayerStarted,
     LossKind,
@@ -28,161 +29,162 @@ from partsong.events import (
 from partsong.model import Answer, Conversation, Delta, Message, Request
 from partsong.model_info import ModelInfo
 from partsong.prompts import compose
-from partsong.recipe import Agent, Layer
+from partsong.recipe import Agent
 
 
 async def perform_layer(
-    run: Performance, number: int, conversation: Conversation, before: tuple[Proposal, ...]
+    run: Performance, index: int, conversation: Conversation, before: tuple[Proposal, ...]
 ) -> tuple[Proposal, ...]:
-    """Ask all seats at once; return what they proposed, in seat order, whoever finished first."""
-    layer = _Layer(run, number, conversation, before)
+    """Ask all seats of the layer at once; return the proposals in seat order, whoever finished first.
+
+    `before` holds the proposals of the layer before. Raises `ModelError` if every seat is lost.
+    """
+    layer = _Layer(run, index, _Reading(run, conversation, before))
     return await layer.perform()
 
 
-class _Layer:
-    """A layer at work. What a seat answered stands in `answers` from the moment it is known; `None` is a lost seat."""
+class _Reading:
+    """What the seats of a layer are given to read: the conversation, and the proposals of the layer before."""
 
-    def __init__(self, run: Performance, number: int, conversation: Conversation, before: tuple[Proposal, ...]) -> None:
-        self.run, self.number, self.conversation, self.before = run, number, conversation, before
-        self.layer: Layer = run.recipe.layers[number]
+    def __init__(self, run: Performance, conversation: Conversation, before: tuple[Proposal, ...]) -> None:
+        self.run, self.conversation = run, conversation
         self.texts = tuple(proposal.answer.text for proposal in before)
         self.truncated = truncated_of(before)
-        self.answers: dict[int, Answer | None] = {}
-        self.models: dict[int, str] = {}  # that answered
-        self.calls: dict[int, OpenCall] = {}
-        self.failures: dict[int, list[ModelError]] = {}  # of models that were replaced
+
+    def messages(self, texts: tuple[str, ...], indexes: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
+        """The messages for the agent, with `texts` in place of the proposals at `indexes`."""
+        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
+        layout = self.run.recipe.layout
+        return compose(self.conversation, texts, layout, self.run.instruction, agent.system, truncated)
+
+
+class _Proposing:
+    """The work of one seat of a layer."""
+
+    def __init__(self, run: Performance, reading: _Reading, agent: Agent, request: Request) -> None:
+        self.run, self.reading, self.agent, self.request = run, reading, agent, request
+        # Whether a model has begun can only be seen in a stream.
+        self.streamed = run.watch or len(agent.models) > 1
+
+    async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
+        request, sampling = self.request, self.run.limited(model, self.request.sampling)
+        if sampling is not request.sampling:
+            request = replace(request, sampling=sampling)
+        return await fit(info, model, partial(self.write, request), self.reading.texts, self.run.recipe.fit)
+
+    def write(self, request: Request, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
+        """The request with these texts of the proposals."""
+        if texts == self.reading.texts:
+            return request
+        return replace(request, messages=self.reading.messages(texts, indexes, self.agent))
+
+    async def ask(self, seat: Seat, model: str, fitted: Fitted, until: float | None) -> Answer:
+        run, address = self.run, seat.address
+
+        async def send(delta: Delta) -> None:
+            seat.begun()
+            if run.watch and not seat.ended:
+                await run.say(ProposalDelta(*address, delta))
+
+        request = fitted.request
+        if until != seat.until:
+            request = replace(request, terms=run.terms_of_advice(until))
+        return await seat.call(model, request, send if self.streamed else None)
+
+    def may_begin_again(self) -> bool:
+        return True
+
+    def replaced(self, seat: Seat, model: str, error: ModelError) -> AnyEvent:
+        return ProposalReplaced(*seat.address, model, failure(error), error.usage)
+
+
+class _Layer:
+    """A layer at work."""
+
+    def __init__(self, run: Performance, index: int, reading: _Reading) -> None:
+        self.run, self.index, self.reading = run, index, reading
+        self.layer = run.recipe.layers[index]
+        self.seats: list[Seat] = []
 
     async def perform(self) -> tuple[Proposal, ...]:
-        run, number, layer, answers = self.run, self.number, self.layer, self.answers
-        agents = layer.seats
-        await run.say(LayerStarted(number, tuple(agent.model for agent in agents)))
-        until, too_late = waiting.end_of(layer, run.layer_end(number))
+        """The proposals. Raises `ModelError` if there is none."""
+        run, layer = self.run, self.layer
+        await run.say(LayerStarted(self.index, tuple(agent.model for agent in layer.seats)))
+        until, too_late = waiting.end_of(layer, run.layer_end(self.index))
         tasks: list[asyncio.Task[None]] = []
         try:
-            for seat, (agent, request) in enumerate(self.requests(until)):
-                # Said here and not by the seat: one that is cut off while a slow listener keeps it waiting has begun.
-                await run.say(ProposalStarted(number, seat, agent.model))
-                tasks.append(asyncio.create_task(self.perform_seat(seat, agent, request, until)))
-            cut = await waiting.wait(tasks, answers, layer, until, too_late)
-            for seat in cut:
-                tasks[seat].cancel()
-                answers[seat] = None
-            for seat, error in cut.items():
-                late = ModelError(str(error), error.cause)
-                if seat in self.calls:
-                    late.usage = run.tally.give_up(self.calls[seat])
-                await self.lose(seat, agents[seat].model, late, kind="cut_off")
-            await asyncio.gather(*(task for seat, task in enumerate(tasks) if seat not in cut))
+            for seat in self.seats_until(until):
+                # Said here and not by the seat: it has begun, also if a slow listener keeps it waiting until its end.
+                await run.say(ProposalStarted(*seat.address, seat.model))
+                self.seats.append(seat)
+                tasks.append(asyncio.create_task(self.perform_seat(seat)))
+            cut = await waiting.wait(tasks, self.seats, layer, until, too_late)
+            for index in cut:
+                tasks[index].cancel()
+            await self.cut_off([(self.seats[index], error) for index, error in cut.items()])
+            await asyncio.gather(*(task for index, task in enumerate(tasks) if index not in cut))
         finally:
-            for seat in range(len(tasks)):
-                answers.setdefault(seat, None)  # whoever comes now comes too late
+            for seat in self.seats:
+                seat.ended = True
             await waiting.end(tasks)
-        proposals = tuple(
-            Proposal(seat, self.models[seat], answer) for seat, answer in sorted(answers.items()) if answer is not None
-        )
-        await run.say(LayerFinished(number, len(proposals)))
-        if not proposals:
-            lost = (loss for loss in run.losses if loss.layer == number and loss.kind != "dropped")
-            causes = "; ".join(f"seat {loss.seat}, {loss.model}: {loss.message}" for loss in lost)
-            raise ModelError(f"every seat of layer {number} was lost: {causes}", "no_proposals")
-        return proposals
+        return await self.finish()
 
-    def requests(self, until: float | None) -> Iterator[tuple[Agent, Request]]:
-        """Each seat's agent and what it is asked, in seat order. Seats that are told the same share the messages."""
-        run = self.run
+    def seats_until(self, until: float | None) -> Iterator[Seat]:
+        """The seats with their requests, in order. Seats that are told the same share the messages."""
+        run, reading = self.run, self.reading
         told: dict[str, tuple[Message, ...]] = {}
         terms = run.terms_of_advice(until)
-        seat = 0
+        index = 0
         for agent in self.layer.agents:
             if agent.system not in told:
-                told[agent.system] = self.messages(self.texts, tuple(range(len(self.texts))), agent)
+                told[agent.system] = reading.messages(reading.texts, tuple(range(len(reading.texts))), agent)
             for sample in range(agent.samples):
-                sampling = run.sampling(agent, self.number, seat, sample)
-                yield agent, Request(told[agent.system], sampling=sampling, sample=seat, terms=terms)
-                seat += 1
+                sampling = run.sampling(agent, self.index, index, sample)
+                request = Request(told[agent.system], sampling=sampling, sample=index, terms=terms)
+                yield Seat(run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request))
+                index += 1
 
-    def messages(self, texts: tuple[str, ...], positions: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
-        """What the agent is told, with these texts of the proposals at these positions."""
-        truncated = frozenset(place for place, position in enumerate(positions) if position in self.truncated)
-        recipe = self.run.recipe
-        return compose(self.conversation, texts, recipe.layout, self.run.instruction, agent.system, truncated)
-
-    async def perform_seat(self, seat: int, agent: Agent, request: Request, until: float | None) -> None:
-        """Ask the agent's models in turn."""
-        run, number, answers = self.run, self.number, self.answers
-        failures = self.failures[seat] = []
-        fitted: Fitted | None = None
-
-        async def fit_to(info: ModelInfo, name: str) -> Fitted:
-            whole = request
-            if (sampling := run.limited(name, request.sampling)) is not request.sampling:
-                whole = msgspec.structs.replace(request, sampling=sampling)
-
-            def write(texts: tuple[str, ...], positions: tuple[int, ...]) -> Request:
-                if texts == self.texts:
-                    return whole
-                return msgspec.structs.replace(whole, messages=self.messages(texts, positions, agent))
-
-            return await fit(info, name, write, self.texts, run.recipe.fit)
-
-        async def ask(name: str, share: float | None, begun: Begun) -> Answer:
-            nonlocal fitted
-
-            async def send(delta: Delta) -> None:
-                begun()
-                # A seat that was cut off is silent from then on.
-                if run.watch and seat not in answers:
-                    await run.say(ProposalDelta(number, seat, delta))
-
-            def opened(call: OpenCall) -> None:
-                self.calls[seat] = call
-
-            # Whether a model has begun can only be seen in a stream.
-            streamed = run.watch or len(agent.models) > 1
-
-            async def ask_it(prompt: Fitted) -> Answer:
-                asked = (
-                    prompt.request
-                    if share == until
-                    else msgspec.structs.replace(prompt.request, terms=run.terms_of_advice(share))
-                )
-                return await run.ask(name, number, asked, send if streamed else None, opened)
-
-            fitted, answer = await run.ask_fitted(name, (number, seat), lambda info: fit_to(info, name), ask_it)
-            return answer
-
-        async def replace(model: str, error: ModelError) -> None:
-            if run.losses.strict:
-                raise error
-            failures.append(error)
-            if seat not in answers:
-                if error.usage is None and seat in self.calls:
-                    error.usage = run.tally.give_up(self.calls[seat])
-                await run.say(ProposalReplaced(number, seat, model, failure(error), error.usage))
-
+    async def perform_seat(self, seat: Seat) -> None:
+        """Fill one seat, and say what became of it, unless it was cut off meanwhile."""
         try:
-            model, answer = await ask_in_turn(agent.models, ask, replace, until)
+            answer = await seat.fill()
         except ModelError as error:
-            if seat not in answers:
-                answers[seat] = None
-                await self.lose(seat, agent.model, error)
+            if not seat.ended:
+                seat.ended = True
+                await self.lose(seat, error)
             return
-        if seat in answers:
+        if seat.ended:
             return
-        answers[seat], self.models[seat] = answer, model
-        run.losses.answered += 1
-        await run.say(ProposalFinished(number, seat, answer, model))
-        if failures:
-            run.losses.add(number, seat, agent.model, failures[0], "replaced", model)
-        if fitted is not None and fitted.cuts:
-            run.losses.add(number, seat, model, shortened(fitted), "shortened")
-        if answer.finish_reason == "length":
-            run.losses.add(number, seat, model, ended_early(), "truncated")
+        seat.ended, seat.answer = True, answer
+        self.run.losses.answered += 1
+        await self.run.say_end(ProposalFinished(*seat.address, answer, seat.model))
+        seat.note_losses(truncated=answer.finish_reason == "length")
 
-    async def lose(self, seat: int, model: str, error: ModelError, kind: LossKind = "failed") -> None:
-        """Say that a seat is lost. Of several models that failed in it, the agent's own gives the cause."""
-        await self.run.say(ProposalFailed(self.number, seat, failure(error), error.usage))
-        if before := self.failures.get(seat):
+    async def cut_off(self, late: list[tuple[Seat, ModelError]]) -> None:
+        """End these seats, all at the same moment, and say so."""
+        errors = [ModelError(str(error), error.cause) for _, error in late]
+        for (seat, _), error in zip(late, errors, strict=True):
+            seat.ended = True
+            seat.give_up(error)
+        for (seat, _), error in zip(late, errors, strict=True):
+            await self.lose(seat, error, "cut_off")
+
+    async def lose(self, seat: Seat, error: ModelError, kind: LossKind = "failed") -> None:
+        """Say that a seat is lost. If several models failed in it, the agent's own gives the cause."""
+        await self.run.say_end(ProposalFailed(*seat.address, failure(error), error.usage))
+        if before := seat.failures:
             told = "; its fallback: ".join(str(each) for each in (*before, error))
             error, kind = ModelError(told, before[0].cause, status=before[0].status), "failed"
-        self.run.losses.add(self.number, seat, model, error, kind)
+        self.run.losses.add(*seat.address, seat.models[0], error, kind)
+
+    async def finish(self) -> tuple[Proposal, ...]:
+        """Say that the layer is done, and return its proposals. Raises `ModelError` if there is none."""
+        proposals = tuple(
+            Proposal(seat.address[1], seat.model, seat.answer) for seat in self.seats if seat.answer is not None
+        )
+        await self.run.say(LayerFinished(self.index, len(proposals)))
+        if not proposals:
+            lost = (loss for loss in self.run.losses if loss.layer == self.index and loss.kind != "dropped")
+            causes = "; ".join(f"seat {loss.seat}, {loss.model}: {loss.message}" for loss in lost)
+            raise ModelError(f"every seat of layer {self.index} was lost: {causes}", "no_proposals")
+        return proposals

@@ -1,11 +1,11 @@
-"""Which of several texts is most like the others: the one to give when nobody could make one of them all.
+"""Which of several texts is most like the others: the answer of last resort, when no aggregator could write one.
 
-Like means: the same sequences of three characters, as often (the cosine of their counts, with case and white space
-evened out). That needs no word boundaries, so it works in every script, and one pass over the texts: the mean
-of a text's cosines with all others is one product with the sum of all.
+Two texts are alike if the same sequences of three characters are equally frequent in them: the cosine of their counts,
+with case and white space evened out. This needs no word boundaries, so it works in every script. It takes one pass over
+the texts, since the mean of a text's cosines with all others is one product with the sum of all.
 
-It finds what is not alone, not what is best: of real proposals of unequal models it took one as good as a random one,
-but hardly ever (2 times in 805) the one of six that had missed the subject.
+The text that is found is not alone, but need not be the best. Among real proposals of unequal models it was as good as
+a random one. It was hardly ever (2 times in 805) the one of six that had missed the subject.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ LETTERS = 3
 
 
 def most_alike(texts: Sequence[str]) -> int:
-    """The position of the text with the highest mean likeness to the others; of equals, the first.
+    """The index of the text with the highest mean likeness to the others; of equals, the first.
 
     O(characters in all): 1,000 texts of 2,000 characters take about a second. Raises `ValueError` for no texts.
     """
@@ -33,7 +33,7 @@ def most_alike(texts: Sequence[str]) -> int:
         for each, length in zip(counts, lengths, strict=True)
     ]
     # Sums of the same numbers in another order differ in their last digits.
-    return max(range(len(texts)), key=lambda position: (round(likeness[position], 9), -position))
+    return max(range(len(texts)), key=lambda index: (round(likeness[index], 9), -index))
 
 
 def _counts(text: str) -> Counter[str]:

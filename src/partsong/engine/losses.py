@@ -1,4 +1,4 @@
-"""What a run did not get as its recipe has it, kept in one list; under `strict`, the first of them ends the run."""
+"""The losses of a run: what its recipe asks for and the run did not get. With `strict`, the first ends the run."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,11 @@ from partsong.recipe import Recipe
 
 
 class Losses:
-    """The losses of one run so far, and of how many `planned` seats of proposers `answered` have a proposal."""
+    """The losses of one run so far.
+
+    planned: seats of proposers
+    answered: seats of proposers that have a proposal
+    """
 
     def __init__(self, recipe: Recipe, dropped: tuple[Loss, ...] = ()) -> None:
         self.strict = recipe.strict
@@ -28,7 +32,7 @@ class Losses:
         kind: LossKind = "failed",
         replaced_by: str = "",
     ) -> None:
-        """Take note of a loss. Raises `ModelError` under `strict`: whoever wants all or nothing pays no further."""
+        """Take note of a loss. Raises `ModelError` if the recipe is strict: the caller wants no answer with a loss."""
         self.all.append(Loss(layer, seat, model, error.cause, str(error), kind, replaced_by))
         if self.strict:
             by = f", replaced by {replaced_by}" if replaced_by else ""

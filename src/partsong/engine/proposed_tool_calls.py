@@ -1,14 +1,15 @@
-"""The calls that proposers propose, found in their texts and counted: whoever acts sees what they agree on.
+"""The tool calls that proposers propose, found in their texts and counted, so that the aggregator sees which agree.
 
-Two calls are the same if their tool is, and their arguments as JSON are, in whatever order and spacing. What could not
-be called as it stands (no such tool, no JSON, against the schema) is not counted, and stays as words in its text.
+Two tool calls are the same if they have the same tool and the same JSON as arguments, in any order and spacing. A tool
+call that could not be made as it stands (no such tool, no JSON, against the schema) is not counted: it stays in its
+text as it was written.
 """
 
 import json
 import re
 from typing import Any, NoReturn
 
-from partsong.engine.tool_calls import fault_of_call
+from partsong.engine.tool_calls import fault_of_tool_call
 from partsong.model import Conversation, ToolCall
 from partsong.prompts import listed
 
@@ -17,43 +18,43 @@ _END = re.compile(r"\s*</call>")
 
 
 def gathered(conversation: Conversation, texts: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The texts with a number in place of each call that counts, and the list of those calls; "" if there are none."""
+    """The texts with a number in place of each tool call that counts, and the list of those; "" if there is none."""
     found = [_found(conversation, text) for text in texts]
     counts: dict[tuple[str, str], int] = {}
-    for calls in found:
-        for call in dict.fromkeys(call for _, _, call in calls):  # one adviser is one voice
-            counts[call] = counts.get(call, 0) + 1
-    ordered = sorted(counts, key=lambda call: -counts[call])  # of equals, the first that was proposed
+    for tool_calls in found:
+        for tool_call in dict.fromkeys(tool_call for _, _, tool_call in tool_calls):  # one proposer is one voice
+            counts[tool_call] = counts.get(tool_call, 0) + 1
+    ordered = sorted(counts, key=lambda tool_call: -counts[tool_call])  # of equals, the first that was proposed
     if not ordered:
         return texts, ""
-    numbers = {call: number for number, call in enumerate(ordered, 1)}
-    told = tuple(_numbered(text, calls, numbers) for text, calls in zip(texts, found, strict=True))
+    numbers = {tool_call: number for number, tool_call in enumerate(ordered, 1)}
+    told = tuple(_numbered(text, tool_calls, numbers) for text, tool_calls in zip(texts, found, strict=True))
     return told, listed(tuple((name, arguments, counts[name, arguments]) for name, arguments in ordered), len(texts))
 
 
 def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[str, str]]]:
-    """Where in the text a call begins and ends, and which one it is."""
+    """Where in the text each tool call begins and ends, and its tool with its arguments."""
     found: list[tuple[int, int, tuple[str, str]]] = []
-    at = 0
-    while (begin := _BEGIN.search(text, at)) is not None:
-        at = begin.end()
-        if (read := _read(text, at)) is None:
+    index = 0
+    while (begin := _BEGIN.search(text, index)) is not None:
+        index = begin.end()
+        if (read := _read(text, index)) is None:
             continue
         arguments, end = read
         if (ended := _END.match(text, end)) is None:
             continue
-        if fault_of_call(conversation, ToolCall("", begin[1], arguments)) is None:
-            at = ended.end()
-            found.append((begin.start(), at, (begin[1], arguments)))
+        if fault_of_tool_call(conversation, ToolCall("", begin[1], arguments)) is None:
+            index = ended.end()
+            found.append((begin.start(), index, (begin[1], arguments)))
     return found
 
 
-def _read(text: str, at: int) -> tuple[str, int] | None:
-    """The JSON that begins here, written in the one form in which equal values are equal, and where it ends."""
-    if text.startswith("</call>", at):
-        return "{}", at
+def _read(text: str, index: int) -> tuple[str, int] | None:
+    """The JSON that begins at `index`, written so that equal values are equal texts, and the index of its end."""
+    if text.startswith("</call>", index):
+        return "{}", index
     try:
-        value, end = json.JSONDecoder(parse_constant=_refuse).raw_decode(text, at)
+        value, end = json.JSONDecoder(parse_constant=_refuse).raw_decode(text, index)
         arguments = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         arguments.encode()  # half a character cannot be sent on
     except (ValueError, RecursionError):
@@ -65,9 +66,10 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _numbered(text: str, calls: list[tuple[int, int, Any]], numbers: dict[tuple[str, str], int]) -> str:
-    pieces, at = list[str](), 0
-    for start, end, call in calls:
-        pieces += (text[at:start], f"[proposed call {numbers[call]}]")
-        at = end
-    return "".join((*pieces, text[at:]))
+def _numbered(text: str, tool_calls: list[tuple[int, int, Any]], numbers: dict[tuple[str, str], int]) -> str:
+    """The text with the number of each tool call in its place."""
+    pieces, done = list[str](), 0
+    for start, end, tool_call in tool_calls:
+        pieces += (text[done:start], f"[proposed call {numbers[tool_call]}]")
+        done = end
+    return "".join((*pieces, text[done:]))

@@ -1,4 +1,4 @@
-"""Refuse what can be seen to fail, before the first call and before anything is spent."""
+"""Refuse a run that is sure to fail, before the first call and before any money is spent."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twic
 
 
 def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
-    """Raise `QuestionError` or `RecipeError` for what can be seen to fail before anything is spent."""
+    """Raise `QuestionError` or `RecipeError` if the run is sure to fail."""
     if missing := [name for name in recipe.models if name not in models]:
         raise RecipeError(f"{recipe.name}: there is no model for {', '.join(missing)}")
     if not conversation.messages or conversation.messages[-1].role not in ("user", "tool"):
@@ -34,8 +34,8 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
     length = sum(len(message.text) for message in conversation.messages)
     if length > LONGEST_QUESTION:
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
-    # A proposer that cannot read the question is a lost seat; without an aggregator all the others would be in vain.
-    # A listed window may be wrong, and a fallback may read more.
+    # A proposer whose window is too small is one lost seat. If no aggregator can read the question, every proposal is
+    # in vain. A listed window may be wrong, and a fallback may have a larger window.
     info = [info_of(models[name]) for name in recipe.aggregator.models]
     windows = [known.window for known in info if known.window is not None and not known.listed]
     if len(windows) == len(info) and (tokens := likely_tokens(conversation.messages)) > max(windows):

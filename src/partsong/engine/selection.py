@@ -1,7 +1,8 @@
-"""Which proposal an aggregator that selects has named: a number, read from what it says, and never guessed.
+"""Which proposal a selecting aggregator has named: a number, read from its answer and never guessed.
 
-One that was asked for a number alone may still say more. So the number is taken that stands behind the last "best",
-"answer", "choice" or "proposal", else the only one that is named at all; of several it is none.
+A model that is asked for a number alone may still write more. The number after "best", "answer", "choice" or a similar
+word counts, in the last line first and then in the whole answer. Without such a word, the only number counts. If
+several numbers could be meant, none counts.
 """
 
 import re
@@ -13,7 +14,7 @@ _NUMBER = re.compile(r"(?<![\d.,])\d+(?![\d]|[.,]\d)")
 
 
 def selected(words: str, count: int) -> int | None:
-    """The place, from 0, of the one of `count` proposals that is named; `None` where none is, or several are."""
+    """The index of the named one of `count` proposals; `None` if none is named, or several are."""
     if count == 1:
         return 0
     lines = [line for line in words.splitlines() if line.strip()]

@@ -1,7 +1,7 @@
-"""A text made shorter by leaving out its middle: what an answer starts from and what it comes to are kept.
+"""A text made shorter by leaving out its middle, since the start of an answer and its conclusion say the most.
 
-It is cut where a reader would cut it, at the end of a line or of a word, never inside a character, and says how much
-was left out.
+The text is cut at the end of a line or of a word, and never inside a character. A note in the middle says how much was
+left out.
 """
 
 import unicodedata
@@ -14,9 +14,9 @@ REACH = 80  # characters that are given up at most, on each side, to cut at the 
 
 
 def shorten(text: str, tokens: int, size: Callable[[str], int] = estimate) -> str:
-    """The text as it is if it has at most `tokens` tokens, as `size` counts them, else as much of it as has.
+    """The text, shortened to at most `tokens` tokens as `size` counts them.
 
-    At the least it is `NOTHING_LEFT`, or the text itself where that is no longer.
+    If even that is too little for any of the text, `NOTHING_LEFT` is returned, or the text itself if it is no longer.
     """
     whole = size(text)
     if whole <= tokens or whole <= size(NOTHING_LEFT):
@@ -32,23 +32,22 @@ def shorten(text: str, tokens: int, size: Callable[[str], int] = estimate) -> st
 
 
 def without_middle(text: str, kept: int) -> str:
-    """The first and the last characters of a text, `kept` in all or a few less, and between them what is missing."""
+    """The first and the last characters of a text, about `kept` in all, and between them how many are left out."""
     head = _cut(text, kept - kept // 2, -1)
     tail = max(head, _cut(text, len(text) - kept // 2, 1))
     return f"{text[:head]}\n[… {tail - head:,} of {len(text):,} characters left out …]\n{text[tail:]}"
 
 
-def _cut(text: str, place: int, step: int) -> int:
-    """The best place to cut at, going from `place` backwards (`step` -1) or forwards (1)."""
-    reach = min(REACH, (place if step < 0 else len(text) - place) // 4)
-    places = range(place, place + step * (reach + 1), step)
+def _cut(text: str, index: int, step: int) -> int:
+    """The best index to cut at, looking from `index` backwards (`step` -1) or forwards (1)."""
+    reach = min(REACH, (index if step < 0 else len(text) - index) // 4)
     for ends in ("\n".__eq__, str.isspace):
-        for here in places:
+        for here in range(index, index + step * (reach + 1), step):
             if 0 < here < len(text) and ends(text[here - 1]):
                 return here
-    while 0 < place < len(text) and _joined(text[place - 1], text[place]):
-        place += step
-    return place
+    while 0 < index < len(text) and _joined(text[index - 1], text[index]):
+        index += step
+    return index
 
 
 def _joined(before: str, after: str) -> bool:

@@ -1,7 +1,8 @@
-"""What the aggregator emits is checked before anyone acts on it: calls of tools, and JSON that was to have a schema.
+"""The aggregator's answer is checked before anyone acts on it: tool calls, and JSON that must fit a schema.
 
-An agent that is handed a call of a tool that it does not have, or with arguments that do not fit, breaks. A schema is
-never fetched: one that refers to another address is refused, as is one that is none, before any model is asked.
+A client breaks if it is handed a call of a tool that it does not have, or arguments that do not fit the tool's schema.
+A schema is never fetched. A schema that refers to another address, or that is not valid, is refused before any model
+is asked.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_schemas(conversation: Conversation) -> None:
-    """Raise `QuestionError` for a tool's or an answer's schema against which nothing can be checked."""
+    """Raise `QuestionError` if the schema of a tool or of the answer cannot be used to check anything."""
     for tool in conversation.tools:
         _validator(tool.parameters, f"the parameters of the tool {tool.name}")
     if conversation.response_format is not None:
@@ -28,13 +29,13 @@ def check_schemas(conversation: Conversation) -> None:
         raise QuestionError(f'tool_choice is "{choice}", but there is no such tool')
 
 
-def called(answer: Answer) -> tuple[ToolCall, ...]:
-    """The calls in an answer."""
+def tool_calls_of(answer: Answer) -> tuple[ToolCall, ...]:
+    """The tool calls in an answer."""
     return tuple(part for part in answer.parts if isinstance(part, ToolCall))
 
 
 def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts as they go to the client: JSON without a code fence, and the first tool call where one is allowed."""
+    """The parts as the client gets them: JSON without a code fence, and one tool call if only one is allowed."""
     if conversation.response_format is not None:
         parts = without_code_fence(parts)
     if conversation.parallel_tool_calls is not False:
@@ -44,27 +45,27 @@ def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...
 
 
 def fault_of(conversation: Conversation, answer: Answer) -> str | None:
-    """What is wrong with the answer, in words for whoever wrote it; `None` if nothing is."""
-    calls = called(answer)
+    """What is wrong with the answer, in words for the model that wrote it; `None` if nothing is."""
+    tool_calls = tool_calls_of(answer)
     choice = conversation.tool_choice
-    if choice == "required" and not calls:
+    if choice == "required" and not tool_calls:
         return "One of the tools must be called."
-    if choice not in (None, "auto", "none", "required") and not calls:
+    if choice not in (None, "auto", "none", "required") and not tool_calls:
         return f"The tool {choice} must be called, and no other."
-    for call in calls:
-        if (fault := fault_of_call(conversation, call)) is not None:
+    for tool_call in tool_calls:
+        if (fault := fault_of_tool_call(conversation, tool_call)) is not None:
             return fault
-    if conversation.response_format is not None and not calls and answer.finish_reason != "content_filter":
+    if conversation.response_format is not None and not tool_calls and answer.finish_reason != "content_filter":
         return _fault(answer.text, conversation.response_format, "The answer")
     return None
 
 
-def fault_of_call(conversation: Conversation, call: ToolCall) -> str | None:
-    """What is wrong with one call; `None` if nothing is."""
-    if (fault := fault_of_name(conversation, call.name)) is not None:
+def fault_of_tool_call(conversation: Conversation, tool_call: ToolCall) -> str | None:
+    """What is wrong with one tool call; `None` if nothing is."""
+    if (fault := fault_of_name(conversation, tool_call.name)) is not None:
         return fault
-    tool = next(tool for tool in conversation.tools if tool.name == call.name)
-    return _fault_of_arguments(tool, call)
+    tool = next(tool for tool in conversation.tools if tool.name == tool_call.name)
+    return _fault_of_arguments(tool, tool_call)
 
 
 def fault_of_name(conversation: Conversation, name: str) -> str | None:
@@ -80,8 +81,8 @@ def fault_of_name(conversation: Conversation, name: str) -> str | None:
     return None
 
 
-def _fault_of_arguments(tool: Tool, call: ToolCall) -> str | None:
-    arguments = call.arguments if call.arguments.strip() else "{}"
+def _fault_of_arguments(tool: Tool, tool_call: ToolCall) -> str | None:
+    arguments = tool_call.arguments if tool_call.arguments.strip() else "{}"
     what = f"The arguments of {tool.name}"
     try:
         msgspec.json.decode(arguments.encode("utf-8", "surrogatepass"), type=dict[str, Any])
@@ -98,8 +99,8 @@ def _fault(text: str, schema: bytes, what: str) -> str | None:
     wrong = next(iter(_validator(schema, what).iter_errors(value)), None)
     if wrong is None:
         return None
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.instance_path)
-    return f"{what} do not fit the schema{f' at {place}' if place else ''}: {wrong.message}."
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.instance_path)
+    return f"{what} must match the schema{f' at {path}' if path else ''}: {wrong.message}."
 
 
 def _validator(schema: bytes, what: str) -> "Validator":

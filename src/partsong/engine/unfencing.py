@@ -1,9 +1,9 @@
-"""Take the marks of a run's fence out of its answer: a small model sometimes copies them from its prompt.
+"""Take the marks of a prompt's fence out of the answer: a small model sometimes copies them from its prompt.
 
 An answer that is to be JSON loses a code fence around it as well.
 
-The fence's word stands nowhere else, so what looks like one of its marks is one. While an answer is streamed, only what
-may become a mark is held back.
+The fence's word stands nowhere else, so text that looks like a mark of the fence is one. While an answer is streamed,
+only text that may become a mark is held back.
 """
 
 import re
@@ -12,11 +12,11 @@ from partsong.engine.code_fence import CodeFence, without_code_fence
 from partsong.model import Part, Text
 from partsong.prompts import fence_word
 
-LONGEST_MARK = 80  # characters; what is longer is no mark
+LONGEST_MARK = 80  # characters
 
 
 class Unfencing:
-    """Cleans one answer. `take` is given what is said, piece by piece, and returns what can be passed on."""
+    """Cleans one answer. `take` is given the text piece by piece, and returns the text that can be passed on."""
 
     def __init__(self, proposals: tuple[str, ...], json: bool = False) -> None:
         self._code_fence = CodeFence() if json else None
@@ -33,15 +33,15 @@ class Unfencing:
         if not self._held and "<" not in text:
             return text
         text = self._without_marks(self._held + text)
-        at = len(text)
-        # A mark may stand in the middle of another, and must be gone before that one is seen: hold both.
-        while (before := text.rfind("<", 0, at)) >= 0 and self._may_become_a_mark(text[before:at]):
-            at = before
-        self._held = text[at:]
-        return text[:at]
+        end = len(text)
+        # A mark may stand in the middle of another. The inner one must be gone before the outer one is seen: hold both.
+        while (before := text.rfind("<", 0, end)) >= 0 and self._may_become_a_mark(text[before:end]):
+            end = before
+        self._held = text[end:]
+        return text[:end]
 
     def rest(self) -> str:
-        """What was held back and has not become a mark."""
+        """The text that was held back and has not become a mark."""
         held, self._held = self._held, ""
         return held if self._code_fence is None else self._code_fence.take(held) + self._code_fence.rest()
 
@@ -51,7 +51,7 @@ class Unfencing:
         return parts if self._code_fence is None else without_code_fence(parts)
 
     def _without_marks(self, text: str) -> str:
-        while (cleaned := self._mark.sub("", text)) != text:  # what stood around a mark may be one now
+        while (cleaned := self._mark.sub("", text)) != text:  # the text around a mark may be a mark now
             text = cleaned
         return text
 

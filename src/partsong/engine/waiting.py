@@ -1,19 +1,20 @@
 """Wait for the seats of a layer: until all are done, the quorum's grace is over, or a deadline has come.
 
-Seats are tasks in `asyncio.wait`, not in a task group: a quorum needs it, and a model that will not be cancelled must
-not hold up the answer.
+Seats are tasks in `asyncio.wait`, not in a task group. A quorum cannot be had with a task group, and a model that does
+not stop when it is cancelled must not hold up the answer.
 """
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from partsong.errors import ModelError
 from partsong.model import Answer
 from partsong.recipe import Layer
 
 T = TypeVar("T")
-# Seconds that what was cancelled may take to stop before it is left behind: closing a connection takes a few turns of
-# the loop, and what takes longer takes it from the aggregator.
+# Seconds that a cancelled task may take to stop before it is left behind. Closing a connection takes a few turns of the
+# loop; a longer wait would take time from the aggregator.
 STOPPING = 0.005
 
 
@@ -21,8 +22,18 @@ class TooLateError(Exception):
     """A task was not done in time."""
 
 
+class Waited(Protocol):
+    """A seat that is waited for: whether it has `ended`, and the `answer` if it has one."""
+
+    ended: bool
+    answer: Answer | None
+
+
 def end_of(layer: Layer, until: float | None) -> tuple[float | None, ModelError]:
-    """When the layer must be done, and what is said to those that are not: its own deadline or the run's `until`."""
+    """When the layer must be done, and the error of a seat that is not done then.
+
+    The layer's own deadline counts, or `until`, the run's, if that is earlier.
+    """
     clock = asyncio.get_running_loop().time
     if layer.deadline is not None and (until is None or clock() + layer.deadline < until):
         return clock() + layer.deadline, ModelError(f"the layer's deadline of {layer.deadline:g} s was over", "timeout")
@@ -31,12 +42,12 @@ def end_of(layer: Layer, until: float | None) -> tuple[float | None, ModelError]
 
 async def wait(
     tasks: list[asyncio.Task[None]],
-    answers: dict[int, Answer | None],
+    seats: Sequence[Waited],
     layer: Layer,
     until: float | None,
     too_late: ModelError,
 ) -> dict[int, ModelError]:
-    """Wait until every seat is done, or until the time is up; return the seats to cut off, and why."""
+    """Wait until every seat is done, or until the time is up. Return the indexes of the seats to cut off, and why."""
     clock = asyncio.get_running_loop().time
     quorum, pending = layer.quorum, set(tasks)
     while pending:
@@ -46,8 +57,8 @@ async def wait(
         for task in done:
             task.result()  # what is raised here ends the run
         if pending and until is not None and clock() >= until:
-            return {seat: too_late for seat in range(len(tasks)) if seat not in answers}
-        if quorum is not None and sum(answer is not None for answer in answers.values()) >= quorum:
+            return {index: too_late for index, seat in enumerate(seats) if not seat.ended}
+        if quorum is not None and sum(seat.answer is not None for seat in seats) >= quorum:
             grace, quorum = layer.grace or 0.0, None
             if until is None or clock() + grace < until:
                 until = clock() + grace
@@ -56,7 +67,7 @@ async def wait(
 
 
 async def end(tasks: list[asyncio.Task[T]]) -> None:
-    """Cancel what still runs. A model that will not stop is left behind rather than waited for."""
+    """Cancel the tasks that still run. A task that does not stop soon is left behind."""
     if running := [task for task in tasks if not task.done()]:
         for task in running:
             task.cancel()
@@ -66,7 +77,10 @@ async def end(tasks: list[asyncio.Task[T]]) -> None:
 
 
 async def result_by(task: asyncio.Task[T], until: float | None) -> T:
-    """What the task returns. Raises `TooLateError` if it has not by then; it is ended, whichever way this is left."""
+    """What the task returns. Raises `TooLateError` if the task is not done by `until`.
+
+    The task is ended in any case, also if the caller is cancelled.
+    """
     clock = asyncio.get_running_loop().time
     try:
         done, _ = await asyncio.wait([task], timeout=None if until is None else max(0.0, until - clock()))
@@ -78,6 +92,6 @@ async def result_by(task: asyncio.Task[T], until: float | None) -> T:
 
 
 def look_at(task: asyncio.Task[T]) -> None:
-    """Take note of how a task ended, so that a late fault is not reported as one that nobody looked at."""
+    """Retrieve the task's exception, so that asyncio does not report it as never retrieved."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
-"""The server: every recipe, and every single model, behind the APIs that clients already speak.
+"""The model server: it serves recipes and single models behind the APIs of OpenAI and Anthropic.
 
-`partsong.server.app` is an ordinary ASGI application; `partsong serve` runs it, and any other ASGI server can. It is
-made when it is first asked for, and reads its configuration when it starts.
+`partsong.server.app` is an ASGI application. `partsong serve` runs it, and any other ASGI server can. The first access
+makes the application, which reads its configuration when it starts.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""One request answered: read, allowed, performed, and written in the API that it came in.
+"""Answers one request: parses and authorizes it, performs the run, and writes the answer in the API of the request.
 
-The engine's events are heard by whoever is concerned: the record, the report, and the stream to the client, to whom the
-aggregator's deltas go as they come. A client that leaves cancels its run, and with it every call.
+Each event of the run goes to the recorder, the report, the spans and the stream. The stream passes the aggregator's
+deltas on to the client as they come. A client that disconnects cancels its run, and with it every call of the run.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ from partsong.wire.parsed import ParsedRequest, parse_options
 from partsong.wire.reply import Format, Head, Problem
 
 LOG = logging.getLogger("partsong.server")
-OPTIONS = "x-partsong"  # the header that holds options as JSON, for clients that can add no field
+OPTIONS = "x-partsong"  # this header holds options as JSON, for clients that cannot add a field to the body
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One of the APIs: what it is called in logs and metrics, and how it is read and written."""
+    """One of the APIs: its name in logs and metrics, and the format of its requests and responses."""
 
     name: str
     format: Format
@@ -55,7 +55,7 @@ class Api:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answering:
-    """An ASGI application for the requests of one API. `service` is there once the server has started."""
+    """An ASGI application for the requests of one API. `service` returns the service of a server that has started."""
 
     api: Api
     service: Callable[[], Service]
@@ -65,7 +65,7 @@ class Answering:
         request = _Request(self.api, service, scope, send)
         try:
             if service.stopping:
-                raise ProblemError(Problem(503, "overloaded", "the server is being stopped", retry_after=5.0))
+                raise ProblemError(Problem(503, "overloaded", "the server is shutting down", retry_after=5.0))
             headers = headers_of(scope)
             key = identify(scope, headers, service.keys, service.serving.origins)
             body = await read_body(headers, receive, service.slowest)
@@ -95,11 +95,11 @@ class Answering:
 class _Request:
     def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes) -> None:
         self.api, self.service, self.scope, self.send = api, service, scope, send
-        self.staying = False  # whether the run goes on without its client
+        self.staying = False  # whether the run continues without its client
         self.stream: EventStream | None = None
 
     async def answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
-        """Answer, or say why not."""
+        """Send the answer, or the reason why there is none."""
         with self.service.metrics.request():
             await self._answer(body, headers, key)
 
@@ -127,7 +127,7 @@ class _Request:
             await self.refuse(unusable(error))
 
     async def refuse(self, problem: Problem) -> None:
-        """Say why there is no answer, where nothing has been sent yet."""
+        """Send a problem as the whole response. Nothing may have been sent before."""
         problem = replace(problem, request_id=request_id(self.scope))
         if "run" not in problem.partsong:
             self.service.log.refused(self.api.name, problem)
@@ -138,7 +138,7 @@ class _Request:
 
 
 class _Run:
-    """The runs of one request: one, or as many as answers are wanted."""
+    """The runs of one request: one for each answer that the client has asked for (`n` in Chat Completions)."""
 
     def __init__(
         self,
@@ -186,12 +186,13 @@ class _Run:
                 if self.parsed.options.events and self.stream is not None:
                     await self.stream.start()
                 await self.perform_all()
-                for recorder in self.recorders:  # whoever has heard the end can look the run up, or go on from it
+                # A client that has read the end may look the run up at once, or continue from it.
+                for recorder in self.recorders:
                     await recorder.close()
                 await self.finish()
         except SlowReaderError:
             return
-        except PartsongError as error:  # before the first event
+        except PartsongError as error:  # raised before the first event
             await self.fail(unusable(error))
         except asyncio.CancelledError:
             if self.service.stopping:
@@ -199,8 +200,9 @@ class _Run:
                 await self.fail(Problem(503, "overloaded", message, code="cancelled", retry_after=5.0))
             raise
         except Exception:
-            LOG.exception("run %s: a fault of ours", self.head.run)
-            await self.fail(Problem(500, "server", "the server has a fault; its log says more", retryable=False))
+            LOG.exception("run %s: an internal error", self.head.run)
+            message = "the server has an internal error; see its log"
+            await self.fail(Problem(500, "server", message, retryable=False))
         finally:
             if self.stream is not None:
                 self.stream.stop()
@@ -275,14 +277,14 @@ class _Run:
         await send_json(self.request.send, 200, body, self.headers())
 
     def cut_off(self) -> None:
-        """Who does not read is as good as gone: its run is ended, as it is when a client leaves."""
+        """Cancel the run, as for a client that has disconnected: this client does not read its stream."""
         if self.stream is not None:
             mute(self.stream)
         if not self.request.staying and self.task is not None:
             self.task.cancel()
 
     async def finish(self) -> None:
-        """Write the answers, or the first failure."""
+        """Send the answers, or the first failure."""
         for report in self.reports:
             if report.error is not None:
                 strict = self.recipe.strict and report.losses > 0
@@ -337,12 +339,12 @@ def _options_of(header: str) -> Any:
     try:
         value = msgspec.json.decode(header.encode("latin-1"))
     except msgspec.DecodeError as problem:
-        raise RequestError(f"the header X-Partsong is no JSON: {problem}", "X-Partsong") from None
+        raise RequestError(f"the header X-Partsong is not valid JSON: {problem}", "X-Partsong") from None
     return parse_options(value, "X-Partsong")
 
 
 def _sample(conversation: Conversation, choice: int) -> Conversation:
-    """The conversation for one of several answers: with a seed, each has its own."""
+    """The conversation for the answer of this index. With a seed, each answer gets a seed of its own."""
     sampling = conversation.sampling
     if choice == 0 or sampling.seed is None:
         return conversation

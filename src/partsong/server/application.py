@@ -1,6 +1,6 @@
-"""The routes, and what starts and stops with them. Everything else is in a file of its own.
+"""The routes of the server, and the lifespan in which its service starts and stops.
 
-Streams are sent by plain ASGI, not through response objects: that costs a fraction.
+Streams are sent by plain ASGI instead of Starlette's response objects, which cost several times as much CPU.
 """
 
 import asyncio
@@ -48,21 +48,22 @@ from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
 # Headers that a page of another origin may read, beside those that browsers always show.
 EXPOSED = ("x-request-id", "request-id", "retry-after", "x-should-retry", "x-partsong-run", "x-partsong-recipe")
 APIS = ("/chat/completions", "/responses", "/messages", "/models")
-FULL_COLLECTION = 100  # looks through the middle generation until all is looked through; Python's own is 10
+FULL_COLLECTION = 100  # collections of the middle generation before a full collection; Python's default is 10
 
 Settings = Callable[[], tuple[Configuration, StoreMode | None]]
 
 
 def make_app(settings: Settings, slowest: float = SLOWEST) -> "Application":
-    """The ASGI application; `settings` is asked for the configuration when it starts.
+    """The ASGI application.
 
-    Who takes longer than `slowest` seconds to send a body, or to read what was sent, is cut off.
+    settings: returns the configuration and the mode of the store; called when the application starts
+    slowest: seconds that a client may take to send a body, or to read what the server has sent
     """
     return Application(settings, slowest)
 
 
 class Application:
-    """The routes around one service, which lives from the lifespan's start to its end."""
+    """The routes around one service, which exists from the start of the lifespan to its end."""
 
     def __init__(self, settings: Settings, slowest: float = SLOWEST) -> None:
         self.settings, self.slowest = settings, slowest
@@ -79,7 +80,7 @@ class Application:
         await (self._routes if scope["type"] == "lifespan" else self._inner)(scope, receive, send)
 
     async def _direct(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers go around Starlette, whose layers would each wrap every event that is sent."""
+        """Answers bypass Starlette: each of its layers would wrap every event of a stream."""
         if (path := canonical(scope["path"])) != scope["path"]:
             scope = {**scope, "path": path, "raw_path": path.encode()}
         answering = self._answering.get(path) if scope.get("method") == "POST" else None
@@ -90,7 +91,7 @@ class Application:
 
     def service(self) -> Service:
         if self._service is None:
-            raise RuntimeError("the server has not started: its ASGI lifespan must be run")
+            raise RuntimeError("the server has not started: run its ASGI lifespan first")
         return self._service
 
     @asynccontextmanager
@@ -108,8 +109,8 @@ class Application:
             self._inner = middleware.cls(self._direct, *middleware.args, **middleware.kwargs)
         async with open_service(configuration, mode, self.slowest) as service:
             self._service = service
-            # What stands now stands to the end. Of the rest, each look through all of it stops every stream, for 0.3 s
-            # where 1,000 runs are under way: there are fewer of these.
+            # Objects that exist now live as long as the server, so the collector need not visit them. A full collection
+            # stops every stream (0.3 s with 1,000 runs under way), so there are fewer of them.
             gc.collect()
             gc.freeze()
             thresholds = gc.get_threshold()
@@ -172,16 +173,16 @@ class Application:
         return json(stored.list_input(found, page))
 
     async def stop_run(self, request: Request) -> Response:
-        """Stop a run that goes on although its client has left."""
+        """Stop a run that continues although its client has disconnected."""
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         name = request.path_params["run"]
         if not service.staying.stop(name, caller_of(key)):
-            raise ProblemError(Problem(404, "not_found", f'no run "{name}" of yours goes on here', "run"))
+            raise ProblemError(Problem(404, "not_found", f'you have no run "{name}" under way on this server', "run"))
         return json({"id": name, "stopped": True})
 
     async def count_tokens(self, request: Request) -> Response:
-        """The tokens of a request to Messages: an estimate, as likely too high as too low."""
+        """The tokens of a request to Messages. The estimate is as likely too high as too low."""
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
@@ -204,7 +205,7 @@ class Application:
         return json({"object": "response.input_tokens", "input_tokens": tokens_of(parsed)})
 
     async def metrics(self, request: Request) -> Response:
-        """What Prometheus reads: with a key of its own (`partsong keys add NAME --metrics`) where there are keys."""
+        """The metrics for Prometheus. A server with keys needs one that was made with `--metrics`."""
         service = self.service()
         identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins, metrics=True)
         return Response(service.metrics.text(), media_type=MEDIA_TYPE)
@@ -213,12 +214,12 @@ class Application:
         return json({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """Whether it can answer: it is not being stopped, and there is a recipe or a model to ask."""
+        """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models."""
         service = self._service
         if service is None or service.stopping:
             return json({"status": "stopping"}, 503)
         if not service.recipes and not service.serving.models:
-            return json({"status": "no recipe can be used", "unusable": service.unusable}, 503)
+            return json({"status": "no recipe is usable", "unusable": service.unusable}, 503)
         return json({"status": "ready", "recipes": list(service.recipes), "unusable": list(service.unusable)})
 
 
@@ -289,7 +290,7 @@ async def until_either(work: Coroutine[Any, Any, None], receive: Receive) -> Non
             telling.cancel()
         await asyncio.wait((telling, left))
     if not telling.cancelled():
-        with suppress(TimeoutError):  # who does not read is cut off
+        with suppress(TimeoutError):  # a client that does not read is disconnected
             telling.result()
 
 
@@ -304,11 +305,11 @@ def json(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-FORMATS: dict[str, Format] = {"/v1/messages": messages, "/v1/responses": responses}  # and chat everywhere else
+FORMATS: dict[str, Format] = {"/v1/messages": messages, "/v1/responses": responses}  # all other paths: chat
 
 
 def problem_response(request: Request, problem: Problem) -> Response:
-    """A problem, in the shape of the API whose address was called."""
+    """A problem in the format of the API that the path belongs to."""
     path = request.url.path
     form: Format = next((form for start, form in FORMATS.items() if path.startswith(start)), chat)
     problem = replace(problem, request_id=request_id(request.scope))
@@ -330,8 +331,8 @@ async def on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = f"{request.method} {request.url.path}"
     if error.status_code == 405:
-        return problem_response(request, Problem(405, "not_found", f"{what}: this address takes another method"))
-    message = f"{what}: there is nothing at this address"
+        return problem_response(request, Problem(405, "not_found", f"{what}: this path does not allow this method"))
+    message = f"{what}: there is no such path"
     return problem_response(request, Problem(error.status_code, "not_found", message))
 
 

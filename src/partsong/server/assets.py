@@ -1,7 +1,7 @@
-"""The web page's files: plain modules and styles out of the package, as they stand there, with no build step.
+"""The files of the web page: modules and style sheets of the package, served as they are, without a build step.
 
-The page may load nothing but its own server's files and talk to nobody else: the content-security-policy says so to the
-browser, and nothing inline is allowed, so that a model's text could not run even if it became part of the page.
+The content-security-policy lets the page load files of its own server only, and connect to no other server. The policy
+forbids inline scripts, so that text of a model cannot run even if a fault makes it part of the page.
 """
 
 import gzip
@@ -26,12 +26,18 @@ KINDS = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-PACKED = ".gz"  # the largest library is kept as it is sent
+PACKED = ".gz"  # the largest library is stored compressed, as it is sent
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file: its bytes, packed or not, with its type and what it is compared by."""
+    """One file.
+
+    body: content of the file, compressed if `packed`
+    kind: media type
+    tag: value of the header `ETag`
+    packed: whether `body` is compressed by gzip
+    """
 
     body: bytes
     kind: str
@@ -41,7 +47,7 @@ class Asset:
 
 @dataclass(slots=True)
 class Assets:
-    """The files of the page by name, each read when it is first asked for."""
+    """The files of the page by name. Each is read at its first request."""
 
     known: dict[str, Asset] = field(default_factory=dict)
 
@@ -55,13 +61,13 @@ class Assets:
         return self.answer(request, request.path_params["file"])
 
     def answer(self, request: Request, name: str) -> Response:
-        """The file, or that the browser has it already. Raises `ProblemError` where there is none."""
+        """The file, or 304 if the browser has it already. Raises `ProblemError` if there is no such file."""
         asset = self.find(name)
         if asset is None:
             raise ProblemError(Problem(404, "not_found", f'the page has no file "{name}"'))
         headers = {
             "etag": asset.tag,
-            "cache-control": "no-cache",  # ask every time whether it is still the same: another version may be running
+            "cache-control": "no-cache",  # the browser must ask each time: another version may run
             "content-security-policy": POLICY,
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
@@ -82,7 +88,7 @@ class Assets:
         if name not in self.known:
             found = _read(name)
             if found is None:
-                return None  # not kept: anybody can ask for any name
+                return None  # not remembered, since clients can ask for any number of names
             self.known[name] = found
         return self.known[name]
 

@@ -1,8 +1,8 @@
-"""Who may go in: so many runs at once in this process, and a queue that has an end; each key within its own limits.
+"""The concurrency limiter: how many runs are under way at once in this process, with a bounded queue.
 
-It counts in its own process, whose memory and time it guards: with several workers, each lets in as many. Only the
-limits of keys hold across them. Keys take turns, so that one which asks a thousand times at once does not make the
-others wait for all of that. What does not fit is told when to come again.
+The limiter protects the memory and the CPU of one process, so each worker has a limiter of its own. Only the limits of
+keys hold across workers. Queued keys take turns, so that a key with a thousand requests does not delay the others. A
+request that does not fit the queue is refused with the time to retry.
 """
 
 import asyncio
@@ -17,22 +17,31 @@ from partsong.wire.reply import Problem
 
 
 class ConcurrencyLimiter:
-    """Lets in `at_once` runs; `waiting` more wait, each for at most `patience` seconds, each key's in their order."""
+    """Limits the runs of one process.
+
+    at_once: runs under way at once
+    waiting: length of the queue, in requests
+    patience: seconds that a request may wait in the queue
+    limits: the limits of keys
+    """
 
     def __init__(self, at_once: int, waiting: int, patience: float, limits: Limits | None = None) -> None:
         self.at_once, self.waiting, self.patience = at_once, waiting, patience
         self.limits = limits or Limits()
         self.inside = 0
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by key; the one whose turn it is comes first
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by key; the key whose turn is next comes first
 
     @property
     def queued(self) -> int:
-        """How many wait."""
+        """Number of requests in the queue."""
         return sum(map(len, self._queues.values()))
 
     @asynccontextmanager
     async def enter(self, key: Key | None) -> AsyncIterator[None]:
-        """Wait for a place, and hold it until the block is left. Raises `ProblemError`."""
+        """Wait for a slot, and hold the slot until the block is left.
+
+        Raises `ProblemError` if the queue is full, if the wait takes too long, or if the key has reached a limit.
+        """
         if key is None or (key.at_once is None and key.requests_per_minute is None):
             await self._wait("" if key is None else key.name)
             try:
@@ -48,7 +57,7 @@ class ConcurrencyLimiter:
                 self._leave()
 
     async def _wait(self, name: str) -> None:
-        if self.inside < self.at_once:  # then nobody waits: a place that becomes free goes to who does
+        if self.inside < self.at_once:  # then the queue is empty, since a free slot goes to the queue first
             self.inside += 1
             return
         full = ProblemError(Problem(503, "overloaded", "the server is busy", retry_after=max(1.0, self.patience / 2)))
@@ -61,7 +70,7 @@ class ConcurrencyLimiter:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self._leave()  # its turn came at the moment at which it gave up
+                self._leave()  # the slot was assigned at the moment at which the wait ended
             else:
                 self._forget(name, turn)
             if isinstance(error, TimeoutError):
@@ -76,13 +85,13 @@ class ConcurrencyLimiter:
                 del self._queues[name]
 
     def _leave(self) -> None:
-        """Give the place to the next key's next, or give it back."""
+        """Pass the slot on to the next request of the next key, or release it."""
         while self._queues:
             name = next(iter(self._queues))
             queue = self._queues.pop(name)
             turn = queue.popleft()
             if queue:
-                self._queues[name] = queue  # behind the others
+                self._queues[name] = queue  # the key queues again, behind the other keys
             if not turn.done():
                 turn.set_result(None)
                 return

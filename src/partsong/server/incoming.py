@@ -1,9 +1,12 @@
-"""What comes in: who asks, and the body of the request, neither too long nor too slow, and not from a web page.
+"""Reads requests: identifies the caller, and limits the size and the duration of a body.
 
-A page in a browser may post to any address, this machine's own included. So a request that names the page that it
-comes from (`Origin`) is refused unless it is the server's own or may call, and a body must be declared as JSON, which
-no page may do without asking first. A stranger's page whose name is made to mean this machine looks like the server's
-own: where no key is needed, the name that the browser used must be one that only this machine has.
+A web page can post to any address, also to servers on the user's own machine. Two checks protect against foreign pages:
+
+* A request with the header `Origin` is refused unless the page is the server's own, or an allowed one.
+* The body must be declared as JSON. A browser lets a foreign page declare that only after a preflight request.
+
+DNS rebinding makes a foreign page look like the server's own, by a host name that resolves to this machine. So a server
+without keys accepts a page only if its host name means this machine everywhere, such as `localhost`.
 """
 
 import asyncio
@@ -20,11 +23,11 @@ LARGEST = 32 * 1024 * 1024  # bytes of a body
 
 
 class ClientLeftError(Exception):
-    """The client has closed its connection: nobody waits for an answer."""
+    """The client has closed its connection, so nobody waits for the answer."""
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
-    """The request's headers by name, in small letters."""
+    """The headers of the request by name, in lower case."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
@@ -42,29 +45,34 @@ def identity_headers(scope: Scope) -> Headers:
 def identify(
     scope: Scope, headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...], *, metrics: bool = False
 ) -> Key | None:
-    """Whose request it is; `None` where no keys are made, so that everybody on this machine may ask, and nobody else:
-    keys may be taken away while it runs, and another server may have been told to listen anywhere.
+    """The key of the request; `None` on a server without keys. Raises `ProblemError` if the caller is refused.
 
-    A key that may read `metrics` may do nothing else, and no other key may read them. Raises `ProblemError`.
+    A server without keys answers clients on this machine only. That is checked for each request: the last key may be
+    removed while the server runs, and another ASGI server may listen on any address.
+
+    origins: web pages that may use the server; `*` allows all
+    metrics: whether the request reads `/metrics`, which needs a key of its own that allows nothing else
     """
     origin = headers.get("origin")
     if origin is not None and origin not in origins and "*" not in origins:
         host = headers.get("host", "")
         if origin.partition("://")[2] != host or not (keys.any() or _own(host)):
-            message = f"pages of {origin} may not call this server (see [server] origins)"
+            message = f"pages of {origin} may not use this server; see `origins` in [server]"
             raise ProblemError(Problem(403, "permission", message))
     if not keys.any():
         if not _near(scope):
-            raise ProblemError(Problem(401, "authentication", "there are no keys, so only this machine may ask"))
+            raise ProblemError(
+                Problem(401, "authentication", "this server has no keys, so it answers clients on its own machine only")
+            )
         return None
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     secret = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
     if not secret:
-        message = "a key is needed, as `Authorization: Bearer KEY` or as `x-api-key: KEY`"
+        message = "the request needs a key, as `Authorization: Bearer KEY` or as `x-api-key: KEY`"
         raise ProblemError(Problem(401, "authentication", message))
     key = keys.find(secret)
     if key is None:
-        raise ProblemError(Problem(401, "authentication", "this key is not known here", code="invalid_api_key"))
+        raise ProblemError(Problem(401, "authentication", "this key is unknown", code="invalid_api_key"))
     if key.metrics != metrics:
         message = f'the key "{key.name}" may read /metrics and nothing else'
         if metrics:
@@ -76,7 +84,7 @@ def identify(
 def _near(scope: Scope) -> bool:
     client = scope.get("client")
     if not client:
-        return True  # a socket in the file system: its owner says who may use it
+        return True  # a Unix socket: the permissions of its file say who may use it
     try:
         return ipaddress.ip_address(client[0].partition("%")[0]).is_loopback
     except ValueError:
@@ -84,7 +92,7 @@ def _near(scope: Scope) -> bool:
 
 
 def _own(host: str) -> bool:
-    """Whether this is a name or an address that means this machine wherever it is used."""
+    """Whether the host is a name or an address that means the local machine on every machine."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -93,7 +101,10 @@ def _own(host: str) -> bool:
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive, slowest: float = SLOWEST) -> bytes:
-    """The whole body. Raises `ProblemError`, or `ClientLeftError`."""
+    """The whole body. Raises `ClientLeftError` if the client disconnects.
+
+    Raises `ProblemError` if the body is not declared as JSON, is too large, or takes longer than `slowest` seconds.
+    """
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise ProblemError(Problem(400, "invalid_request", "the body must be sent as Content-Type: application/json"))
@@ -122,6 +133,6 @@ async def read_body(headers: Mapping[str, str], receive: Receive, slowest: float
 
 
 async def until_left(receive: Receive) -> None:
-    """Returns when the client has closed its connection."""
+    """Return once the client has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,8 +1,10 @@
-"""What a key may do: so many requests at once, so many a minute, whichever process of the server they reach.
+"""The limits of a key: requests at once and requests a minute, over all processes of the server.
 
-One process counts in its memory. Several count in the store that they share, in one small transaction a request, and
-only for keys that have such a limit. Where the store is off or fails, each process counts for itself and gives a key
-its part of the limit, one at least: so nobody is locked out, and nobody gets the limit as often as there are processes.
+A single process counts in memory. Several processes count in the store that they share, with one small transaction for
+each request of a key that has such a limit.
+
+If the store is off or fails, each process counts for itself, and gives a key its share of the limit, at least one
+request. So no key is locked out, and no key gets its limit once for each process.
 """
 
 import asyncio
@@ -19,67 +21,71 @@ from partsong.store import Refusal, owed
 from partsong.wire.reply import Problem
 
 LOG = logging.getLogger("partsong.server")
-HOLD = 6.0  # seconds that a place is held without a word: the places of a process that died are free by then
-RENEWED = HOLD / 3
-LOOK = 0.1  # seconds until a second look at places that are all taken: one may have been left, and that not be written
+HOLD = 6.0  # seconds until a slot that is not renewed is free again, as the slots of a process that has died
+RENEWED = HOLD / 3  # seconds between two renewals
+LOOK = 0.1  # seconds until a second attempt: the release of a slot may not be written yet
 
 
 class Register(Protocol):
-    """What processes share. See `Store`."""
+    """The counts that processes share. `Store` implements it."""
 
     async def take(
-        self, place: int, key: str, *, at_once: int | None, per_minute: int | None, hold: float
+        self, slot: int, key: str, *, at_once: int | None, per_minute: int | None, hold: float
     ) -> Refusal | None: ...
 
-    async def keep_places(self, places: Iterable[tuple[int, str]], hold: float) -> None: ...
+    async def keep_places(self, slots: Iterable[tuple[int, str]], hold: float) -> None: ...
 
-    def leave(self, place: int) -> None: ...
+    def leave(self, slot: int) -> None: ...
 
 
 class Limits:
-    """The limits of keys. With a `register` they hold in all processes that share it; `parts` is how many those are."""
+    """The limits of keys.
+
+    register: the counts that all processes share; without it, this process counts for itself
+    parts: number of processes
+    """
 
     def __init__(self, register: Register | None = None, parts: int = 1) -> None:
         self.register, self.parts = register, parts
-        self.at_work: dict[str, int] = {}  # requests of each key in this process
-        self.held: dict[int, str] = {}  # places in the register, and whose
-        self._due: dict[str, float] = {}  # when a key's earlier requests are paid off, by the loop's clock
+        self.at_work: dict[str, int] = {}  # requests under way of each key in this process
+        self.held: dict[int, str] = {}  # the key of each slot that is held in the register
+        self._due: dict[str, float] = {}  # when the earlier requests of a key no longer count, in time of the loop
         self._renewing: asyncio.Task[None] | None = None
         self._failing = False
 
     @asynccontextmanager
     async def within(self, key: Key) -> AsyncIterator[None]:
-        """A request of the key goes on until the block is left. Raises `ProblemError` where that passes a limit."""
-        place = None
+        """Count a request of the key until the block is left. Raises `ProblemError` if the key has reached a limit."""
+        slot = None
         if self.register is None:
             self._check(key)
         else:
-            place = secrets.randbits(62)
+            slot = secrets.randbits(62)
         self.at_work[key.name] = self.at_work.get(key.name, 0) + 1
         try:
-            if place is not None and self.register is not None:
-                await self._enter(self.register, key, place)
+            if slot is not None and self.register is not None:
+                await self._enter(self.register, key, slot)
             yield
         finally:
             self.at_work[key.name] -= 1
             if not self.at_work[key.name]:
                 del self.at_work[key.name]
-            if place is not None and self.register is not None:
-                self._leave(self.register, place)
+            if slot is not None and self.register is not None:
+                self._leave(self.register, slot)
 
-    async def _enter(self, register: Register, key: Key, place: int) -> None:
-        """Take a place in the register, or count here where that fails."""
+    async def _enter(self, register: Register, key: Key, slot: int) -> None:
+        """Take a slot in the register. If the register fails, count in this process."""
         try:
-            refusal = await self._take(register, key, place)
+            refusal = await self._take(register, key, slot)
             if refusal is not None and refusal.limit == "at_once":
                 await asyncio.sleep(LOOK)
-                refusal = await self._take(register, key, place)
+                refusal = await self._take(register, key, slot)
         except asyncio.CancelledError:
-            register.leave(place)  # it may be taken, and nobody would ever know of it
+            register.leave(slot)  # the slot may be taken already, and nobody else would release it
             raise
         except StoreError as problem:
             if not self._failing:
-                LOG.warning("the limits of keys are counted in each process, as its part of them: %s", problem)
+                LOG.warning("each process now counts its own share of the limits of keys: %s", problem)
             self._failing = True
             self._check(key, at_work=self.at_work[key.name] - 1)
             return
@@ -88,32 +94,32 @@ class Limits:
             raise _refused(key, refusal)
         if key.at_once is None:
             return
-        self.held[place] = key.name
+        self.held[slot] = key.name
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._renew(register))
 
-    async def _take(self, register: Register, key: Key, place: int) -> Refusal | None:
-        return await register.take(place, key.name, at_once=key.at_once, per_minute=key.requests_per_minute, hold=HOLD)
+    async def _take(self, register: Register, key: Key, slot: int) -> Refusal | None:
+        return await register.take(slot, key.name, at_once=key.at_once, per_minute=key.requests_per_minute, hold=HOLD)
 
-    def _leave(self, register: Register, place: int) -> None:
-        if self.held.pop(place, None) is None:
+    def _leave(self, register: Register, slot: int) -> None:
+        if self.held.pop(slot, None) is None:
             return
-        register.leave(place)
+        register.leave(slot)
         if not self.held and self._renewing is not None:
             self._renewing.cancel()
             self._renewing = None
 
     async def _renew(self, register: Register) -> None:
-        """Say again and again which places are held here."""
+        """Renew the slots of this process, until cancelled."""
         while True:
             await asyncio.sleep(RENEWED)
             try:
                 await register.keep_places(tuple(self.held.items()), HOLD)
             except StoreError:
-                continue  # whoever comes next says so
+                continue  # the next request reports the failure
 
     def _check(self, key: Key, at_work: int | None = None) -> None:
-        """Count here, a part of each limit."""
+        """Count in this process, against its share of each limit."""
         at_work = self.at_work.get(key.name, 0) if at_work is None else at_work
         if key.at_once is not None and at_work >= self._part(key.at_once):
             raise _refused(key, Refusal("at_once", 1.0))

@@ -1,6 +1,6 @@
-"""What can be asked for: recipes first, each with the window that it really has, the smallest of its members'.
+"""The list of models: the recipes, each with the smallest context window of its models.
 
-An entry has the fields of OpenAI's list and of Anthropic's, whose clients read the same address.
+An entry has the fields of OpenAI's list and those of Anthropic's, because both use the path `/v1/models`.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from partsong.wire.reply import Problem
 
 
 def listed(service: Service, key: Key | None) -> dict[str, Any]:
-    """All recipes that this key may use."""
+    """All recipes that the key may use."""
     entries = [entry(service, recipe) for recipe in service.recipes.values() if allowed(recipe.name, key)]
     ends = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
     return {"object": "list", "data": entries, "has_more": False, "first_id": ends[0], "last_id": ends[1]}
 
 
 def found(service: Service, name: str, key: Key | None) -> dict[str, Any]:
-    """One of them, or a single model. Raises `ProblemError`."""
+    """The entry of a recipe or of a single model. Raises `ProblemError` if the key may use neither."""
     if allowed(name, key):
         if name in service.recipes:
             return entry(service, service.recipes[name])
@@ -51,11 +51,11 @@ def entry(service: Service, recipe: Recipe) -> dict[str, Any]:
 
 
 def window_of(service: Service, recipe: Recipe) -> int | None:
-    """Tokens that every member reads; `None` where that is not known of any."""
+    """Tokens that every model of the recipe can read; `None` if no window is known."""
     windows = [window for name in recipe.models if (window := service.assembly.window(name)) is not None]
     return min(windows, default=None)
 
 
 def allowed(name: str, key: Key | None) -> bool:
-    """Whether the key may ask for what has that name."""
+    """Whether the key may use the recipe or the model of this name."""
     return key is None or not key.recipes or name in key.recipes

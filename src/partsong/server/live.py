@@ -1,6 +1,7 @@
-"""A run's events for a second listener, while it goes on or long after: read from the store, where they stand soon.
+"""Sends the events of a run to a second listener, during the run or later.
 
-So any process that shares the store can tell of any run, and a run that nobody watches pays nothing.
+The events come from the store. So every process that shares the store can send the events of any run, and a run
+without a second listener has no extra cost.
 """
 
 import asyncio
@@ -20,24 +21,24 @@ from partsong.server.service import Service, caller_of
 from partsong.store import StoredRun
 from partsong.wire.reply import Problem
 
-PAUSE = 0.25  # seconds between two looks: events are written down as often
-SHARE = 20  # times as long as a look takes is waited before the next one
-DEAD = 300.0  # seconds without an event after which an open run is left: its process may have died
-ALIVE = 10.0
+PAUSE = 0.25  # seconds between two reads; the recorder writes as often
+SHARE = 20  # the pause before the next read is at least this many times the duration of a read
+DEAD = 300.0  # seconds without an event until the stream ends: the process of the run may have died
+ALIVE = 10.0  # seconds between two comments that keep the connection open
 
 
 async def find(service: Service, name: str, key: Key | None) -> StoredRun:
-    """The run of that id with its events, if it is this caller's. Raises `ProblemError`."""
+    """The run of this id. Raises `ProblemError` if it is not the caller's, or if its events were not stored."""
     run = await own(service, name, key)
     if run.mode != "full":
-        message = f"the events of run {name} were not kept (the store keeps {run.mode} alone)"
+        message = f'the events of run {name} were not stored (the mode of the store was "{run.mode}")'
         raise ProblemError(Problem(404, "not_found", message, "run"))
     return run
 
 
 async def own(service: Service, name: str, key: Key | None) -> StoredRun:
-    """The run of that id, if it is this caller's. Raises `ProblemError`."""
-    missing = ProblemError(Problem(404, "not_found", f'there is no run "{name}" of yours', "run"))
+    """The run of this id. Raises `ProblemError` if the caller has no such run."""
+    missing = ProblemError(Problem(404, "not_found", f'you have no run "{name}"', "run"))
     try:
         run = await service.store.find_run(name)
     except InputError:
@@ -48,34 +49,38 @@ async def own(service: Service, name: str, key: Key | None) -> StoredRun:
 
 
 class Wanted(Struct, frozen=True):
-    """How the events are to be told: from which one on, and whether with their times."""
+    """The options of a request.
+
+    start: index of the first event to send
+    times: whether to send the time of each event
+    """
 
     start: int = 0
     times: bool = False
 
 
 def wanted(scope: Scope) -> Wanted:
-    """What the request says: `?from=N`, or the last event that was heard (`Last-Event-ID`), and `?times=1`."""
+    """The options of a request: `?from=N`, or after the index in `Last-Event-ID`, and `?times=1`."""
     said = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-    heard = headers_of(scope).get("last-event-id", "")  # the later word: it comes when a stream is taken up again
+    heard = headers_of(scope).get("last-event-id", "")  # first, because a client that reconnects repeats `from`
     for field, text, more in (("Last-Event-ID", heard, 1), ("from", said.get("from", ""), 0)):
         if text:
             if not re.fullmatch(r"\d{1,12}", text, re.ASCII):
-                message = f'{field} is "{text}", but must be the number of an event'
+                message = f'{field} is "{text}", but must be the index of an event'
                 raise ProblemError(Problem(400, "invalid_request", message, field))
             return Wanted(int(text) + more, said.get("times") == "1")
     return Wanted(0, said.get("times") == "1")
 
 
 async def tell(service: Service, run: StoredRun, send: SendBytes, how: Wanted) -> None:
-    """Send the events of the run until it has ended; with times, each moment before what happened at it."""
+    """Send the events until the run has ended. With `times`, an event `time` comes before the events of a moment."""
     await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
     told, quiet, then = how.start, 0.0, -1.0
     clock = asyncio.get_running_loop().time
     while quiet < DEAD and not service.stopping:
         began = clock()
         events = await service.store.events(run.id)
-        pause = max(PAUSE, SHARE * (clock() - began))  # all are read each time: the longer the run, the less often
+        pause = max(PAUSE, SHARE * (clock() - began))  # each read takes all events, so long runs are read less often
         pieces: list[bytes] = []
         for seconds, event in events[told:]:
             if how.times and seconds != then:

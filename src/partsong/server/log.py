@@ -1,8 +1,8 @@
-"""The log: one line for each run and each refused request, as text or as JSON. No word of a prompt or an answer.
+"""The log: one line for each run and each refused request, as text or as JSON, without prompts and answers.
 
-A thread writes it, so that a pipe that nobody reads stops that thread and no request. So many lines wait; what comes
-then is dropped, and how much that was is said where the gap is. What a line says comes from the run's report; control
-characters of a caller's are never written as they came.
+A thread writes the lines, so that a pipe that nobody reads blocks this thread and no request. Up to `WAITING` lines
+wait for the thread. Further lines are dropped, and a line in the gap says how many. The usage of a run comes from its
+report. Control characters from a client are escaped.
 """
 
 import logging
@@ -22,12 +22,12 @@ import msgspec
 from partsong.server.report import Report
 from partsong.wire.reply import Problem
 
-WAITING = 10_000  # lines, of some 200 bytes
-FLUSH = 2.0  # seconds that the last lines may take
+WAITING = 10_000  # lines of about 200 bytes
+FLUSH = 2.0  # seconds to write the last lines when the log is closed
 
 
 class Log:
-    """Writes to `out`, standard error if not said. A log that cannot be written breaks nothing."""
+    """Writes lines to `out` (default: standard error). A failure to write is ignored."""
 
     def __init__(self, kind: Literal["text", "json"], out: TextIO | None = None, waiting: int = WAITING) -> None:
         self.kind, self.out, self.waiting = kind, out, waiting
@@ -37,7 +37,7 @@ class Log:
         self._thread: Thread | None = None
 
     def run(self, api: str, caller: str, report: Report, began: float) -> None:
-        """A run has ended, or was left."""
+        """Write the line of a run that has ended. `began` is the start of the request by the monotonic clock."""
         end = "finished" if report.answer is not None else "left" if report.error is None else "failed"
         fields: dict[str, Any] = {
             "run": report.run,
@@ -54,7 +54,7 @@ class Log:
         self._say("info" if report.error is None else "warning", fields)
 
     def refused(self, api: str, problem: Problem) -> None:
-        """A request got no run."""
+        """Write the line of a request that started no run."""
         fields = {
             "api": api,
             "status": "refused",
@@ -66,7 +66,7 @@ class Log:
 
     @contextmanager
     def taking(self, logger: logging.Logger) -> Iterator[None]:
-        """Write what the logger says as well, until the block is left: written by itself, it would wait for a pipe."""
+        """Write the records of `logger` too, until the block is left. A handler of its own could block on a pipe."""
         handler = _Passing(self)
         logger.addHandler(handler)
         try:
@@ -75,11 +75,11 @@ class Log:
             logger.removeHandler(handler)
 
     def message(self, level: str, text: str, trace: str = "") -> None:
-        """Something else happened that whoever runs the server should know."""
+        """Write a line with a message for the operator of the server."""
         self._say(level, {"message": text, "trace": trace})
 
     def close(self) -> None:
-        """Write what waits, if somebody reads it."""
+        """Write the waiting lines, unless nobody reads them for `FLUSH` seconds."""
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -105,7 +105,7 @@ class Log:
         return f"{now} {level} {' '.join(said)}\n"
 
     def _write(self) -> None:
-        """What the thread does, until it is told that nothing more comes."""
+        """Write lines until `None` comes. This is the main function of the thread."""
         going_on = True
         while going_on:
             lines = [self._lines.get()]
@@ -118,13 +118,13 @@ class Log:
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
             if dropped:
-                text = f"{dropped} lines of the log were dropped here: they were not read as fast as they came"
+                text = f"{dropped} lines of the log were dropped here, because they were not read fast enough"
                 lines.append(self._line("warning", {"message": text}))
             _put(self.out or sys.stderr, "".join(line for line in lines if line is not None))
 
 
 class _Passing(logging.Handler):
-    """Passes on to the log what a logger says."""
+    """Passes the records of a logger on to the log."""
 
     def __init__(self, log: Log) -> None:
         super().__init__()
@@ -136,19 +136,19 @@ class _Passing(logging.Handler):
 
 
 def _put(out: TextIO, text: str) -> None:
-    """Write all of it. Past the file's own buffer, whose lock the end of the process would wait for."""
+    """Write the whole text, around the buffer of the file: the exit of the process would wait for the buffer's lock."""
     try:
-        number = out.fileno()
-    except (OSError, ValueError):  # no file, but something that looks like one
+        descriptor = out.fileno()
+    except (OSError, ValueError):  # an object like a file, without a descriptor
         _print(out, text)
         return
     data = memoryview(text.encode("utf-8", "backslashreplace"))
     try:
         while data:
             try:
-                data = data[os.write(number, data) :]
+                data = data[os.write(descriptor, data) :]
             except BlockingIOError:
-                select.select([], [number], [])
+                select.select([], [descriptor], [])
     except OSError:
         return
 
@@ -162,7 +162,7 @@ def _print(out: TextIO, text: str) -> None:
 
 
 def _word(value: Any) -> str:
-    """A value as one word: what has spaces, or what no terminal should be sent, stands in quotes and escaped."""
+    """The value as one word. Values with spaces or unprintable characters are quoted and escaped."""
     text = str(value)
     plain = text.isprintable() and text.isascii() and not any(letter in text for letter in ' "=')
     return text if plain else msgspec.json.encode(text.encode("ascii", "backslashreplace").decode()).decode()

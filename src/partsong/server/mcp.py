@@ -1,6 +1,7 @@
-"""Recipes as tools of the Model Context Protocol: `ask`, whose progress is told as its seats answer, and `recipes`.
+"""Recipes as tools of the Model Context Protocol: `ask` and `recipes`.
 
-One assembly serves all calls. A client that takes its call back cancels the run, and with it every call to a model.
+`ask` reports progress whenever a seat has answered. All tool calls share one assembly. A client that cancels its tool
+call cancels the run, and with it every call to a model.
 """
 
 from collections.abc import AsyncIterator
@@ -29,8 +30,9 @@ from partsong.store import Store
 
 MOST_LISTED = 50  # recipes that the tool's description names: every prompt of the client bears it
 INSTRUCTIONS = (
-    "Each recipe asks several language models and lets another make one answer of theirs. Ask where a second opinion "
-    "is worth some seconds and some cents: it sees nothing but the question, so write all that matters into it."
+    "Each recipe asks several language models a question, and another model writes one answer from theirs. Use it "
+    "where second opinions are worth some seconds and some cents. The models see the question only, so include all "
+    "that they need to know."
 )
 
 
@@ -68,7 +70,9 @@ class Listing(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kitchen:
+class _Shared:
+    """The state that all tool calls share."""
+
     configuration: Configuration
     store: Store
     assembly: Assembly
@@ -76,13 +80,13 @@ class _Kitchen:
     unusable: dict[str, str]
 
 
-def make_server(configuration: Configuration, mode: StoreMode | None = None) -> "MCPServer[_Kitchen]":
-    """The server; what it needs is opened when its client connects."""
+def make_server(configuration: Configuration, mode: StoreMode | None = None) -> "MCPServer[_Shared]":
+    """The MCP server. It opens the store and the models when its client connects."""
 
     @asynccontextmanager
-    async def lifespan(_: "MCPServer[_Kitchen]") -> AsyncIterator[_Kitchen]:
+    async def lifespan(_: "MCPServer[_Shared]") -> AsyncIterator[_Shared]:
         async with open_journal(configuration, mode) as store, assembling(configuration, store=store) as assembly:
-            yield _Kitchen(configuration, store, assembly, *offered(configuration, assembly))
+            yield _Shared(configuration, store, assembly, *offered(configuration, assembly))
 
     # Which recipes there are is known before a client connects; whether their models can be asked is known then.
     about: dict[str, str] = {}
@@ -95,23 +99,25 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
 
     @server.tool(annotations=opens)
     async def ask(
-        question: Annotated[str, Field(description="All that they need to know: they see nothing else.")],
-        context: Context[_Kitchen],
+        question: Annotated[
+            str, Field(description="The question with all that the models need to know. They see nothing else.")
+        ],
+        context: Context[_Shared],
         recipe: Annotated[
             str | None,
             Field(
-                description=f"Which models, and how. The first of these, if not said: {listed}.",
+                description=f"The name of a recipe, of: {listed}. Default: the first.",
                 examples=names[:MOST_LISTED],
             ),
         ] = None,
     ) -> Annotated[CallToolResult, Answered]:
-        """Ask several language models a question, and get one answer made of theirs."""
+        """Ask several language models a question, and get one answer written from theirs."""
         return await _ask(context.request_context.lifespan_context, question, recipe, context)
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
-    async def recipes(context: Context[_Kitchen]) -> Listing:
-        """List the recipes that `ask` takes: their models, layers and calls; and why others cannot be used."""
-        kitchen = context.request_context.lifespan_context
+    async def recipes(context: Context[_Shared]) -> Listing:
+        """List the recipes for `ask` with their models, layers and calls, and the reasons why others are unusable."""
+        shared = context.request_context.lifespan_context
         known = [
             ListedRecipe(
                 name=recipe.name,
@@ -120,23 +126,23 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
                 proposers=[[agent.model for agent in layer.seats] for layer in recipe.layers],
                 aggregator=recipe.aggregator.model,
             )
-            for recipe in kitchen.recipes.values()
+            for recipe in shared.recipes.values()
         ]
-        return Listing(recipes=known, unusable=kitchen.unusable)
+        return Listing(recipes=known, unusable=shared.unusable)
 
     return server
 
 
-async def _ask(kitchen: _Kitchen, question: str, name: str | None, context: Context[_Kitchen]) -> CallToolResult:
-    known = ", ".join(kitchen.recipes) or "none"
-    if name in kitchen.unusable:
-        raise ToolError(f'the recipe "{name}" cannot be used: {kitchen.unusable[name]}')
-    if not kitchen.recipes or (name is not None and name not in kitchen.recipes):
+async def _ask(shared: _Shared, question: str, name: str | None, context: Context[_Shared]) -> CallToolResult:
+    known = ", ".join(shared.recipes) or "none"
+    if name in shared.unusable:
+        raise ToolError(f'the recipe "{name}" cannot be used: {shared.unusable[name]}')
+    if not shared.recipes or (name is not None and name not in shared.recipes):
         raise ToolError(f'there is no recipe "{name or "default"}"; known: {known}')
-    recipe = next(iter(kitchen.recipes.values())) if name is None else kitchen.recipes[name]
-    if recipe.max_dollars is None and kitchen.configuration.dollars_per_run is not None:
-        recipe = replace(recipe, max_dollars=kitchen.configuration.dollars_per_run)
-    recorder = kitchen.store.record(labels={"api": "mcp"})
+    recipe = next(iter(shared.recipes.values())) if name is None else shared.recipes[name]
+    if recipe.max_dollars is None and shared.configuration.dollars_per_run is not None:
+        recipe = replace(recipe, max_dollars=shared.configuration.dollars_per_run)
+    recorder = shared.store.record(labels={"api": "mcp"})
     report, steps = Report(recorder.id, recipe.name), 0
 
     async def hear(event: AnyEvent) -> None:
@@ -159,9 +165,9 @@ async def _ask(kitchen: _Kitchen, question: str, name: str | None, context: Cont
             await context.report_progress(done, recipe.calls, said)
 
     try:
-        models = await kitchen.assembly.models(recipe.models)
+        models = await shared.assembly.models(recipe.models)
         await perform(
-            recipe, asking(question), models, hear, live=False, funds=daily_funds(kitchen.configuration, kitchen.store)
+            recipe, asking(question), models, hear, live=False, funds=daily_funds(shared.configuration, shared.store)
         )
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
@@ -169,7 +175,7 @@ async def _ask(kitchen: _Kitchen, question: str, name: str | None, context: Cont
         await recorder.close()
     if report.answer is None:
         raise ToolError("no answer" if report.error is None else report.error.message)
-    # The text alone is what a model reads; programs find the rest beside it.
+    # A model reads the text only. Programs find the report in the structured content.
     return CallToolResult(
         content=[TextContent(type="text", text=report.answer.text)],
         structured_content=msgspec.to_builtins({"answer": report.answer.text, **report.plain()}),

@@ -1,8 +1,9 @@
-"""What the server counts for Prometheus: runs, first words, calls, tokens, dollars, losses, and what is open now.
+"""The metrics for Prometheus: runs, first words, calls, tokens, dollars, losses, and open requests and runs.
 
-With several workers each writes its numbers to files of a folder that all share (prometheus-client's own way, told by
-`PROMETHEUS_MULTIPROC_DIR`), and whichever is asked adds them up. Labels never grow with what callers send: a recipe or
-a model that is not among the served ones is counted as `other`.
+Several workers share a folder (`PROMETHEUS_MULTIPROC_DIR`, the multiprocess mode of prometheus-client). Each worker
+writes its own numbers into the folder, and the worker that answers a scrape adds all of them up.
+
+The set of labels does not grow with the requests of clients: recipes and models that are not served count as `other`.
 """
 
 import os
@@ -25,7 +26,7 @@ SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 
 
 
 class Metrics:
-    """The numbers of one process. `recipes` are those that have a label of their own, with all their models."""
+    """The metrics of one process. Each of the `recipes`, and each of their models, has a label of its own."""
 
     def __init__(self, recipes: Iterable[Recipe]) -> None:
         served = tuple(recipes)
@@ -40,42 +41,50 @@ class Metrics:
         def seconds(name: str, what: str) -> Histogram:
             return Histogram(f"partsong_{name}_seconds", what, ("recipe",), buckets=SECONDS, registry=self._registry)
 
-        self._runs = counter("runs", "Runs that ended: finished, failed (by cause), or left.", "api", "recipe", "end")
-        self._refused = counter("refused", "Requests that got no run, by HTTP status.", "api", "status")
-        self._calls = counter("calls", "Calls whose usage is known.", "model")
-        self._tokens = counter("tokens", "Tokens of calls.", "model", "kind")
-        self._dollars = counter("dollars", "Dollars that calls have cost, where their price is known.", "model")
-        self._losses = counter("losses", "What runs did not get as their recipe has it.", "model", "kind", "cause")
-        self._took = seconds("run", "From the request to the end of its run.")
-        self._first = seconds("first_word", "From the request to the answer's first words, of streams.")
-        self._requests = self._open("requests", "Requests at work or waiting for their turn.")
-        self._streams = self._open("runs", "Runs that go on.")
+        self._runs = counter(
+            "runs", "Runs that have ended: finished, left, or the cause of the failure.", "api", "recipe", "end"
+        )
+        self._refused = counter("refused", "Requests that started no run, by HTTP status.", "api", "status")
+        self._calls = counter("calls", "Calls to models whose usage is known.", "model")
+        self._tokens = counter("tokens", "Input and output tokens of these calls.", "model", "kind")
+        self._dollars = counter("dollars", "Cost of these calls in dollars, where the price is known.", "model")
+        self._losses = counter(
+            "losses", "Seats that were lost or changed, by kind and cause.", "model", "kind", "cause"
+        )
+        self._took = seconds("run", "Seconds from the request to the end of its run.")
+        self._first = seconds("first_word", "Seconds from the request to the first word of a stream.")
+        self._requests = self._open("requests", "Requests under way or queued.")
+        self._streams = self._open("runs", "Runs under way.")
 
     def _open(self, name: str, what: str) -> Gauge:
         return Gauge(f"partsong_{name}_open", what, registry=self._registry, multiprocess_mode="livesum")
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """A request is here until the block is left."""
+        """Count a request as open until the block is left."""
         with self._requests.track_inprogress():
             yield
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """A run goes on until the block is left."""
+        """Count a run as open until the block is left."""
         with self._streams.track_inprogress():
             yield
 
     def run(self, api: str, report: Report, began: float, first: float | None) -> None:
-        """A run has ended, or was left; `began` and `first` (word) by the monotonic clock."""
+        """Count a run that has ended.
+
+        began: when the request came, in seconds of the monotonic clock
+        first: when the first word was sent, by the same clock; `None` if there was none
+        """
         recipe = report.recipe if report.recipe in self._recipes else OTHER
         end = "finished" if report.answer is not None else "left" if report.error is None else report.error.cause
         self._runs.labels(api, recipe, end).inc()
         self._took.labels(recipe).observe(time.monotonic() - began)
         if first is not None:
             self._first.labels(recipe).observe(first - began)
-        for model, usage in report.used:
-            name = self._model(model)
+        for call, usage in report.calls:
+            name = self._model(call.model)
             self._calls.labels(name).inc()
             self._tokens.labels(name, "input").inc(usage.input_tokens)
             self._tokens.labels(name, "output").inc(usage.output_tokens)
@@ -85,11 +94,11 @@ class Metrics:
             self._losses.labels(self._model(loss.model), loss.kind, loss.cause).inc()
 
     def refused(self, api: str, problem: Problem) -> None:
-        """A request got no run."""
+        """Count a request that started no run."""
         self._refused.labels(api, str(problem.status)).inc()
 
     def text(self) -> bytes:
-        """All numbers, of all processes, in Prometheus's text format."""
+        """The metrics of all processes, in the text format of Prometheus."""
         if self._folder is None:
             return generate_latest(self._registry)
         self._forget_the_dead(Path(self._folder))
@@ -98,7 +107,7 @@ class Metrics:
         return generate_latest(registry)
 
     def _forget_the_dead(self, folder: Path) -> None:
-        """What a worker that has died had open is open no more; what it has counted stays counted."""
+        """Remove the gauges of dead workers, whose runs are no longer open. Their counters stay."""
         for file in folder.glob("gauge_live*_*.db"):
             process = file.stem.rpartition("_")[2]
             if process.isdecimal() and not _lives(int(process)):

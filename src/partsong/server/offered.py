@@ -1,5 +1,6 @@
-"""Which recipes can be asked: those that were named, else the default one, every shipped one and the user's own, if
-they work here.
+"""The recipes that a server offers: those of its configuration, else the default, the shipped and the user's own ones.
+
+A recipe is offered if its models are configured.
 """
 
 from pathlib import Path
@@ -15,16 +16,16 @@ DEFAULT_RECIPE = "local"
 
 
 class Found(Struct, frozen=True):
-    """A recipe, and where it stands: the name of a shipped one, or a file."""
+    """A recipe and its source: the name of a shipped recipe, or the path of a file."""
 
     recipe: Recipe
     source: str
 
 
 def offered(configuration: Configuration, assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """The recipes that are offered, the default one first, and why others cannot be used.
+    """The usable recipes by name, the default first, and the reasons why others are unusable.
 
-    Raises `InputError` for one that was asked for by name and is none.
+    Raises `InputError` if the configuration names a recipe that does not exist or is wrong.
     """
     known, broken = found(configuration)
     recipes, unusable = usable(known, assembly)
@@ -32,8 +33,10 @@ def offered(configuration: Configuration, assembly: Assembly) -> tuple[dict[str,
 
 
 def found(configuration: Configuration) -> tuple[list[Found], dict[str, str]]:
-    """The recipes, the default one first, whether they can be used or not; and what is wrong with files of the user's
-    own that are none. Raises `InputError` for one that was asked for by name and is none."""
+    """All recipes, the default first, usable or not, and the faults of the user's own files that are no recipes.
+
+    Raises `InputError` if the configuration names a recipe that does not exist or is wrong.
+    """
     if configuration.server.recipes:
         return [each for name in configuration.server.recipes for each in _at(name)], {}
     default = configuration.recipe or DEFAULT_RECIPE
@@ -48,7 +51,7 @@ def found(configuration: Configuration) -> tuple[list[Found], dict[str, str]]:
 
 
 def usable(known: list[Found], assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Those whose models can be asked, by name, and why the others' cannot."""
+    """The recipes whose models are configured, by name, and the reasons why the others are unusable."""
     recipes: dict[str, Recipe] = {}
     unusable: dict[str, str] = {}
     for each in known:

@@ -1,7 +1,7 @@
-"""Everything that can go wrong with a request, as the one `Problem` that a format writes in its own shape.
+"""Converts every failure of a request into a `Problem`, which each API writes in its own format.
 
-Statuses say what a caller can do: 4xx change the request or the key, 429 and 503 ask again later, 504 allow more time.
-What a provider said of its own key or account is the server's trouble, never the caller's 401.
+The status says what the client can do: change the request or the key (4xx), retry later (429, 503), or allow more time
+(504). A provider's complaint about its key or account is a fault of the server (500), and never a 401 for the client.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from partsong.errors import (
 from partsong.events import Failure
 from partsong.wire.reply import Kind, Problem
 
-# What a run's failure means for whoever asked.
+# The status and the kind of error for each cause of a failed run.
 STATUSES: Mapping[Cause, tuple[int, Kind]] = {
     "auth": (500, "server"),
     "billing": (500, "server"),
@@ -48,7 +48,7 @@ REPEATED = frozenset({408, 409, 429})  # statuses below 500 after which the offi
 
 
 class ProblemError(Exception):
-    """A request that gets a problem for an answer."""
+    """A request is answered with a problem."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -56,7 +56,7 @@ class ProblemError(Exception):
 
 
 def unusable(error: PartsongError) -> Problem:
-    """The problem of a request that could not even be started."""
+    """The problem of a request whose run could not start."""
     match error:
         case RequestError():
             return Problem(400, "invalid_request", str(error), field=error.field)

@@ -1,27 +1,23 @@
-"""What a run has cost and lost, told to whoever asked: the field `partsong` of a response, out of the run's events."""
+"""The usage and the losses of one run, as the field `partsong` of a response tells them."""
 
 from typing import Any
 
 import msgspec
 
-from partsong.events import (
-    AggregationReplaced,
-    AggregationStep,
-    AnyEvent,
-    Failure,
-    Loss,
-    ProposalFailed,
-    ProposalFinished,
-    ProposalReplaced,
-    RunFailed,
-    RunFinished,
-    RunStarted,
-)
+from partsong.events import AnyEvent, CallFinished, Failure, Loss, RunFailed, RunFinished, RunStarted
 from partsong.model import NOTHING_USED, Answer, Usage
 
 
 class Report:
-    """Hears a run's events. In the end `answer` is there, or `error`."""
+    """A listener for the events of one run.
+
+    started: whether the run has begun
+    answer: the answer of a run that has finished, else `None`
+    error: the reason of a run that has failed, else `None`
+    usage: tokens and dollars of all calls of the run
+    losses: number of losses
+    calls: the calls whose usage is known. Their usages add up to `usage`.
+    """
 
     def __init__(self, run: str, recipe: str) -> None:
         self.run, self.recipe = run, recipe
@@ -30,68 +26,57 @@ class Report:
         self.error: Failure | None = None
         self.usage: Usage = NOTHING_USED
         self.losses = 0
-        self._models: dict[tuple[int, int], str] = {}
-        self._layers = 0
-        self.used: list[tuple[str, Usage]] = []  # of each call whose usage is known: its model, and that
-        self._calls: list[dict[str, Any]] = []
+        self.calls: list[tuple[CallFinished, Usage]] = []
         self._end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
-        """Take in one event; deltas need not be shown to it."""
+        """Take in one event. The deltas may be left out."""
         match event:
-            case RunStarted(recipe=recipe):
+            case RunStarted():
                 self.started = True
-                self._layers = len(recipe.layers)
-                self._models[self._layers, 0] = recipe.aggregator.model
-                for number, layer in enumerate(recipe.layers):
-                    self._models.update({(number, seat): agent.model for seat, agent in enumerate(layer.seats)})
-            case ProposalFinished(layer=layer, seat=seat, answer=answer, model=model):
-                self._count(layer, seat, model, answer.usage, answer.stored is not None)
-            case ProposalFailed(layer=layer, seat=seat, usage=usage):
-                self._count(layer, seat, self._models.get((layer, seat), ""), usage)
-            case ProposalReplaced(layer=layer, seat=seat, usage=usage, model=model):
-                self._count(layer, seat, self._models.get((layer, seat), ""), usage)
-                self._models[layer, seat] = model
-            case AggregationStep(answer=answer):
-                self._count(self._layers, 0, self._models[self._layers, 0], answer.usage, answer.stored is not None)
-            case AggregationReplaced(model=model, usage=usage):
-                self._count(self._layers, 0, self._models[self._layers, 0], usage)
-                self._models[self._layers, 0] = model
-            case RunFinished(answer=answer, usage=usage, losses=losses, model=model):
-                self._count(self._layers, 0, model, answer.usage, answer.stored is not None)
+            case CallFinished(usage=Usage() as usage):
+                self.calls.append((event, usage))
+            case RunFinished(answer=answer, usage=usage, losses=losses):
                 self.answer, self.usage, self.losses, self._end = answer, usage, len(losses), event
             case RunFailed(error=error, usage=usage, losses=losses):
                 self.error, self.usage, self.losses, self._end = error, usage, len(losses), event
 
     @property
     def lost(self) -> tuple[Loss, ...]:
-        """The losses, once it has ended."""
+        """The losses of a run that has ended."""
         return () if self._end is None else self._end.losses
 
     def plain(self) -> dict[str, Any]:
-        """The report, for JSON: the calls with their tokens and dollars, the losses, and what all of it has cost."""
+        """The report as plain values for JSON: the calls, the losses and the total dollars."""
         plain: dict[str, Any] = {"run": self.run, "recipe": self.recipe}
         if (end := self._end) is not None:
             plain |= {
-                "dollars": None if self.usage.dollars is None else str(self.usage.dollars),
+                "dollars": _in_text(self.usage),
                 "planned": end.planned,
                 "answered": end.answered,
                 "losses": msgspec.to_builtins(end.losses),
             }
             if isinstance(end, RunFinished):
                 plain |= {"model": end.model, "last_resort": end.last_resort, "seat": end.seat}
-        return plain | {"calls": self._calls}
+        return plain | {"calls": [_plain_call(call, usage) for call, usage in self.calls]}
 
-    def _count(self, layer: int, seat: int, model: str, usage: Usage | None, stored: bool = False) -> None:
-        if usage is None:
-            return
-        self.used.append((model, usage))
-        call: dict[str, Any] = {
-            "layer": layer,
-            "seat": seat,
-            "model": model,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "dollars": None if usage.dollars is None else str(usage.dollars),
-        }
-        self._calls.append(call | {"stored": True} if stored else call)
+
+def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "layer": call.layer,
+        "seat": call.seat,
+        "model": call.model,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "dollars": _in_text(usage),
+    }
+    if call.stored:
+        plain["stored"] = True
+    if call.error is not None:
+        plain["error"] = call.error.cause
+    return plain
+
+
+def _in_text(usage: Usage) -> str | None:
+    """The dollars as text, so that no digit is lost in a JSON number."""
+    return None if usage.dollars is None else str(usage.dollars)

@@ -1,8 +1,8 @@
-"""One HTTP response being sent. A stream begins with its first words, so that what fails before has its own status.
+"""Sends one HTTP response. A stream starts with its first word, so that an earlier failure has a status of its own.
 
-While nothing is said, a comment keeps the connection alive; who does not read is cut off. Both are looked at by one
-timer a stream: one for each event would cost a quarter of what a stream costs. Whole events are sent, so nothing has to
-wait for its turn.
+A comment keeps a silent connection open, and a client that does not read is disconnected. One timer for each stream
+checks both: a timer for each event would cost a quarter of the whole stream. Each `put` sends whole events, so
+concurrent senders need no lock.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ SendBytes = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 ALIVE = 10.0  # seconds of silence until a comment is sent
-SLOWEST = (
-    60.0  # seconds that a reader may take for what was sent, or a sender for a body; a reader has up to ALIVE more
-)
+# Seconds that a client may take to read what was sent, or to send a body. The timer notices a slow reader up to ALIVE
+# seconds later.
+SLOWEST = 60.0
 EVENTS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -28,18 +28,23 @@ EVENTS: Headers = [
 
 
 class SlowReaderError(Exception):
-    """The client does not read what it asked for."""
+    """The client does not read the response."""
 
 
 async def send_json(send: SendBytes, status: int, body: bytes, headers: Headers) -> None:
-    """A whole response."""
+    """Send a whole response."""
     head = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})
 
 
 class EventStream:
-    """A stream of events to one client. `started` says whether the status is out, so that no other can be sent."""
+    """A stream of events to one client.
+
+    started: whether the status was sent, so that no other status can be sent
+    closed: whether the response has ended, so that nothing more is sent
+    slowest: seconds that the client may take to read what was sent
+    """
 
     def __init__(self, send: SendBytes, stream: Stream, headers: Headers, slowest: float = SLOWEST) -> None:
         self.started = False
@@ -52,10 +57,10 @@ class EventStream:
         self._spoke = self._loop.time()
         self._timer = self._loop.call_at(self._spoke + self._often, self._wake)
         self._waking: asyncio.Task[None] | None = None
-        self._sending: dict[asyncio.Task[Any], float] = {}  # who waits for the client to read, and since when
+        self._sending: dict[asyncio.Task[Any], float] = {}  # the tasks that wait for the client to read, and since when
 
     async def start(self) -> None:
-        """Send the status and what comes before the first words."""
+        """Send the status, the headers and the opening events, unless they were sent before."""
         if not self.started:
             self.started = True
             await self._say({"type": "http.response.start", "status": 200, "headers": [*EVENTS, *self._headers]})
@@ -63,7 +68,7 @@ class EventStream:
                 await self.put(first)
 
     async def put(self, data: bytes) -> None:
-        """Send whole events. Raises `SlowReaderError`."""
+        """Send whole events. Raises `SlowReaderError` if the client does not read."""
         if not self.started:
             await self.start()
         if not data or self.closed:
@@ -82,13 +87,13 @@ class EventStream:
             self.stop()
 
     def stop(self) -> None:
-        """Send no more comments, and watch the reader no longer."""
+        """Stop the timer: send no more comments, and stop watching the reader."""
         self._timer.cancel()
         if self._waking is not None:
             self._waking.cancel()
 
     async def _say(self, message: MutableMapping[str, Any]) -> None:
-        """Send it; that takes as long as the client does not read what came before."""
+        """Send a message. This waits while the client does not read the earlier ones."""
         if not self._slow:
             task = asyncio.current_task(self._loop)
             assert task is not None
@@ -121,6 +126,6 @@ class EventStream:
             await self.start()
             await self.put(self._stream.wait())
         except SlowReaderError:
-            return  # whoever writes next hears of it
+            return  # the next `put` raises it again
         except OSError:
             self.closed = True

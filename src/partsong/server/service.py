@@ -1,6 +1,7 @@
-"""What all requests share: recipes, models, the store, keys and limits; and how a request becomes a recipe to perform.
+"""The service that all requests share: recipes, models, the store, keys and limits.
 
-Nothing of a request changes anything here: its options make a recipe of its own.
+The service also finds the recipe of a request. The options of a request make a new recipe, and never change a shared
+one.
 """
 
 import asyncio
@@ -34,7 +35,14 @@ LOG = logging.getLogger("partsong.server")
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """`recipes` by name, those that can be asked; `unusable` says of the others why not. `shelf` holds both."""
+    """The shared state of a server.
+
+    recipes: the usable recipes, by name
+    unusable: the reasons why the other recipes are unusable, by name
+    shelf: all recipes with their sources, by name
+    slowest: seconds that a client may take to send a body, or to read what was sent
+    working: the tasks of requests under way
+    """
 
     configuration: Configuration
     store: Store
@@ -47,7 +55,7 @@ class Service:
     log: Log
     metrics: Metrics
     telemetry: Telemetry | None = None
-    slowest: float = SLOWEST  # seconds that a body, or a reader of what was sent, may take
+    slowest: float = SLOWEST
     working: set[asyncio.Task[None]] = field(default_factory=set)
     staying: Staying = field(default_factory=Staying)
     stopping: bool = False
@@ -59,11 +67,14 @@ class Service:
 
     @property
     def stays(self) -> bool:
-        """Whether a run may go on without its client: only where it can be found again, and stopped."""
+        """Whether a run may continue without its client: only with a single process and stored events."""
         return self.serving.workers == 1 and self.store.mode == "full"
 
     def recipe_for(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
-        """The recipe of a request, with its options. Raises `ProblemError`, `RequestError` or `RecipeError`."""
+        """The recipe of a request, with the options of the request.
+
+        Raises `ProblemError`, `RequestError` or `RecipeError` if there is none, or if the key may not use it.
+        """
         name, options = parsed.model, parsed.options
         if key is not None and key.recipes and name not in key.recipes:
             raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "model"))
@@ -85,7 +96,12 @@ class Service:
             )
             if chosen:
                 raise ProblemError(
-                    Problem(403, "permission", "models may not be chosen here", f"partsong.recipe.{chosen[0]}")
+                    Problem(
+                        403,
+                        "permission",
+                        "clients may not choose the models on this server",
+                        f"partsong.recipe.{chosen[0]}",
+                    )
                 )
             try:
                 recipe = overridden(recipe, options.recipe)
@@ -100,11 +116,11 @@ class Service:
         return replace(recipe, strict=True) if options.strict else recipe
 
     def limit(self, name: str) -> Decimal | None:
-        """What a run of the recipe of that name may cost, as the recipe's author has it, whatever a request says."""
+        """The limit of dollars in the served recipe of this name. A request cannot raise it."""
         return self.recipes[name].max_dollars if name in self.recipes else None
 
     def funds_for(self, key: Key | None) -> DailyFunds | None:
-        """The day's money that a key's run is paid from."""
+        """The daily funds that pay for a run of the key."""
         funds = daily_funds(self.configuration, self.store)
         if key is None or key.dollars_per_day is None:
             return funds
@@ -112,12 +128,12 @@ class Service:
         return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
 
     def stop(self) -> None:
-        """Begin to drain: the process was told to stop, and waits for its connections to be closed."""
+        """Start to drain. Called when the process gets a signal to stop, while its connections are still open."""
         if self.draining is None:
             self.draining = asyncio.create_task(self.drain())
 
     async def drain(self) -> None:
-        """Let the runs that go on finish, for as long as that may take; then cut them."""
+        """Wait for the runs under way, for `drain` seconds at most. Then cancel the remaining ones."""
         self.stopping = True
         if self.working:
             await asyncio.wait(self.working, timeout=self.serving.drain)
@@ -128,7 +144,7 @@ class Service:
 
 
 def caller_of(key: Key | None) -> str:
-    """Whose a run is: a key's name, or nobody's in particular."""
+    """The owner of a run: the name of the key, or an empty string on a server without keys."""
     return "" if key is None else key.name
 
 
@@ -136,7 +152,7 @@ def caller_of(key: Key | None) -> str:
 async def open_service(
     configuration: Configuration, mode: StoreMode | None = None, slowest: float = SLOWEST
 ) -> AsyncIterator[Service]:
-    """The service, until the block is left; then its runs have ended and store and log are written out."""
+    """Open the service. When the block is left, its runs have ended, and the store and the log are written."""
     async with AsyncExitStack() as stack:
         log = Log(configuration.server.log)
         stack.push_async_callback(asyncio.to_thread, log.close)

@@ -1,51 +1,51 @@
-"""A run as spans of OpenTelemetry: the run, its layers, its calls, named and described by the GenAI conventions.
+"""OpenTelemetry spans of a run, of its layers and of its calls, by the semantic conventions for generative AI.
 
-Spans are made where the extra `telemetry` is installed and an endpoint is configured in OpenTelemetry's own variables
-(`OTEL_EXPORTER_OTLP_ENDPOINT`). They hold no word of a prompt or an answer. A run belongs to its caller's trace where
-the request has a `traceparent`.
+Spans are made if the extra `telemetry` is installed and OpenTelemetry's own variables name an endpoint
+(`OTEL_EXPORTER_OTLP_ENDPOINT`). They hold no text of a prompt or an answer. A run joins the trace of its client if the
+request has a `traceparent`.
 """
 
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from partsong.errors import Cause
 from partsong.events import (
-    AggregationDelta,
     AggregationReplaced,
-    AggregationStarted,
     AnyEvent,
+    CallFinished,
     Failure,
     LayerFinished,
     LayerStarted,
-    ProposalDelta,
-    ProposalFailed,
-    ProposalFinished,
-    ProposalReplaced,
-    ProposalStarted,
+    Loss,
     RunFailed,
     RunFinished,
+    RunStarted,
 )
 from partsong.model import Usage
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span, Tracer
 
 LOG = logging.getLogger("partsong.server")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-FLUSH = 5_000  # milliseconds that the last spans may take when the server ends
+FLUSH = 5_000  # milliseconds to send the last spans when the server stops
+NANOSECONDS = 1_000_000_000  # in a second
 
 
 class Telemetry:
-    """Where spans go. Without an endpoint there is none of it, and nothing is imported."""
+    """The tracer of the server. A server without an endpoint has none, and imports nothing of OpenTelemetry."""
 
     def __init__(self, tracer: "Tracer", provider: "TracerProvider") -> None:
         self.tracer, self._provider = tracer, provider
 
     def run(self, run: str, recipe: str, api: str, headers: Mapping[str, str]) -> "Spans":
-        """The spans of a run that begins now."""
+        """Start the span of a run."""
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         caller = TraceContextTextMapPropagator().extract(headers)
@@ -60,7 +60,7 @@ class Telemetry:
         )
 
     async def close(self) -> None:
-        """Send what is left, if that does not take long."""
+        """Send the remaining spans, within `FLUSH` milliseconds."""
 
         def end() -> None:
             self._provider.force_flush(FLUSH)
@@ -70,7 +70,7 @@ class Telemetry:
 
 
 def open_telemetry() -> Telemetry | None:
-    """Telemetry as the environment configures it; `None` where it does not."""
+    """The telemetry that the environment configures, or `None`."""
     if not any(os.environ.get(name) for name in ENDPOINTS) or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     try:
@@ -79,7 +79,7 @@ def open_telemetry() -> Telemetry | None:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        LOG.warning("an endpoint for spans is configured, but they need: pip install 'partsong[telemetry]'")
+        LOG.warning("an endpoint for spans is configured, but spans need: pip install 'partsong[telemetry]'")
         return None
     named = os.environ.get("OTEL_SERVICE_NAME") or "partsong"
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: named}))
@@ -88,90 +88,122 @@ def open_telemetry() -> Telemetry | None:
 
 
 class Spans:
-    """Hears a run's events, and makes spans of them."""
+    """A listener for the events of one run. It makes a span for the run, for each layer and for each call."""
 
     def __init__(self, tracer: "Tracer", run: "Span") -> None:
         self._tracer, self._run = tracer, run
         self._layers: dict[int, Span] = {}
-        self._calls: dict[tuple[int, int], Span] = {}
-        self._aggregator = (-1, 0)
+        self._answered: tuple[Span, int] | None = None  # the aggregator's last answered call, and its end
+        self._began = time.time_ns()  # when the run began: nanoseconds of Unix time
+        self._clock = time.monotonic_ns()  # the same moment by a clock that nobody sets
 
     def hear(self, event: AnyEvent) -> None:
-        """Take in one event."""
+        """Take in one event. The deltas may be left out."""
         match event:
-            case ProposalDelta() | AggregationDelta():
-                return
+            case RunStarted():
+                self._began, self._clock = time.time_ns(), time.monotonic_ns()
             case LayerStarted(layer=layer):
-                self._layers[layer] = self._start(f"layer {layer}", self._run, {"partsong.layer": layer})
-            case ProposalStarted(layer=layer, seat=seat, model=model):
-                self._call((layer, seat), model)
-            case ProposalReplaced(layer=layer, seat=seat, model=model, error=error, usage=usage):
-                self._end((layer, seat), usage, error)
-                self._call((layer, seat), model)
-            case ProposalFinished(layer=layer, seat=seat, answer=answer):
-                self._end((layer, seat), answer.usage)
-            case ProposalFailed(layer=layer, seat=seat, error=error, usage=usage):
-                self._end((layer, seat), usage, error)
+                attributes = {"partsong.layer": layer}
+                parent = _within(self._run)
+                self._layers[layer] = self._tracer.start_span(
+                    f"layer {layer}", parent, attributes=attributes, start_time=self._now()
+                )
+            case CallFinished():
+                self._add_call(event)
+            case AggregationReplaced(error=error):
+                self._end_answered(error)
             case LayerFinished(layer=layer, answered=answered):
                 if (span := self._layers.pop(layer, None)) is not None:
                     span.set_attribute("partsong.answered", answered)
-                    span.end()
-            case AggregationStarted(model=model):
-                self._call(self._aggregator, model)
-            case AggregationReplaced(model=model, error=error, usage=usage):
-                self._end(self._aggregator, usage, error)
-                self._call(self._aggregator, model)
-            case RunFinished(answer=answer, usage=usage, losses=losses):
-                self._end(self._aggregator, answer.usage)
+                    span.end(self._now())
+            case RunFinished(usage=usage, losses=losses, last_resort=last_resort):
+                self._end_answered(losses[-1] if last_resort else None)
                 self._finish(usage, len(losses))
             case RunFailed(error=error, usage=usage, losses=losses):
-                self._end(self._aggregator, None, error)
+                self._end_answered(error)
                 self._finish(usage, len(losses), error)
             case _:
                 return
 
-    def _finish(self, usage: Usage, losses: int, error: Failure | None = None) -> None:
-        for address in list(self._calls):
-            self._end(address, None, Failure("cut_off", "the run had ended"))
-        for span in self._layers.values():
-            span.end()
-        self._layers.clear()
-        self._run.set_attribute("partsong.engine.losses", losses)
-        _describe(self._run, usage, error)
-        self._run.end()
+    def _add_call(self, call: CallFinished) -> None:
+        """Add the span of a call. The calls of the aggregator are in the span of the run, others in their layer's."""
+        from opentelemetry.trace import SpanKind
 
-    def _start(self, name: str, parent: "Span", attributes: Mapping[str, Any], *, client: bool = False) -> "Span":
-        from opentelemetry.trace import SpanKind, set_span_in_context
-
-        kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
-        return self._tracer.start_span(name, set_span_in_context(parent), kind, attributes)
-
-    def _call(self, address: tuple[int, int], model: str) -> None:
-        provider, _, name = model.partition(":")
-        attributes = {
+        self._end_answered(None)
+        provider, _, name = call.model.partition(":")
+        attributes: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": provider,
             "gen_ai.request.model": name,
-            "partsong.seat": address[1],
+            "partsong.seat": call.seat,
         }
-        parent = self._layers.get(address[0], self._run)
-        self._calls[address] = self._start(f"chat {name}", parent, attributes, client=True)
+        if call.stored:
+            attributes["partsong.stored"] = True
+        # The run's start was heard a moment after the run had begun, so the sum may be a moment in the future.
+        end = min(self._at(call.started + call.seconds), self._now())
+        start = min(self._at(call.started), end)
+        parent = _within(self._layers.get(call.layer, self._run))
+        span = self._tracer.start_span(f"chat {name}", parent, SpanKind.CLIENT, attributes, start_time=start)
+        _describe(span, call.usage)
+        if call.error is not None:
+            _fail(span, call.error.cause)
+        elif call.layer not in self._layers:
+            self._answered = span, end
+            return
+        span.end(end)
 
-    def _end(self, address: tuple[int, int], usage: Usage | None, error: Failure | None = None) -> None:
-        if (span := self._calls.pop(address, None)) is not None:
-            _describe(span, usage, error)
-            span.end()
+    def _end_answered(self, failure: Failure | Loss | None) -> None:
+        """End the span of the aggregator's last answered call, with an error if the answer was invalid.
+
+        Whether an answer is valid is known only after its call has ended, for example if it names no proposal. So the
+        span of this call waits for the next event of the aggregator.
+        """
+        if self._answered is not None:
+            span, end = self._answered
+            self._answered = None
+            if failure is not None and failure.cause == "invalid":
+                _fail(span, failure.cause)
+            span.end(end)
+
+    def _finish(self, usage: Usage, losses: int, error: Failure | None = None) -> None:
+        """End the span of the run, and the span of a layer that was under way when the run failed."""
+        end = self._now()
+        for span in self._layers.values():
+            span.end(end)
+        self._layers.clear()
+        self._run.set_attribute("partsong.losses", losses)
+        _describe(self._run, usage)
+        if error is not None:
+            _fail(self._run, error.cause)
+        self._run.end(end)
+
+    def _at(self, seconds: float) -> int:
+        """Unix time in nanoseconds, of a moment in seconds since the run's start."""
+        return self._began + round(seconds * NANOSECONDS)
+
+    def _now(self) -> int:
+        """Unix time in nanoseconds. All times of a run are counted from its start, so that its spans stay in order."""
+        return self._began + time.monotonic_ns() - self._clock
 
 
-def _describe(span: "Span", usage: Usage | None, error: Failure | None) -> None:
-    from opentelemetry.trace import StatusCode
+def _within(span: "Span") -> "Context":
+    """The context of a span whose parent is `span`."""
+    from opentelemetry.trace import set_span_in_context
 
+    return set_span_in_context(span)
+
+
+def _describe(span: "Span", usage: Usage | None) -> None:
     if usage is not None:
         span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
         span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
         if usage.dollars is not None:
             span.set_attribute("partsong.dollars", float(usage.dollars))
-    if error is not None:
-        # The cause alone: a message may repeat what a provider said of the prompt.
-        span.set_attribute("error.type", error.cause)
-        span.set_status(StatusCode.ERROR, error.cause)
+
+
+def _fail(span: "Span", cause: Cause) -> None:
+    """Mark the span as failed. The message of the error is left out, because it may quote the prompt."""
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("error.type", cause)
+    span.set_status(StatusCode.ERROR, cause)

@@ -1,7 +1,7 @@
-"""Runs that go on when their client leaves, as the page's do when it is loaded again, and how they are stopped then.
+"""Runs that continue after their client has disconnected, as the web page's do when the page is reloaded.
 
-A process knows its own alone. So where several share a port nothing stays: a run that nobody can stop would be worse
-than one that ends with its connection.
+A process can stop only its own runs. So with several workers no run continues: a run that nobody can stop would be
+worse than a run that ends with its connection.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from partsong.server.response import EventStream
 
 @dataclass(slots=True, eq=False)
 class Staying:
-    """The runs of this process that stay, by id, each with whose it is."""
+    """The continuing runs of this process: the owner and the task of each, by id."""
 
     runs: dict[str, tuple[str, asyncio.Task[None]]] = field(default_factory=dict)
 
@@ -21,7 +21,7 @@ class Staying:
         task.add_done_callback(lambda _: self.runs.pop(run, None))
 
     def stop(self, run: str, caller: str) -> bool:
-        """Stop the run, with every call of it; whether there was one that this caller may stop."""
+        """Cancel the run and its calls. Returns whether the caller has such a run."""
         owner, task = self.runs.get(run, (None, None))
         if task is None or owner != caller:
             return False
@@ -38,6 +38,6 @@ class Staying:
 
 
 def mute(stream: EventStream) -> None:
-    """Say nothing more to a client that has left."""
+    """Send nothing more to a client that has disconnected."""
     stream.stop()
     stream.started = stream.closed = True

@@ -1,7 +1,7 @@
-"""Told to stop: the runs must hear of it at once, not only when every connection is closed.
+"""Notices the signals that stop the process, so that the runs under way are told at once.
 
-ASGI servers say "shutdown" last of all, once every response is over; some kill what is left by then. So the signals
-that stop a server are overheard here, in whichever server the application runs, and passed on to it.
+An ASGI server ends the lifespan last, after every response; some servers kill the remaining responses before. So this
+module intercepts the signals that the server handles, and passes them on to the server.
 """
 
 import asyncio
@@ -9,36 +9,44 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
-Hear = Callable[[int, FrameType | None], object]
+Handler = Callable[[int, FrameType | None], object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Intercepting:
+    """A signal handler that calls `stop` in the loop, and then the handler of the ASGI server."""
+
+    stop: Callable[[], None]
+    loop: asyncio.AbstractEventLoop
+    number: int
+    before: Handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.loop.call_soon_threadsafe(self.stop)
+        self.before(number, frame)
 
 
 @contextmanager
 def overhearing(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop`, in the running loop, whenever the process is told to stop by a signal that its server heeds."""
+    """Call `stop` in the running loop whenever the process gets a signal to stop, until the block is left."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are not heard here: who runs a server in a thread stops it in another way
+        yield  # Python handles signals in the main thread only; a server in a thread is stopped by its program
         return
     loop = asyncio.get_running_loop()
-
-    def hear_and(pass_on: Hear) -> Hear:
-        def hear(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(stop)
-            pass_on(number, frame)
-
-        return hear
-
-    replaced: list[tuple[int, Hear, Hear]] = []
+    replaced: list[_Intercepting] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         before = signal.getsignal(number)
         if callable(before):
-            hear = hear_and(before)
-            signal.signal(number, hear)
-            replaced.append((number, before, hear))
+            handler = _Intercepting(stop, loop, number, before)
+            signal.signal(number, handler)
+            replaced.append(handler)
     try:
         yield
     finally:
-        for heard, before, hear in replaced:
-            if signal.getsignal(heard) is hear:
-                signal.signal(heard, before)
+        for each in replaced:
+            ours = signal.getsignal(each.number) is each
+            if ours:  # and not replaced by somebody else in the meantime
+                signal.signal(each.number, each.before)

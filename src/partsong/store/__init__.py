@@ -1,17 +1,17 @@
-"""The store: every call, every run with its events, and the money of each day, in one SQLite file.
+"""The store: calls, runs with their events, votes, the money of each day, and the requests of a server's keys.
 
-It listens to runs and is asked by middleware through small protocols of theirs; it knows neither engine nor models.
+The store listens to runs, and middleware asks it through small protocols of its own. It knows neither the engine nor
+models. The database is behind `backend.Backend`; today that is one SQLite file.
 """
 
 from partsong.call import Call, call_key
+from partsong.store.limits import Refusal, owed
 from partsong.store.recorder import Recorder, new_id
-from partsong.store.sqlite.calls import Throughput
-from partsong.store.sqlite.limits import Refusal, owed
-from partsong.store.sqlite.runs import StoredRun
-from partsong.store.sqlite.search import Search
-from partsong.store.sqlite.totals import DayTotal, ModelTotal
-from partsong.store.sqlite.votes import Choice, Tally, Vote
-from partsong.store.store import Mode, Pruned, Store, open_store
+from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.store import Mode, Store, open_store
+from partsong.store.throughput import Throughput
+from partsong.store.totals import DayTotal, ModelTotal
+from partsong.store.votes import Choice, Vote, VoteTally
 
 __all__ = [
     "Call",
@@ -25,9 +25,10 @@ __all__ = [
     "Search",
     "Store",
     "StoredRun",
-    "Tally",
     "Throughput",
+    "Timed",
     "Vote",
+    "VoteTally",
     "call_key",
     "new_id",
     "open_store",

@@ -1,14 +1,14 @@
-"""A stored run as one JSON object: what was planned, who answered what and when, what it cost, what was lost.
+"""A stored run as one JSON object, for programs that want the run and not its events.
 
-For programs that want the run and not its events: every seat is one object, the aggregator's among them. Times are
-seconds since the run's start; what has not happened is null.
+Every seat is one object, and so is the aggregator. Times are seconds since the run's start. Whatever has not happened
+is null.
 """
 
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import convert, to_builtins
 
 from partsong.events import (
     AggregationDelta,
@@ -16,6 +16,7 @@ from partsong.events import (
     AggregationStarted,
     AggregationStep,
     AnyEvent,
+    CallFinished,
     LayerStarted,
     PromptFitted,
     ProposalDelta,
@@ -27,20 +28,20 @@ from partsong.events import (
     RunFinished,
     RunStarted,
 )
-from partsong.model import Answer, TextDelta
-from partsong.store.sqlite.runs import StoredRun
+from partsong.model import Answer, TextDelta, Usage
+from partsong.store.runs import StoredRun, Timed
 
 Plain = dict[str, Any]
 
 
 def plain(run: StoredRun) -> Plain:
-    """A run as plain values for JSON."""
+    """The summary of a run as plain values for JSON."""
     values: Plain = to_builtins(run)
     return values | {"started": run.started.astimezone(UTC).isoformat(timespec="milliseconds")}
 
 
-def as_json(run: Plain, events: Sequence[tuple[float, AnyEvent]]) -> Plain:
-    """The run, and what its events come to, as plain values."""
+def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
+    """A run as plain values for JSON: its summary `run`, and everything that its events tell."""
     shown: Plain = {
         "run": run,
         "recipe": None,
@@ -61,7 +62,7 @@ def as_json(run: Plain, events: Sequence[tuple[float, AnyEvent]]) -> Plain:
             case RunStarted(recipe=recipe, conversation=conversation):
                 shown["recipe"], shown["conversation"] = to_builtins(recipe), to_builtins(conversation)
             case LayerStarted(layer=layer, models=models):
-                seats = [blank(layer, number, model) for number, model in enumerate(models)]
+                seats = [blank(layer, seat, model) for seat, model in enumerate(models)]
                 shown["layers"].append({"layer": layer, "seats": seats})
             case AggregationStarted(model=model):
                 shown["aggregator"] = blank(len(shown["layers"]), 0, model) | {"started": seconds}
@@ -73,7 +74,19 @@ def as_json(run: Plain, events: Sequence[tuple[float, AnyEvent]]) -> Plain:
 
 
 def blank(layer: int, seat: int, model: str) -> Plain:
-    """A seat that nobody has been asked for yet."""
+    """A seat whose model has not been asked yet.
+
+    planned: id of the model in the recipe
+    model: id of the model that is asked now, or that answered
+    text: what that model has written so far
+    usage: what all calls of the seat have used
+    stored: what an answer from the store had used when it was made
+    started, first, ended: when the seat was asked, wrote its first word, and ended
+    error: why the seat is lost
+    replaced: models that failed in this seat before `model` was asked, and why
+    fitted: tokens of the prompt before and after it was shortened to fit the window
+    calls: every call of the seat that has ended
+    """
     return {
         "layer": layer,
         "seat": seat,
@@ -89,23 +102,25 @@ def blank(layer: int, seat: int, model: str) -> Plain:
         "error": None,
         "replaced": [],
         "fitted": None,
+        "calls": [],
     }
 
 
 def place(shown: Plain, event: AnyEvent) -> Plain | None:
-    """The seat that an event tells of, if it does of one."""
+    """The seat that an event is about; `None` for an event of the run or of a layer."""
     layers: list[Plain] = shown["layers"]
     aggregator: Plain | None = shown["aggregator"]
     match event:
         case AggregationReplaced() | AggregationStep() | AggregationDelta():
             return aggregator
-        case PromptFitted(layer=layer) if layer == len(layers):
+        case PromptFitted(layer=layer) | CallFinished(layer=layer) if layer == len(layers):
             return aggregator
         case (
             ProposalStarted(layer=layer, seat=seat)
             | ProposalDelta(layer=layer, seat=seat)
             | ProposalReplaced(layer=layer, seat=seat)
             | PromptFitted(layer=layer, seat=seat)
+            | CallFinished(layer=layer, seat=seat)
             | ProposalFinished(layer=layer, seat=seat)
             | ProposalFailed(layer=layer, seat=seat)
         ):
@@ -116,7 +131,7 @@ def place(shown: Plain, event: AnyEvent) -> Plain | None:
 
 
 def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
-    """What one event says of its seat."""
+    """Add to a seat what one event tells of it."""
     match event:
         case ProposalStarted():
             seat["started"] = seconds
@@ -130,14 +145,34 @@ def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
             seat |= {"model": model, "text": "", "first": None}
         case PromptFitted(before=before, after=after):
             seat["fitted"] = {"before": before, "after": after}
+        case CallFinished():
+            add_call(seat, event)
         case ProposalFinished(answer=answer, model=model):
             seat |= said(answer) | {"model": model or seat["model"], "ended": seconds}
-        case ProposalFailed(error=error, usage=usage):
-            seat |= {"error": to_builtins(error), "usage": to_builtins(usage), "ended": seconds}
+        case ProposalFailed(error=error):
+            seat |= {"error": to_builtins(error), "ended": seconds}
+
+
+def add_call(seat: Plain, call: CallFinished) -> None:
+    """Add a call to its seat, and what the call has used to what the seat has used."""
+    seat["calls"].append(
+        {
+            "model": call.model,
+            "started": call.started,
+            "seconds": call.seconds,
+            "usage": to_builtins(call.usage),
+            "error": to_builtins(call.error),
+            "stored": call.stored,
+        }
+    )
+    if call.usage is not None:
+        earlier = seat["usage"]
+        usage = call.usage if earlier is None else convert(earlier, Usage) + call.usage
+        seat["usage"] = to_builtins(usage)
 
 
 def end(shown: Plain, event: RunFinished | RunFailed, seconds: float) -> None:
-    """How the run ended; the aggregator's seat with it."""
+    """Add how the run ended, and with it the aggregator's seat."""
     shown |= {
         "usage": to_builtins(event.usage),
         "losses": to_builtins(event.losses),
@@ -157,10 +192,9 @@ def end(shown: Plain, event: RunFinished | RunFailed, seconds: float) -> None:
 
 
 def said(answer: Answer) -> Plain:
-    """What stands in a seat that has answered; `stored` is what a stored answer used when it was made."""
+    """The fields of a seat that its answer sets."""
     return {
         "text": answer.text,
         "finish_reason": answer.finish_reason,
-        "usage": to_builtins(answer.usage),
         "stored": to_builtins(answer.stored),
     }

@@ -1,233 +1,227 @@
-"""The one door to the store. What the modes mean is decided here, and what happens when the store fails.
+"""The store: what each mode keeps, and what happens if the database behind it fails.
 
-`full` keeps everything, `metadata` names, numbers, times and causes but no words, `off` nothing: no file is touched.
-A store that fails must never break a run: whoever records goes on without it, and the first failure stays in `problem`
-for someone to print. Money is the exception: a cap that cannot be kept is an error.
+Mode "full" keeps everything. Mode "metadata" keeps names, numbers, times and causes, but no words. Mode "off" keeps
+nothing and touches no file.
+
+A store that fails must never break a run: the run goes on without the store, and the first failure stays in `problem`
+for someone to report. Money is the exception, because a cap per day that cannot be kept is an error.
 """
 
 import asyncio
 import datetime
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from sqlite3 import Connection
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
-from msgspec import Struct
+import msgspec
 from msgspec.structs import replace
 
 from partsong.call import Call
-from partsong.errors import StoreError
+from partsong.errors import InputError, RequestError, StoreError
 from partsong.model import Answer
+from partsong.store.backend import Backend, UnstorableError
+from partsong.store.finding import find_run
+from partsong.store.limits import Refusal
 from partsong.store.recorder import Recorder, new_id
-from partsong.store.sqlite import calls, limits, runs, search, spending, totals, votes
-from partsong.store.sqlite.calls import Throughput
-from partsong.store.sqlite.database import LOCK_TIMEOUT, Database, UnstorableError
-from partsong.store.sqlite.runs import StoredRun, Timed
+from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.sqlite.backend import SQLite
+from partsong.store.sqlite.database import LOCK_TIMEOUT
+from partsong.store.throughput import Throughput
+from partsong.store.totals import DayTotal, ModelTotal
+from partsong.store.votes import Vote, VoteTally
 
 Mode = Literal["off", "metadata", "full"]
 T = TypeVar("T")
-REST = 30.0  # seconds that a store that has failed is left alone
-STEP = 500  # rows that are pruned at once: others may write in between
-PAGES = 4000  # of 4 KiB, that are given back at once
-
-
-class Pruned(Struct, frozen=True):
-    """What was deleted, and how many bytes smaller the file is for it."""
-
-    runs: int
-    calls: int
-    bytes: int
+REST = 30.0  # seconds for which a store that has failed is not asked again
 
 
 @asynccontextmanager
 async def open_store(path: Path, mode: Mode = "full", *, patience: float = LOCK_TIMEOUT) -> AsyncIterator["Store"]:
-    """The store in the file `path`, made for this user alone where there is none; written out when the block is left.
+    """Open the store in the file `path`. A new file is made for this user alone; leaving the block writes everything.
 
-    `patience` is how many seconds another process may keep it locked. Raises `StoreError`, which names the file.
+    `patience` is how many seconds another process may keep the file locked. Raises `StoreError`, which names the file.
     """
     if mode == "off":
         yield Store(None, mode)
         return
-    database = Database(path, patience)
+    backend = SQLite(path, patience)
     try:
-        await database.open()
-        yield Store(database, mode)
+        await backend.open()
+        yield Store(backend, mode)
     finally:
-        await database.close()
+        await backend.close()
 
 
 class Store:
-    """Calls, runs and the money of each day. `problem` is the first failure to read or write calls or runs."""
+    """Calls, runs, votes, the money of each day and the requests of keys.
 
-    def __init__(self, database: Database | None, mode: Mode) -> None:
+    mode: what is kept
+    problem: the first failure to read or write calls or runs; `None` if there was none
+    """
+
+    def __init__(self, backend: Backend | None, mode: Mode) -> None:
         self.mode: Mode = mode
         self.problem: StoreError | None = None
-        self._database = database
+        self._backend = backend
         self._resting: tuple[float, StoreError] | None = None
 
     async def find_call(self, key: bytes) -> Answer | None:
-        """What was last answered to the call of that key, as it was then; `None` where no words are kept."""
-        if self._database is None or self.mode != "full":
+        """The latest answer to the call with this key; `None` if there is none, or where no words are kept."""
+        if self._backend is None or self.mode != "full":
             return None
-        return await self._noting(self._database.read, partial(calls.find_answer, key=key))
-
-    async def find_whole_call(self, key: bytes) -> Call | None:
-        """The last call of that key with all that is known of it."""
-        if self._database is None or self.mode != "full":
-            return None
-        return await self._noting(self._database.read, partial(calls.find_call, key=key))
+        return await self._noting(partial(self._backend.find_answer, key))
 
     async def keep_call(self, call: Call) -> None:
-        """Write down a finished call; returns once it would survive this process. Raises `StoreError`."""
-        if self._database is not None:
-            await self._noting(self._database.write, partial(calls.keep, call=call, words=self.mode == "full"))
+        """Store a finished call. Returns when the call would survive the end of this process. Raises `StoreError`."""
+        if self._backend is not None:
+            await self._noting(partial(self._backend.keep_call, call, words=self.mode == "full"))
 
     def record(
         self, run: str | None = None, *, caller: str = "", labels: Mapping[str, str] = MappingProxyType({})
     ) -> Recorder:
-        """A listener that records a run, under an id of its own or the given one, which is then recorded anew.
+        """A listener that records a run under a new id, or anew under the id `run`.
 
-        `caller` is whose run it is, `labels` what they call it.
+        `caller` is the name of the key that asked for the run, and `labels` is what the caller calls the run.
         """
         words = self.mode == "full"
-        return Recorder(self._database, run or new_id(), self._note, words=words, caller=caller, labels=labels)
+        return Recorder(self._backend, run or new_id(), self._note, words=words, caller=caller, labels=labels)
 
     async def runs(self, limit: int = 20) -> list[StoredRun]:
         """The newest runs, newest first."""
-        return [] if self._database is None else await self._database.read(partial(runs.latest, limit=limit))
+        return [] if self._backend is None else await self._backend.latest_runs(limit)
 
-    async def search(self, wanted: search.Search) -> tuple[list[StoredRun], bool]:
-        """The runs that are looked for, newest first, and whether there are more. Raises `RequestError`."""
-        return (
-            ([], False)
-            if self._database is None
-            else await self._database.read(partial(search.find_some, search=wanted))
-        )
+    async def search(self, wanted: Search) -> tuple[list[StoredRun], bool]:
+        """The runs that the search wants, newest first, and whether there are more.
 
-    async def totals(self, caller: str, since: float) -> tuple[list[totals.DayTotal], list[totals.ModelTotal]]:
-        """What a caller's runs since a moment come to, by day and by model."""
-        if self._database is None:
+        Raises `RequestError` if `before` is not a run of the caller.
+        """
+        if self._backend is None:
+            return [], False
+        if wanted.before:
+            run = await self._backend.find_run(wanted.before)
+            if run is None or run.caller != wanted.caller:
+                raise RequestError(f'before: there is no run "{wanted.before}" of yours', "before")
+        return await self._backend.search_runs(wanted)
+
+    async def totals(self, caller: str, since: float) -> tuple[list[DayTotal], list[ModelTotal]]:
+        """The totals of a caller's runs since a Unix time, by day and by model."""
+        if self._backend is None:
             return [], []
-        days = await self._database.read(partial(totals.by_day, caller=caller, since=since))
-        return days, await self._database.read(partial(totals.by_model, caller=caller, since=since))
+        days = await self._backend.day_totals(caller, since)
+        return days, await self._backend.model_totals(caller, since)
 
-    async def vote(self, vote: votes.Vote) -> None:
-        """Keep a vote; its question only where words are kept."""
-        if self.mode != "full":
-            vote = replace(vote, question="")
-        await self._needed("a vote").write(partial(votes.keep, vote=vote))
+    async def vote(self, vote: Vote) -> None:
+        """Store a vote, without its question where no words are kept."""
+        await self._needed("a vote").keep_vote(vote if self.mode == "full" else replace(vote, question=""))
 
-    async def tally(self, caller: str) -> list[votes.Tally]:
-        """A caller's votes by pair of recipes."""
-        return [] if self._database is None else await self._database.read(partial(votes.tally, caller=caller))
+    async def tally(self, caller: str) -> list[VoteTally]:
+        """A caller's votes for each pair of recipes."""
+        return [] if self._backend is None else await self._backend.vote_tallies(caller)
 
-    async def tally_of(self, caller: str, a: str, b: str) -> votes.Tally:
+    async def tally_of(self, caller: str, a: str, b: str) -> VoteTally:
         """A caller's votes on two recipes."""
-        if self._database is None:
-            return votes.Tally(a, b, 0, 0, 0)
-        return await self._database.read(partial(votes.tally_of, caller=caller, a=a, b=b))
+        return VoteTally(a, b, 0, 0, 0) if self._backend is None else await self._backend.vote_tally(caller, a, b)
 
     async def find_run(self, prefix: str) -> StoredRun:
-        """The run whose id begins like that, or the newest for `last`. Raises `InputError`, naming runs near it."""
-        return await self._needed().read(partial(runs.find, prefix=prefix))
+        """The run whose id begins with `prefix`, or the newest run for "last".
+
+        Raises `InputError`, which suggests similar ids, if there is no such run or more than one.
+        """
+        return await find_run(self._needed(), prefix)
 
     async def events(self, run: str) -> list[Timed]:
-        """The events of the run of that id, with the seconds since its start. Raises `InputError` if none were kept."""
-        database = self._needed()
-        return await database.read(partial(runs.read_events, run=run, path=database.path))
+        """The events of the run with this id, each with the seconds since the run's start.
+
+        Raises `InputError` if there is no such run or if it was stored without events, and `StoreError` if this
+        version cannot read the events.
+        """
+        backend = self._needed()
+        try:
+            found = await backend.read_events(run)
+        except msgspec.DecodeError as problem:
+            message = f"{backend.address}: the events of run {run} cannot be read by this version: {problem}"
+            raise StoreError(message) from None
+        if found is None:
+            raise InputError(f'there is no run "{run}"')
+        mode, events = found
+        if mode != "full":
+            raise InputError(f'run {run} was stored without its words (store = "{mode}"), so its events are not there')
+        return events
 
     async def delete_run(self, run: str) -> None:
-        """Delete the run of that id with its events. Answers that the cache holds of its calls stay until pruned."""
-        await self._needed().write(partial(runs.delete, run=run))
+        """Delete the run with this id and its events. Answers to its calls stay in the store until they are pruned."""
+        await self._needed().delete_run(run)
 
     async def prune(self, older_than: datetime.timedelta) -> Pruned:
-        """Delete runs, calls and days that are older, and the words of votes, and give the room back to the disk."""
-        database = self._needed()
+        """Delete older runs, calls and days, and the questions of older votes. The disk gets the room back."""
         before = datetime.datetime.now(datetime.UTC).timestamp() - older_than.total_seconds()
-        await database.shrink()
-        size = database.size()
-        counts = []
-        for delete in (runs.prune, calls.prune):
-            deleted = 0
-            while some := await database.write(partial(delete, before=before, at_most=STEP)):
-                deleted += some
-            counts.append(deleted)
-        await database.write(partial(votes.forget, before=before))
-        await database.write(partial(spending.prune, before=day_of(max(0.0, before))))
-        while await database.write(_give_back):
-            pass
-        await database.shrink()
-        return Pruned(counts[0], counts[1], max(0, size - database.size()))
+        return await self._needed().prune(before)
 
     async def left(self, caps: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Dollars that may still be spent today (UTC) in each scope that has a cap."""
-        if not caps:
-            return {}
-        return await self._needed("a cap per day").read(partial(spending.left, day=today(), caps=caps))
+        return await self._needed("a cap per day").left(caps) if caps else {}
 
     async def hold(self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal]) -> int | None:
-        """Hold the worst case of what is about to be spent, by scope; `None` if that would pass a cap."""
-        if not caps and self._database is None:
+        """Hold the worst case of what is about to be spent, by scope; `None` if a cap forbids it."""
+        if not caps and self._backend is None:
             return 0
-        database = self._needed("a cap per day")
-        held = database.write(partial(spending.hold, day=today(), amounts=amounts, caps=caps))
-
-        def release(held: asyncio.Future[int | None]) -> None:
-            if held.exception() is None and (number := held.result()) is not None:
-                settled = database.write(partial(spending.settle, number=number, amounts={}))
-                settled.add_done_callback(asyncio.Future.exception)  # nobody waits: if it fails, the hold stays
-
+        backend = self._needed("a cap per day")
+        held = backend.hold(amounts, caps)
         try:
             return await asyncio.shield(held)
         except asyncio.CancelledError:
-            held.add_done_callback(release)  # a hold that nobody knows of would stay until tomorrow
+            # A hold that nobody knows of would count until the day is over.
+            held.add_done_callback(partial(_release, backend))
             raise
 
     async def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> None:
-        """Replace a hold by what was really spent. Only the first settling of a hold counts."""
-        if self._database is not None:
-            await self._database.write(partial(spending.settle, number=hold, amounts=amounts))
+        """Replace a hold by what was spent. Only the first settling of a hold counts."""
+        if self._backend is not None:
+            await self._backend.settle(hold, amounts)
 
     async def take(
         self, place: int, key: str, *, at_once: int | None, per_minute: int | None, hold: float
-    ) -> limits.Refusal | None:
-        """Take a place among a key's requests, for `hold` seconds, and owe for one; or nothing, and say why not."""
-        now = time.time()
-        job = partial(limits.take, place=place, key=key, at_once=at_once, per_minute=per_minute, now=now)
-        return await self._noting(self._needed("a limit of a key").write, partial(job, until=now + hold))
+    ) -> Refusal | None:
+        """Take a place among the requests of a key for `hold` seconds and count one request of its minute.
+
+        If a limit forbids it, nothing is taken or counted, and the refusal names the limit.
+        """
+        take = self._needed("a limit of a key").take_place
+        return await self._noting(partial(take, place, key, at_once=at_once, per_minute=per_minute, hold=hold))
 
     async def keep_places(self, places: Iterable[tuple[int, str]], hold: float) -> None:
-        """Hold these places, of these keys, for `hold` more seconds."""
-        until = time.time() + hold
-        await self._noting(self._needed().write, partial(limits.keep, places=tuple(places), until=until))
+        """Keep these places of these keys for `hold` more seconds."""
+        await self._noting(partial(self._needed().keep_places, tuple(places), hold))
 
     def leave(self, place: int) -> None:
-        """Give a place back, soon. Where that fails it comes free when its time is over."""
-        if self._database is not None:
-            self._database.write(partial(limits.leave, place=place)).add_done_callback(asyncio.Future.exception)
+        """Give a place back soon. If this fails, the place comes free when its time is over."""
+        if self._backend is not None:
+            self._backend.leave_place(place).add_done_callback(asyncio.Future.exception)
 
     async def throughputs(self, models: Iterable[str]) -> dict[str, Throughput]:
-        """How fast each model was in its last calls; one that was never asked is absent."""
-        if self._database is None:
+        """The throughput of each model in its latest calls. A model that was never asked is absent."""
+        if self._backend is None:
             return {}
-        return await self._noting(self._database.read, partial(calls.throughputs, models=tuple(models)))
+        return await self._noting(partial(self._backend.throughputs, tuple(models)))
 
-    def _needed(self, what: str = "this") -> Database:
-        if self._database is None:
+    def _needed(self, what: str = "this") -> Backend:
+        if self._backend is None:
             raise StoreError(f'the store is off, but {what} needs it; set store = "metadata" or "full"')
-        return self._database
+        return self._backend
 
-    async def _noting(self, perform: Callable[[Callable[[Connection], T]], Awaitable[T]], job: partial[T]) -> T:
-        """Have the job done, unless the store has failed just now: many calls should not all wait for a broken disk."""
+    async def _noting(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work and note a failure. For a while after a failure, nothing is done and the failure is raised again.
+
+        Otherwise each of many calls would wait for a disk that is broken.
+        """
         if self._resting is not None and asyncio.get_running_loop().time() < self._resting[0]:
             raise self._resting[1]
         try:
-            return await perform(job)
+            return await work()
         except StoreError as problem:
             self._note(problem)
             raise
@@ -238,18 +232,8 @@ class Store:
             self._resting = asyncio.get_running_loop().time() + REST, problem
 
 
-def today() -> str:
-    """This day, in UTC."""
-    return day_of(time.time())
-
-
-def day_of(moment: float) -> str:
-    """The day (UTC) of a Unix time."""
-    return datetime.datetime.fromtimestamp(moment, datetime.UTC).date().isoformat()
-
-
-def _give_back(connection: Connection) -> int:
-    """Give some free pages back to the disk; how many there still are."""
-    connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
-    left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    return left
+def _release(backend: Backend, held: "asyncio.Future[int | None]") -> None:
+    """Settle a hold whose caller has left with nothing spent."""
+    if held.exception() is None and (hold := held.result()) is not None:
+        # Nobody waits for the settling. If it fails, the hold stays.
+        backend.settle(hold, {}).add_done_callback(asyncio.Future.exception)

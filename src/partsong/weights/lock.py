@@ -1,57 +1,56 @@
-"""One process at a time: a file that is locked while weights are fetched. The system lets go of it if we die.
+"""A file that is locked while the weights beside it are fetched, so that one process at a time fetches them.
 
-The lock belongs to the open file, so it also keeps two tasks of one process apart. The file itself stays: deleting it
-would let a third process lock another file of the same name.
+The lock belongs to the open file. The system therefore releases the lock of a process that dies, and the lock also
+keeps two tasks of one process apart. The file stays after the release: if it were deleted, a third process could lock
+another file of the same name.
 """
 
 import asyncio
 import errno
-import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 LOOK_AGAIN = 0.25  # seconds
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # what a file system without locks answers
 
 
 @asynccontextmanager
 async def locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None]:
-    """Hold the lock `path`; `waiting` is called once if somebody else has it. Raises `OSError` if it cannot be made."""
-    # Written to, because Windows locks bytes, not files; and without truncating what another holds.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    """Hold the lock `path` until the block is left. `waiting` is called once if another process or task holds it.
+
+    Raises `OSError` if the file cannot be made.
+    """
+    # Imported here, because most starts find the weights in their place and need no lock.
+    from filelock import FileLock
+
+    lock = FileLock(path, mode=0o644, thread_local=False, fallback_to_soft=False)
     try:
-        said = False
-        while not _take(descriptor):
-            if not said:
+        told = False
+        while not _take(lock):
+            if not told:
                 waiting()
-                said = True
+                told = True
             await asyncio.sleep(LOOK_AGAIN)
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
-if sys.platform == "win32":
-    import msvcrt
+def _take(lock: "BaseFileLock") -> bool:
+    """Whether the lock is held now, or cannot be held in this file system."""
+    from filelock import Timeout
 
-    def _take(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _take(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as fault:
-            if fault.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                return True  # a file system without locks: better unguarded than not at all
-            if fault.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            return False
-        return True
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    except OSError as fault:
+        if fault.errno not in WITHOUT_LOCKS:
+            raise
+        # Two processes may then fetch the same file, and each checks the hash of what it has fetched.
+    return True

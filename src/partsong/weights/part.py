@@ -1,7 +1,7 @@
-"""A file that is still on its way: what has arrived stands in `NAME.part`, and beside it how to go on another time.
+"""A file that is being fetched: its bytes are in `NAME.part`, and a note beside it says how to resume.
 
-The hash is taken while the bytes are written. Faults of the disk become a `WeightsError` here, in words that say where
-and how much; so whatever else goes wrong while bytes arrive is the source's fault.
+The hash is computed while the bytes are written. Faults of the disk become a `WeightsError` here, with the folder and
+the missing room in its message. Any other fault while bytes arrive is therefore the fault of the source.
 """
 
 import asyncio
@@ -19,27 +19,33 @@ from msgspec import Struct
 
 from partsong.errors import WeightsError
 
-STEP = 1 << 24  # bytes hashed between two looks at whether we were cancelled
+STEP = 1 << 24  # bytes that are hashed at a time, between which a cancellation is noticed
 ELSEWHERE = "set PARTSONG_CACHE to a folder that"
 
 Free = Callable[[Path], int]
 
 
 class SourceError(Exception):
-    """A source does not have the file, or cannot be reached. The next one may."""
+    """A source does not have the file, or cannot be reached. Another source may have it."""
 
 
 class Notes(Struct, frozen=True, omit_defaults=True):
-    """How to go on: which source, from where on, and the hub's mark of the version that was begun."""
+    """How to resume a download.
+
+    source: the source, and the version or parts that are asked of it
+    done: bytes that have arrived; `None` for all bytes of the part
+    etag: the hub's mark of the version that was begun
+    wheels: wheels that have been joined to the part
+    """
 
     source: str
-    done: int | None = None  # `None`: as far as the file goes
+    done: int | None = None
     etag: str = ""
     wheels: int = 0
 
 
 class Part:
-    """The part of `target` that has arrived: `done` bytes, whose hash is `sha256`."""
+    """The bytes of `target` that have arrived: `done` bytes with the hash `sha256`."""
 
     def __init__(self, target: Path, free: Free | None = None) -> None:
         self.target = target
@@ -59,7 +65,7 @@ class Part:
         return self._file is not None
 
     def arrived(self) -> int:
-        """How many bytes stand in the file, whatever source they are from."""
+        """How many bytes are in the file, from any source."""
         try:
             if self._file is not None:
                 self._file.flush()
@@ -75,7 +81,7 @@ class Part:
             return file.read(size)
 
     def notes(self, source: str) -> Notes | None:
-        """How to go on with this source; `None` if there is nothing of it to go on with."""
+        """How to resume with this source; `None` if nothing of this source has arrived."""
         try:
             notes = msgspec.json.decode(self._notes.read_bytes(), type=Notes)
         except (OSError, msgspec.MsgspecError):
@@ -83,7 +89,7 @@ class Part:
         return notes if notes.source == source and self.arrived() >= (notes.done or 0) else None
 
     async def begin(self, notes: Notes, at: int = 0) -> None:
-        """Open the file and go on behind its first `at` bytes, which are read once for the hash."""
+        """Open the file to write after its first `at` bytes, which are read once for the hash."""
         self.close()
         self._hash, self.done = hashlib.sha256(), 0
         try:
@@ -106,7 +112,7 @@ class Part:
         self.done += len(data)
 
     def note(self, notes: Notes) -> None:
-        """Write down how to go on, once what has arrived is in the file."""
+        """Write the bytes that have arrived to the disk, and then the note how to resume."""
         try:
             if self._file is not None:
                 self._file.flush()
@@ -124,7 +130,7 @@ class Part:
             )
 
     def trouble(self, fault: OSError, needed: int = 1) -> WeightsError:
-        """What a fault of the disk means to the user."""
+        """The error that tells the user what a fault of the disk means."""
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             free = in_words(self._free(self.path.parent))
             return WeightsError(
@@ -134,7 +140,7 @@ class Part:
         return unwritable(self.path.parent, fault)
 
     def complete(self) -> None:
-        """Give the file its name."""
+        """Rename the whole file to `target`."""
         assert self._file is not None
         try:
             self._file.flush()
@@ -146,20 +152,20 @@ class Part:
         self._notes.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Delete what has arrived."""
+        """Delete the bytes that have arrived, and the note."""
         self.close()
         self.path.unlink(missing_ok=True)
         self._notes.unlink(missing_ok=True)
 
     def close(self) -> None:
         if self._file is not None:
-            with suppress(OSError):  # a full disk says so once more
+            with suppress(OSError):  # a full disk was reported before
                 self._file.close()
             self._file = None
 
 
 def free_bytes(folder: Path) -> int:
-    """How many bytes this user may still write there."""
+    """How many bytes this user may still write into a folder."""
     return shutil.disk_usage(folder).free
 
 

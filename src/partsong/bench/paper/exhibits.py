@@ -1,7 +1,7 @@
-"""The paper's tables and figures as experiments: which mixtures they compare, and what the paper found for each.
+"""The tables and figures of the paper as experiments: the mixtures that each compares, and the paper's numbers.
 
-A cast fills the roles: proposers, the model that aggregates, and others to hold beside them. Where the cast is the
-paper's own, every row has the paper's number; else those rows that are about numbers and layers, not about a model.
+A cast names the models: the proposers, the aggregator, and others to compare with. Rows about the number of proposers
+or layers always have the paper's number. Rows about a model have it only if the paper has the model.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ MOST_LAYERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who plays: ids of models. `others` stand beside the mixture: alone, and as its aggregators."""
+    """The ids of an experiment's models. `others` are compared with the mixture, alone and as its aggregators."""
 
     proposers: tuple[str, ...]
     aggregator: str
@@ -34,24 +34,35 @@ class Cast:
 
     @property
     def aggregators(self) -> tuple[str, ...]:
-        """All that aggregate in turn: the others, then the aggregator, then the proposers."""
+        """All models that aggregate in some row: the others, then the aggregator, then the proposers."""
         return tuple(dict.fromkeys((*self.others, self.aggregator, *self.proposers)))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table, or one point of a figure. `paper` is what the paper found there, on its own task."""
+    """One line of a table, or one point of a figure.
+
+    paper: the paper's number, on the paper's task
+    series: line of a figure that the point belongs to
+    layers: number of layers, with the aggregator's
+    """
 
     label: str
     recipe: Recipe
     paper: float | None = None
-    series: str = ""  # of a figure: the line that the point is on
+    series: str = ""
     layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """`measure` is what the paper reports; `task` where it did so; `kind` how the result is shown."""
+    """One table or figure of the paper.
+
+    task: task in the paper
+    measure: what the paper reports
+    rows: makes the rows for a cast
+    kind: how the result is shown
+    """
 
     name: str
     title: str
@@ -62,7 +73,7 @@ class Exhibit:
 
 
 def mixture(cast: Cast, name: str, aggregator: str, layers: int, proposers: Sequence[Agent] | None = None) -> Recipe:
-    """So many layers, the aggregator's counted: the same proposers in each of the others, as in the paper."""
+    """A recipe with `layers` layers, with the aggregator's; the others all have the same proposers, as in the paper."""
     agents = tuple(proposers) if proposers is not None else tuple(_agent(cast, model) for model in cast.proposers)
     return _recipe(cast, name, (Layer(agents),) * (layers - 1), aggregator)
 
@@ -81,7 +92,7 @@ def _alone(cast: Cast, model: str) -> Recipe:
 
 
 def _mixtures_and_models(cast: Cast) -> Iterator[tuple[str, str | None, Recipe]]:
-    """What Tables 2a and 2b and Figure 5 compare: label, the paper's name for it, recipe."""
+    """The rows of Tables 2a and 2b and Figure 5, as label, name in the paper, and recipe."""
     lite = cast.proposers[1] if len(cast.proposers) > 1 else cast.aggregator
     for other in cast.others:
         paper = "MoA with GPT-4o" if known_as(other) == "GPT-4o" else None
@@ -110,10 +121,10 @@ def figure_3(cast: Cast) -> list[Row]:
 
 
 def table_3(cast: Cast) -> list[Row]:
-    """More proposers, of several models or of one. With one proposer, both are the aggregator's model."""
+    """Different numbers of proposers, of several models or of one. A single proposer is the aggregator's model."""
     rows = []
     whole = len(cast.proposers)
-    for count in sorted({whole, *(number for number in TABLE_3 if number < whole)}, reverse=True):
+    for count in sorted({whole, *(count for count in TABLE_3 if count < whole)}, reverse=True):
         several, one = TABLE_3.get(count, (None, None))
         itself = _agent(cast, cast.aggregator, count)
         if count == 1:
@@ -129,7 +140,7 @@ def table_3(cast: Cast) -> list[Row]:
 
 
 def table_4(cast: Cast) -> list[Row]:
-    """Every model as the aggregator of all, and as the only proposer."""
+    """Every model as the aggregator of all proposers, and as the only proposer."""
     rows, count = [], len(cast.proposers)
     for model in cast.proposers:
         both = TABLE_4.get(known_as(model) or "", (None, None))
@@ -148,7 +159,7 @@ def table_8(cast: Cast) -> list[Row]:
 
 
 def figure_4a(cast: Cast) -> list[Row]:
-    """Every model as the aggregator, with more and more layers; and the aggregator's model as a ranker."""
+    """Every model as the aggregator with one to four layers, and the aggregator's model as a ranker."""
     rows = [
         row
         for model in cast.aggregators
@@ -169,7 +180,7 @@ def figure_4b(cast: Cast) -> list[Row]:
 
 
 def figure_6(cast: Cast) -> list[Row]:
-    """The first, the second and the third aggregation."""
+    """The first, second and third aggregation by every proposer's model."""
     return [
         Row(
             f"{model}, aggregation {layers - 1}",

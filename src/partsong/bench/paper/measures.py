@@ -1,4 +1,4 @@
-"""What an experiment measures for each row, with its interval: in the paper's unit where the task allows it."""
+"""The figure that an experiment measures for each row, with its interval, in the paper's unit where possible."""
 
 import re
 
@@ -13,7 +13,7 @@ from partsong.recipe import Recipe
 
 
 class Measured(Struct, frozen=True):
-    """A figure and its 95 % interval; `n` samples."""
+    """A figure with its 95 % interval, over `n` samples."""
 
     value: float
     low: float
@@ -22,7 +22,7 @@ class Measured(Struct, frozen=True):
 
 
 def unit_of(study: Study) -> str:
-    """What `measure` gives: the length-controlled win rate where it can be had, a share in percent, or a mean grade."""
+    """The unit of `measure`: the length-controlled win rate if available, else a share in percent, or a mean grade."""
     if study.task.name == "alpaca_eval":
         controlled = getattr(study.task, "difficulty", None) and len(study.samples) >= LEAST
         return "LC win rate %" if controlled else "win rate %"
@@ -30,7 +30,7 @@ def unit_of(study: Study) -> str:
 
 
 def measure(study: Study, contestant: str) -> Measured | None:
-    """The contestant's figure; `None` where nothing was graded."""
+    """The figure of one contestant; `None` if nothing was graded."""
     values = values_of(study.grades.values(), contestant)
     if not values:
         return None
@@ -52,10 +52,10 @@ def outputs_of(study: Study, contestant: str) -> list[Output]:
 
 
 def work_of(recipe: Recipe) -> float | None:
-    """GFLOPs for a token along the slowest path: of each layer twice the active parameters of its largest model.
+    """GFLOPs for one token along the slowest path: for each layer, twice the active parameters of its largest model.
 
-    That is the paper's stand-in for latency (section 3.4), for a token instead of an answer. `None` where the size of a
-    model is not known from its name.
+    The paper uses this as a substitute for latency (section 3.4), for an answer instead of a token. `None` if the name
+    of a model does not tell its size.
     """
     total = 0.0
     for models in (*([agent.model for agent in layer.agents] for layer in recipe.layers), [recipe.aggregator.model]):
@@ -68,7 +68,7 @@ def work_of(recipe: Recipe) -> float | None:
 
 
 def size_of(model: str) -> float | None:
-    """Billions of active parameters, as far as the model's name tells."""
+    """Billions of active parameters, read from the name of the model; `None` if the name does not tell."""
     if (active_known := ACTIVE.get(known_as(model) or "")) is not None:
         return active_known
     name = model.partition(":")[2].partition("?")[0].lower()

@@ -1,11 +1,11 @@
-"""The paper's numbers, by experiment and row (arXiv 2406.04692v1; those of figures are read off the plots).
+"""The paper's numbers, by experiment and row (arXiv 2406.04692v1). Numbers in figures were read from the plots.
 
-Rows about the number of proposers or layers are known by that; rows about one model by the model's short name.
+The key of a row is the number of proposers or layers, or the short name of the model.
 """
 
 from collections.abc import Mapping
 
-MODELS: Mapping[str, tuple[str, ...]] = {  # the paper's models, and what of an id's name tells them
+MODELS: Mapping[str, tuple[str, ...]] = {  # short name of each model of the paper, and parts of an id that identify it
     "Qwen1.5-110B": ("qwen1.5-110b",),
     "Qwen1.5-72B": ("qwen1.5-72b",),
     "WizardLM-8x22B": ("wizardlm-2-8x22b",),
@@ -15,7 +15,7 @@ MODELS: Mapping[str, tuple[str, ...]] = {  # the paper's models, and what of an 
     "GPT-4o": ("gpt-4o-2024",),
     "GPT-4 Turbo": ("gpt-4-turbo-2024-04-09", "gpt-4-turbo"),
 }
-ACTIVE: Mapping[str, float] = {  # billions of parameters at work for a token, where the name does not say so
+ACTIVE: Mapping[str, float] = {  # billions of active parameters, for models whose name does not tell them
     "WizardLM-8x22B": 39,
     "Mixtral-8x22B": 39,
     "dbrx": 36,
@@ -123,7 +123,7 @@ CAUTIONS = (
 
 
 def known_as(model: str) -> str | None:
-    """The paper's name of a model with that id; `None` where it is none of the paper's."""
+    """The paper's short name for the model with this id; `None` if the paper does not have the model."""
     name = model.partition(":")[2].lower().rpartition("/")[2]
     return next(
         (short for short, marks in MODELS.items() if name == short.lower() or any(mark in name for mark in marks)), None

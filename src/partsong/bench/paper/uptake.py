@@ -1,7 +1,7 @@
-"""What an aggregator takes up: whether its answers are more like the better proposals (section 3.3, Figures 4b and 6).
+"""Whether an aggregator's answers are more similar to the better proposals (section 3.3, Figures 4b and 6).
 
-For this the proposals are graded like answers. Each question has as many pairs (similarity, grade) as proposals, and a
-Spearman's rho between them; the mean of these is what the paper shows.
+The proposals are graded like answers. For each question, Spearman's rho is computed between the similarity of each
+proposal to the answer and its grade. The paper shows the mean of rho over the questions.
 """
 
 import numpy as np
@@ -16,11 +16,11 @@ from partsong.bench.statistics.similarity import similarities
 from partsong.bench.task import Output, key_of
 
 MEASURES = ("BLEU-5", "TF-IDF", "Levenshtein")
-ORDER = {"BLEU-5": 0, "TF-IDF": 1, "Levenshtein": 2}  # in the paper's table
+INDEX = {"BLEU-5": 0, "TF-IDF": 1, "Levenshtein": 2}  # in the rows of `FIGURE_6`
 
 
 async def grade_proposals(study: Study, at_once: int) -> None:
-    """Let the task grade every proposal of the last layer of each run, unless it has."""
+    """Grade every proposal of the last layer of each run that has no grade yet."""
     samples = {sample.id: sample for sample in study.samples}
     wanted = {key_of(proposal): proposal for output in study.outputs.values() for proposal in proposals_of(output)}
     study.extra += len(wanted)
@@ -39,7 +39,7 @@ async def grade_proposals(study: Study, at_once: int) -> None:
 
 
 def proposals_of(output: Output) -> list[Output]:
-    """The proposals behind an answer as outputs of their own."""
+    """The proposals behind an output, as outputs of their own."""
     return [
         with_fields(output, contestant=f"{output.contestant} / seat {seat}", answers=(*output.answers[:-1], text))
         for seat, (_, text) in enumerate(output.proposals)
@@ -47,7 +47,7 @@ def proposals_of(output: Output) -> list[Output]:
 
 
 def uptake(study: Study, contestant: str) -> dict[str, Rho]:
-    """The mean rho by measure of similarity, and with the length of the proposals taken out as well."""
+    """The mean rho for each measure of similarity, and again with the length of the proposals taken out."""
     outputs = [
         output
         for key, output in study.outputs.items()
@@ -65,6 +65,6 @@ def uptake(study: Study, contestant: str) -> dict[str, Rho]:
 
 
 def papers(row: Row) -> dict[str, float]:
-    """The paper's rho by measure, where the row's model is one of the paper's."""
+    """The paper's rho for each measure; empty if the row's model is not one of the paper's."""
     found = FIGURE_6.get(known_as(row.series) or "")
-    return {} if found is None else {name: found[place][row.layers - 2] for name, place in ORDER.items()}
+    return {} if found is None else {name: found[index][row.layers - 2] for name, index in INDEX.items()}

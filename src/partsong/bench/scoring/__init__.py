@@ -1,1 +1,1 @@
-"""Stored outputs and judgments, read from a folder and scored; nobody is asked."""
+"""Computes scores from stored outputs and judgments, without calling any model."""

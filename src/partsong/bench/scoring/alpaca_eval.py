@@ -1,7 +1,7 @@
-"""AlpacaEval 2.0 from stored preferences: win rate, its standard error, and the length-controlled win rate.
+"""Scores AlpacaEval 2.0 from stored preferences: win rate, its standard error, and the length-controlled win rate.
 
-Rows are joined by the instruction that they belong to. The official code joins difficulties by row position, which is
-wrong where a model lacks a preference; `upstream_row_order` does the same, for comparing with published figures.
+Rows are joined by instruction. The official code joins difficulties by row number, which is wrong if a preference of a
+model is missing. `upstream_row_order` does the same, to compare with published figures.
 """
 
 import csv
@@ -27,7 +27,7 @@ NOTE = (
 
 
 class Score(Struct, frozen=True):
-    """One model against the baseline, in percent; `c` is None where the weights were given."""
+    """The scores of one model against the baseline, in percent. `c` is `None` if the weights were given."""
 
     model: str
     n: int
@@ -44,7 +44,7 @@ class Score(Struct, frozen=True):
 
 
 class Folder(Struct, frozen=True):
-    """What a folder holds: preferences and lengths by model, in the order of the instructions; NaN: not judged."""
+    """The content of a folder: arrays in the order of the instructions, some of them by model. NaN means not judged."""
 
     difficulty: Numbers
     baseline_lengths: Numbers
@@ -56,7 +56,7 @@ class Folder(Struct, frozen=True):
 def score_folder(
     path: Path, *, c: float | None = None, weights: Path | None = None, upstream_row_order: bool = False
 ) -> list[Score]:
-    """Score every model that has preferences in the folder; with a file of fitted `weights`, those that it has."""
+    """Score every model that has preferences in the folder, or every model that has a row in the file `weights`."""
     folder = read_folder(path)
     if weights is None:
         return [_score(folder, model, c, upstream_row_order) for model in folder.preferences]
@@ -69,15 +69,15 @@ def score_folder(
 
 
 def read_folder(path: Path) -> Folder:
-    """Read a folder; raises `InputError` with the file, and what it lacks."""
+    """Read a folder. Raises `InputError`, naming the file and what is missing."""
     instructions = read_table(path / "instructions.parquet", ("index", "output", "instruction_difficulty"))
-    place = {index: row for row, index in enumerate(instructions["index"])}
+    rows = {index: row for row, index in enumerate(instructions["index"])}
     judged = read_table(path / "preferences.parquet", ())
     index = judged.pop("index", None)
-    if index is None and any(len(column) != len(place) for column in judged.values()):
-        raise InputError(f"{path / 'preferences.parquet'}: one row for each of the {len(place)} instructions is needed")
-    preferences = {model: _placed(column, index, place, path) for model, column in judged.items()}
-    lengths = _lengths(path, set(preferences), place)
+    if index is None and any(len(column) != len(rows) for column in judged.values()):
+        raise InputError(f"{path / 'preferences.parquet'}: one row for each of the {len(rows)} instructions is needed")
+    preferences = {model: _ordered(column, index, rows, path) for model, column in judged.items()}
+    lengths = _lengths(path, set(preferences), rows)
     return Folder(
         np.array(instructions["instruction_difficulty"], dtype=np.float64),
         np.array([len(output) for output in instructions["output"]], dtype=np.float64),
@@ -124,7 +124,7 @@ def _score(
 
 
 def read_weights(path: Path) -> dict[str, Numbers]:
-    """Fitted weights, a row a model: its name, then those of length, difficulty and the constant, below a heading."""
+    """Read fitted weights from a CSV file: model, length, difficulty and constant, below a line of headings."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return {row[0]: np.array(row[1:4], dtype=np.float64) for row in list(csv.reader(file))[1:]}
@@ -134,35 +134,36 @@ def read_weights(path: Path) -> dict[str, Numbers]:
         raise InputError(f"{path}: a row is a model's name and three numbers: {problem}") from None
 
 
-def _lengths(path: Path, models: set[str], place: dict[Any, int]) -> dict[str, Numbers]:
-    """From lengths.parquet where it has the model, else counted in outputs.parquet, by the instruction's index."""
+def _lengths(path: Path, models: set[str], rows: dict[Any, int]) -> dict[str, Numbers]:
+    """The lengths of each model's outputs, from lengths.parquet, or counted in outputs.parquet."""
     found: dict[str, Numbers] = {}
     if (path / "lengths.parquet").exists():
         table = read_table(path / "lengths.parquet", ())
         index = table.pop("index", None)
-        found = {model: _placed(table[model], index, place, path) for model in models & table.keys()}
+        found = {model: _ordered(table[model], index, rows, path) for model in models & table.keys()}
     if missing := models - found.keys():
         for model in missing:
-            found[model] = np.full(len(place), np.nan)
+            found[model] = np.full(len(rows), np.nan)
         outputs = read_table(path / "outputs.parquet", ("model", "index", "output"))
         for model, index, output in zip(outputs["model"], outputs["index"], outputs["output"], strict=True):
-            if model in missing and index in place:
-                found[model][place[index]] = len(output)
+            if model in missing and index in rows:
+                found[model][rows[index]] = len(output)
     return found
 
 
-def _placed(column: list[Any], index: list[Any] | None, place: dict[Any, int], path: Path) -> Numbers:
-    placed = np.full(len(place), np.nan)
-    for row, value in enumerate(column):
-        at = row if index is None else place.get(index[row])
-        if at is None or at >= len(place):
-            raise InputError(f"{path}: row {row + 1} belongs to no instruction of instructions.parquet")
-        placed[at] = np.nan if value is None else value
-    return placed
+def _ordered(column: list[Any], index: list[Any] | None, rows: dict[Any, int], path: Path) -> Numbers:
+    """The column in the order of the instructions. Raises `InputError` for a row of no instruction."""
+    ordered = np.full(len(rows), np.nan)
+    for number, value in enumerate(column):
+        row = number if index is None else rows.get(index[number])
+        if row is None or row >= len(rows):
+            raise InputError(f"{path}: row {number + 1} belongs to no instruction of instructions.parquet")
+        ordered[row] = np.nan if value is None else value
+    return ordered
 
 
 def read_gamed(path: Path) -> Gamed | None:
-    """The rows that hold the fit in place; `None` where there is no such file."""
+    """The rows of the gamed baselines, which stabilise the fit; `None` if there is no such file."""
     if not path.exists():
         return None
     with path.open(encoding="utf-8", newline="") as file:
@@ -175,7 +176,7 @@ def read_gamed(path: Path) -> Gamed | None:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> dict[str, list[Any]]:
-    """The columns of a Parquet file, which must have these. Raises `InputError`."""
+    """Read all columns of a Parquet file. Raises `InputError` if one of `columns` is missing."""
     from pyarrow import ArrowException
     from pyarrow.parquet import read_table as read_parquet
 

@@ -1,7 +1,8 @@
-"""Arena-Hard from stored judgments, in a folder laid out as its repository does: scores, and what style control leaves.
+"""Scores Arena-Hard from stored judgments: plain scores, and scores with style control.
 
-`model_judgment/JUDGE/MODEL.jsonl` holds the judgments (two games a question: the baseline shown first, then the model),
-`model_answer/MODEL.jsonl` the answers, the baseline's among them. Without the answers there is no style to control for.
+The folder has the layout of the benchmark's repository. `model_judgment/JUDGE/MODEL.jsonl` holds the judgments, two
+games for each question: first with the baseline shown first, then with the model shown first. The answers of models and
+baseline are in `model_answer/MODEL.jsonl`. Without answers there is no style control.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from partsong.errors import InputError
 
 
 class Judgment(Struct):
-    """Both games of one question; version 0.1 has the judge's words as `user_prompt` beside `judgment`, 2 a `score`."""
+    """Both games of one question. Only version 2 of the benchmark has a `score` in a game."""
 
     question_id: str | int = ""
     uid: str = ""
@@ -26,7 +27,7 @@ class Judgment(Struct):
 
 
 class Score(Struct, frozen=True):
-    """One model against the baseline, in percent, with its 95 % interval over questions."""
+    """The score of one model against the baseline, in percent, with its 95 % interval over questions."""
 
     model: str
     n: int
@@ -38,7 +39,7 @@ class Score(Struct, frozen=True):
 
 
 def score_folder(path: Path, baseline: str | None = None) -> list[Score]:
-    """Score every model that was judged. Raises `InputError`, naming file and line."""
+    """Score every model with judgments in the folder. Raises `InputError`, naming file and line."""
     files = sorted((path / "model_judgment").glob("*/*.jsonl"))
     if not files:
         raise InputError(f"{path}: has no model_judgment/JUDGE/MODEL.jsonl")
@@ -89,7 +90,7 @@ def _with_style(score: Score, share: float | None) -> Score:
 
 
 def _verdict(game: dict[str, Any] | None) -> str | None:
-    """The verdict of a game: its `score` as stored, else the one in the judge's words."""
+    """The verdict of a game: the stored `score`, or the verdict in the words of the judge."""
     if game is None:
         return None
     stored = game.get("score")

@@ -1,7 +1,7 @@
-"""FLASK from stored reviews: the grades are read out of the judge's own words again, where these are there.
+"""Scores FLASK from stored reviews. Grades are read from the words of the judge again, if these are stored.
 
-A line of the file is one review as the public code writes it: `question_id`, `review` (the judge's text, which ends
-with the grades as an object) or `score` (the grades), and perhaps `model`.
+A line of the file is one review, as the public code writes it: `question_id`, `model` if known, and `review` (the words
+of the judge, which end with the grades as a JSON object) or `score` (the grades).
 """
 
 import re
@@ -23,7 +23,7 @@ class Review(Struct):
 
 
 class Score(Struct, frozen=True):
-    """One model: the plain mean of each skill over the questions that carry it; `unreadable` reviews name no grade."""
+    """The mean of each skill of one model, over the questions that need it. `unreadable` reviews have no grades."""
 
     model: str
     n: int
@@ -44,7 +44,7 @@ def score_file(path: Path) -> list[Score]:
 
 
 def _object_in(words: str) -> dict[str, Any]:
-    """The last object in the words."""
+    """The last JSON object in the text; empty if there is none."""
     for text in reversed(re.findall(r"\{[^{}]+\}", words)):
         try:
             return msgspec.json.decode(text.replace("'", '"').replace(": N/A", ': "N/A"'), type=dict[str, Any])
@@ -54,7 +54,7 @@ def _object_in(words: str) -> dict[str, Any]:
 
 
 def _plain(grades: dict[str, Any]) -> dict[str, float]:
-    """The grades from 1 to 5 of what are skills; what does not apply is left out."""
+    """The grades from 1 to 5 by skill, without unknown names and without skills that do not apply."""
     return {
         skill: float(value)
         for name, value in grades.items()

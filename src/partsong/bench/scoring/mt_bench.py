@@ -1,7 +1,7 @@
-"""MT-Bench from stored judgments: the grade is read out of the judge's own words again, never trusted as a number.
+"""Scores MT-Bench from stored judgments. The grade is read from the words of the judge, not from the stored number.
 
-A line of the file is one judgment, as FastChat writes them: `question_id`, `turn` (1 or 2), `model`, `judgment` (the
-judge's text) and perhaps `score`. A judgment that names no grade is counted as missing, never as 0 or -1.
+A line of the file is one judgment, as FastChat writes it: `question_id`, `turn` (1 or 2), `model`, `judgment` (the
+words of the judge), and `score` if known. A judgment without a grade counts as missing, never as 0 or -1.
 """
 
 import re
@@ -32,9 +32,14 @@ class Judgment(Struct, frozen=True):
 
 
 class Score(Struct, frozen=True):
-    """One model: means of the first and the second turn, of both, and by category; `None` where nothing was judged.
+    """The mean grades of one model.
 
-    `unreadable` judgments name no grade. `differing` ones name another than the one that is stored beside them.
+    n: number of judgments
+    unreadable: number of judgments without a grade
+    differing: number of judgments whose grade differs from the stored score
+    turns: mean of the first and of the second turn; `None` if nothing was judged
+    mean: mean of all grades; `None` if nothing was judged
+    categories: mean of each category
     """
 
     model: str
@@ -82,9 +87,9 @@ def _score(model: str, judged: list[tuple[Judgment, float | None]]) -> Score:
     turns = [_mean([grade for judgment, grade in graded if judgment.turn == turn]) for turn in (1, 2)]
     by_category: dict[str, list[float]] = {}
     for judgment, grade in graded:
-        place = (judgment.question_id - FIRST) // 10
-        if 0 <= place < len(CATEGORIES):
-            by_category.setdefault(CATEGORIES[place], []).append(grade)
+        index = (judgment.question_id - FIRST) // 10
+        if 0 <= index < len(CATEGORIES):
+            by_category.setdefault(CATEGORIES[index], []).append(grade)
     return Score(
         model,
         len(judged),

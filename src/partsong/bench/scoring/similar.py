@@ -1,7 +1,7 @@
-"""Stored outputs of many models: how similar they are to an aggregate's, and whether that goes with being liked.
+"""Correlates the similarity of stored outputs to an aggregated output with the preferences of a judge.
 
-The folder is laid out as for AlpacaEval (docs/bench.md); outputs and preferences are joined by instruction, however
-their rows are ordered. How well mere length goes with being liked is told beside: longer texts have more in common.
+The folder has the layout of AlpacaEval (docs/bench.md). Outputs and preferences are joined by instruction, in whatever
+order their rows are. The correlation of the length alone is computed, too, because longer texts have more in common.
 """
 
 from pathlib import Path
@@ -16,9 +16,10 @@ from partsong.errors import InputError
 
 
 class Similar(Struct, frozen=True):
-    """By measure of similarity the mean rho, and with the outputs' length taken out; over so many models.
+    """The correlations of one aggregate with a number of models.
 
-    "length alone" is the rho of the outputs' characters themselves.
+    `rho` holds Spearman's rho for each measure of similarity, and again with the length of the outputs taken out. The
+    key "length alone" is the rho of the length itself.
     """
 
     aggregate: str
@@ -27,7 +28,7 @@ class Similar(Struct, frozen=True):
 
 
 def similar_in(path: Path, aggregate: str, seed: int = 0) -> Similar:
-    """Compare the aggregate's outputs with those of all models that were judged. Raises `InputError`."""
+    """Compute the correlations from the files of a folder. Raises `InputError`."""
     outputs = read_table(path / "outputs.parquet", ("model", "index", "output"))
     texts: dict[str, dict[int, str]] = {}
     for model, index, output in zip(outputs["model"], outputs["index"], outputs["output"], strict=True):

@@ -1,1 +1,1 @@
-"""What the bench computes from grades. It knows numbers only: nobody is asked, and no file is read."""
+"""The statistics of the bench: functions of numbers, which call no model and read no file."""

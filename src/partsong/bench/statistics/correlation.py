@@ -1,7 +1,7 @@
-"""Do two things go together, question by question: Spearman's rho within each question, averaged over them.
+"""Spearman's rho within each question, averaged over the questions.
 
-The question is what is drawn at random, so the interval is over questions. A question in which one of the two is the
-same everywhere has no rho: it is left out, and counted.
+The questions are the random sample, so the interval is over questions. A question in which one of the two variables
+does not vary has no rho. Such questions are left out of the mean, and counted.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Numbers = NDArray[np.float64]
 
 
 class Rho(Struct, frozen=True):
-    """The mean rho over `n` questions with its 95 % bootstrap interval; `without` questions have none."""
+    """The mean rho over `n` questions, with its 95 % bootstrap interval; `without` questions have no rho."""
 
     mean: float
     low: float
@@ -29,13 +29,13 @@ class Rho(Struct, frozen=True):
 def mean_rho(
     one: Sequence[Numbers], other: Sequence[Numbers], beside: Sequence[Numbers] | None = None, *, seed: int = 0
 ) -> Rho | None:
-    """The mean of Spearman's rho over the questions; of what `beside` says, both are freed first (partial rho).
+    """The mean of Spearman's rho between `one` and `other` over the questions; `None` if no question has a rho.
 
-    `None` where no question has one.
+    With `beside`, it is the partial rho, with that third variable held constant.
     """
     rhos = []
-    for place, (a, b) in enumerate(zip(one, other, strict=True)):
-        rho = spearman(a, b) if beside is None else partial(a, b, beside[place])
+    for index, (a, b) in enumerate(zip(one, other, strict=True)):
+        rho = spearman(a, b) if beside is None else partial(a, b, beside[index])
         if rho is not None:
             rhos.append(rho)
     if not rhos:
@@ -45,7 +45,7 @@ def mean_rho(
 
 
 def spearman(a: Numbers, b: Numbers) -> float | None:
-    """The correlation of ranks, equal values sharing theirs; `None` where one of them does not vary."""
+    """Spearman's rho, where equal values share a rank; `None` if one variable does not vary."""
     if len(a) < 2:
         return None
     x, y = rankdata(a), rankdata(b)
@@ -55,9 +55,9 @@ def spearman(a: Numbers, b: Numbers) -> float | None:
 
 
 def partial(a: Numbers, b: Numbers, beside: Numbers) -> float | None:
-    """The correlation of ranks that is left when what both have in common with `beside` is taken out.
+    """Spearman's partial rho of `a` and `b`, with `beside` held constant.
 
-    `None` for fewer than four values: of three, it is 1 or -1 whatever they are.
+    `None` for fewer than four values, because the partial rho of three values is always 1 or -1.
     """
     ab, ac, bc = spearman(a, b), spearman(a, beside), spearman(b, beside)
     if ab is None or len(a) < 4:

@@ -1,8 +1,8 @@
-"""How sure a figure is: means, differences and shares with their intervals, and how many prompts would be enough.
+"""Means, differences and shares with their intervals, and the number of prompts that would be enough.
 
-The unit that is drawn at random is the prompt. Where a prompt was asked several times, its attempts are a cluster:
-they move together, and counting them one by one would make every interval too narrow (Miller, "Adding Error Bars to
-Evals", arXiv 2411.00640). A cluster counts by the number of its values. Every interval is two-sided.
+The prompts are a random sample. Several attempts at one prompt form a cluster: their values are similar, and counting
+them one by one would make every interval too narrow (Miller, "Adding Error Bars to Evals", arXiv 2411.00640). A cluster
+weighs as much as it has values. Every interval is two-sided.
 """
 
 import math
@@ -12,16 +12,16 @@ from statistics import NormalDist
 import numpy as np
 from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, stdtrit
+from scipy.special import stdtrit
 
 Numbers = NDArray[np.float64]
 
-RESAMPLES = 5000  # the ends of an interval then move by about 1 % of its length with another seed
+RESAMPLES = 5000  # with another seed, the ends of an interval then move by about 1 % of its length
 CHUNK = 4_000_000  # indices drawn at once: 32 MB
 
 
 class Interval(Struct, frozen=True):
-    """A mean, and what it may be. `n` counts prompts (clusters), not values; one prompt alone shows nothing."""
+    """A mean with its interval. `n` counts prompts (clusters), not values; with one prompt the interval is infinite."""
 
     mean: float
     low: float
@@ -35,10 +35,10 @@ class Interval(Struct, frozen=True):
 
 
 def mean_interval(values: ArrayLike, clusters: Sequence[Hashable] | None = None, *, level: float = 0.95) -> Interval:
-    """The mean and Student's interval around it, with the standard error clustered by prompt.
+    """The mean with Student's interval, from a standard error that is clustered by prompt.
 
-    Without clusters, the standard error is sd / √n with n − 1; with them, it is the cluster-robust one with the factor
-    G / (G − 1) (Liang and Zeger 1986), and G − 1 are the degrees of freedom.
+    Without clusters the standard error is sd / √n, with n − 1 degrees of freedom. With G clusters it is the
+    cluster-robust one with the factor G / (G − 1) (Liang and Zeger 1986), with G − 1 degrees of freedom.
     """
     totals, sizes = _by_cluster(_numbers(values), clusters)
     mean, error = _mean_and_error(totals, sizes)
@@ -57,12 +57,12 @@ def paired_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The mean of `a − b`, value by value, and its bootstrap interval: prompts are drawn again, with both values.
+    """The mean of `a − b`, value by value, with its bootstrap interval over prompts.
 
-    The ends are percentiles, taken a little further out so that few prompts are covered as well as many (the expanded
-    percentile interval: Hesterberg, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279). Where fewer
-    prompts differ than a sign test would need to say anything (six at 95 %), zero is always inside: a bootstrap of
-    three equal differences would otherwise be certain of them.
+    The ends are percentiles that are moved outwards a little, so that the interval holds for few prompts, too (the
+    expanded percentile interval: Hesterberg, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279). The
+    interval always includes zero if fewer prompts differ than a sign test needs (six at 95 %). Otherwise a bootstrap of
+    three equal differences would be certain of them.
     """
     first, second = _numbers(a), _numbers(b)
     if first.shape != second.shape:
@@ -80,7 +80,7 @@ def paired_interval(
 
 
 def proportion_interval(hits: int, count: int, *, level: float = 0.95) -> Interval:
-    """A share and Wilson's interval (1927), which stays inside 0 to 1 and is right on average also near its ends."""
+    """A share with Wilson's interval (1927), which stays inside 0 to 1 and holds near both ends."""
     share, z = _share(hits, count), NormalDist().inv_cdf((1 + level) / 2)
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -89,19 +89,11 @@ def proportion_interval(hits: int, count: int, *, level: float = 0.95) -> Interv
     return Interval(share, low, high, math.sqrt(share * (1 - share) / count), count)
 
 
-def exact_proportion_interval(hits: int, count: int, *, level: float = 0.95) -> Interval:
-    """A share and the interval of Clopper and Pearson (1934), which covers at least as often as it says, never less."""
-    share, tail = _share(hits, count), (1 - level) / 2
-    low = float(betaincinv(hits, count - hits + 1, tail)) if hits else 0.0
-    high = float(betaincinv(hits + 1, count - hits, 1 - tail)) if hits < count else 1.0
-    return Interval(share, low, high, math.sqrt(share * (1 - share) / count), count)
-
-
 def sign_test(above: int, below: int) -> float:
-    """How likely it is, if both were equally good, that wins and losses are at least so far apart; ties do not count.
+    """The p value of the two-sided exact sign test: the probability of a split at least so uneven between equals.
 
-    Two-sided and exact. Of right and wrong answers it is McNemar's exact test: `above` are the prompts that only A got
-    right, `below` those that only B did.
+    `above` and `below` count wins and losses; ties do not count. For right and wrong answers this is McNemar's exact
+    test: `above` counts the prompts that only A got right, and `below` those that only B got right.
     """
     count, fewer = above + below, min(above, below)
     likely: float = 2 * sum(math.comb(count, k) for k in range(fewer + 1)) / 2**count
@@ -109,10 +101,11 @@ def sign_test(above: int, below: int) -> float:
 
 
 def needed(differences: ArrayLike, *, power: float = 0.8, level: float = 0.95) -> int | None:
-    """About how many prompts would show a mean difference like this one with a chance of `power`; None: there is none.
+    """Estimate how many prompts would show this mean difference, with a probability of `power`.
 
-    One difference a prompt. It is the sample size of the paired t test with Guenther's correction (1981), and takes the
-    observed mean and spread for the true ones; so it is a rough figure, and a lucky study asks for too few.
+    `differences` holds one value for each prompt. Returns `None` if their mean is 0, or with fewer than two of them.
+    The estimate is the sample size of the paired t test with Guenther's correction (1981). It takes the observed mean
+    and spread for the true ones, so it is rough, and too low after a lucky study.
     """
     values = _numbers(differences)
     mean = float(values.mean())
@@ -141,13 +134,13 @@ def _share(hits: int, count: int) -> float:
 
 
 def _by_cluster(values: Numbers, clusters: Sequence[Hashable] | None) -> tuple[Numbers, Numbers]:
-    """The sum and the number of each cluster's values."""
+    """For each cluster, the sum and the number of its values."""
     if clusters is None:
         return values, np.ones(len(values))
     if len(clusters) != len(values):
         raise ValueError(f"{len(values)} values have {len(clusters)} clusters")
-    places: dict[Hashable, int] = {}
-    owner = [places.setdefault(cluster, len(places)) for cluster in clusters]
+    indices: dict[Hashable, int] = {}
+    owner = [indices.setdefault(cluster, len(indices)) for cluster in clusters]
     return np.bincount(owner, weights=values).astype(np.float64), np.bincount(owner).astype(np.float64)
 
 

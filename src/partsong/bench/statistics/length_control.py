@@ -1,9 +1,9 @@
-"""The length-controlled win rate: what a judge would have preferred, had both answers been equally long.
+"""The length-controlled win rate: an estimate of what a judge would prefer if both answers were equally long.
 
-A logistic regression of the preference on tanh(length difference), the instruction's difficulty and a constant, with
-an L1 penalty on all three (Dubois et al., "Length-Controlled AlpacaEval", arXiv 2404.04475). The penalty's weight is
-chosen by cross-validation. All folds and all weights are solved at once, by a proximal Newton method in NumPy: three
-unknowns need no library, and importing one costs more than all the fits.
+The model is a logistic regression of the preference on tanh(length difference), the difficulty of the instruction and a
+constant, with an L1 penalty on all three (Dubois et al., "Length-Controlled AlpacaEval", arXiv 2404.04475). The weight
+of the penalty is chosen by cross-validation. A proximal Newton method in NumPy solves all folds and weights together:
+the import of a library would take longer than all the fits.
 """
 
 import numpy as np
@@ -20,14 +20,18 @@ CLOSE = 1e-9
 
 
 class Gamed(Struct, frozen=True):
-    """Rows that hold the fit in place: a model that was told to be brief or verbose, beside itself."""
+    """Rows of the gamed baselines, which stabilise the fit: a model told to be brief or verbose, against itself."""
 
     features: Numbers
     preferences: Numbers
 
 
 class LengthControlled(Struct, frozen=True):
-    """Percent; `weights` are those of length, difficulty and the constant, `c` the inverse weight of the penalty."""
+    """The result of a fit, in percent.
+
+    weights: of length, difficulty and the constant
+    c: inverse weight of the penalty; `None` if the weights were given
+    """
 
     win_rate: float
     standard_error: float
@@ -36,7 +40,7 @@ class LengthControlled(Struct, frozen=True):
 
 
 def features_of(lengths: Numbers, baseline_lengths: Numbers, difficulty: Numbers) -> Numbers:
-    """The three columns; length differences are measured in their own standard deviation."""
+    """The three columns of the regression. Length differences are divided by their standard deviation."""
     difference = baseline_lengths - lengths
     spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
     standardised = difference / spread if spread else np.zeros(len(difference))
@@ -44,17 +48,17 @@ def features_of(lengths: Numbers, baseline_lengths: Numbers, difficulty: Numbers
 
 
 def length_controlled(weights: Numbers, difficulty: Numbers, c: float | None = None) -> LengthControlled:
-    """The win rate that a fitted model foretells for answers as long as the baseline's."""
-    foretold = _sigmoid(weights[2] + weights[1] * difficulty)
-    error = float(foretold.std(ddof=1)) / len(foretold) ** 0.5 if len(foretold) > 1 else float("nan")
+    """The win rate that a fitted model predicts for answers as long as those of the baseline."""
+    predicted = _sigmoid(weights[2] + weights[1] * difficulty)
+    error = float(predicted.std(ddof=1)) / len(predicted) ** 0.5 if len(predicted) > 1 else float("nan")
     length, hard, constant = (float(weight) for weight in weights)
-    return LengthControlled(100 * float(foretold.mean()), 100 * error, (length, hard, constant), c)
+    return LengthControlled(100 * float(predicted.mean()), 100 * error, (length, hard, constant), c)
 
 
 def fit_length_controlled(
     features: Numbers, preferences: Numbers, difficulty: Numbers, gamed: Gamed | None = None, *, c: float | None = None
 ) -> LengthControlled:
-    """Fit preferences (0 to 1) and foretell for `difficulty`; without `c`, the best of `GRID` by cross-validation."""
+    """Fit preferences from 0 to 1, and predict for `difficulty`. Without `c`, cross-validation chooses from `GRID`."""
     weight = np.ones(len(preferences))
     if gamed is not None:
         weight = np.concatenate((np.full(len(gamed.preferences), GAMED_WEIGHT), weight))
@@ -75,9 +79,9 @@ def resampled(
     resamples: int = 400,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the win rate: instructions are drawn again, and the model fitted to each draw.
+    """The 95 % bootstrap interval of the win rate over instructions, with a new fit for each resample.
 
-    The official standard error is that of the foretold preferences alone: it leaves out that the model is fitted.
+    The official standard error is narrower: it covers the predicted preferences, but not the error of the fit itself.
     """
     count = len(preferences)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).T.astype(float)
@@ -88,19 +92,19 @@ def resampled(
         features = np.concatenate((gamed.features, features))
         preferences = np.concatenate((gamed.preferences, preferences))
     fitted = fit_penalised(features, preferences, weight, np.full(resamples, c))
-    foretold = _sigmoid(fitted[2] + np.outer(difficulty, fitted[1]))
-    rates = 100 * (foretold * drawn).sum(axis=0) / count
+    predicted = _sigmoid(fitted[2] + np.outer(difficulty, fitted[1]))
+    rates = 100 * (predicted * drawn).sum(axis=0) / count
     low, high = np.quantile(rates, (0.025, 0.975))
     return float(low), float(high)
 
 
 def folds_of(count: int) -> NDArray[np.intp]:
-    """Which fold a row is in: row by row in turn, counted from the last one, as grouped folds of equal groups are."""
+    """The index of each row's fold. Rows take turns from the last one on, as in scikit-learn with equal groups."""
     return np.arange(count)[::-1] % FOLDS
 
 
 def cross_validated(features: Numbers, preferences: Numbers, weight: Numbers) -> float:
-    """The `c` of `GRID` with the least mean log loss over the folds; the smallest of equal ones."""
+    """The value in `GRID` with the lowest mean log loss over the folds; of equal ones, the smallest."""
     fold = folds_of(len(preferences))
     training = (fold[:, None] != np.arange(FOLDS)) * weight[:, None]
     fitted = fit_penalised(features, preferences, np.repeat(training, len(GRID), axis=1), np.tile(GRID, FOLDS))
@@ -115,7 +119,7 @@ def cross_validated(features: Numbers, preferences: Numbers, weight: Numbers) ->
 
 
 def fit_penalised(features: Numbers, preferences: Numbers, weight: Numbers, c: Numbers) -> Numbers:
-    """Minimise |w|₁ + c · Σ weight · log loss for every column of `weight` with its `c`; one column of weights each."""
+    """Minimise |w|₁ + c · Σ weight · log loss, for each column of `weight` with its `c`; a column of w for each."""
     count, problems = features.shape[1], len(c)
     solved = np.zeros((count, problems))
     # At zero the slope is known without a search: where no part of it beats the penalty, zero is the answer.
@@ -149,7 +153,7 @@ def fit_penalised(features: Numbers, preferences: Numbers, weight: Numbers, c: N
 
 
 def _penalised_move(here: Numbers, slope: Numbers, curve: Numbers) -> Numbers:
-    """The move to the minimum of the quadratic model with the penalty, by coordinate descent, in all problems."""
+    """For each problem, the step to the minimum of its quadratic model with the penalty, by coordinate descent."""
     move = np.zeros_like(here)
     for _ in range(SWEEPS):
         greatest = 0.0

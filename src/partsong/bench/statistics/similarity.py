@@ -1,12 +1,13 @@
-"""How similar one text is to each of several, five ways: BLEU with 3-, 4- and 5-grams, TF-IDF cosine, and Levenshtein.
+"""The similarity of one text to several others by five measures, each from 0 to 1 for equal texts.
 
-Tokens are words (letters, digits and underscores) and single signs, in lower case. BLEU is that of a sentence with the
-text as the hypothesis and the other as its one reference, with a brevity penalty and exponential smoothing (sacreBLEU's
-defaults). TF-IDF weighs with counts and the smooth idf ln((1 + N) / (1 + df)) + 1 over all the texts that are given.
-Levenshtein is 1 − distance / the longer one's length, both in tokens. All are 1 for equal texts and 0 for unlike ones.
+* BLEU with 3-, 4- and 5-grams: the BLEU of a sentence, with the text as the hypothesis and the other text as its only
+  reference. Brevity penalty and exponential smoothing are those of sacreBLEU's defaults.
+* TF-IDF: the cosine of token counts, weighted with the smooth idf ln((1 + N) / (1 + df)) + 1 over all texts.
+* Levenshtein: 1 − distance / length of the longer text, both in tokens.
 
-Token counts are compared as arrays of hashed n-grams, all texts of one question at once: text by text, five measures of
-50 × 805 pairs took minutes and gigabytes.
+A token is a word (letters, digits and underscores) or a single other character, in lower case. Token counts are
+compared as arrays of hashed n-grams, for all texts of a question together, because one pair after another took minutes
+and gigabytes for 50 × 805 pairs.
 """
 
 import re
@@ -25,7 +26,7 @@ _STEP = np.int64(1_000_003)  # n-grams are hashed as numbers in this base, modul
 
 
 class Vocabulary:
-    """Numbers for tokens, and in how many of the texts that were read each stands."""
+    """An id for each token, and the number of texts that contain the token."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -33,7 +34,7 @@ class Vocabulary:
         self.texts = 0
 
     def read(self, text: str) -> Ids:
-        """The text's tokens as numbers; it counts as one more text."""
+        """The ids of a text's tokens. The text is counted."""
         numbers = self._numbers
         ids = np.array([numbers.setdefault(token, len(numbers)) for token in tokens_of(text)], dtype=np.int64)
         if len(numbers) > len(self._counts):
@@ -43,7 +44,7 @@ class Vocabulary:
         return ids
 
     def idf(self, ids: Ids) -> Numbers:
-        """The weight of each token."""
+        """The idf weight of each token."""
         return np.log((1 + self.texts) / (1 + self._counts[ids])) + 1
 
 
@@ -53,9 +54,9 @@ def tokens_of(text: str) -> list[str]:
 
 
 def similarities(questions: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[Numbers]]:
-    """For each question, which is a text and the others that it is compared with: an array by measure.
+    """For each measure, a list with an array for each question. A question is a text and the texts to compare it with.
 
-    The texts are read once and kept as numbers: 805 questions with 50 texts of 2,000 characters need some 200 MB.
+    The texts are kept as token ids: 805 questions with 50 texts of 2,000 characters need about 200 MB.
     """
     vocabulary = Vocabulary()
     read: list[tuple[Ids, list[Ids]]] = []
@@ -80,7 +81,7 @@ def bleu(text: Ids, others: Sequence[Ids]) -> list[Numbers]:
     for order in range(1, max(ORDERS) + 1):
         grams, counts = np.unique(_grams(text, order), return_counts=True)
         total = int(counts.sum())
-        if total:  # an order that the text is too short for does not count (sacreBLEU's effective order)
+        if total:  # an order longer than the text does not count (sacreBLEU's effective order)
             matches = _common(grams, counts, others, order)
             none = matches == 0
             smoothing[none] *= 2
@@ -94,24 +95,24 @@ def bleu(text: Ids, others: Sequence[Ids]) -> list[Numbers]:
 
 
 def tf_idf(text: Ids, others: Sequence[Ids], vocabulary: Vocabulary) -> Numbers:
-    """The cosine of the text's weighted counts with those of each of the others."""
+    """The cosine similarity of the text and each of the others."""
     tokens, counts = np.unique(text, return_counts=True)
     weights = counts * vocabulary.idf(tokens)
     length = float(np.sqrt((weights**2).sum()))
     found = np.zeros(len(others))
-    for place, other in enumerate(others):
+    for index, other in enumerate(others):
         theirs, numbers = np.unique(other, return_counts=True)
         weighed = numbers * vocabulary.idf(theirs)
         size = float(np.sqrt((weighed**2).sum()))
         if length and size:
-            at = np.minimum(np.searchsorted(tokens, theirs), len(tokens) - 1)
-            shared = tokens[at] == theirs
-            found[place] = float((weights[at[shared]] * weighed[shared]).sum()) / (length * size)
+            indices = np.minimum(np.searchsorted(tokens, theirs), len(tokens) - 1)
+            shared = tokens[indices] == theirs
+            found[index] = float((weights[indices[shared]] * weighed[shared]).sum()) / (length * size)
     return found
 
 
 def levenshtein(text: Ids, others: Sequence[Ids]) -> Numbers:
-    """1 − the edits that make one of the other, as a share of the longer one."""
+    """1 − the Levenshtein distance between the text and each of the others, divided by the longer length."""
     from rapidfuzz.distance import Levenshtein
 
     tokens = text.tolist()
@@ -119,27 +120,27 @@ def levenshtein(text: Ids, others: Sequence[Ids]) -> Numbers:
 
 
 def _grams(ids: Ids, order: int) -> Ids:
-    """A number for each n-gram of the text, in order."""
+    """A hash for each n-gram of the text, in order."""
     if len(ids) < order:
         return np.zeros(0, dtype=np.int64)
     grams = np.zeros(len(ids) - order + 1, dtype=np.int64)
     with np.errstate(over="ignore"):
-        for place in range(order):
-            grams = grams * _STEP + ids[place : len(ids) - order + 1 + place] + 1
+        for index in range(order):
+            grams = grams * _STEP + ids[index : len(ids) - order + 1 + index] + 1
     return grams
 
 
 def _common(grams: Ids, counts: Ids, others: Sequence[Ids], order: int) -> Numbers:
-    """How many of the text's n-grams stand in each of the others, each counted no more often than it stands there."""
+    """For each of the others, the number of n-grams that it shares with the text (clipped counts, as in BLEU)."""
     pieces = [_grams(other, order) for other in others]
     everything = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
     whose = np.repeat(np.arange(len(others)), [len(piece) for piece in pieces])
-    at = np.minimum(np.searchsorted(grams, everything), len(grams) - 1)
-    shared = grams[at] == everything
-    table = np.bincount(whose[shared] * len(grams) + at[shared], minlength=len(others) * len(grams))
+    indices = np.minimum(np.searchsorted(grams, everything), len(grams) - 1)
+    shared = grams[indices] == everything
+    table = np.bincount(whose[shared] * len(grams) + indices[shared], minlength=len(others) * len(grams))
     return np.asarray(np.minimum(table.reshape(len(others), len(grams)), counts).sum(axis=1), dtype=np.float64)
 
 
 def _common_tokens(text: Ids, others: Sequence[Ids]) -> NDArray[np.bool_]:
-    """Whether any token of the text stands in each of the others: else smoothing would make something of nothing."""
+    """For each of the others, whether it shares a token with the text. If not, smoothing would make BLEU positive."""
     return np.array([bool(np.isin(text, other).any()) for other in others], dtype=np.bool_)

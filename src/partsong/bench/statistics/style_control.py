@@ -1,7 +1,7 @@
-"""Style control: how often a model would win against the baseline, were both answers written in the same style.
+"""Style control: estimates how often a model would win against the baseline if both answers had the same style.
 
-A Bradley-Terry model with four differences of style beside it, as Arena-Hard does: length, and headings, lists and bold
-words for each word. Lengths are counted in words, where the original counts the tokens of one vocabulary.
+As in Arena-Hard, a Bradley-Terry model is fitted together with four differences of style: length, and the number of
+headings, list items and bold phrases per word. Length is counted in words; the original counts tokens.
 """
 
 import re
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 
-PENALTY = 1e-6  # on the squares, so that a model that wins every time still has a finite strength
+PENALTY = 1e-6  # on the squared weights, so that a model that always wins has a finite strength
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _HEADING = re.compile(r"^#{1,6}\s", re.MULTILINE)
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d+\.)\s", re.MULTILINE)
@@ -21,7 +21,7 @@ _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 
 
 class Style(Struct, frozen=True):
-    """What a judge sees at a glance. Code does not count as headings, lists and bold words."""
+    """The style of an answer, as counts. Headings, list items and bold phrases inside code do not count."""
 
     words: int
     headings: int
@@ -30,7 +30,7 @@ class Style(Struct, frozen=True):
 
 
 class Battle(Struct, frozen=True):
-    """One verdict: the share of it that `model` got against the baseline, and what it weighs."""
+    """One verdict: the share from 0 to 1 that `model` gets of it against the baseline, and its weight."""
 
     model: str
     style: Style
@@ -46,22 +46,22 @@ def style_of(text: str) -> Style:
 
 
 def style_controlled(battles: Sequence[Battle]) -> dict[str, float]:
-    """For each model the share of verdicts, from 0 to 1, that it would get with the baseline's style."""
+    """For each model, the share of verdicts, from 0 to 1, that it would get with the style of the baseline."""
     models = list(dict.fromkeys(battle.model for battle in battles))
-    place = {model: number for number, model in enumerate(models)}
+    columns = {model: index for index, model in enumerate(models)}
     who = np.zeros((len(battles), len(models)))
-    who[np.arange(len(battles)), [place[battle.model] for battle in battles]] = 1
+    who[np.arange(len(battles)), [columns[battle.model] for battle in battles]] = 1
     style = np.array([_difference(battle.style, battle.baseline) for battle in battles])
     spread = style.std(axis=0)
-    style = style / np.where(spread > 0, spread, 1.0)  # not moved to its mean: 0 is to mean the same style
+    style = style / np.where(spread > 0, spread, 1.0)  # not centred on the mean, so that 0 means the same style
     shares = np.array([battle.share for battle in battles])
     weights = np.array([battle.weight for battle in battles])
     fitted = _fit(np.column_stack((who, style)), shares, weights)
-    return {model: float(1 / (1 + np.exp(-fitted[number]))) for model, number in place.items()}
+    return {model: float(1 / (1 + np.exp(-fitted[index]))) for model, index in columns.items()}
 
 
 def _difference(one: Style, other: Style) -> tuple[float, ...]:
-    """From −1 to 1 each, 0 for the same style."""
+    """The four differences of style, each from −1 to 1, and 0 for the same style."""
     length = (one.words - other.words) / max(one.words + other.words, 1)
     marks = []
     for mine, theirs in ((one.headings, other.headings), (one.items, other.items), (one.bold, other.bold)):
@@ -71,7 +71,7 @@ def _difference(one: Style, other: Style) -> tuple[float, ...]:
 
 
 def _fit(features: Numbers, shares: Numbers, weights: Numbers) -> Numbers:
-    """Logistic regression by Newton's method, with a trace of a penalty."""
+    """The weights of a logistic regression, found by Newton's method, with a very small penalty."""
     fitted = np.zeros(features.shape[1])
     for _ in range(100):
         likely = 0.5 * (1 + np.tanh(0.5 * features @ fitted))

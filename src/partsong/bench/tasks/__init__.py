@@ -1,1 +1,1 @@
-"""The tasks, one short file each."""
+"""The tasks, one file each."""

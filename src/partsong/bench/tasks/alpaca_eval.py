@@ -1,9 +1,9 @@
-"""AlpacaEval 2.0: 805 instructions, each answer held against a baseline's by a judge's verdict token (2404.04475).
+"""AlpacaEval 2.0: 805 instructions, where a judge compares each answer with a baseline's (arXiv 2404.04475).
 
-The data is read from a folder: `instructions.parquet` (`index`, `instruction`, `output`, and the
-`instruction_difficulty` without which there is no length-controlled win rate), or a JSON list with `instruction` and
-`output`, as the baseline is published. The judge is told what the public package tells it if that is installed or its
-prompt stands in the folder as `judge_prompt.txt`; else what stands here.
+The data is read from a folder. `instructions.parquet` has the columns `index`, `instruction` and `output`, and for the
+length-controlled win rate `instruction_difficulty`. A JSON list with `instruction` and `output` works as well, as the
+baseline is published. The judge's prompt is `judge_prompt.txt` in the folder, or that of the public package if that is
+installed, or else the one in this file.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "alpaca-eval"
 THEIRS = "alpaca_eval/evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
-LEAST = 100  # instructions from which on the length-controlled win rate says something
+LEAST = 100  # instructions that the length-controlled win rate needs
 FIRST, SECOND = "m", "M"  # what the judge calls the two answers, in the order in which it sees them
 
 OURS = """\
@@ -62,7 +62,7 @@ class Entry(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class AlpacaEval:
-    """A grade is the probability, from 0 to 1, with which the judge prefers the answer to the baseline's."""
+    """The task. A grade is the probability, from 0 to 1, that the judge prefers the answer to the baseline's."""
 
     samples: Sequence[Sample]
     prompts: Mapping[str, str]
@@ -94,9 +94,9 @@ class AlpacaEval:
         )
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """In percent: the win rate with its standard error, and the discrete and the length-controlled win rates.
+        """The win rate with its standard error, and the discrete win rate, in percent.
 
-        The latter also with its 95 % bootstrap interval, and only for enough instructions to fit anything to.
+        With at least `LEAST` instructions of known difficulty, also the length-controlled win rate and its interval.
         """
         import numpy as np
 
@@ -125,7 +125,7 @@ class AlpacaEval:
 
 
 def alpaca_eval(folder: Path | None) -> AlpacaEval:
-    """The task, from the files in the folder. Raises `InputError`."""
+    """Read the task from the files in a folder. Raises `InputError`."""
     path = needed_file(
         "alpaca_eval", folder, ("instructions.parquet", "alpaca_eval_gpt4_baseline.json", "alpaca_eval.json")
     )
@@ -139,7 +139,7 @@ def alpaca_eval(folder: Path | None) -> AlpacaEval:
             entries = msgspec.json.decode(read_bytes(path), type=list[Entry])
         except msgspec.DecodeError as problem:
             raise InputError(f"{path}: {problem}") from None
-        return AlpacaEval([_sample(str(place), *_words(entry)) for place, entry in enumerate(entries)], prompts)
+        return AlpacaEval([_sample(str(index), *_words(entry)) for index, entry in enumerate(entries)], prompts)
     from partsong.bench.scoring.alpaca_eval import read_gamed, read_table
 
     table = read_table(path, ("index", "instruction", "output"))
@@ -156,7 +156,10 @@ def alpaca_eval(folder: Path | None) -> AlpacaEval:
 
 
 def filled(prompt: str, instruction: str, first: str, second: str) -> tuple[Message, ...]:
-    """The prompt's messages with the instruction and both answers in their places, each put in once and as it is."""
+    """The messages of the judge's prompt, with the instruction and both answers filled in.
+
+    All are filled in together, so that a placeholder inside an answer stays as it is.
+    """
     words = {"instruction": instruction, "output_1": first, "output_2": second}
 
     def fill(text: str) -> str:
@@ -167,7 +170,7 @@ def filled(prompt: str, instruction: str, first: str, second: str) -> tuple[Mess
 
 
 def shown_second(sample: Sample) -> bool:
-    """Whether the judge sees the baseline's answer first: drawn by the instruction, so the same each time."""
+    """Whether the baseline's answer is shown first. The instruction decides, so that the order is always the same."""
     return bool(hashlib.sha256(sample.turns[-1].encode()).digest()[0] & 1)
 
 

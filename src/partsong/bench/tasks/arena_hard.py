@@ -1,8 +1,8 @@
-"""Arena-Hard: hard prompts of users, each answer held against a baseline's in both orders, in five steps.
+"""Arena-Hard: hard prompts of users, where a judge compares each answer with a baseline's, in both orders.
 
-Works with the public files of both versions (`question.jsonl` and the baseline's answers, in a folder), as they lie in
-its repository. The judge's prompt is our own; the five verdicts and the weight of a clear one are the benchmark's
-(arXiv 2406.11939). A grade is the weighted share of the verdicts that the answer won; style control is beside it.
+The public files of both versions are read as they are in the repository: `question.jsonl` and the answers of the
+baseline. The judge's prompt is our own; the five verdicts and the weight of a clear one are those of the benchmark
+(arXiv 2406.11939). A grade is the weighted share of the verdicts that the answer won. Style control is reported, too.
 """
 
 import re
@@ -13,16 +13,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from partsong.bench.task import Grade, Judge, Output, Sample
+from partsong.bench.task import Grade, Judge, Output, Sample, used
 from partsong.bench.tasks.published import needed_file, read_lines
-from partsong.bench.verdict_token import used
 from partsong.errors import InputError, ModelError
 from partsong.model import NOTHING_USED, Message, Request, Sampling, Text
 from partsong.prompts import fence_word
 
-MAX_TOKENS = 4096  # of a judgment: the judge is to work out an answer of its own first
-CLEAR = 3  # what a clear verdict weighs, beside a slight one
-# What A gets of a verdict, and what that weighs.
+MAX_TOKENS = 4096  # of a judgment; the judge works out its own answer first
+CLEAR = 3  # weight of a clear verdict; a slight one weighs 1
+# For each verdict, the share that A gets, and the weight of the verdict.
 VERDICTS: Mapping[str, tuple[float, int]] = {
     "A>>B": (1.0, CLEAR),
     "A>B": (1.0, 1),
@@ -97,7 +96,7 @@ class Stored(Struct):
 
 @dataclass(frozen=True, slots=True)
 class ArenaHard:
-    """`parts` are the shares by which of the two was shown first, and `weight` of each."""
+    """The task. The `parts` of a grade are share and weight of each verdict, by which answer was shown first."""
 
     samples: Sequence[Sample]
     prompts: Mapping[str, str] = field(default_factory=lambda: {"arena_hard": PROMPT})
@@ -129,7 +128,7 @@ class ArenaHard:
         return Grade(output.contestant, sample.id, value, output.attempt, parts, tuple(judged), failed, usage)
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """In percent: the score (verdicts by their weight), and what style control leaves of it."""
+        """The weighted score, and the score with style control, in percent."""
         from partsong.bench.statistics.style_control import Battle, style_controlled, style_of
 
         said = {(each.sample, each.attempt): each.answers[-1] for each in outputs}
@@ -151,7 +150,7 @@ class ArenaHard:
 
 
 def arena_hard(folder: Path | None) -> ArenaHard:
-    """The task, from the folder. Raises `InputError`."""
+    """Read the task from a folder. Raises `InputError`."""
     path = needed_file("arena_hard", folder, ("question.jsonl", "questions.jsonl"))
     assert folder is not None
     found = sorted(each for each in (folder / "model_answer").glob("*.jsonl"))
@@ -172,7 +171,7 @@ def arena_hard(folder: Path | None) -> ArenaHard:
 
 
 def content_of(turn: Turn) -> str:
-    """A turn's words, which version 2 wraps once more."""
+    """The text of a turn. Version 2 wraps it in an object with the key `answer`."""
     content = turn.content
     return str(content.get("answer", "")) if isinstance(content, dict) else str(content)
 
@@ -189,7 +188,7 @@ def verdict_in(words: str) -> str | None:
 
 
 def weighted(parts: Mapping[str, float]) -> float:
-    """Both verdicts as one share, by their weight."""
+    """The weighted mean of both verdicts, as a share from 0 to 1."""
     first, second = parts["weight first"], parts["weight second"]
     return (parts["first"] * first + parts["second"] * second) / (first + second)
 
@@ -206,6 +205,6 @@ def _asking(sample: Sample, first: str, second: str) -> Request:
 
 
 def words_of(stored: Stored) -> str:
-    """The words of a stored answer, the last turn's."""
+    """The text of a stored answer's last turn."""
     turns = stored.messages or (stored.choices[0].turns if stored.choices else [])
     return content_of(turns[-1]) if turns else ""

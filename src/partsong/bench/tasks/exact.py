@@ -1,6 +1,6 @@
-"""Questions with one right answer: 1 for right, 0 for wrong; nobody has to judge. Two sets of our own come along.
+"""Questions with a known right answer, graded 1 for right and 0 for wrong, without a judge. Two sets are included.
 
-The label `kind` says how an answer is compared: `choice` by its letter, anything else as a number or as text.
+If the label `kind` is `choice`, the letter of the answer is compared; otherwise a number, or text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ SHIPPED = ("demo", "quiz")
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """The last answer to each sample against its references, any of which will do."""
+    """The task: the last answer to each sample must equal one of the references."""
 
     name: str
     samples: Sequence[Sample]
@@ -46,6 +46,6 @@ class Exact:
 
 
 def shipped(name: str) -> Exact:
-    """The questions that ship with partsong, as one of `SHIPPED`."""
+    """One of the included sets of questions, by its name in `SHIPPED`."""
     lines = resources.files("partsong.bench.tasks").joinpath(f"{name}.jsonl").read_bytes().splitlines()
     return Exact(name, [msgspec.json.decode(line, type=Sample) for line in lines])

@@ -1,7 +1,7 @@
-"""FLASK: each answer graded from 1 to 5 on the few of twelve skills that its question needs (arXiv 2307.10928).
+"""FLASK: a judge grades each answer from 1 to 5 on the skills that its question needs (arXiv 2307.10928).
 
-The questions are the public evaluation set (`flask_evaluation.jsonl`, in a folder); the rubrics here are our own words
-for the paper's skills. What a judge finds not to apply is left out of that skill's mean.
+The questions are the public evaluation set, `flask_evaluation.jsonl` in a folder. Each names some of twelve skills,
+whose descriptions in this file are our own. A skill that the judge finds not to apply is left out of that skill's mean.
 """
 
 import re
@@ -12,9 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from partsong.bench.task import Grade, Judge, Output, Sample
+from partsong.bench.task import Grade, Judge, Output, Sample, used
 from partsong.bench.tasks.published import needed_file, read_lines
-from partsong.bench.verdict_token import used
 from partsong.errors import InputError, ModelError
 from partsong.model import NOTHING_USED, Message, Request, Sampling, Text
 from partsong.prompts import fence_word
@@ -71,7 +70,7 @@ class Question(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Flask:
-    """A grade is the mean over the skills of its question, from 1 to 5; `parts` has them one by one."""
+    """The task. A grade is the mean over the skills of the question, from 1 to 5; `parts` holds the grade of each."""
 
     samples: Sequence[Sample]
     prompts: Mapping[str, str] = field(default_factory=lambda: {"flask": PROMPT, **SKILLS})
@@ -97,12 +96,12 @@ class Flask:
         return Grade(output.contestant, sample.id, value, output.attempt, parts, (answer.text,), failed, used(answer))
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """The plain mean of each skill over the questions that carry it."""
+        """The mean of each skill over the questions that need it."""
         return means_by_skill(grade.parts for grade in grades)
 
 
 def flask(folder: Path | None) -> Flask:
-    """The task, from the folder. Raises `InputError`."""
+    """Read the task from a folder. Raises `InputError`."""
     path = needed_file("flask", folder, ("flask_evaluation.jsonl",))
     samples = []
     for question in read_lines(path, Question):
@@ -116,13 +115,16 @@ def flask(folder: Path | None) -> Flask:
 
 
 def skill_named(name: str) -> str | None:
-    """The skill of a name such as "Logical Robustness"; `None` if it is none."""
+    """The skill with a name such as "Logical Robustness"; `None` for an unknown name."""
     plain = name.lower().replace("_", " ").replace("common sense", "commonsense")
     return next((skill for skill in SKILLS if skill in plain), None)
 
 
 def grades_in(words: str, skills: Sequence[str]) -> dict[str, float] | None:
-    """The grades that the words end with, without those that do not apply; `None` where one is missing or is none."""
+    """The grades at the end of the judge's words, without skills that do not apply.
+
+    `None` if a skill has no grade, or one that is not from 1 to 5.
+    """
     found: dict[str, float] = {}
     lines = [re.sub(r"[*_`]", "", line).strip() for line in words.splitlines()]
     for skill in skills:
@@ -139,7 +141,7 @@ def grades_in(words: str, skills: Sequence[str]) -> dict[str, float] | None:
 
 
 def means_by_skill(graded: Any) -> dict[str, float]:
-    """The mean of each skill over all that have it, in the paper's order."""
+    """The mean of each skill, over all grades that have the skill, in the paper's order."""
     by_skill: dict[str, list[float]] = {}
     for parts in graded:
         for skill, value in parts.items():

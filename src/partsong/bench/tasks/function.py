@@ -1,7 +1,7 @@
-"""Prompts whose answers a function of the user's own grades: what it returns is the grade, `None` a missing one.
+"""A task whose answers are graded by a function of the user's own.
 
-It is called as `function(prompt, answer, references)`, and may be a coroutine function. What it raises is a fault of
-its own, and ends the study as it would end any other program; what was graded until then is kept.
+The function is called as `function(prompt, answer, references)`, and may be a coroutine function. It returns the grade,
+or `None` for a missing one. An exception in the function ends the study; the grades so far are kept.
 """
 
 import inspect
@@ -18,7 +18,7 @@ Function = Callable[[str, str, list[str]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """The last answer to each sample, as the function grades it; `prompts` holds its source, for the manifest."""
+    """The task: the function grades the last answer to each sample. `prompts` holds its source, for the manifest."""
 
     name: str
     samples: Sequence[Sample]

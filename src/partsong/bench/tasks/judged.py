@@ -1,6 +1,6 @@
-"""Prompts that a judge grades: each answer from 1 to 10, or each against the reference that somebody else wrote.
+"""Tasks that a judge grades: each answer from 1 to 10, or each answer in comparison with a reference.
 
-Without a reference there is nothing to prefer an answer to: then contestants are only compared with one another.
+Prompts without a reference cannot be graded by comparison. Their answers are only compared with one another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from partsong.model import NOTHING_USED
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """Every answer is graded from 1 to 10; of several turns, the grade is the mean."""
+    """The task with grades from 1 to 10. The grade of several turns is their mean."""
 
     name: str
     samples: Sequence[Sample]
@@ -55,9 +55,9 @@ class Rubric:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Every answer against the sample's reference, shown in both orders: 1 where the judge prefers the answer.
+    """The task of comparing each answer with the sample's reference, in both orders: 1 if the judge prefers the answer.
 
-    Without `grades`, answers are compared with one another alone.
+    With `grades` false, answers are only compared with one another.
     """
 
     name: str

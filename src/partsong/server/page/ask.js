@@ -1,16 +1,28 @@
-// Ask: a conversation of several turns. The address names the last run, so that a page that is loaded again finds it,
-// also in the middle, and with it the conversation that led to it.
+// @ts-check
+// Ask: a conversation of several turns. The address names the last run, so that a page that is loaded again finds the
+// run, even while it goes on, and the conversation that led to it.
 
 import { readAbout } from "./about.js";
+import { rewriteAddress } from "./address.js";
 import { Composer } from "./composer.js";
-import { messagesOf, turnsOf } from "./conversation.js";
+import { emptyTurn, messagesOf, turnsOf } from "./conversation.js";
 import { fill, make } from "./dom.js";
-import { rewriteHash } from "./router.js";
 import { Run } from "./run.js";
+import { messageOf } from "./server.js";
 import { TurnView } from "./turn.js";
 
-const NEAR = 120; // pixels from the end of the page within which it follows what is written
+/** @import { Turn } from "./turn.js" */
+/** @import { ChatMessage, PlainTurn, Question } from "./types.js" */
 
+const NEAR = 120; // pixels: so near to its end, the page follows a growing answer
+const INTRODUCTION =
+  "Several models propose, others improve on what they propose, and one writes the answer. " +
+  "You see who said what, and what it cost.";
+
+/**
+ * @param {HTMLElement} place
+ * @param {string} id of a run, or ""
+ */
 export async function show(place, id) {
   const ask = new Ask(place);
   await Promise.all([ask.offer(), id ? ask.find(id) : null]);
@@ -18,22 +30,32 @@ export async function show(place, id) {
 }
 
 class Ask {
+  /** @param {HTMLElement} place */
   constructor(place) {
+    /** @type {TurnView[]} */
     this.views = [];
+    /** @type {ChatMessage[]} */
     this.system = [];
+    /** @type {Run | null} */
     this.run = null;
+    this.options = {}; // of the next request
     this.list = make("div", { class: "turns" });
     this.empty = make(
       "div",
       { class: "empty" },
       make("h1", {}, "Many voices, one answer"),
-      make("p", {}, "Several models propose, others improve on what they propose, and one writes the answer. You see who said what, and what it cost."),
+      make("p", {}, INTRODUCTION),
     );
     this.problem = make("p", { class: "problem", role: "alert" });
-    this.composer = new Composer({ send: (question, model) => this.send(question, model), stop: () => this.run?.stop() });
-    this.following = true; // what is written, while the page's end is in sight
+    this.composer = new Composer({
+      send: (question, model) => this.send(question, model),
+      stop: () => this.run?.stop(),
+    });
+    this.following = true; // whether the page follows the answer, as it does while the page's end is in sight
     this.placed = true; // whether the new turn has been brought into sight
-    this.scrolled = () => (this.following = innerHeight + scrollY > document.documentElement.scrollHeight - NEAR);
+    this.scrolled = () => {
+      this.following = innerHeight + scrollY > document.documentElement.scrollHeight - NEAR;
+    };
     addEventListener("scroll", this.scrolled, { passive: true });
     this.sizes = new ResizeObserver(() => this.scroll());
     this.sizes.observe(this.list);
@@ -46,13 +68,14 @@ class Ask {
     this.sizes.disconnect();
     for (const view of this.views) view.close();
     this.run?.leave();
+    this.run = null; // whose last words must not change the address of the next view
   }
 
-  // What has grown is followed; a new turn that is taller than the window begins at its top.
+  // Follow a turn that grows. A new turn that is taller than the window begins at the window's top.
   scroll() {
-    if (!this.placed && this.run?.transcript.recipe) {
+    const element = this.views.at(-1)?.element;
+    if (!this.placed && element && this.run?.transcript.recipe) {
       this.placed = true;
-      const { element } = this.views.at(-1);
       this.following = element.offsetHeight + this.composer.element.offsetHeight < innerHeight;
       if (!this.following) element.scrollIntoView();
     }
@@ -63,63 +86,76 @@ class Ask {
     try {
       const about = await readAbout();
       this.composer.offer(about);
-      const unusable = about.recipes.filter((recipe) => recipe.unusable).length;
-      if (unusable === about.recipes.length) this.problem.textContent = "No recipe can be used here: `partsong doctor` says why.";
+      if (about.recipes.every((recipe) => recipe.unusable)) {
+        this.problem.textContent = "No recipe can be used here: `partsong doctor` says why.";
+      }
     } catch (problem) {
       this.composer.offer({ recipes: [], models: [] });
-      this.problem.textContent = `What can be asked is not known: ${problem.message}`;
+      this.problem.textContent = `The list of recipes could not be read: ${messageOf(problem)}`;
     }
   }
 
-  // Ask the question after all turns that are there.
+  /**
+   * Ask the question after all turns that are there.
+   *
+   * @param {Question} question
+   * @param {string} model
+   */
   send(question, model) {
     const run = this.begin({ question, answer: "" });
-    run.perform({ model, messages: messagesOf(this.turns, this.system), ...this.options });
+    const turns = this.views.map((view) => view.turn);
+    run.perform({ model, messages: messagesOf(turns, this.system), ...this.options });
     this.options = {};
   }
 
-  get turns() {
-    return this.views.map((view) => view.turn);
-  }
-
+  /** @param {PlainTurn} turn */
   begin(turn) {
     const run = new Run();
     this.run = run;
     this.add({ ...turn, run });
     this.composer.run(true);
     this.placed = false;
-    const deaf = run.listen(() => {
-      if (run.id && this.run === run) rewriteHash(`#/ask/${run.id}`);
-      if (!run.over) return;
-      deaf?.();
-      if (this.run === run) this.composer.run(false);
+    run.listen(() => {
+      if (this.run !== run) return;
+      if (run.id) rewriteAddress(`#/ask/${run.id}`);
+      if (run.over) this.composer.run(false);
     });
     return run;
   }
 
+  /** @param {Turn} turn */
   add(turn) {
-    const number = this.views.length;
-    const view = new TurnView(turn, { edit: () => this.edit(number), retry: () => this.retry(number) });
+    const index = this.views.length;
+    const view = new TurnView(turn, { edit: () => this.edit(index), retry: () => this.retry(index) });
     this.views.push(view);
     this.list.append(view.element);
     this.empty.hidden = true;
   }
 
-  // Take the turns from this one on away, and its question up again.
-  edit(number) {
-    const { question } = this.cut(number);
-    this.composer.edit(question);
+  /**
+   * Remove the turns from this one on, and take up its question again.
+   *
+   * @param {number} index
+   */
+  edit(index) {
+    this.composer.edit(this.cut(index).question);
   }
 
-  retry(number) {
-    const { question } = this.cut(number);
-    this.options = { partsong: { cache: false } }; // the same words again would be no second try
+  /** @param {number} index */
+  retry(index) {
+    const { question } = this.cut(index);
+    this.options = { partsong: { cache: false } }; // a stored answer would be no second try
     this.send(question, this.composer.recipe.value);
   }
 
-  cut(number) {
+  /**
+   * Remove the turns from this one on, and return this one.
+   *
+   * @param {number} index
+   */
+  cut(index) {
     this.run?.stop();
-    const gone = this.views.splice(number);
+    const gone = this.views.splice(index);
     for (const view of gone) {
       view.close();
       view.element.remove();
@@ -128,25 +164,38 @@ class Ask {
     return gone[0].turn;
   }
 
-  // Show a run that the server knows, with the turns before it.
+  /**
+   * Show a run that the server knows, with the turns before it.
+   *
+   * @param {string} id
+   */
   async find(id) {
     const run = new Run();
     this.run = run;
     this.composer.run(true);
     let known = false;
     run.listen(() => {
-      const { conversation, recipe } = run.transcript;
-      if (!known && conversation) {
+      if (!known && run.transcript.conversation) {
         known = true;
-        const { turns, system } = turnsOf(conversation);
-        this.system = system;
-        for (const turn of turns.slice(0, -1)) this.add(turn);
-        this.add({ ...(turns.at(-1) ?? { question: { text: "", images: [] }, answer: "" }), run });
-        this.composer.choose(recipe.name);
+        this.addAll(run);
       }
       if (run.over && this.run === run) this.composer.run(false);
       if (run.problem && !known) this.problem.textContent = `The run ${id} cannot be shown: ${run.problem}`;
     });
     run.follow(id);
+  }
+
+  /**
+   * Show the conversation of a run that is followed.
+   *
+   * @param {Run} run
+   */
+  addAll(run) {
+    const { conversation, recipe } = run.transcript;
+    const { turns, system } = turnsOf(conversation ?? { messages: [] });
+    this.system = system;
+    for (const turn of turns.slice(0, -1)) this.add(turn);
+    this.add({ ...(turns.at(-1) ?? emptyTurn()), run });
+    this.composer.choose(recipe?.name ?? "");
   }
 }

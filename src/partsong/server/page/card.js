@@ -1,12 +1,21 @@
-// A card: one seat of the score. Its size never changes, and what it shows of a text that grows is the text's end, so
-// that a hundred tokens a second cost one change of a short text.
+// @ts-check
+// A card: one seat of the score. Its size never changes, and it shows the end of a text that grows, so that a hundred
+// tokens a second cost one change of a short text.
 
 import { make, say } from "./dom.js";
+import { modelName } from "./format.js";
+
+/** @import { SeatState, ShownSeat } from "./types.js" */
 
 const SHOWN = 900; // characters at most
+/** @type {Record<SeatState, string>} */
 const MARKS = { waiting: "○", asked: "◔", writing: "◑", done: "●", lost: "✕", stopped: "■", "not asked": "–" };
 
 export class Card {
+  /**
+   * @param {string} address
+   * @param {() => void} open
+   */
   constructor(address, open) {
     this.state = make("span", { class: "state" });
     this.model = make("span", { class: "model" });
@@ -24,6 +33,7 @@ export class Card {
     this.address = address;
   }
 
+  /** @param {ShownSeat} seat */
   show(seat) {
     if (this.element.dataset.state !== seat.state) {
       this.element.dataset.state = seat.state;
@@ -39,7 +49,11 @@ export class Card {
     say(this.facts, seat.facts.join(" · "));
   }
 
-  // The end of the text, beginning at a word, and for some time at the same one: else every line would jump.
+  /**
+   * The end of the text, from the start of a word. The same start is kept for a while, or else every line would jump.
+   *
+   * @param {string} text
+   */
   end(text) {
     if (this.start > text.length) this.start = 0;
     if (text.length - this.start > SHOWN) {
@@ -51,7 +65,8 @@ export class Card {
   }
 }
 
+/** @param {ShownSeat} seat */
 function insteadOf({ replaced }) {
   const last = replaced.at(-1);
-  return last ? `instead of ${last[0].split("?", 1)[0]} (${last[1].cause})` : "";
+  return last ? `instead of ${modelName(last[0])} (${last[1].cause})` : "";
 }

@@ -1,104 +1,204 @@
-// A seat at full length, in a dialog: its whole text while it grows, and beside it another seat's with what differs.
+// @ts-check
+// A seat at full length, in a dialog: its whole text while it grows, its calls, and beside it another seat's text with
+// the differences marked.
 
 import { copyText } from "./code.js";
 import { compareWords } from "./diff.js";
-import { fill, make, newId } from "./dom.js";
-import { modelName } from "./format.js";
+import { fill, make, newId, say } from "./dom.js";
+import { count, dollars, modelName, seconds } from "./format.js";
 import { Growing } from "./markdown.js";
 import { seatsOf } from "./seats.js";
 
-// Open the seat at this address. The dialog takes itself away when it is closed.
+/** @import { Piece } from "./diff.js" */
+/** @import { Run } from "./run.js" */
+/** @import { CallFinished, ShownSeat } from "./types.js" */
+
+/**
+ * Open the seat at this address. The dialog removes itself when it is closed.
+ *
+ * @param {Run} run
+ * @param {string} address
+ * @param {string} beside the address of another seat, or "" for none
+ */
 export function openSeat(run, address, beside = "") {
-  const titles = newId("closeup");
-  const title = make("h2", { id: titles });
-  const facts = make("p", { class: "facts" });
-  const notes = make("div", { class: "notes" });
-  const other = make("select", { id: newId("beside"), onchange: () => show() });
-  const body = make("div", { class: "closeup-body" });
-  const copy = make("button", { type: "button", class: "quiet" }, "Copy");
-  const close = make("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Close");
-  const choice = make("p", { class: "actions" }, make("label", { for: other.id }, "Beside it"), other, copy);
-  const dialog = make(
-    "dialog",
-    { class: "closeup", "aria-labelledby": titles },
-    make("header", {}, title, close),
-    facts,
-    notes,
-    choice,
-    body,
-  );
-  const seats = () => seatsOf(run).flat();
-  const find = (wanted) => seats().find((seat) => seat.address === wanted);
-  let growing = null;
-  let shown = "";
+  new Closeup(run, address, beside).open();
+}
 
-  fill(
-    other,
-    make("option", { value: "" }, "nothing"),
-    seats()
-      .filter((seat) => seat.address !== address)
-      .map((seat) => make("option", { value: seat.address }, `${seat.address} ${seat.name}`)),
-  );
-  other.value = beside;
-  copy.addEventListener("click", () => copyText(find(address).text, copy));
-
-  function show() {
-    const seat = find(address);
-    title.textContent = `${seat.address} · ${seat.name}`;
-    facts.textContent = [seat.state, ...seat.facts].join(" · ");
-    const told = notesOf(seat);
-    if (notes.textContent !== told.join("")) fill(notes, told.map((note) => make("p", { class: "problem" }, note)));
-    if (other.value) showBeside(seat, find(other.value));
-    else showAlone(seat);
+class Closeup {
+  /**
+   * @param {Run} run
+   * @param {string} address
+   * @param {string} beside
+   */
+  constructor(run, address, beside) {
+    this.run = run;
+    this.address = address;
+    const id = newId("closeup");
+    this.title = make("h2", { id });
+    this.facts = make("p", { class: "facts" });
+    this.notes = make("div", { class: "notes" });
+    this.other = make("select", { id: newId("beside"), onchange: () => this.show() });
+    this.body = make("div", { class: "closeup-body" });
+    this.copy = make("button", { type: "button", class: "quiet", onclick: () => this.copyWhole() }, "Copy");
+    const close = make("button", { type: "button", class: "quiet" }, "Close");
+    this.dialog = make(
+      "dialog",
+      { class: "closeup", "aria-labelledby": id },
+      make("header", {}, this.title, close),
+      this.facts,
+      this.notes,
+      make("p", { class: "actions" }, make("label", { for: this.other.id }, "Beside it"), this.other, this.copy),
+      this.body,
+    );
+    close.addEventListener("click", () => this.dialog.close());
+    /** @type {Growing | null} */
+    this.growing = null;
+    this.shown = ""; // which two texts are compared, at which lengths
+    this.offer(beside);
   }
 
-  function showAlone(seat) {
-    if (!growing) {
-      const place = make("div");
-      fill(body, place);
-      growing = new Growing(place);
-      shown = "";
-    }
-    growing.show(seat.text, seat.state !== "writing");
+  /** @param {string} beside */
+  offer(beside) {
+    const others = seatsOf(this.run)
+      .flat()
+      .filter((seat) => seat.address !== this.address);
+    fill(
+      this.other,
+      make("option", { value: "" }, "nothing"),
+      others.map((seat) => make("option", { value: seat.address }, `${seat.address} ${seat.name}`)),
+    );
+    this.other.value = beside;
   }
 
-  function showBeside(seat, second) {
-    growing = null;
-    const wanted = `${second.address} ${seat.text.length} ${second.text.length}`;
-    if (shown === wanted) return;
-    shown = wanted;
-    const pieces = compareWords(seat.text, second.text);
-    const side = (each, kind, name) =>
-      make(
-        "section",
-        { class: "side" },
-        make("h3", {}, `${each.address} · ${each.name}`),
-        make("p", { class: "plain" }, pieces ? marked(pieces, kind, name) : each.text),
+  open() {
+    document.body.append(this.dialog);
+    const deaf = this.run.listen(() => this.show());
+    this.dialog.addEventListener("close", () => {
+      deaf();
+      this.dialog.remove();
+    });
+    this.dialog.showModal();
+  }
+
+  /** @param {string} address */
+  find(address) {
+    return seatsOf(this.run)
+      .flat()
+      .find((seat) => seat.address === address);
+  }
+
+  copyWhole() {
+    copyText(this.find(this.address)?.text ?? "", this.copy);
+  }
+
+  show() {
+    const seat = this.find(this.address);
+    if (!seat) return;
+    say(this.title, `${seat.address} · ${seat.name}`);
+    say(this.facts, [seat.state, ...seat.facts].join(" · "));
+    const notes = notesOf(seat);
+    const calls = seat.calls.length > 1 ? seat.calls.map(callText) : [];
+    if (this.notes.textContent !== [...notes, ...calls].join("")) {
+      fill(
+        this.notes,
+        notes.map((note) => make("p", { class: "problem" }, note)),
+        calls.length ? make("ol", { class: "facts", "aria-label": "Calls" }, calls.map(listed)) : null,
       );
-    const note = pieces ? shareSame(pieces) : "These texts differ too much to be compared word by word.";
-    fill(body, make("p", { class: "note" }, note), make("div", { class: "sides" }, side(seat, "left", "del"), side(second, "right", "ins")));
+    }
+    const other = this.other.value ? this.find(this.other.value) : null;
+    if (other) this.showBeside(seat, other);
+    else this.showAlone(seat);
   }
 
-  document.body.append(dialog);
-  const deaf = run.listen(show);
-  dialog.addEventListener("close", () => {
-    deaf();
-    dialog.remove();
-  });
-  dialog.showModal();
+  /** @param {ShownSeat} seat */
+  showAlone(seat) {
+    if (!this.growing) {
+      const place = make("div");
+      fill(this.body, place);
+      this.growing = new Growing(place);
+      this.shown = "";
+    }
+    this.growing.show(seat.text, seat.state !== "writing");
+  }
+
+  /**
+   * @param {ShownSeat} seat
+   * @param {ShownSeat} other
+   */
+  showBeside(seat, other) {
+    this.growing = null;
+    const wanted = `${other.address} ${seat.text.length} ${other.text.length}`;
+    if (this.shown === wanted) return;
+    this.shown = wanted;
+    const pieces = compareWords(seat.text, other.text);
+    const note = pieces ? shareSame(pieces) : "These texts differ too much to be compared word by word.";
+    fill(
+      this.body,
+      make("p", { class: "note" }, note),
+      make("div", { class: "sides" }, sideOf(seat, pieces, "left", "del"), sideOf(other, pieces, "right", "ins")),
+    );
+  }
 }
 
+/**
+ * @param {ShownSeat} seat
+ * @param {Piece[] | null} pieces
+ * @param {"left" | "right"} kind
+ * @param {"del" | "ins"} name of the element that marks the words that only this text has
+ */
+function sideOf({ address, name: model, text }, pieces, kind, name) {
+  return make(
+    "section",
+    { class: "side" },
+    make("h3", {}, `${address} · ${model}`),
+    make("p", { class: "plain" }, pieces ? marked(pieces, kind, name) : text),
+  );
+}
+
+/**
+ * @param {Piece[]} pieces
+ * @param {"left" | "right"} kind
+ * @param {"del" | "ins"} name
+ */
 function marked(pieces, kind, name) {
-  return pieces.filter(([each]) => each === "same" || each === kind).map(([each, text]) => (each === "same" ? text : make(name, {}, text)));
+  return pieces
+    .filter(([each]) => each === "same" || each === kind)
+    .map(([each, text]) => (each === "same" ? text : make(name, {}, text)));
 }
 
+/** @param {Piece[]} pieces */
 function shareSame(pieces) {
-  const words = (wanted) => pieces.filter(([kind]) => wanted.includes(kind)).flatMap(([, text]) => text.match(/\S+/g) ?? []).length;
-  const all = words(["same", "left", "right"]);
-  return `${all ? Math.round((100 * words(["same"])) / all) : 100} % of the words are in both, in the same order.`;
+  const all = countWords(pieces, ["same", "left", "right"]);
+  const share = all ? Math.round((100 * countWords(pieces, ["same"])) / all) : 100;
+  return `${share} % of the words are in both, in the same order.`;
 }
 
+/**
+ * @param {Piece[]} pieces
+ * @param {string[]} kinds
+ */
+function countWords(pieces, kinds) {
+  return pieces.filter(([kind]) => kinds.includes(kind)).flatMap(([, text]) => text.match(/\S+/g) ?? []).length;
+}
+
+/** @param {ShownSeat} seat */
 function notesOf({ replaced, error }) {
-  const notes = replaced.map(([model, why]) => `instead of ${modelName(model)}, which failed: ${why.cause}: ${why.message}`);
+  const notes = replaced.map(
+    ([model, why]) => `instead of ${modelName(model)}, which failed: ${why.cause}: ${why.message}`,
+  );
   return error ? [...notes, `lost: ${error.cause}: ${error.message}`] : notes;
+}
+
+/** @param {CallFinished} call */
+function callText({ model, seconds: took, usage, error, stored }) {
+  const facts = [modelName(model), error ? `failed (${error.cause})` : "answered", seconds(took)];
+  if (usage) facts.push(`${usage.estimated ? "≈ " : ""}${count(usage.output_tokens)} tok.`);
+  if (stored) facts.push("stored");
+  else if (usage) facts.push(dollars(usage.dollars));
+  return facts.join(" · ");
+}
+
+/** @param {string} text */
+function listed(text) {
+  return make("li", {}, text);
 }

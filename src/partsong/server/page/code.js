@@ -1,37 +1,73 @@
-// A block of code: its language, a button that copies it, and colours once it is whole.
+// @ts-check
+// A block of code: its language, a button that copies it, and colours once the block is whole.
 
 import { make } from "./dom.js";
 import { tokenizer } from "./vendor/speed-highlight/tokenize.js";
 
 const LARGEST = 60_000; // characters that are still coloured
-const LANGUAGES = "bash c css diff docker go html ini java js jsdoc json lua make md pl plain py regex rs sql todo toml ts xml yaml";
+const LANGUAGES =
+  "bash c css diff docker go html ini java js jsdoc json lua make md pl plain py regex rs sql todo toml ts xml yaml";
 const KNOWN = new Set(LANGUAGES.split(" "));
-const CALLED = { sh: "bash", shell: "bash", zsh: "bash", console: "bash", cpp: "c", "c++": "c", h: "c", "c#": "java", cs: "java",
-  csharp: "java", kotlin: "java", python: "py", python3: "py", javascript: "js", jsx: "js", mjs: "js", typescript: "ts", tsx: "ts",
-  rust: "rs", yml: "yaml", dockerfile: "docker", makefile: "make", perl: "pl", markdown: "md", svg: "xml", golang: "go" };
+/** @type {Record<string, string>} */
+const CALLED = {
+  sh: "bash",
+  shell: "bash",
+  zsh: "bash",
+  console: "bash",
+  cpp: "c",
+  "c++": "c",
+  h: "c",
+  "c#": "java",
+  cs: "java",
+  csharp: "java",
+  kotlin: "java",
+  python: "py",
+  python3: "py",
+  javascript: "js",
+  jsx: "js",
+  mjs: "js",
+  typescript: "ts",
+  tsx: "ts",
+  rust: "rs",
+  yml: "yaml",
+  dockerfile: "docker",
+  makefile: "make",
+  perl: "pl",
+  markdown: "md",
+  svg: "xml",
+  golang: "go",
+};
 
-// The block's element, and `grow`, which takes the whole text as far as it is known.
+/** @typedef {ReturnType<typeof codeBlock>} CodeBlock */
+
+/**
+ * The block's element, and `grow`, which takes the whole text as far as it is known.
+ *
+ * @param {string} text
+ * @param {string | undefined} lang as the model wrote it
+ * @param {boolean} final whether the text is whole
+ */
 export function codeBlock(text, lang, final) {
   const name = (lang ?? "").trim().split(/\s/, 1)[0].toLowerCase();
   const words = document.createTextNode(text);
   const code = make("code", {}, words);
   const copy = make("button", { type: "button", class: "quiet copy" }, "Copy");
-  copy.addEventListener("click", () => copyText(code.textContent, copy));
+  copy.addEventListener("click", () => copyText(code.textContent ?? "", copy));
   const element = make(
     "div",
     { class: "code" },
     make("div", { class: "code-head" }, make("span", {}, name || "text"), copy),
     make("pre", { tabindex: "0", role: "region", "aria-label": `Code, ${name || "text"}` }, code),
   );
-  const language = CALLED[name] ?? name;
+  const language = Object.hasOwn(CALLED, name) ? CALLED[name] : name;
   if (final && KNOWN.has(language) && text.length <= LARGEST) colour(code, text, language);
-  return {
-    element,
-    lang,
-    grow: (whole) => words.appendData(whole.slice(words.length)),
-  };
+  return { element, lang, grow: (/** @type {string} */ whole) => words.appendData(whole.slice(words.length)) };
 }
 
+/**
+ * @param {string} text
+ * @param {HTMLButtonElement} button says for a moment what has become of the copy
+ */
 export async function copyText(text, button) {
   const label = button.textContent;
   try {
@@ -43,7 +79,13 @@ export async function copyText(text, button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
+/**
+ * @param {HTMLElement} code
+ * @param {string} text
+ * @param {string} language
+ */
 async function colour(code, text, language) {
+  /** @type {(string | HTMLElement)[]} */
   const pieces = [];
   const reading = tokenizer(text, language, (piece, type) => {
     if (piece) pieces.push(type ? make("span", { class: `is-${type}` }, piece) : piece);
@@ -53,5 +95,6 @@ async function colour(code, text, language) {
     const module = KNOWN.has(step.value) ? await import(`./vendor/speed-highlight/languages/${step.value}.js`) : null;
     step = reading.next(module?.default);
   }
-  if (pieces.map((piece) => piece.textContent ?? piece).join("") === text) code.replaceChildren(...pieces);
+  const whole = pieces.map((piece) => (typeof piece === "string" ? piece : piece.textContent)).join("");
+  if (whole === text) code.replaceChildren(...pieces);
 }

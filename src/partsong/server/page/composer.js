@@ -1,40 +1,62 @@
-// Where a question is written: words, pictures by drop, paste or choice, the recipe with its calls and typical cost, and
-// the button that sends, or stops.
+// @ts-check
+// Where a question is written: the words, pictures by drop, paste or choice, the recipe with its calls and typical
+// cost, and the button that sends or stops.
 
 import { fill, make, newId } from "./dom.js";
 import { dollars, many } from "./format.js";
 
-const LARGEST = 20 * 1024 * 1024; // bytes of all pictures: the server takes 32 MiB, and they grow by a third
+/** @import { About, AboutRecipe, Question } from "./types.js" */
+
+const LARGEST = 20 * 1024 * 1024; // bytes of all pictures: the server takes 32 MiB, and base64 adds a third
 const PICTURES = /^image\/(png|jpeg|gif|webp)$/;
 
 export class Composer {
-  // `send(question, model)` and `stop()` are called when the reader wants them.
+  /**
+   * @param {{ send: (question: Question, model: string) => void, stop: () => void }} wishes of the reader
+   */
   constructor({ send, stop }) {
     this.send = send;
     this.stop = stop;
+    /** @type {string[]} */
     this.images = [];
+    /** @type {AboutRecipe[]} */
+    this.recipes = [];
     this.running = false;
+    this.resolve = () => {};
+    /** @type {Promise<void>} */
     this.offered = new Promise((resolve) => (this.resolve = resolve));
-    const ids = { text: newId("question"), recipe: newId("recipe"), file: newId("file") };
-    this.text = make("textarea", { id: ids.text, rows: 2, placeholder: "Ask several models at once …" });
-    this.recipe = make("select", { id: ids.recipe, onchange: () => this.tell() });
+    this.text = make("textarea", { id: newId("question"), rows: 2, placeholder: "Ask several models at once …" });
+    this.recipe = make("select", { id: newId("recipe"), onchange: () => this.tell() });
     this.cost = make("span", { class: "cost" });
-    this.file = make("input", { type: "file", id: ids.file, accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true, class: "unseen", tabindex: "-1", "aria-label": "Pictures to ask about" });
+    this.file = make("input", {
+      type: "file",
+      id: newId("file"),
+      accept: "image/png,image/jpeg,image/gif,image/webp",
+      multiple: true,
+      class: "unseen",
+      tabindex: "-1",
+      "aria-label": "Pictures to ask about",
+    });
     this.shown = make("ul", { class: "pictures", "aria-label": "Pictures" });
     this.problem = make("p", { class: "problem", role: "alert" });
     this.fresh = make("a", { class: "button quiet", href: "#/ask", hidden: true }, "New conversation");
     this.button = make("button", { class: "main" }, "Send");
-    this.element = make(
+    this.element = this.form();
+    this.listen();
+  }
+
+  form() {
+    return make(
       "form",
       { class: "composer" },
-      make("label", { for: ids.text, class: "unseen" }, "Your question"),
+      make("label", { for: this.text.id, class: "unseen" }, "Your question"),
       this.shown,
       this.text,
       this.problem,
       make(
         "div",
         { class: "row" },
-        make("label", { for: ids.recipe, class: "unseen" }, "Recipe or model"),
+        make("label", { for: this.recipe.id, class: "unseen" }, "Recipe or model"),
         this.recipe,
         this.cost,
         this.file,
@@ -43,37 +65,49 @@ export class Composer {
         this.button,
       ),
     );
+  }
+
+  listen() {
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
       this.press();
     });
     this.text.addEventListener("keydown", (event) => this.key(event));
-    this.file.addEventListener("change", () => this.take([...this.file.files]));
+    this.file.addEventListener("change", () => this.take([...(this.file.files ?? [])]));
     this.text.addEventListener("paste", (event) => this.takeFrom(event, event.clipboardData));
     this.element.addEventListener("dragover", (event) => event.preventDefault());
     this.element.addEventListener("drop", (event) => this.takeFrom(event, event.dataTransfer));
   }
 
-  // What can be asked: recipes first, those that cannot be used with the reason.
+  /**
+   * Offer what can be asked: recipes first, those that cannot be used with the reason.
+   *
+   * @param {About} about
+   */
   offer({ recipes, models }) {
     this.recipes = recipes;
     const before = this.recipe.value;
-    const option = ({ name, unusable }) => make("option", { value: name, disabled: Boolean(unusable), title: unusable }, unusable ? `${name} (cannot be used)` : name);
+    const single = models.map((name) => make("option", { value: name }, name));
     fill(
       this.recipe,
-      make("optgroup", { label: "Recipes" }, recipes.map(option)),
-      models.length ? make("optgroup", { label: "Single models" }, models.map((name) => make("option", { value: name }, name))) : null,
+      make("optgroup", { label: "Recipes" }, recipes.map(optionOf)),
+      models.length ? make("optgroup", { label: "Single models" }, single) : null,
     );
     this.resolve();
     this.choose(before || recipes.find(({ unusable }) => !unusable)?.name || "");
   }
 
+  /** @param {string} name */
   choose(name) {
     if ([...this.recipe.options].some((option) => option.value === name)) this.recipe.value = name;
     this.tell();
   }
 
-  // Take up a question again, to be changed.
+  /**
+   * Take up a question again, to be changed.
+   *
+   * @param {Question} question
+   */
   edit({ text, images }) {
     this.text.value = text;
     this.images = [...images];
@@ -81,6 +115,7 @@ export class Composer {
     this.text.focus();
   }
 
+  /** @param {boolean} running */
   run(running) {
     this.running = running;
     this.fresh.hidden = false;
@@ -92,7 +127,7 @@ export class Composer {
       this.stop();
       return;
     }
-    await this.offered; // whoever is quick need not wait for the list
+    await this.offered; // a quick reader need not wait for the list
     const question = { text: this.text.value.trim(), images: this.images };
     if (!question.text && !question.images.length) return;
     if (!this.recipe.value) {
@@ -105,6 +140,7 @@ export class Composer {
     this.send(question, this.recipe.value);
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
@@ -114,21 +150,29 @@ export class Composer {
     }
   }
 
+  // Say what the chosen recipe or model costs.
   tell() {
-    const recipe = this.recipes?.find(({ name }) => name === this.recipe.value);
+    const recipe = this.recipes.find(({ name }) => name === this.recipe.value);
     this.recipe.title = recipe?.about ?? "";
-    const known = recipe ? [many(recipe.calls, "call")] : this.recipe.value ? ["1 call"] : [];
-    if (recipe?.typical_dollars !== null && recipe?.typical_dollars !== undefined) known.push(`typically ${dollars(recipe.typical_dollars)}`);
+    const single = this.recipe.value ? ["1 call"] : [];
+    const known = recipe ? [many(recipe.calls, "call")] : single;
+    const typical = recipe?.typical_dollars ?? null;
+    if (typical !== null) known.push(`typically ${dollars(typical)}`);
     this.cost.textContent = known.join(" · ");
   }
 
+  /**
+   * @param {Event} event
+   * @param {DataTransfer | null} source
+   */
   takeFrom(event, source) {
-    const files = [...source.files].filter((file) => file.type.startsWith("image/"));
+    const files = [...(source?.files ?? [])].filter((file) => file.type.startsWith("image/"));
     if (!files.length) return;
     event.preventDefault();
     this.take(files);
   }
 
+  /** @param {File[]} files */
   async take(files) {
     this.file.value = "";
     this.problem.textContent = "";
@@ -147,27 +191,38 @@ export class Composer {
   showImages() {
     fill(
       this.shown,
-      this.images.map((url, place) =>
-        make(
-          "li",
-          {},
-          make("img", { src: url, alt: `Picture ${place + 1}` }),
-          make("button", { type: "button", class: "quiet", "aria-label": `Remove picture ${place + 1}`, onclick: () => this.remove(place) }, "✕"),
-        ),
-      ),
+      this.images.map((url, index) => this.itemOf(url, index)),
     );
   }
 
-  remove(place) {
-    this.images = this.images.filter((_, each) => each !== place);
-    this.showImages();
+  /**
+   * @param {string} url
+   * @param {number} index
+   */
+  itemOf(url, index) {
+    const remove = make("button", { type: "button", class: "quiet", "aria-label": `Remove picture ${index + 1}` }, "✕");
+    remove.addEventListener("click", () => {
+      this.images = this.images.filter((_, each) => each !== index);
+      this.showImages();
+    });
+    return make("li", {}, make("img", { src: url, alt: `Picture ${index + 1}` }), remove);
   }
 }
 
+/** @param {AboutRecipe} recipe */
+function optionOf({ name, unusable }) {
+  const words = unusable ? `${name} (cannot be used)` : name;
+  return make("option", { value: name, disabled: Boolean(unusable), title: unusable }, words);
+}
+
+/**
+ * @param {File} file
+ * @returns {Promise<string>} a `data:` address
+ */
 function addressOf(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
+    reader.onload = () => resolve(String(reader.result));
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(file);
   });

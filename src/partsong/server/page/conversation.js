@@ -1,7 +1,15 @@
-// A conversation as data: turns, each a question (words and pictures) and what was answered; and the two shapes in which
-// it travels: as messages to the server, and as messages in a run's record.
+// @ts-check
+// A conversation as data: turns, each a question (words and pictures) and its answer. A conversation travels in two
+// shapes: as messages to the server, and as messages in a run's record.
 
-// The messages that ask the last of these turns, in the shape of Chat Completions.
+/** @import { ChatMessage, Conversation, Image, PlainTurn, Question } from "./types.js" */
+
+/**
+ * The messages that ask the last of these turns, in the shape of Chat Completions.
+ *
+ * @param {PlainTurn[]} turns
+ * @param {ChatMessage[]} system
+ */
 export function messagesOf(turns, system = []) {
   const messages = [...system];
   for (const { question, answer } of turns) {
@@ -11,24 +19,43 @@ export function messagesOf(turns, system = []) {
   return messages;
 }
 
+/** @param {Question} question */
 function contentOf({ text, images }) {
   if (!images.length) return text;
-  return [...images.map((url) => ({ type: "image_url", image_url: { url } })), ...(text ? [{ type: "text", text }] : [])];
+  const pictures = images.map((url) => ({ type: "image_url", image_url: { url } }));
+  return [...pictures, ...(text ? [{ type: "text", text }] : [])];
 }
 
-// The turns of a recorded conversation, the last one without an answer, and the system's words before them.
+/**
+ * The turns of a recorded conversation, the last one without an answer, and the system's words before them.
+ *
+ * @param {Conversation} conversation
+ */
 export function turnsOf(conversation) {
+  /** @type {PlainTurn[]} */
   const turns = [];
+  /** @type {ChatMessage[]} */
   const system = [];
   for (const { role, parts } of conversation.messages) {
-    const text = parts.filter((part) => part.type === "text").map((part) => part.text).join("");
+    const text = parts
+      .filter((part) => part.type === "text")
+      .map((part) => part.text)
+      .join("");
+    const images = parts.filter((part) => part.type === "image").map(addressOf);
+    const last = turns.at(-1);
     if (role === "system") system.push({ role, content: text });
-    else if (role === "user") turns.push({ question: { text, images: parts.filter((part) => part.type === "image").map(addressOf) }, answer: "" });
-    else if (role === "assistant" && turns.length) turns.at(-1).answer += text;
+    else if (role === "user") turns.push({ question: { text, images }, answer: "" });
+    else if (role === "assistant" && last) last.answer += text;
   }
   return { turns, system };
 }
 
-function addressOf({ data, media_type: type, url }) {
+/** @returns {PlainTurn} */
+export function emptyTurn() {
+  return { question: { text: "", images: [] }, answer: "" };
+}
+
+/** @param {Image} image */
+function addressOf({ data, media_type: type, url = "" }) {
   return data ? `data:${type};base64,${data}` : url;
 }

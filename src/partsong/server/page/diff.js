@@ -1,8 +1,17 @@
-// Two texts word by word: what both have, and what only one of them has (Myers' O(ND) comparison).
+// @ts-check
+// Compares two texts word by word: which words both have, and which only one of them has (Myers' O(ND) comparison).
 
-const FURTHEST = 3000; // words that differ at most: beyond, nothing of use is common
+/** @typedef {["same" | "left" | "right", string]} Piece */
 
-// A list of ["same" | "left" | "right", text], or `null` for texts that differ too much.
+const FURTHEST = 3000; // words that may differ: beyond, a comparison shows nothing useful
+
+/**
+ * The pieces of both texts in order, or `null` for texts that differ too much.
+ *
+ * @param {string} left
+ * @param {string} right
+ * @returns {Piece[] | null}
+ */
 export function compareWords(left, right) {
   const one = left.match(/\s+|[^\s]+/g) ?? [];
   const other = right.match(/\s+|[^\s]+/g) ?? [];
@@ -10,12 +19,20 @@ export function compareWords(left, right) {
   return path && joined(walk(path, one, other));
 }
 
+/**
+ * The furthest ends of each number of edits, up to the number that makes one text of the other.
+ *
+ * @param {string[]} one
+ * @param {string[]} other
+ */
 function trace(one, other) {
   const most = Math.min(one.length + other.length, FURTHEST);
   let ends = new Map([[1, 0]]);
+  /** @type {Map<number, number>[]} */
   const path = [];
   for (let edits = 0; edits <= most; edits += 1) {
     path.push(ends);
+    /** @type {Map<number, number>} */
     const next = new Map();
     for (let line = -edits; line <= edits; line += 2) {
       const down = line === -edits || (line !== edits && reach(ends, line - 1) < reach(ends, line + 1));
@@ -33,11 +50,22 @@ function trace(one, other) {
   return null;
 }
 
+/**
+ * @param {Map<number, number>} ends
+ * @param {number} line
+ */
 function reach(ends, line) {
   return ends.get(line) ?? -1;
 }
 
+/**
+ * @param {Map<number, number>[]} path
+ * @param {string[]} one
+ * @param {string[]} other
+ * @returns {Piece[]}
+ */
 function walk(path, one, other) {
+  /** @type {Piece[]} */
   const found = [];
   let x = one.length;
   let y = other.length;
@@ -59,10 +87,13 @@ function walk(path, one, other) {
   return found.reverse();
 }
 
+/** @param {Piece[]} pieces */
 function joined(pieces) {
+  /** @type {Piece[]} */
   const whole = [];
   for (const [kind, text] of pieces) {
-    if (whole.length && whole.at(-1)[0] === kind) whole.at(-1)[1] += text;
+    const last = whole.at(-1);
+    if (last && last[0] === kind) last[1] += text;
     else whole.push([kind, text]);
   }
   return whole;

@@ -1,6 +1,10 @@
-// A run's events folded into what a reader wants, exactly as `transcript.py` folds them: one golden file tests both.
-// What has not happened yet is absent, never invented.
+// @ts-check
+// Folds a run's events into a transcript, exactly as `transcript.py` folds them: one golden file tests both. A field
+// for something that has not happened yet is empty, never invented.
 
+/** @import { AnyEvent, Delta, ProposalEvent, RunFailed, RunFinished, Seat, Transcript } from "./types.js" */
+
+/** @returns {Transcript} */
 export function newTranscript() {
   return {
     recipe: null,
@@ -9,6 +13,7 @@ export function newTranscript() {
     aggregator: "",
     replaced: [],
     fitted: [],
+    calls: [],
     text: "",
     answer: null,
     error: null,
@@ -21,16 +26,24 @@ export function newTranscript() {
   };
 }
 
+/**
+ * @param {string} model
+ * @returns {Seat}
+ */
 function newSeat(model) {
   return { model, replaced: [], started: false, text: "", answer: null, error: null };
 }
 
-// Take in one event. The transcript is changed in place: it hears thousands.
+/**
+ * Take in one event. The transcript is changed in place, because a run has thousands of events.
+ *
+ * @param {Transcript} transcript
+ * @param {AnyEvent} event
+ */
 export function hear(transcript, event) {
-  const seat = event.seat === undefined ? null : transcript.layers[event.layer]?.[event.seat];
   switch (event.event) {
     case "proposal_delta":
-      seat.text += words(event.delta);
+      transcript.layers[event.layer][event.seat].text += words(event.delta);
       break;
     case "aggregation_delta":
       transcript.text += words(event.delta);
@@ -44,22 +57,16 @@ export function hear(transcript, event) {
       transcript.layers.push(event.models.map(newSeat));
       break;
     case "proposal_started":
-      seat.started = true;
-      break;
     case "proposal_finished":
-      seat.answer = event.answer;
-      seat.text = event.answer.text;
-      break;
     case "proposal_failed":
-      seat.error = event.error;
-      break;
     case "proposal_replaced":
-      seat.replaced.push([seat.model, event.error]);
-      seat.model = event.model;
-      seat.text = "";
+      hearSeat(transcript.layers[event.layer][event.seat], event);
       break;
     case "prompt_fitted":
       transcript.fitted.push(event);
+      break;
+    case "call_finished":
+      transcript.calls.push(event);
       break;
     case "aggregation_started":
       transcript.aggregator = event.model;
@@ -79,9 +86,42 @@ export function hear(transcript, event) {
       transcript.error = event.error;
       end(transcript, event);
       break;
+    case "layer_finished":
+    case "aggregation_step":
+      break;
+    default:
+      ignore(event);
   }
 }
 
+/**
+ * @param {Seat} seat
+ * @param {ProposalEvent} event
+ */
+function hearSeat(seat, event) {
+  switch (event.event) {
+    case "proposal_started":
+      seat.started = true;
+      break;
+    case "proposal_finished":
+      seat.answer = event.answer;
+      seat.text = event.answer.text;
+      break;
+    case "proposal_failed":
+      seat.error = event.error;
+      break;
+    case "proposal_replaced":
+      seat.replaced.push([seat.model, event.error]);
+      seat.model = event.model;
+      seat.text = "";
+      break;
+  }
+}
+
+/**
+ * @param {Transcript} transcript
+ * @param {RunFinished | RunFailed} event
+ */
 function end(transcript, event) {
   transcript.usage = event.usage;
   transcript.losses = event.losses ?? [];
@@ -89,6 +129,14 @@ function end(transcript, event) {
   transcript.answered = event.answered ?? 0;
 }
 
+/** @param {Delta} delta */
 function words(delta) {
   return delta.type === "text" ? delta.text : "";
 }
+
+/**
+ * A newer server may say events that this page does not know. The type check refuses an event that is left out above.
+ *
+ * @param {never} _event
+ */
+function ignore(_event) {}

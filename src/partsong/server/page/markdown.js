@@ -1,39 +1,60 @@
-// Markdown as elements. `marked` reads it; what it found is made into elements one by one, with text as text: no HTML is
-// ever parsed, so nothing that a model writes can run, load or restyle anything. HTML in an answer is shown as it is
-// written. Pictures from elsewhere are shown as links: fetching them would tell others what is read here.
+// @ts-check
+// Markdown as elements. `marked` reads the text, and its tokens are made into elements one by one, with text as text.
+// No HTML is ever parsed, so nothing that a model writes can run, load or restyle anything. HTML in an answer is shown
+// as text. A picture from elsewhere is shown as a link: fetching it would tell others what is read here.
 //
-// A text that grows is rendered block by block: finished blocks once, the last one again and again.
+// A text that grows is rendered block by block: each finished block once, and the last one again and again.
 
 import { codeBlock } from "./code.js";
 import { make } from "./dom.js";
 import { mathematics, mathNode } from "./mathematics.js";
 import { Lexer, Marked } from "./vendor/marked.js";
 
+/** @import { CodeBlock } from "./code.js" */
+/** @import { Token } from "./vendor/marked.js" */
+
 const READER = new Marked({ gfm: true }, mathematics);
 const DEEPEST = 40; // levels of quotes and lists
 const LARGEST = 200_000; // characters of a block that is still read as Markdown
-const SHARE = 5; // of the time, one part in so many goes into rendering
+/** @type {("h3" | "h4" | "h5" | "h6")[]} */
+const HEADINGS = ["h3", "h4", "h5", "h6"]; // below the page's own headings
+const SHARE = 5; // one part in so many of the time goes into rendering
 
 // A text that may still grow, shown in a place.
 export class Growing {
+  /** @param {HTMLElement} place */
   constructor(place) {
     this.place = place;
     place.classList.add("prose");
-    this.reset();
-    this.timer = null;
+    this.source = "";
+    this.done = 0; // characters that are rendered for good
+    /** @type {Record<string, object>} */
+    this.links = Object.create(null);
+    /** @type {(Element | Text)[]} */
+    this.tail = []; // what is made again when the text has grown
+    /** @type {CodeBlock | null} */
+    this.open = null; // the code block that still grows
+    /** @type {number | undefined} */
+    this.timer = undefined;
     this.rested = 0; // when the next rendering may be
+    this.reset();
   }
 
   reset() {
     this.place.replaceChildren();
     this.source = "";
-    this.done = 0; // characters that are rendered for good
+    this.done = 0;
     this.links = Object.create(null);
     this.tail = [];
-    this.open = null; // the code block that still grows
+    this.open = null;
   }
 
-  // Show this text, soon; at once if it is `over`.
+  /**
+   * Show this text, soon; at once if it is `over`.
+   *
+   * @param {string} text
+   * @param {boolean} over
+   */
   show(text, over) {
     clearTimeout(this.timer);
     const wait = this.rested - performance.now();
@@ -41,6 +62,10 @@ export class Growing {
     else this.timer = setTimeout(() => this.render(text, over), wait);
   }
 
+  /**
+   * @param {string} text
+   * @param {boolean} over
+   */
   render(text, over) {
     text = text.replaceAll("\r\n", "\n");
     if (text === this.source && !over) return;
@@ -48,29 +73,41 @@ export class Growing {
     if (!text.startsWith(this.source)) this.reset();
     this.source = text;
     const tokens = this.read(text.slice(this.done));
-    const last = over ? tokens.length : tokens.findLastIndex((token) => token.type !== "space");
-    const [first] = tokens.slice(Math.max(last, 0));
-    if (last === 0 && this.open && first.type === "code" && first.lang === this.open.lang) {
-      this.open.grow(first.text);
-    } else {
-      for (const node of this.tail) node.remove();
-      this.open = null;
-      for (const token of tokens.slice(0, Math.max(last, 0))) {
-        this.done += token.raw.length;
-        this.place.append(...block(token, 0, true));
-      }
-      if (!over && first?.type === "code") {
-        this.open = codeBlock(first.text, first.lang, false);
-        this.tail = [this.open.element];
-      } else {
-        this.tail = tokens.slice(Math.max(last, 0)).flatMap((token) => block(token, 0, over));
-      }
-      this.place.append(...this.tail);
-    }
+    const last = Math.max(over ? tokens.length : tokens.findLastIndex((token) => token.type !== "space"), 0);
+    /** @type {Token | undefined} */
+    const first = tokens[last];
+    if (last === 0 && this.open && first?.type === "code" && first.lang === this.open.lang) this.open.grow(first.text);
+    else this.append(tokens.slice(0, last), tokens.slice(last), over);
     const ended = performance.now();
     this.rested = ended + (ended - began) * (SHARE - 1);
   }
 
+  /**
+   * @param {Token[]} finished
+   * @param {Token[]} growing
+   * @param {boolean} over
+   */
+  append(finished, growing, over) {
+    for (const node of this.tail) node.remove();
+    this.open = null;
+    for (const token of finished) {
+      this.done += token.raw.length;
+      this.place.append(...block(token, 0, true));
+    }
+    const [first] = growing;
+    if (!over && first?.type === "code") {
+      this.open = codeBlock(first.text, first.lang, false);
+      this.tail = [this.open.element];
+    } else {
+      this.tail = growing.flatMap((token) => block(token, 0, over)).map(asNode);
+    }
+    this.place.append(...this.tail);
+  }
+
+  /**
+   * @param {string} text
+   * @returns {Token[]}
+   */
   read(text) {
     if (text.length > LARGEST) return [{ type: "plain", raw: text }];
     const lexer = new Lexer(READER.defaults);
@@ -78,35 +115,56 @@ export class Growing {
     try {
       return [...lexer.lex(text)];
     } catch {
-      return [{ type: "plain", raw: text }]; // nested beyond reason
+      return [{ type: "plain", raw: text }]; // nested too deeply
     }
   }
 }
 
-// A whole text at once.
+/** @param {Made} made */
+function asNode(made) {
+  return typeof made === "string" ? document.createTextNode(made) : made;
+}
+
+/**
+ * A whole text at once.
+ *
+ * @param {string} text
+ */
 export function rendered(text) {
   const place = make("div");
   new Growing(place).show(text, true);
   return place;
 }
 
-// The lines of a text's prose: its paragraphs, headings and list items, without code, tables and formulas on their own.
+/**
+ * The lines of a text's prose: its paragraphs, headings and list items, without code, tables and formulas on their own.
+ *
+ * @param {string} text
+ */
 export function proseOf(text) {
   const place = rendered(text);
   for (const other of place.querySelectorAll(".code, .wide, .math.display")) other.remove();
   const lines = [...place.querySelectorAll("p, li, h3, h4, h5, h6")].filter((line) => !line.querySelector("p, li"));
-  return lines.map((line) => line.textContent);
+  return lines.map((line) => line.textContent ?? "");
 }
 
+/** @typedef {Element | string} Made */
+
+/**
+ * @param {Token} token
+ * @param {number} depth
+ * @param {boolean} final
+ * @returns {Made[]}
+ */
 function block(token, depth, final) {
   if (depth > DEEPEST) return [make("p", { class: "raw" }, token.raw)];
-  const inside = (tokens) => tokens.flatMap((each) => block(each, depth + 1, final));
+  const inside = (/** @type {Token[]} */ tokens) => tokens.flatMap((each) => block(each, depth + 1, final));
   switch (token.type) {
     case "space":
     case "def":
       return [];
     case "heading":
-      return [make(`h${Math.min(token.depth + 2, 6)}`, {}, inline(token.tokens, depth))];
+      return [make(HEADINGS[token.depth - 1] ?? "h6", {}, inline(token.tokens, depth))];
     case "paragraph":
       return [make("p", {}, inline(token.tokens, depth))];
     case "text":
@@ -130,26 +188,51 @@ function block(token, depth, final) {
   }
 }
 
+/**
+ * @param {Token} token
+ * @param {(tokens: Token[]) => Made[]} inside
+ */
 function list(token, inside) {
   const start = token.ordered && token.start !== 1 ? token.start : null;
-  const items = token.items.map((item) => make("li", { class: item.task ? "task" : null }, inside(item.tokens)));
+  /** @type {Token[]} */
+  const tokens = token.items;
+  const items = tokens.map((item) => make("li", { class: item.task ? "task" : null }, inside(item.tokens)));
   return make(token.ordered ? "ol" : "ul", { start }, items);
 }
 
+/**
+ * @param {Token} token
+ * @param {number} depth
+ */
 function table(token, depth) {
-  const cell = (name) => (each) =>
-    make(name, { class: each.align ? `to-${each.align}` : null }, inline(each.tokens, depth));
-  const rows = token.rows.map((row) => make("tr", {}, row.map(cell("td"))));
-  const head = make("thead", {}, make("tr", {}, token.header.map(cell("th"))));
-  const whole = make("table", {}, head, make("tbody", {}, rows));
+  /** @type {Token[][]} */
+  const rows = token.rows;
+  const row = (/** @type {"td" | "th"} */ name, /** @type {Token[]} */ cells) =>
+    make(
+      "tr",
+      {},
+      cells.map(({ align, tokens }) => make(name, { class: align ? `to-${align}` : null }, inline(tokens, depth))),
+    );
+  const body = rows.map((cells) => row("td", cells));
+  const whole = make("table", {}, make("thead", {}, row("th", token.header)), make("tbody", {}, body));
   return make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Table" }, whole);
 }
 
+/**
+ * @param {Token[]} tokens
+ * @param {number} depth
+ * @returns {Made[]}
+ */
 function inline(tokens, depth) {
   if (depth > DEEPEST) return [tokens.map((token) => token.raw).join("")];
   return tokens.map((token) => span(token, depth + 1));
 }
 
+/**
+ * @param {Token} token
+ * @param {number} depth
+ * @returns {Made}
+ */
 function span(token, depth) {
   switch (token.type) {
     case "escape":
@@ -179,19 +262,45 @@ function span(token, depth) {
   }
 }
 
+/**
+ * @param {string} address
+ * @param {Made[]} children
+ */
 function link(address, children) {
   if (!/^(https?:\/\/|mailto:)/i.test(address)) return make("span", { title: address }, children);
   return make("a", { href: address, target: "_blank", rel: "noopener noreferrer nofollow" }, children);
 }
 
+/** @param {Token} token */
 function picture({ href, text }) {
   if (/^data:image\/(png|jpeg|gif|webp);base64,/i.test(href)) return make("img", { src: href, alt: text });
   return link(href, [`picture: ${text || href}`]);
 }
 
-const NAMED = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: " ", copy: "©", mdash: "—", ndash: "–",
-  hellip: "…", times: "×", deg: "°", rarr: "→", larr: "←", le: "≤", ge: "≥", ne: "≠", euro: "€", middot: "·" };
+/** @type {Record<string, string>} */
+const NAMED = {
+  amp: "&",
+  lt: "<",
+  gt: ">",
+  quot: '"',
+  apos: "'",
+  nbsp: " ",
+  copy: "©",
+  mdash: "—",
+  ndash: "–",
+  hellip: "…",
+  times: "×",
+  deg: "°",
+  rarr: "→",
+  larr: "←",
+  le: "≤",
+  ge: "≥",
+  ne: "≠",
+  euro: "€",
+  middot: "·",
+};
 
+/** @param {string} text */
 function entities(text) {
   return text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|([a-z]{2,8}));/gi, (whole, decimal, hex, name) => {
     if (name) return Object.hasOwn(NAMED, name) ? NAMED[name] : whole;

@@ -1,8 +1,13 @@
-// Mathematics in Markdown ($…$, $$…$$, \(…\), \[…\]), shown as MathML. The library that makes it is the largest of the
-// page's files, so it is fetched once an answer has any.
+// @ts-check
+// Mathematics in Markdown ($…$, $$…$$, \(…\), \[…\]), shown as MathML. The library that makes MathML is one of the
+// page's largest files, so it is fetched when an answer first has a formula.
 
 import { make } from "./dom.js";
 
+/** @import { Extension } from "./vendor/marked.js" */
+/** @import Temml from "./vendor/temml.js" */
+
+/** @type {[RegExp, boolean][]} */
 const INLINE = [
   [/^\$\$([^$]{1,2000}?)\$\$/, true],
   [/^\$(?![\s$])((?:\\[^\n]|[^\\$\n]){1,500}?)(?<!\s)\$(?!\d)/, false],
@@ -11,11 +16,16 @@ const INLINE = [
 ];
 const BLOCK = /^ {0,3}(?:\$\$([^]{1,5000}?)\$\$|\\\[([^]{1,5000}?)\\\])[ \t]*(?:\n|$)/;
 
+/**
+ * @param {string} text
+ * @param {RegExp} pattern
+ */
 function first(text, pattern) {
-  const place = text.search(pattern);
-  return place < 0 ? undefined : place;
+  const index = text.search(pattern);
+  return index < 0 ? undefined : index;
 }
 
+/** @type {{ extensions: Extension[] }} */
 export const mathematics = {
   extensions: [
     {
@@ -42,22 +52,39 @@ export const mathematics = {
   ],
 };
 
+/** @type {typeof Temml | null} */
 let library = null;
+/** @type {Promise<typeof Temml> | null} */
 let loading = null;
 
+/**
+ * @param {string} source
+ * @param {boolean} display
+ */
 export function mathNode(source, display) {
   const place = make("span", { class: display ? "math display" : "math" }, source);
-  if (library) set(place, source, display);
-  else {
+  if (library) {
+    set(library, place, source, display);
+  } else {
     loading ??= import("./vendor/temml.js").then((module) => (library = module.default));
-    loading.then(() => set(place, source, display), () => {}); // without it, the source stands there
+    loading.then(
+      (temml) => set(temml, place, source, display),
+      () => {}, // without the library, the source stays there
+    );
   }
   return place;
 }
 
-function set(place, source, display) {
+/**
+ * @param {typeof Temml} temml
+ * @param {HTMLElement} place
+ * @param {string} source
+ * @param {boolean} display
+ */
+function set(temml, place, source, display) {
+  const limits = { trust: false, maxExpand: 300, maxSize: [20, 50] };
   try {
-    library.render(source, place, { displayMode: display, throwOnError: true, trust: false, maxExpand: 300, maxSize: [20, 50] });
+    temml.render(source, place, { displayMode: display, throwOnError: true, ...limits });
     if (display) dressWide(place);
   } catch {
     place.textContent = source;
@@ -65,8 +92,9 @@ function set(place, source, display) {
   }
 }
 
+/** @param {HTMLElement} place */
 function dressWide(place) {
-  place.tabIndex = 0; // it may be wider than the page, and then it scrolls
+  place.tabIndex = 0; // a formula that is wider than the page scrolls
   place.setAttribute("role", "region");
   place.setAttribute("aria-label", "Formula");
 }

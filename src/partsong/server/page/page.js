@@ -1,12 +1,15 @@
+// @ts-check
 // Where the page begins: the switch for light and dark, the link past the navigation, and the first view.
 
+import { findElement } from "./dom.js";
 import { startRouter } from "./router.js";
 import { chosenTheme, showTheme, switchTheme } from "./theme.js";
 
+const view = findElement("#view");
 showTheme(chosenTheme());
-document.getElementById("theme").addEventListener("click", switchTheme);
-document.querySelector("[data-skip]").addEventListener("click", (event) => {
+findElement("#theme").addEventListener("click", switchTheme);
+findElement("[data-skip]").addEventListener("click", (event) => {
   event.preventDefault(); // the hash is the view's address
-  document.getElementById("view").focus();
+  view.focus();
 });
-startRouter(document.getElementById("view"));
+startRouter(view);

@@ -1,53 +1,79 @@
-// One stored run, shown as it looked: the question, the score and the answer out of the same events; and played again.
+// @ts-check
+// One stored run, shown as it looked: the question, the score and the answer out of the run's events; and played again.
 
-import { turnsOf } from "./conversation.js";
+import { emptyTurn, turnsOf } from "./conversation.js";
 import { fill, make } from "./dom.js";
+import { offerFile } from "./download.js";
 import { dollars, many, seconds } from "./format.js";
 import { Run } from "./run.js";
-import { call, getJson } from "./server.js";
+import { call, getJson, messageOf } from "./server.js";
 import { TurnView } from "./turn.js";
 
+/** @import { Turn } from "./turn.js" */
+/** @import { StoredRun } from "./types.js" */
+
+const STEP = 30; // milliseconds between two looks for the next events
+
+/**
+ * @param {HTMLElement} place
+ * @param {string} id
+ */
 export async function showPast(place, id) {
   const head = make("div", { class: "past-head" });
   const shown = make("div", { class: "turns" });
   const problem = make("p", { class: "problem", role: "alert" });
   fill(place, make("p", {}, make("a", { href: "#/history" }, "← All runs")), head, problem, shown);
+  /** @type {StoredRun} */
   let stored;
   try {
     stored = await getJson(`/api/runs/${encodeURIComponent(id)}`);
   } catch (trouble) {
-    problem.textContent = `The run ${id} cannot be shown: ${trouble.message}`;
+    problem.textContent = `The run ${id} cannot be shown: ${messageOf(trouble)}`;
     return null;
   }
   const past = new Past(stored, shown, problem);
-  const button = (words, does) => make("button", { type: "button", class: "quiet", onclick: does }, words);
-  const kept = stored.events.length > 0;
-  fill(
-    head,
-    make("h1", {}, stored.recipe),
-    make("p", { class: "note" }, `${new Date(stored.at).toLocaleString()} · ${many(stored.calls, "call")} · ${dollars(stored.dollars)} · ${seconds(stored.seconds)}`),
-    make(
-      "p",
-      { class: "actions" },
-      kept && button("Play it again", () => past.play(1)),
-      kept && button("8 times as fast", () => past.play(8)),
-      kept && button("As it ended", () => past.whole()),
-      kept && make("a", { class: "button quiet", href: `#/ask/${encodeURIComponent(id)}` }, "Go on from here"),
-      button("As JSON", () => save(id, "json", problem)),
-      button("As Markdown", () => save(id, "markdown", problem)),
-    ),
-  );
-  if (kept) past.whole();
-  else shown.append(make("p", { class: "note" }, `The words of this run were not kept: its question was “${stored.question}”.`));
+  fill(head, make("h1", {}, stored.recipe), make("p", { class: "note" }, factsOf(stored)), past.actions());
+  if (past.kept) past.whole();
+  else shown.append(make("p", { class: "note" }, notKept(stored)));
   return () => past.close();
 }
 
 class Past {
+  /**
+   * @param {StoredRun} stored
+   * @param {HTMLElement} place
+   * @param {HTMLElement} problem
+   */
   constructor(stored, place, problem) {
     this.stored = stored;
     this.place = place;
     this.problem = problem;
+    /** @type {TurnView[]} */
     this.views = [];
+    /** @type {number | undefined} */
+    this.timer = undefined;
+  }
+
+  // Whether the run's events were kept.
+  get kept() {
+    return this.stored.events.length > 0;
+  }
+
+  actions() {
+    const { id } = this.stored;
+    const replays = this.kept && [
+      buttonOf("Play it again", () => this.play(1)),
+      buttonOf("8 times as fast", () => this.play(8)),
+      buttonOf("As it ended", () => this.whole()),
+      make("a", { class: "button quiet", href: `#/ask/${encodeURIComponent(id)}` }, "Go on from here"),
+    ];
+    return make(
+      "p",
+      { class: "actions" },
+      replays,
+      buttonOf("As JSON", () => save(id, "json", this.problem)),
+      buttonOf("As Markdown", () => save(id, "markdown", this.problem)),
+    );
   }
 
   close() {
@@ -56,59 +82,89 @@ class Past {
     this.views = [];
   }
 
-  // A run that has heard nothing yet, in the place of the one before.
+  // Put a run that has heard nothing yet in the place of the one before.
   begin() {
     this.close();
-    this.run = new Run();
-    this.run.id = this.stored.id;
-    const { conversation } = this.stored.events[0].event;
-    const { turns } = turnsOf(conversation);
-    const last = turns.pop() ?? { question: { text: "", images: [] }, answer: "" };
-    this.views = turns.map((turn) => this.view(turn));
-    this.views.push(this.view({ ...last, run: this.run }));
-    fill(this.place, this.views.map((view) => view.element));
-  }
-
-  view(turn) {
-    const view = new TurnView(turn, { edit: null, retry: null });
-    view.element.classList.add("past"); // what is over is not edited: "Go on from here" does that
-    return view;
+    const run = new Run();
+    run.id = this.stored.id;
+    const [{ event }] = this.stored.events;
+    const turns = event.event === "run_started" ? turnsOf(event.conversation).turns : [];
+    const last = turns.pop() ?? emptyTurn();
+    this.views = [...turns, { ...last, run }].map(viewOf);
+    fill(
+      this.place,
+      this.views.map((view) => view.element),
+    );
+    return run;
   }
 
   whole() {
-    this.begin();
-    for (const { event, seconds: at } of this.stored.events) this.run.hear(event, at);
-    if (this.stored.state === "open") this.run.problem ??= "this run has not ended, or its process has died";
-    this.run.tell();
+    const run = this.begin();
+    for (const { event, seconds: moment } of this.stored.events) run.hear(event, moment);
+    if (this.stored.state === "open") run.problem ??= "this run has not ended, or its process has died";
+    run.tell();
   }
 
-  // Hear everything again when it happened, or so many times as fast.
+  /**
+   * Hear every event again when it happened, or so many times as fast.
+   *
+   * @param {number} speed
+   */
   play(speed) {
-    this.begin();
+    const run = this.begin();
     const { events } = this.stored;
     const began = performance.now();
     let next = 0;
     const step = () => {
       const now = ((performance.now() - began) * speed) / 1000;
       while (next < events.length && events[next].seconds <= now) {
-        this.run.hear(events[next].event, events[next].seconds);
+        run.hear(events[next].event, events[next].seconds);
         next += 1;
       }
-      this.run.began = performance.now() - now * 1000;
-      this.run.changed();
-      if (next < events.length) this.timer = setTimeout(step, 30);
+      run.began = performance.now() - now * 1000;
+      run.changed();
+      if (next < events.length) this.timer = setTimeout(step, STEP);
     };
     step();
   }
 }
 
+/** @param {Turn} turn */
+function viewOf(turn) {
+  const view = new TurnView(turn, { edit: null, retry: null });
+  view.element.classList.add("past"); // a past turn is not edited: "Go on from here" does that
+  return view;
+}
+
+/**
+ * @param {string} words
+ * @param {() => void} act
+ */
+function buttonOf(words, act) {
+  return make("button", { type: "button", class: "quiet", onclick: act }, words);
+}
+
+/** @param {StoredRun} run */
+function factsOf(run) {
+  const when = new Date(run.at).toLocaleString();
+  return [when, many(run.calls, "call"), dollars(run.dollars), seconds(run.seconds)].join(" · ");
+}
+
+/** @param {StoredRun} run */
+function notKept({ question }) {
+  return `The words of this run were not kept: its question was “${question}”.`;
+}
+
+/**
+ * @param {string} id
+ * @param {"json" | "markdown"} form
+ * @param {HTMLElement} problem
+ */
 async function save(id, form, problem) {
   try {
     const response = await call(`/api/runs/${encodeURIComponent(id)}/export?form=${form}`);
-    const url = URL.createObjectURL(await response.blob());
-    make("a", { href: url, download: `partsong-${id}.${form === "json" ? "json" : "md"}` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    offerFile(await response.blob(), `partsong-${id}.${form === "json" ? "json" : "md"}`);
   } catch (trouble) {
-    problem.textContent = trouble.message;
+    problem.textContent = messageOf(trouble);
   }
 }

@@ -1,64 +1,132 @@
-// A recipe as a form: layers and their agents, and the aggregator. What the form has no field for is kept as it is.
+// @ts-check
+// A recipe as a form: layers and their agents, and the aggregator. Settings for which the form has no field are kept as
+// they are.
 
 import { fill, make, newId } from "./dom.js";
 
-const FIELDS = [["model", "Model", "text"], ["samples", "Samples", "number"], ["temperature", "Temperature", "number"], ["max_tokens", "Max tokens", "number"]];
+/** @import { Fault, NamedRecipe, Properties, Table } from "./types.js" */
+
+/** @typedef {{ key: string, words: string, type: "text" | "number" }} Field */
+/** @typedef {{ input: HTMLInputElement, fault: HTMLSpanElement }} Shown */
+
+/** @type {Field[]} */
+const FIELDS = [
+  { key: "model", words: "Model", type: "text" },
+  { key: "samples", words: "Samples", type: "number" },
+  { key: "temperature", words: "Temperature", type: "number" },
+  { key: "max_tokens", words: "Max tokens", type: "number" },
+];
+const METHODS = ["synthesize", "select"]; // the first is the default
 
 export class RecipeForm {
-  // `changed()` is called whenever the reader has changed something.
+  /** @param {() => void} changed is called whenever the reader has changed something */
   constructor(changed) {
     this.changed = changed;
-    this.element = make("form", { onsubmit: (event) => event.preventDefault() });
-    this.inputs = new Map(); // by the field's path
+    this.element = make("form", { onsubmit: (/** @type {Event} */ event) => event.preventDefault() });
+    /** @type {Map<string, Shown>} */
+    this.inputs = new Map(); // by the path of the field in the recipe
+    /** @type {NamedRecipe} */
+    this.value = { name: "", drawn: { layers: [], aggregator: {}, layer_settings: [], settings: {} } };
   }
 
+  /** @param {NamedRecipe} recipe */
   show({ name, about, drawn }) {
     this.value = structuredClone({ name, about, drawn });
     this.draw();
   }
 
   draw() {
-    const { drawn } = this.value;
+    const { layers, aggregator } = this.value.drawn;
+    const fields = FIELDS.filter(({ key }) => key !== "samples");
     this.inputs.clear();
-    const change = (work) => {
-      work();
-      this.draw();
-      this.changed();
-    };
-    const layer = (agents, number) =>
-      make(
-        "fieldset",
-        {},
-        make("legend", {}, `Layer ${number + 1}`),
-        agents.map((agent, seat) =>
-          make(
-            "div",
-            { class: "seat-form" },
-            FIELDS.map((field) => this.field(agent, field, `layers.${number}.agents.${seat}`, `Layer ${number + 1}, agent ${seat + 1}: `)),
-            make("button", { type: "button", class: "quiet", "aria-label": `Remove agent ${seat + 1} of layer ${number + 1}`, disabled: agents.length === 1, onclick: () => change(() => agents.splice(seat, 1)) }, "✕"),
-          ),
-        ),
-        make(
-          "p",
-          { class: "actions" },
-          make("button", { type: "button", class: "quiet", onclick: () => change(() => agents.push({ model: "" })) }, "Add an agent"),
-          make("button", { type: "button", class: "quiet", onclick: () => change(() => this.remove(number)) }, "Remove the layer"),
-        ),
-      );
-    const method = make("select", { id: newId("method"), onchange: () => change(() => (drawn.aggregator.method = method.value === "select" ? "select" : null)) }, ["synthesize", "select"].map((each) => make("option", { value: each }, each)));
-    method.value = drawn.aggregator.method ?? "synthesize";
     fill(
       this.element,
-      make("fieldset", {}, make("legend", {}, "Recipe"), this.field(this.value, ["name", "Name", "text"], "", "")),
-      drawn.layers.map(layer),
-      make("p", { class: "actions" }, make("button", { type: "button", class: "quiet", onclick: () => change(() => this.add()) }, "Add a layer")),
+      make("fieldset", {}, make("legend", {}, "Recipe"), this.nameField()),
+      layers.map((agents, index) => this.layerOf(agents, index)),
+      make(
+        "p",
+        { class: "actions" },
+        this.button("Add a layer", () => this.add()),
+      ),
       make(
         "fieldset",
         {},
         make("legend", {}, "Aggregator"),
-        make("div", { class: "seat-form" }, FIELDS.filter(([key]) => key !== "samples").map((field) => this.field(drawn.aggregator, field, "aggregator", "Aggregator: ")), make("div", { class: "field" }, make("label", { for: method.id }, "Method"), method)),
+        make(
+          "div",
+          { class: "seat-form" },
+          fields.map((field) => this.fieldOf(aggregator, field, "aggregator", "Aggregator: ")),
+          this.methodOf(aggregator),
+        ),
       ),
     );
+  }
+
+  /**
+   * Change what has fields, and draw the form anew.
+   *
+   * @param {() => void} work
+   */
+  change(work) {
+    work();
+    this.draw();
+    this.changed();
+  }
+
+  /**
+   * @param {string} words
+   * @param {() => void} work
+   * @param {Properties} properties
+   */
+  button(words, work, properties = {}) {
+    const act = { onclick: () => this.change(work) };
+    return make("button", { type: "button", class: "quiet", ...act, ...properties }, words);
+  }
+
+  /**
+   * @param {Table[]} agents
+   * @param {number} index
+   */
+  layerOf(agents, index) {
+    return make(
+      "fieldset",
+      {},
+      make("legend", {}, `Layer ${index + 1}`),
+      agents.map((_, seat) => this.agentOf(agents, index, seat)),
+      make(
+        "p",
+        { class: "actions" },
+        this.button("Add an agent", () => agents.push({ model: "" })),
+        this.button("Remove the layer", () => this.remove(index)),
+      ),
+    );
+  }
+
+  /**
+   * @param {Table[]} agents
+   * @param {number} layer
+   * @param {number} seat
+   */
+  agentOf(agents, layer, seat) {
+    const name = `Layer ${layer + 1}, agent ${seat + 1}: `;
+    const label = `Remove agent ${seat + 1} of layer ${layer + 1}`;
+    return make(
+      "div",
+      { class: "seat-form" },
+      FIELDS.map((field) => this.fieldOf(agents[seat], field, `layers.${layer}.agents.${seat}`, name)),
+      this.button("✕", () => agents.splice(seat, 1), { "aria-label": label, disabled: agents.length === 1 }),
+    );
+  }
+
+  /** @param {Table} aggregator */
+  methodOf(aggregator) {
+    const options = METHODS.map((each) => make("option", { value: each }, each));
+    const method = make("select", { id: newId("method") }, options);
+    method.value = String(aggregator.method ?? METHODS[0]);
+    method.addEventListener("change", () =>
+      this.change(() => (aggregator.method = method.value === METHODS[0] ? null : method.value)),
+    );
+    return make("div", { class: "field" }, make("label", { for: method.id }, "Method"), method);
   }
 
   add() {
@@ -67,27 +135,62 @@ export class RecipeForm {
     more.push({});
   }
 
-  remove(number) {
-    this.value.drawn.layers.splice(number, 1);
-    this.value.drawn.layer_settings.splice(number, 1);
+  /** @param {number} index */
+  remove(index) {
+    this.value.drawn.layers.splice(index, 1);
+    this.value.drawn.layer_settings.splice(index, 1);
   }
 
-  field(table, [key, words, type], path, whose) {
-    const where = path ? `${path}.${key}` : key;
-    const input = make("input", { type, id: newId("field"), step: type === "number" ? "any" : null, value: table[key] ?? "", autocomplete: "off", spellcheck: "false" });
+  nameField() {
+    const keep = (/** @type {string} */ text) => (this.value.name = text);
+    return this.field({ path: "name", words: "Name", type: "text", whose: "", value: this.value.name, keep });
+  }
+
+  /**
+   * The field of one setting of an agent. An empty field is a setting that is left out, except for the model's id.
+   *
+   * @param {Table} agent
+   * @param {Field} field
+   * @param {string} path of the agent in the recipe
+   * @param {string} whose
+   */
+  fieldOf(agent, { key, words, type }, path, whose) {
+    const keep = (/** @type {string} */ text) => {
+      if (text === "" && key !== "model") delete agent[key];
+      else agent[key] = type === "number" ? Number(text) : text;
+    };
+    return this.field({ path: `${path}.${key}`, words, type, whose, value: String(agent[key] ?? ""), keep });
+  }
+
+  /**
+   * @param {{ path: string, words: string, type: string, whose: string, value: string,
+   *   keep: (text: string) => void }} field `whose` stands before the words for screen readers
+   */
+  field({ path, words, type, whose, value, keep }) {
     const fault = make("span", { class: "problem", id: newId("fault") });
-    input.setAttribute("aria-describedby", fault.id);
+    const input = make("input", {
+      type,
+      id: newId("field"),
+      step: type === "number" ? "any" : null,
+      value,
+      autocomplete: "off",
+      spellcheck: "false",
+      "aria-describedby": fault.id,
+    });
     input.addEventListener("input", () => {
-      const text = input.value.trim();
-      if (text === "" && key !== "model" && key !== "name") delete table[key];
-      else table[key] = type === "number" ? Number(text) : text;
+      keep(input.value.trim());
       this.changed();
     });
-    this.inputs.set(where, { input, fault });
-    return make("div", { class: "field" }, make("label", { for: input.id }, make("span", { class: "unseen" }, whose), words), input, fault);
+    this.inputs.set(path, { input, fault });
+    const label = make("label", { for: input.id }, make("span", { class: "unseen" }, whose), words);
+    return make("div", { class: "field" }, label, input, fault);
   }
 
-  // Say what is wrong at the field where it is wrong; the rest stands beside the text.
+  /**
+   * Say what is wrong at the field where it is wrong. Faults without a field stand beside the text.
+   *
+   * @param {Fault[]} faults
+   */
   showFaults(faults) {
     for (const { input, fault } of this.inputs.values()) {
       input.removeAttribute("aria-invalid");

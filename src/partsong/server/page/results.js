@@ -1,23 +1,42 @@
-// Results: what the bench has found, out of the folders that it has left: values with intervals, costs, what may be said,
-// and the prompts on which a mixture lost.
+// @ts-check
+// Results: what the bench has found, out of the folders that the bench has left: values with intervals, costs, what may
+// be said, and the prompts on which a mixture lost.
 
 import { intervalChart, pointChart } from "./chart.js";
 import { compareWords } from "./diff.js";
 import { fill, make } from "./dom.js";
 import { count, dollars, many, seconds } from "./format.js";
-import { getJson } from "./server.js";
+import { getJson, messageOf } from "./server.js";
+import { tableOf } from "./table.js";
 
+/** @import { IntervalRow, PointRow } from "./chart.js" */
+/** @import { Child, Contestant, Difference, Exhibit, Listed, LostPrompt, Study } from "./types.js" */
+
+const NONE =
+  "There are none in bench/, results/ or paper/ where the server was started: " +
+  "partsong bench run, compare and paper make some.";
+const HEADS = ["An answer of", "Value", "95 % interval", "n", "Failed", "Dollars", "Seconds", "Tokens"];
+
+/**
+ * @param {HTMLElement} place
+ * @param {string} name of a study, or ""
+ */
 export async function show(place, name) {
   try {
-    if (name) fill(place, make("p", {}, make("a", { href: "#/results" }, "← All results")), studyOf(await getJson(`/api/results/${encodeURIComponent(name)}`)));
-    else fill(place, make("h1", {}, "Results"), listOf((await getJson("/api/results")).results));
+    if (name) {
+      const back = make("p", {}, make("a", { href: "#/results" }, "← All results"));
+      fill(place, back, studyOf(await getJson(`/api/results/${encodeURIComponent(name)}`)));
+    } else {
+      fill(place, make("h1", {}, "Results"), listOf((await getJson("/api/results")).results));
+    }
   } catch (problem) {
-    fill(place, make("h1", {}, "Results"), make("p", { class: "problem", role: "alert" }, problem.message));
+    fill(place, make("h1", {}, "Results"), make("p", { class: "problem", role: "alert" }, messageOf(problem)));
   }
 }
 
+/** @param {Listed[]} results */
 function listOf(results) {
-  if (!results.length) return make("p", { class: "note" }, "There are none in bench/, results/ or paper/ where the server was started: partsong bench run, compare and paper make some.");
+  if (!results.length) return make("p", { class: "note" }, NONE);
   const rows = results.map((each) => [
     make("a", { href: `#/results/${encodeURIComponent(each.name)}` }, each.name),
     each.task ?? "",
@@ -25,86 +44,162 @@ function listOf(results) {
     count(each.samples),
     new Date(each.changed * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" }),
   ]);
-  return tableOf("Studies", ["Study", "Task", "Contestants", "Samples", "Changed"], rows, 2);
+  return tableWith("Studies", ["Study", "Task", "Contestants", "Samples", "Changed"], rows, 2);
 }
 
+/** @param {Study} study */
 function studyOf(study) {
-  const { manifest, contestants, comparison, lost, paper } = study;
-  const graded = contestants.filter((each) => each.value !== null);
-  const parts = [make("h1", {}, study.name), make("p", { class: "note" }, factsOf(study, manifest))];
-  parts.push(
-    tableOf(
-      "Contestants",
-      ["An answer of", "Value", "95 % interval", "n", "Failed", "Dollars", "Seconds", "Tokens"],
-      contestants.map((each) => [
-        each.name,
-        each.value === null ? "–" : each.value.toFixed(3),
-        each.interval ? each.interval.map((end) => end.toFixed(3)).join(" to ") : "–",
-        count(each.n),
-        each.failed ? count(each.failed) : "",
-        dollars(each.dollars),
-        each.seconds === null ? "–" : seconds(each.seconds),
-        count(each.tokens),
-      ]),
-      0,
+  const { contestants, comparison, lost, paper } = study;
+  const differences = comparison?.differences ?? [];
+  const said = differences.map((each) => make("li", {}, differenceOf(each)));
+  return [
+    make("h1", {}, study.name),
+    make("p", { class: "note" }, factsOf(study)),
+    tableWith("Contestants", HEADS, contestants.map(cellsOf), 0),
+    ...chartsOf(contestants),
+    paper ? paperOf(paper) : null,
+    said.length ? make("section", {}, make("h2", {}, "What may be said"), make("ul", {}, said)) : null,
+    lost.length ? make("section", {}, make("h2", {}, "Where a mixture lost"), lost.map(lostOf)) : null,
+  ];
+}
+
+/** @param {Contestant} contestant */
+function cellsOf({ name, value, interval, n, failed, dollars: spent, seconds: took, tokens }) {
+  return [
+    name,
+    value === null ? "–" : value.toFixed(3),
+    interval ? interval.map((end) => end.toFixed(3)).join(" to ") : "–",
+    count(n),
+    failed ? count(failed) : "",
+    dollars(spent),
+    took === null ? "–" : seconds(took),
+    count(tokens),
+  ];
+}
+
+/**
+ * The values of graded contestants, and their values over their costs, if any two costs differ.
+ *
+ * @param {Contestant[]} contestants
+ */
+function chartsOf(contestants) {
+  /** @type {IntervalRow[]} */
+  const values = [];
+  /** @type {PointRow[]} */
+  const costs = [];
+  for (const { name, value, interval, dollars: spent, answers } of contestants) {
+    if (value === null) continue;
+    const [low, high] = interval ?? [null, null];
+    values.push({ label: name, value, low, high });
+    const each = Number(spent) / answers;
+    const words = `${dollars(each)}, ${value.toFixed(3)}`;
+    if (spent !== null && answers) costs.push({ label: name, x: each, y: value, words });
+  }
+  const charts = [];
+  if (values.length) charts.push(intervalChart("Value", values, valueText));
+  if (new Set(costs.map(({ x }) => x)).size > 1) {
+    charts.push(pointChart("What it costs", "dollars an answer", "value", costs));
+  }
+  return charts;
+}
+
+/** @param {IntervalRow} row */
+function valueText({ value, low, high }) {
+  if (low === null || high === null) return value.toFixed(3);
+  return `${value.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+}
+
+/** @param {Study} study */
+function factsOf({ samples, manifest }) {
+  const { task, judge, seed, attempts = 1, versions: [version] = [] } = manifest;
+  const facts = [many(samples, "sample")];
+  if (task) facts.unshift(`task ${task}`);
+  if (judge) facts.push(`judged by ${judge}`);
+  if (seed !== undefined) facts.push(`seed ${seed}`);
+  if (attempts > 1) facts.push(`${attempts} attempts`);
+  if (version?.partsong) facts.push(`partsong ${version.partsong}`);
+  return facts.join(" · ");
+}
+
+/** @param {Exhibit} paper */
+function paperOf({ exhibit, rows, notes }) {
+  const cells = rows.map(({ row, paper, here, calls }) => {
+    const theirs = typeof paper === "number" ? String(paper) : "–";
+    const { value, low, high } = here ?? {};
+    const ours = typeof value === "number" ? `${value.toFixed(2)} [${low?.toFixed(2)}, ${high?.toFixed(2)}]` : "–";
+    return [row, theirs, ours, calls ? count(calls) : ""];
+  });
+  return make(
+    "section",
+    {},
+    make("h2", {}, `The paper's ${exhibit}`),
+    tableWith(exhibit, ["Row", "Paper", "Here", "Calls"], cells, 0),
+    make(
+      "ul",
+      {},
+      notes.map((note) => make("li", {}, note)),
     ),
   );
-  const words = (value, low, high) => (low === null ? value.toFixed(3) : `${value.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`);
-  if (graded.length) parts.push(intervalChart("Value", graded.map((each) => [each.name, each.value, ...(each.interval ?? [null, null])]), words));
-  const priced = graded.filter((each) => each.dollars !== null && each.answers).map((each) => [each.name, each.dollars / each.answers, each.value, `${dollars(each.dollars / each.answers)}, ${each.value.toFixed(3)}`]);
-  if (new Set(priced.map((row) => row[1])).size > 1) parts.push(pointChart("What it costs", "dollars an answer", "value", priced));
-  if (paper) parts.push(paperOf(paper));
-  if (comparison?.differences?.length) parts.push(make("section", {}, make("h2", {}, "What may be said"), make("ul", {}, comparison.differences.map((each) => make("li", {}, differenceOf(each))))));
-  if (lost.length) parts.push(make("section", {}, make("h2", {}, "Where a mixture lost"), lost.map(lostOf)));
-  return parts;
 }
 
-function factsOf(study, manifest) {
-  const facts = [manifest.task && `task ${manifest.task}`, many(study.samples, "sample"), manifest.judge && `judged by ${manifest.judge}`, manifest.seed !== undefined && `seed ${manifest.seed}`, manifest.attempts > 1 && `${manifest.attempts} attempts`];
-  const [version] = manifest.versions ?? [];
-  if (version?.partsong) facts.push(`partsong ${version.partsong}`);
-  return facts.filter(Boolean).join(" · ");
+/** @param {Difference} difference */
+function differenceOf({ one, other, interval: { mean, low, high, n }, enough }) {
+  const figures = `${signed(mean)} [${signed(low)}, ${signed(high)}], n = ${count(n)}`;
+  if (low !== null && low > 0) return `${one} is better than ${other}: ${figures}`;
+  if (high !== null && high < 0) return `${other} is better than ${one}: ${one} has ${figures}`;
+  const needed = enough ? `, needs about ${count(enough)} prompts` : "";
+  return `no difference shown between ${one} and ${other}${needed}: ${figures}`;
 }
 
-function paperOf({ exhibit, rows, notes }) {
-  const shown = rows.map((row) => {
-    const { here } = row;
-    const ours = typeof here?.value === "number" ? `${here.value.toFixed(2)} [${here.low?.toFixed(2)}, ${here.high?.toFixed(2)}]` : "–";
-    return [row.row, typeof row.paper === "number" ? String(row.paper) : "–", ours, row.calls ? count(row.calls) : ""];
-  });
-  return make("section", {}, make("h2", {}, `The paper's ${exhibit}`), tableOf(exhibit, ["Row", "Paper", "Here", "Calls"], shown, 0), make("ul", {}, notes.map((note) => make("li", {}, note))));
-}
-
-function differenceOf({ one, other, interval, enough }) {
-  const figures = `${signed(interval.mean)} [${signed(interval.low)}, ${signed(interval.high)}], n = ${count(interval.n)}`;
-  if (interval.low > 0) return `${one} is better than ${other}: ${figures}`;
-  if (interval.high < 0) return `${other} is better than ${one}: ${one} has ${figures}`;
-  return `no difference shown between ${one} and ${other}${enough ? `, needs about ${count(enough)} prompts` : ""}: ${figures}`;
-}
-
+/** @param {number | null} value */
 function signed(value) {
   return value === null ? "?" : `${value > 0 ? "+" : ""}${value.toFixed(3)}`;
 }
 
-function lostOf({ one, other, sample, by, question, answers }) {
+/**
+ * A prompt on which a mixture lost. The two answers are compared when the reader opens it.
+ *
+ * @param {LostPrompt} lost
+ */
+function lostOf(lost) {
+  const { one, other, sample, by } = lost;
+  const summary = `${sample}: ${one} was worse than ${other} by ${Number(by.toFixed(3))}`;
   const body = make("div");
-  const details = make("details", {}, make("summary", {}, `${sample}: ${one} was worse than ${other} by ${Number(by.toFixed(3))}`), body);
+  const details = make("details", {}, make("summary", {}, summary), body);
   details.addEventListener("toggle", () => {
-    if (!details.open || body.childElementCount) return;
-    const [left, right] = answers;
-    const pieces = compareWords(left, right);
-    const shown = (mine, text) => make("p", { class: "plain" }, pieces === null ? text : pieces.filter(([kind]) => kind === "same" || kind === mine).map(([kind, words]) => (kind === "same" ? words : make("mark", { class: mine }, words))));
-    fill(
-      body,
-      question ? make("p", { class: "plain note" }, question) : null,
-      make("div", { class: "lost-texts" }, make("div", {}, make("h3", {}, one), shown("left", left)), make("div", {}, make("h3", {}, other), shown("right", right))),
-    );
+    if (details.open && !body.childElementCount) fill(body, answersOf(lost));
   });
   return details;
 }
 
-function tableOf(name, heads, rows, what) {
-  const cells = (row) => row.map((cell, place) => make("td", { class: place === what ? "what" : null }, cell));
-  const table = make("table", { class: "list" }, make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, rows.map((row) => make("tr", {}, cells(row)))));
-  return make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": name }, table);
+/** @param {LostPrompt} lost */
+function answersOf({ one, other, question, answers: [left, right] }) {
+  const pieces = compareWords(left, right);
+  const side = (/** @type {"left" | "right"} */ mine, /** @type {string} */ name, /** @type {string} */ text) => {
+    const words = pieces
+      ?.filter(([kind]) => kind === "same" || kind === mine)
+      .map(([kind, piece]) => (kind === "same" ? piece : make("mark", { class: mine }, piece)));
+    return make("div", {}, make("h3", {}, name), make("p", { class: "plain" }, words ?? text));
+  };
+  return [
+    question ? make("p", { class: "plain note" }, question) : null,
+    make("div", { class: "lost-texts" }, side("left", one, left), side("right", other, right)),
+  ];
+}
+
+/**
+ * @param {string} name
+ * @param {string[]} heads
+ * @param {Child[][]} rows
+ * @param {number} wide the index of the column that takes the room that is left
+ */
+function tableWith(name, heads, rows, wide) {
+  const lines = rows.map((cells) =>
+    make(
+      "tr",
+      {},
+      cells.map((cell, index) => make("td", { class: index === wide ? "what" : null }, cell)),
+    ),
+  );
+  return tableOf(name, heads, make("tbody", {}, lines));
 }

@@ -1,22 +1,30 @@
-// A run as the page hears it, from its own request or from the server's record: the transcript, its times, and who
-// wants to know. Listeners are told at most once a frame, however much has come.
+// @ts-check
+// A run as the page hears it, from its own request or from the server's record: the transcript and its times. Listeners
+// are told of changes at most once a frame, however many events have come.
 
 import { hear, newTranscript } from "./fold.js";
-import { call, post, ServerError } from "./server.js";
+import { call, messageOf, post, ServerError } from "./server.js";
 import { readEvents } from "./sse.js";
 import { newTimes, note } from "./times.js";
 
+/** @import { AnyEvent } from "./types.js" */
+
 export class Run {
   constructor() {
+    /** @type {string | null} */
     this.id = null;
     this.transcript = newTranscript();
     this.times = newTimes();
+    /** @type {string | null} */
     this.problem = null; // why there is no run, or no more of it
     this.stopped = false;
     this.left = false;
-    this.began = null; // of performance.now(), for the seconds of a run that goes on
+    /** @type {number | null} */
+    this.began = null; // the run's start, of performance.now()
+    /** @type {Set<() => void>} */
     this.listeners = new Set();
     this.abort = new AbortController();
+    /** @type {number | null} */
     this.frame = null;
   }
 
@@ -30,7 +38,11 @@ export class Run {
     return Math.max(this.times.now, (performance.now() - this.began) / 1000);
   }
 
-  // Have `listener` called now and whenever something has changed; the result takes it off again.
+  /**
+   * Have `listener` called now and after each change; the result takes the listener off again.
+   *
+   * @param {() => void} listener
+   */
   listen(listener) {
     this.listeners.add(listener);
     listener();
@@ -46,17 +58,25 @@ export class Run {
     for (const listener of this.listeners) listener();
   }
 
+  /**
+   * @param {AnyEvent} event
+   * @param {number | null} seconds since the run's start; `null` if nobody knows
+   */
   hear(event, seconds) {
     if (event.event === "run_started" && this.transcript.recipe !== null) return;
     hear(this.transcript, event);
     note(this.times, event, seconds, this.transcript.recipe);
   }
 
-  // Ask the server, and hear the run until it is over. Throws nothing: `problem` says what went wrong.
+  /**
+   * Ask the server, and hear the run until it is over. Throws nothing: `problem` says what went wrong.
+   *
+   * @param {{ model: string, messages: object[], partsong?: object }} body in the shape of Chat Completions
+   */
   async perform(body) {
     await this.listening(async () => {
-      const asked = { ...body, stream: true, stream_options: { include_usage: true } };
-      asked.partsong = { ...body.partsong, events: true, stay: true };
+      const partsong = { ...body.partsong, events: true, stay: true };
+      const asked = { ...body, stream: true, stream_options: { include_usage: true }, partsong };
       const response = await post("/v1/chat/completions", asked, { signal: this.abort.signal });
       this.id = response.headers.get("x-partsong-run");
       await readEvents(response, (pieces) => {
@@ -66,12 +86,17 @@ export class Run {
     });
   }
 
-  // Hear a run from the server's record, from its first event on, as long as it goes on.
+  /**
+   * Hear a run from the server's record, from its first event on, as long as the run goes on.
+   *
+   * @param {string} id
+   */
   async follow(id) {
     this.id = id;
     await this.listening(async () => {
       const path = `/v1/runs/${encodeURIComponent(id)}/events?times=1`;
       const response = await call(path, { signal: this.abort.signal });
+      /** @type {number | null} */
       let seconds = null;
       await readEvents(response, (pieces) => {
         for (const { name, data } of pieces) {
@@ -85,7 +110,7 @@ export class Run {
     });
   }
 
-  // Have every call of it stopped, by hanging up, and by its id where it would go on without this page.
+  // Stop every call of the run: by hanging up, and by the run's id, because the run would go on without this page.
   stop() {
     if (!this.over) {
       this.times.end = this.seconds;
@@ -96,12 +121,13 @@ export class Run {
     this.changed();
   }
 
-  // Hear no more of it; it goes on.
+  // Hear no more of the run; the run goes on.
   leave() {
     this.left = true;
     this.abort.abort();
   }
 
+  /** @param {() => Promise<void>} work */
   async listening(work) {
     try {
       await work();
@@ -111,23 +137,21 @@ export class Run {
         this.id ??= problem.run;
         this.problem = this.transcript.error === null ? problem.message : null;
       } else if (!this.left && this.transcript.error === null) {
-        this.problem = `the connection was lost (${problem.message})`;
+        this.problem = `the connection was lost (${messageOf(problem)})`;
       }
     }
     this.changed();
   }
 
+  /** @param {any} chunk of Chat Completions */
   hearChunk(chunk) {
     const now = performance.now();
-    if (chunk.partsong?.event) {
-      if (chunk.partsong.event === "run_started") this.began = now;
-      this.hear(chunk.partsong, (now - this.began) / 1000);
-    }
+    if (chunk.partsong?.event === "run_started") this.began = now;
+    const seconds = (now - (this.began ?? now)) / 1000;
+    if (chunk.partsong?.event) this.hear(chunk.partsong, seconds);
+    /** @type {string | undefined} */
     const text = chunk.choices?.[0]?.delta?.content;
-    if (text) {
-      const delta = { type: "text", text };
-      this.hear({ event: "aggregation_delta", delta }, (now - (this.began ?? now)) / 1000);
-    }
+    if (text) this.hear({ event: "aggregation_delta", delta: { type: "text", text } }, seconds);
     if (chunk.error && this.transcript.error === null) this.problem = chunk.error.message;
   }
 }

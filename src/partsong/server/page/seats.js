@@ -1,56 +1,129 @@
-// The calls of a run as the page shows them: each with its place, model, state, words, tokens, speed and dollars. The
-// seats of layers that have not begun are known from the recipe, so that nothing moves when they begin.
+// @ts-check
+// The seats of a run as the page shows them: each with its address, model, state, text, calls, tokens, speed and
+// dollars. The seats of layers that have not begun are known from the recipe, so that nothing moves when they begin.
 
 import { count, dollars, modelName, seconds, shortName } from "./format.js";
+import { barsOf } from "./times.js";
 
-const LETTERS = 4; // of a token, until the model's own count is there
+/** @import { Run } from "./run.js" */
+/** @import { CallFinished, Layer, Recipe, SeatState, SeatTimes, ShownSeat, Used } from "./types.js" */
 
-// The layers of the run, the aggregator's last: lists of seats.
+/** @typedef {Omit<ShownSeat, "name" | "short" | "state" | "facts">} KnownSeat */
+
+const LETTERS = 4; // of a token, until the provider's own count is there
+const LAST_RESORT = { cause: "failed", message: "the answer is the proposal that is most like the others" };
+
+/**
+ * The layers of the run as lists of seats. The aggregator's layer is the last.
+ *
+ * @param {Run} run
+ * @returns {ShownSeat[][]}
+ */
 export function seatsOf(run) {
-  const { transcript, times } = run;
-  const planned = transcript.recipe?.layers ?? [];
-  const layers = planned.map((layer, number) => {
-    const begun = transcript.layers[number];
-    const models = layer.agents.flatMap((agent) => Array(agent.samples ?? 1).fill(agent.model));
-    return (begun ?? models.map(() => null)).map((seat, place) =>
-      described(run, {
-        address: `${number + 1}.${place + 1}`,
-        model: seat?.model ?? models[place],
-        asked: Boolean(seat?.started),
-        text: seat?.text ?? "",
-        answer: seat?.answer ?? null,
-        error: seat?.error ?? null,
-        replaced: seat?.replaced ?? [],
-        call: times.layers[number]?.calls[place] ?? null,
-      }),
-    );
-  });
-  return transcript.recipe ? [...layers, [aggregatorOf(run)]] : [];
+  const { recipe } = run.transcript;
+  if (!recipe) return [];
+  const calls = bySeat(run.transcript.calls);
+  const layers = recipe.layers.map((layer, index) => proposersOf(run, layer, index, calls));
+  return [...layers, [described(run, aggregatorOf(run, recipe, calls))]];
 }
 
-function aggregatorOf(run) {
-  const { transcript, times } = run;
+/**
+ * The number of calls of a run that has ended. Before the end, and for a run stored by an earlier version, the seats
+ * are counted.
+ *
+ * @param {Run} run
+ * @param {ShownSeat[][]} layers
+ */
+export function countCalls({ transcript }, layers) {
+  const { calls, answer, error } = transcript;
+  const ended = answer !== null || error !== null;
+  return ended && calls.length ? calls.length : layers.flat().length;
+}
+
+/**
+ * The calls of each seat, by the indices of its layer and of the seat: "0.2".
+ *
+ * @param {CallFinished[]} calls
+ */
+function bySeat(calls) {
+  /** @type {Map<string, CallFinished[]>} */
+  const found = new Map();
+  for (const call of calls) {
+    const key = `${call.layer}.${call.seat}`;
+    const known = found.get(key);
+    if (known) known.push(call);
+    else found.set(key, [call]);
+  }
+  return found;
+}
+
+/**
+ * @param {Run} run
+ * @param {Layer} layer
+ * @param {number} index
+ * @param {Map<string, CallFinished[]>} calls by seat
+ */
+function proposersOf(run, layer, index, calls) {
+  const models = layer.agents.flatMap((agent) => Array(agent.samples ?? 1).fill(agent.model));
+  return models.map((model, place) => {
+    const seat = run.transcript.layers[index]?.[place];
+    return described(run, {
+      address: `${index + 1}.${place + 1}`,
+      model: seat?.model ?? model,
+      asked: Boolean(seat?.started),
+      text: seat?.text ?? "",
+      answer: seat?.answer ?? null,
+      error: seat?.error ?? null,
+      replaced: seat?.replaced ?? [],
+      times: run.times.layers[index]?.seats[place] ?? null,
+      calls: calls.get(`${index}.${place}`) ?? [],
+    });
+  });
+}
+
+/**
+ * @param {Run} run
+ * @param {Recipe} recipe
+ * @param {Map<string, CallFinished[]>} calls by seat
+ * @returns {KnownSeat}
+ */
+function aggregatorOf({ transcript, times }, recipe, calls) {
   const asked = transcript.aggregator !== "";
-  return described(run, {
+  const failure = transcript.replaced.at(-1)?.[1] ?? LAST_RESORT;
+  return {
     address: "aggregator",
-    model: transcript.aggregator || transcript.recipe.aggregator.model,
+    model: transcript.aggregator || recipe.aggregator.model,
     asked,
     text: transcript.text,
     answer: transcript.last_resort ? null : transcript.answer,
-    error: transcript.last_resort ? (transcript.replaced.at(-1)?.[1] ?? LAST_RESORT) : asked ? transcript.error : null,
+    error: transcript.last_resort ? failure : asked ? transcript.error : null,
     replaced: transcript.replaced,
-    call: times.aggregator,
-  });
+    times: times.aggregator,
+    calls: calls.get(`${recipe.layers.length}.0`) ?? [],
+  };
 }
 
-const LAST_RESORT = { cause: "failed", message: "the answer is the proposal that is most like the others" };
-
+/**
+ * @param {Run} run
+ * @param {KnownSeat} seat
+ * @returns {ShownSeat}
+ */
 function described(run, seat) {
-  const used = seat.answer?.usage ?? seat.call?.used ?? null;
-  const tokens = used ? used.output_tokens : Math.ceil(seat.text.length / LETTERS);
-  return { ...seat, name: modelName(seat.model), short: shortName(seat.model), state: stateOf(run, seat), used, tokens, facts: factsOf(run, seat, used, tokens) };
+  const { model } = seat;
+  return {
+    ...seat,
+    name: modelName(model),
+    short: shortName(model),
+    state: stateOf(run, seat),
+    facts: factsOf(seat, run.seconds),
+  };
 }
 
+/**
+ * @param {Run} run
+ * @param {KnownSeat} seat
+ * @returns {SeatState}
+ */
 function stateOf(run, { asked, text, answer, error }) {
   if (error) return "lost";
   if (answer) return "done";
@@ -59,15 +132,64 @@ function stateOf(run, { asked, text, answer, error }) {
   return text ? "writing" : "asked";
 }
 
-function factsOf(run, { call, answer, text }, used, tokens) {
+/**
+ * @param {KnownSeat} seat
+ * @param {number} now
+ */
+function factsOf(seat, now) {
+  const { text, answer, calls, times } = seat;
+  const used = usedBy(seat);
+  const open = isOpen(seat);
+  const written = open || !used ? Math.ceil(text.length / LETTERS) : 0;
+  const tokens = (used?.output_tokens ?? 0) + written;
   const facts = [];
-  if (used || text) facts.push(used && !used.estimated ? `${count(tokens)} tok.` : `≈ ${count(tokens)} tok.`);
-  if (call) {
-    const end = call.end ?? run.seconds;
-    const writing = end - (call.first ?? call.start);
-    if (tokens && writing > 0.05) facts.push(`${Math.round(tokens / writing)}/s`);
-    facts.push(seconds(end - call.start));
+  if (used || text) facts.push(`${written || used?.estimated ? "≈ " : ""}${count(tokens)} tok.`);
+  if (times) {
+    const speed = speedOf(times, now, written || (calls.at(-1)?.usage ?? used)?.output_tokens || 0);
+    if (speed !== null) facts.push(`${speed}/s`);
+    facts.push(seconds((times.end ?? now) - times.start));
   }
-  if (used) facts.push(answer?.stored ? "stored" : dollars(used.dollars));
+  if (used && !open) facts.push(answer?.stored || calls.at(-1)?.stored ? "stored" : dollars(used.dollars));
   return facts;
+}
+
+/**
+ * Whether a call of the seat goes on that has begun to write, besides the calls that have ended.
+ *
+ * @param {KnownSeat} seat
+ */
+function isOpen({ answer, error, text, times }) {
+  return !answer && !error && text !== "" && times !== null && times.first !== null && times.end === null;
+}
+
+/**
+ * What the calls of a seat have used together. In a run stored by an earlier version, the seat's last event says so.
+ *
+ * @param {KnownSeat} seat
+ * @returns {Used | null}
+ */
+function usedBy({ calls, answer, times }) {
+  if (!calls.length) return answer?.usage ?? times?.used ?? null;
+  const usages = calls.flatMap(({ usage }) => (usage ? [usage] : []));
+  if (!usages.length) return null;
+  return {
+    output_tokens: usages.reduce((sum, usage) => sum + usage.output_tokens, 0),
+    dollars: usages.some((usage) => usage.dollars === null)
+      ? null
+      : usages.reduce((sum, usage) => sum + Number(usage.dollars), 0),
+    estimated: usages.some((usage) => usage.estimated),
+  };
+}
+
+/**
+ * Tokens a second of the last call, since its first words; `null` if that took no time worth dividing by.
+ *
+ * @param {SeatTimes} times
+ * @param {number} now
+ * @param {number} tokens
+ */
+function speedOf(times, now, tokens) {
+  const bar = barsOf(times, now).at(-1);
+  const writing = bar ? bar.end - (bar.first ?? bar.start) : 0;
+  return tokens && writing > 0.05 ? Math.round(tokens / writing) : null;
 }

@@ -1,12 +1,20 @@
-// The one server that this page talks to: its own. Where it wants a key, the reader is asked for one; the key is kept
-// in this module's memory, and is gone with the page.
+// @ts-check
+// The one server that this page talks to: its own. If the server wants a key, the reader is asked for one. The key is
+// kept in this module's memory only, and is gone when the page is closed.
 
 import { make } from "./dom.js";
 
+/** @type {string | null} */
 let key = null;
+/** @type {Promise<void> | null} */
 let asking = null;
 
 export class ServerError extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status of the response; 0 if there was none
+   * @param {string | null} run
+   */
   constructor(message, status, run = null) {
     super(message);
     this.status = status;
@@ -14,7 +22,21 @@ export class ServerError extends Error {
   }
 }
 
-// Fetch from the server, asking for a key where one is missing. Throws `ServerError` for what is not 2xx.
+/**
+ * The message of whatever was thrown.
+ *
+ * @param {unknown} problem
+ */
+export function messageOf(problem) {
+  return problem instanceof Error ? problem.message : String(problem);
+}
+
+/**
+ * Fetch from the server, asking for a key if one is missing. Throws `ServerError` for a response that is not 2xx.
+ *
+ * @param {string} path
+ * @param {RequestInit & { headers?: Record<string, string> }} options
+ */
 export async function call(path, options = {}) {
   for (;;) {
     const shown = key;
@@ -22,7 +44,7 @@ export async function call(path, options = {}) {
     try {
       response = await fetch(path, { ...options, headers: { ...options.headers, ...(key && { "x-api-key": key }) } });
     } catch (problem) {
-      if (problem.name === "AbortError") throw problem;
+      if (problem instanceof Error && problem.name === "AbortError") throw problem;
       throw new ServerError("the server does not answer", 0);
     }
     if (response.ok) return response;
@@ -32,10 +54,19 @@ export async function call(path, options = {}) {
   }
 }
 
+/**
+ * @param {string} path
+ * @returns {Promise<any>}
+ */
 export async function getJson(path) {
   return (await call(path)).json();
 }
 
+/**
+ * @param {string} path
+ * @param {object} body
+ * @param {RequestInit} options
+ */
 export function post(path, body, options = {}) {
   return call(path, {
     ...options,
@@ -45,6 +76,7 @@ export function post(path, body, options = {}) {
   });
 }
 
+/** @param {Response} response */
 async function problemOf(response) {
   try {
     const { error, partsong } = await response.json();
@@ -55,7 +87,11 @@ async function problemOf(response) {
   }
 }
 
-// One dialog, however many requests wait for it. Throws `ServerError` where no key is given.
+/**
+ * One dialog, however many requests wait for the key. Throws `ServerError` if no key is given.
+ *
+ * @param {string} problem
+ */
 function askForKey(problem) {
   asking ??= new Promise((resolve, reject) => {
     const field = make("input", { type: "password", id: "key", autocomplete: "off", required: true });
@@ -63,7 +99,7 @@ function askForKey(problem) {
       "form",
       { method: "dialog" },
       make("h2", { id: "key-title" }, "This server needs a key"),
-      make("p", {}, "It is kept in this page's memory alone, until the page is closed or loaded again."),
+      make("p", {}, "The key is kept in this page's memory only, until the page is closed or loaded again."),
       problem ? make("p", { class: "problem", role: "alert" }, problem) : null,
       make("label", { for: "key" }, "Key"),
       field,

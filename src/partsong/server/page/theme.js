@@ -1,12 +1,14 @@
+// @ts-check
 // Light or dark: as the system has it, unless the switch says otherwise. Runs before the first paint.
 
 const CHOICES = ["auto", "light", "dark"];
 
 export function chosenTheme() {
   const stored = localStorage.getItem("theme");
-  return CHOICES.includes(stored) ? stored : "auto";
+  return stored !== null && CHOICES.includes(stored) ? stored : "auto";
 }
 
+/** @param {string} choice */
 export function showTheme(choice) {
   if (choice === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = choice;

@@ -1,67 +1,144 @@
-// When what happened: events carry no clock, so whoever hears them notes the seconds since the run's start. A call has
-// its start, its first words and its end; a layer has the moment at which its quorum had answered.
+// @ts-check
+// When what happened. Most events carry no clock, so the page notes the seconds since the run's start at which it heard
+// each. A call's own start and end stand in its event. The moment at which a model begins to write is only heard.
 
+/** @import { AnyEvent, Bar, CallFinished, LayerTimes, Recipe, SeatTimes, Times, Usage } from "./types.js" */
+
+/** @returns {Times} */
 export function newTimes() {
   return { known: false, now: 0, end: null, layers: [], aggregator: null };
 }
 
-export function newCall(start) {
-  return { start, first: null, end: null, used: null, lost: false };
+/**
+ * @param {number} start
+ * @returns {SeatTimes}
+ */
+function newSeat(start) {
+  return { start, since: start, first: null, end: null, used: null, bars: [] };
 }
 
-// Note one event that happened after so many seconds; `null` where nobody knows.
+/**
+ * The times of the calls of a seat: those that have ended, and the one that goes on. A run stored by an earlier version
+ * has no event for a call, so that its seats have one bar each, from their start to their end.
+ *
+ * @param {SeatTimes} seat
+ * @param {number} now
+ * @returns {Bar[]}
+ */
+export function barsOf(seat, now) {
+  if (seat.end !== null && seat.bars.length) return seat.bars;
+  return [...seat.bars, { start: seat.since, first: seat.first, end: seat.end ?? now, lost: null }];
+}
+
+/**
+ * Note one event that happened after so many seconds; `null` if nobody knows when.
+ *
+ * @param {Times} times
+ * @param {AnyEvent} event
+ * @param {number | null} seconds
+ * @param {Recipe | null} recipe
+ */
 export function note(times, event, seconds, recipe) {
   if (seconds === null) return;
   times.known = true;
   times.now = Math.max(times.now, seconds);
-  const layer = times.layers[event.layer];
-  const call = layer?.calls[event.seat];
   switch (event.event) {
     case "layer_started": {
       const { quorum = null, deadline = null } = recipe?.layers[event.layer] ?? {};
-      const calls = event.models.map(() => null);
-      times.layers.push({ start: seconds, end: null, calls, quorum, deadline, answered: 0, reached: null });
+      const seats = event.models.map(() => null);
+      times.layers.push({ start: seconds, end: null, seats, quorum, deadline, answered: 0, reached: null });
       break;
     }
     case "proposal_started":
-      layer.calls[event.seat] = newCall(seconds);
+      times.layers[event.layer].seats[event.seat] = newSeat(seconds);
       break;
     case "proposal_delta":
-      call.first ??= seconds;
+      begin(times.layers[event.layer].seats[event.seat], seconds);
       break;
     case "proposal_replaced":
-      call.first = null;
+      clear(times.layers[event.layer].seats[event.seat]);
+      break;
+    case "call_finished":
+      finishCall(times.layers[event.layer]?.seats[event.seat] ?? times.aggregator, event, seconds);
       break;
     case "proposal_finished":
-      finish(call, seconds, event.answer.usage);
-      layer.answered += 1;
-      if (layer.quorum !== null && layer.answered === layer.quorum) layer.reached = seconds;
+      finishSeat(times.layers[event.layer].seats[event.seat], seconds);
+      count(times.layers[event.layer], seconds);
       break;
     case "proposal_failed":
-      finish(call, seconds, event.usage ?? null);
-      call.lost = true;
+      finishSeat(times.layers[event.layer].seats[event.seat], seconds, event.usage);
       break;
     case "layer_finished":
-      layer.end = seconds;
+      times.layers[event.layer].end = seconds;
       break;
     case "aggregation_started":
-      times.aggregator = newCall(seconds);
+      times.aggregator = newSeat(seconds);
       break;
     case "aggregation_delta":
-      if (times.aggregator) times.aggregator.first ??= seconds;
+      begin(times.aggregator, seconds);
       break;
     case "run_finished":
     case "run_failed":
-      times.end = seconds;
-      if (times.aggregator && times.aggregator.end === null) {
-        finish(times.aggregator, seconds, event.answer?.usage ?? null);
-        times.aggregator.lost = event.event === "run_failed";
-      }
+      finishRun(times, seconds);
       break;
   }
 }
 
-function finish(call, seconds, usage) {
-  call.end = seconds;
-  call.used = usage;
+/**
+ * @param {SeatTimes | null} seat
+ * @param {number} seconds
+ */
+function begin(seat, seconds) {
+  if (seat) seat.first ??= seconds;
+}
+
+/** @param {SeatTimes | null} seat */
+function clear(seat) {
+  if (seat) seat.first = null;
+}
+
+/**
+ * @param {SeatTimes | null} seat
+ * @param {CallFinished} call
+ * @param {number} seconds
+ */
+function finishCall(seat, call, seconds) {
+  if (!seat) return;
+  const end = call.started + call.seconds;
+  const first = seat.first === null ? null : Math.min(Math.max(seat.first, call.started), end);
+  seat.bars.push({ start: call.started, first, end, lost: Boolean(call.error) });
+  seat.since = seconds;
+  seat.first = null;
+}
+
+/**
+ * @param {SeatTimes | null} seat
+ * @param {number} seconds
+ * @param {Usage | null} used
+ */
+function finishSeat(seat, seconds, used = null) {
+  if (seat) Object.assign(seat, { end: seconds, used });
+}
+
+/**
+ * @param {LayerTimes} layer
+ * @param {number} seconds
+ */
+function count(layer, seconds) {
+  layer.answered += 1;
+  if (layer.answered === layer.quorum) layer.reached = seconds;
+}
+
+/**
+ * A run that fails ends without a word on the seats that were at work. Their calls have ended, so they have, too.
+ *
+ * @param {Times} times
+ * @param {number} seconds
+ */
+function finishRun(times, seconds) {
+  times.end = seconds;
+  for (const seat of times.layers.flatMap((layer) => layer.seats)) {
+    if (seat?.bars.length) seat.end ??= seat.since;
+  }
+  if (times.aggregator) times.aggregator.end ??= seconds;
 }

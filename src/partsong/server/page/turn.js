@@ -1,3 +1,4 @@
+// @ts-check
 // One turn of a conversation on the page: the question, the score of its run, and the answer as it grows.
 
 import { copyText } from "./code.js";
@@ -5,19 +6,29 @@ import { fill, make, say } from "./dom.js";
 import { Growing } from "./markdown.js";
 import { Score } from "./score.js";
 
+/** @import { Run } from "./run.js" */
+/** @import { PlainTurn, Question } from "./types.js" */
+
+/** @typedef {PlainTurn & { run?: Run }} Turn */
+
 export class TurnView {
-  // `edit()` and `retry()` are called when the reader wants the question asked again.
+  /**
+   * @param {Turn} turn
+   * @param {{ edit: (() => void) | null, retry: (() => void) | null }} wishes called when the reader asks again
+   */
   constructor(turn, { edit, retry }) {
     this.turn = turn;
+    /** @type {Score | null} */
     this.score = null;
+    /** @type {(() => void) | null} */
     this.deaf = null;
-    const { text, images } = turn.question;
     this.place = make("div", { class: "score-place" });
     this.waiting = make("p", { class: "note" });
     this.answer = make("div", { class: "answer" });
     this.growing = new Growing(this.answer);
     this.problem = make("div", { class: "failure", role: "alert", hidden: true });
-    this.copy = make("button", { type: "button", class: "quiet", onclick: () => copyText(this.turn.answer, this.copy) }, "Copy the answer");
+    this.copy = make("button", { type: "button", class: "quiet" }, "Copy the answer");
+    this.copy.addEventListener("click", () => copyText(this.turn.answer, this.copy));
     this.actions = make(
       "p",
       { class: "actions", hidden: true },
@@ -27,14 +38,7 @@ export class TurnView {
     this.element = make(
       "article",
       { class: "turn" },
-      make(
-        "div",
-        { class: "question" },
-        make("h2", { class: "unseen" }, "Question"),
-        images.map((url, number) => (url.startsWith("data:") ? make("img", { src: url, alt: `Picture ${number + 1} of the question` }) : make("p", {}, `picture: ${url}`))),
-        make("p", { class: "plain" }, text),
-        make("button", { type: "button", class: "quiet edit", onclick: edit }, "Edit"),
-      ),
+      questionOf(turn.question, edit),
       this.place,
       this.waiting,
       make("h2", { class: "unseen" }, "Answer"),
@@ -46,13 +50,16 @@ export class TurnView {
     else this.growing.show(turn.answer, true);
   }
 
-  // Show this run, from its beginning or wherever it is.
+  /**
+   * Show this run, from its beginning or wherever it is.
+   *
+   * @param {Run} run
+   */
   watch(run) {
     this.close();
-    this.turn.run = run;
     this.score = new Score(run);
     fill(this.place, this.score.element);
-    this.deaf = run.listen(() => this.show());
+    this.deaf = run.listen(() => this.show(run));
   }
 
   close() {
@@ -61,21 +68,47 @@ export class TurnView {
     this.score = this.deaf = null;
   }
 
-  show() {
-    const { run } = this.turn;
+  /** @param {Run} run */
+  show(run) {
     const { transcript } = run;
     this.growing.show(transcript.text, run.over);
     this.turn.answer = transcript.text;
-    say(this.waiting, run.over || transcript.text ? "" : transcript.recipe ? "The proposers are at work …" : "Asking …");
+    say(this.waiting, waitingFor(run));
     this.actions.hidden = !run.over;
     this.copy.hidden = transcript.text === "";
-    const why = run.stopped ? "Stopped. What was said until then has cost what it has cost." : failureOf(run);
+    const why = run.stopped ? "Stopped. The calls made until then cost what they have used." : failureOf(run);
     this.problem.hidden = why === null;
     this.problem.classList.toggle("calm", run.stopped);
     say(this.problem, why ?? "");
   }
 }
 
+/**
+ * @param {Question} question
+ * @param {(() => void) | null} edit
+ */
+function questionOf({ text, images }, edit) {
+  return make(
+    "div",
+    { class: "question" },
+    make("h2", { class: "unseen" }, "Question"),
+    images.map((url, index) =>
+      url.startsWith("data:")
+        ? make("img", { src: url, alt: `Picture ${index + 1} of the question` })
+        : make("p", {}, `picture: ${url}`),
+    ),
+    make("p", { class: "plain" }, text),
+    make("button", { type: "button", class: "quiet edit", onclick: edit }, "Edit"),
+  );
+}
+
+/** @param {Run} run */
+function waitingFor({ over, transcript }) {
+  if (over || transcript.text) return "";
+  return transcript.recipe ? "The proposers are at work …" : "Asking …";
+}
+
+/** @param {Run} run */
 function failureOf({ transcript, problem }) {
   if (transcript.error) return `There is no answer: ${transcript.error.message} (${transcript.error.cause})`;
   return problem === null ? null : `There is no answer: ${problem}`;

@@ -1,6 +1,6 @@
-"""What the web page asks of its server: its own routes below /api, a file for each concern. They may change with it.
+"""The routes of the web page, below `/api`. They change with the page, unlike the routes below `/v1`.
 
-Callers are known by the same keys as everywhere, and see their own runs, votes and recipes alone.
+Callers use the same keys as for the other routes, and see their own runs, votes and recipes only.
 """
 
 from partsong.server.pages.history import History

@@ -1,7 +1,7 @@
-"""What is wrong with a recipe that somebody is writing: every fault with its field, and the line where that stands.
+"""Finds the faults in the text of a recipe: each with its field and the line of the field.
 
-Positions are not in what a TOML reader gives, so the line is found by reading ever shorter beginnings of the text: a
-field stands where it first is there.
+The TOML parser of the standard library tells no line numbers. So `line_of` parses ever shorter beginnings of the text:
+a field begins in the first line with which the field appears.
 """
 
 import re
@@ -16,14 +16,18 @@ from partsong import toml
 from partsong.errors import RecipeError
 from partsong.recipe import Agent, Aggregator, Layer, Recipe, tables_in
 
-LONGEST = 64 * 1024  # characters: a hundred times the longest that is shipped
-MOST_TRIES = 400  # readings of one text to find one line
-ENDS = ("", "]", "]}", "]}]", '"""', "'''")  # of a value of several lines that is read up to its middle
+LONGEST = 64 * 1024  # characters: a hundred times the longest shipped recipe
+MOST_TRIES = 400  # attempts to parse a beginning of the text, for one line
+ENDS = ("", "]", "]}", "]}]", '"""', "'''")  # possible ends of a value that spans several lines
 FIELDS = {field.name for kind in (Aggregator, Layer, Recipe) for field in msgspec.structs.fields(kind)}
 
 
 class Fault(Struct, frozen=True):
-    """One fault. `field` is "" where it is the whole text's; `line` counts from 1."""
+    """One fault in a text.
+
+    field: path of the field with dots; empty for a fault of the whole text
+    line: line of the field, counted from 1; `None` if it is unknown
+    """
 
     field: str
     line: int | None
@@ -31,7 +35,7 @@ class Fault(Struct, frozen=True):
 
 
 def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
-    """The recipe in a text, or all that is wrong with it. No file but shipped recipes is read for it."""
+    """The recipe in the text, or its faults. The text may include shipped recipes, and no other file."""
     if len(text) > LONGEST:
         return None, [Fault("", None, f"the text has {len(text):,} characters, but a recipe has at most {LONGEST:,}")]
     try:
@@ -43,7 +47,7 @@ def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
         found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(problem))
         line = int(found[1]) if found and found[1] else max(1, len(text.splitlines()))
         return None, [Fault("", line, f"this is not TOML: {problem}")]
-    except (ValueError, RecursionError) as problem:  # a number with thousands of digits, lists in lists in lists
+    except (ValueError, RecursionError) as problem:  # a number with thousands of digits, or lists nested too deeply
         return None, [Fault("", None, f"this cannot be read: {problem}")]
     if tables.get("layers") == []:
         return None, [Fault("layers", line_of(text, "layers"), "is empty, but a recipe needs at least one layer")]
@@ -56,7 +60,7 @@ def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
 
 
 def converted(tables: dict[str, Any]) -> tuple[Recipe | None, list[tuple[str, str]]]:
-    """The recipe, or the first thing that is wrong with its tables."""
+    """The recipe, or the first fault in its tables."""
     try:
         return msgspec.convert(tables, Recipe), []
     except msgspec.ValidationError as problem:
@@ -64,13 +68,13 @@ def converted(tables: dict[str, Any]) -> tuple[Recipe | None, list[tuple[str, st
 
 
 def agents_faults(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with each agent by itself, so that all of it can be told at once."""
+    """The faults of each agent, so that the page can show all of them at once."""
     agents: list[tuple[str, Any, type]] = []
     layers = tables.get("layers")
-    for number, layer in enumerate(layers if isinstance(layers, list) else []):
+    for index, layer in enumerate(layers if isinstance(layers, list) else []):
         those = layer.get("agents") if isinstance(layer, dict) else None
-        for place, agent in enumerate(those if isinstance(those, list) else []):
-            agents.append((f"layers.{number}.agents.{place}", agent, Agent))
+        for seat, agent in enumerate(those if isinstance(those, list) else []):
+            agents.append((f"layers.{index}.agents.{seat}", agent, Agent))
     if "aggregator" in tables:
         agents.append(("aggregator", tables["aggregator"], Aggregator))
     for where, agent, kind in agents:
@@ -82,10 +86,10 @@ def agents_faults(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def placed(problem: msgspec.ValidationError, kind: type) -> tuple[str, str]:
-    """The field as a path with dots, and what is wrong with it."""
+    """The path of the field with dots, and the message of the problem."""
     place, message = toml.explain(problem, kind)
     field = re.sub(r"\[(\d+)\]", r".\1", place).lstrip(".")
-    # What a struct says of itself begins with the field that it is about.
+    # A message of a struct's own check begins with the name of the field.
     first = re.match(r"([a-z_]+)(\.[a-z_]+)? (?=is |names |has )", message)
     if first and first[1] in FIELDS and field.rpartition(".")[2] != first[1]:
         field, message = f"{field}.{first[0].strip()}".lstrip("."), message.removeprefix(first[0])
@@ -93,7 +97,7 @@ def placed(problem: msgspec.ValidationError, kind: type) -> tuple[str, str]:
 
 
 def line_of(text: str, field: str) -> int | None:
-    """The line in which the field begins, or the nearest one around it that is there."""
+    """The line in which the field begins. For a missing field: the line of the nearest table around it."""
     readings = _Readings(text.splitlines())
     steps = field.split(".") if field else []
     while steps and not readings.has(len(readings.lines), steps):
@@ -102,14 +106,14 @@ def line_of(text: str, field: str) -> int | None:
 
 
 class _Readings:
-    """A text read up to any of its lines, for as long as that is not too often."""
+    """A text, parsed up to any of its lines, `MOST_TRIES` times at most."""
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
         self.tries = 0
 
     def has(self, number: int, steps: list[str], ends: tuple[str, ...] = ("",)) -> bool | None:
-        """Whether the field is in the first lines, with any end that makes them whole; `None` where none does."""
+        """Whether the first `number` lines hold the field, with any of the `ends`; `None` if they cannot be parsed."""
         found = None
         for end in ends:
             self.tries += 1
@@ -122,19 +126,19 @@ class _Readings:
         return found
 
     def first(self, steps: list[str]) -> int:
-        """The line in which a field begins that is there."""
+        """The line in which an existing field begins."""
         before, upto, last = 0, len(self.lines), len(self.lines)
         while before + 1 < upto and self.tries < MOST_TRIES:
             number = middle = (before + upto) // 2
             while number < upto and (found := self.has(number, steps)) is None and self.tries < MOST_TRIES:
                 number += 1
             if number >= upto or found is None:
-                upto = middle  # from there on nothing can be read that is not the statement's own end
+                upto = middle  # no later line can be parsed, except the end of the statement itself
             elif found:
                 upto = last = number
             else:
                 before = number
-        # Its statement begins after the last lines that could be read without it; of several lines, one has the field.
+        # The statement begins after the last lines without the field. Of its lines, one has the field.
         for number in range(before + 1, last):
             if self.tries >= MOST_TRIES:
                 break
@@ -144,7 +148,7 @@ class _Readings:
 
 
 def there(tables: Any, steps: list[str]) -> bool:
-    """Whether that field is in the tables."""
+    """Whether the tables hold the field."""
     for step in steps:
         if isinstance(tables, list):
             if not step.isdecimal() or int(step) >= len(tables):
@@ -152,6 +156,6 @@ def there(tables: Any, steps: list[str]) -> bool:
             tables = tables[int(step)]
         elif isinstance(tables, dict) and step in tables:
             tables = tables[step]
-        else:  # a model's id stands for the table that has it
+        else:  # the id of a model is short for a table with the field `model`
             return isinstance(tables, str) and step == "model"
     return True

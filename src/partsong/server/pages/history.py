@@ -1,4 +1,4 @@
-"""Runs looked back at: found, replayed, taken away as a file, and added up."""
+"""The routes for stored runs: search, replay, export and totals."""
 
 import asyncio
 import datetime
@@ -16,15 +16,14 @@ from partsong.server import live
 from partsong.server.pages.markdown import as_markdown
 from partsong.server.pages.request import read_query, said, who, wrong
 from partsong.server.service import Service, caller_of
-from partsong.store import DayTotal, Search, StoredRun
+from partsong.store import DayTotal, Search, StoredRun, Timed
 from partsong.store.document import as_json, plain
-from partsong.store.sqlite.runs import Timed
 
-MOST = 200  # runs of a page
+MOST = 200  # runs in one response
 
 
 class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which runs are looked for; see `store.Search`."""
+    """The query of a search. `store.Search` explains the fields."""
 
     text: str = ""
     recipe: str = ""
@@ -37,19 +36,19 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Days(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many days, this one among them."""
+    """The number of days, today included."""
 
     days: Annotated[int, Meta(ge=1, le=3660)] = 30
 
 
 class Form(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a run is written."""
+    """The format of an export."""
 
     form: Literal["json", "markdown"] = "json"
 
 
 class History:
-    """The runs of whoever asks."""
+    """The runs of the caller."""
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self.service = service
@@ -82,17 +81,17 @@ class History:
         return said({"runs": [line(run) for run in runs], "more": more})
 
     async def run(self, request: Request) -> Response:
-        """A run with its events as far as there are any, each with the seconds since the run's start."""
+        """A run with its events so far, each with its time in seconds since the run's start."""
         run, events = await self._found(request)
 
         def told() -> dict[str, Any]:
             pieces = [{"seconds": seconds, "event": msgspec.Raw(to_json(event))} for seconds, event in events]
             return line(run) | {"events": msgspec.Raw(msgspec.json.encode(pieces)), **ending(events)}
 
-        return said(await asyncio.to_thread(told))  # long runs have 100,000 events
+        return said(await asyncio.to_thread(told))  # in a thread, because a long run has 100,000 events
 
     async def export(self, request: Request) -> Response:
-        """A run as a file."""
+        """A run as a file to download."""
         form = read_query(request, Form).form
         run, events = await self._found(request)
         document = await asyncio.to_thread(as_json, plain(run), events)
@@ -107,7 +106,7 @@ class History:
         return Response(msgspec.json.format(msgspec.json.encode(document)), 200, headers, "application/json")
 
     async def totals(self, request: Request) -> Response:
-        """What the runs of the last days come to, by day (UTC) and by model."""
+        """The totals of the last days, by day (UTC) and by model."""
         service = self.service()
         caller = caller_of(who(request, service))
         number = read_query(request, Days).days
@@ -126,18 +125,18 @@ class History:
 
 
 def moment(text: str) -> float | None:
-    """A moment as Unix time; without a time zone it is UTC's. Raises `ProblemError`."""
+    """Unix time of a date or time in ISO 8601, in UTC if it has no time zone. Raises `ProblemError`."""
     if not text:
         return None
     try:
         found = datetime.datetime.fromisoformat(text)
         return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise wrong(f'after: is "{text}", but must be a date or a time like 2026-05-31T12:00:00Z', "after") from None
+        raise wrong(f'after: is "{text}", but must be a date or a time such as 2026-05-31T12:00:00Z', "after") from None
 
 
 def line(run: StoredRun) -> dict[str, Any]:
-    """A run in the list. `layers` counts the aggregator's, and is `None` for runs from before they were counted."""
+    """A run in the list. `layers` includes the aggregator; `None` for runs of versions that did not store it."""
     return {
         "id": run.id,
         "at": plain(run)["started"],
@@ -158,7 +157,7 @@ def line(run: StoredRun) -> dict[str, Any]:
 
 
 def ending(events: Sequence[Timed]) -> dict[str, Any]:
-    """The answer, or why there is none, once it has ended."""
+    """The answer or the error of a run that has ended."""
     match events[-1][1] if events else None:
         case RunFinished(answer=answer):
             return {"answer": answer.text, "error": None}

@@ -1,7 +1,7 @@
-"""A stored run as Markdown, to read or to pass on: question, answer, proposals, losses, and what it all cost.
+"""Exports a stored run as Markdown: the question, the answer, the proposals, the losses and the usage.
 
-What models and people wrote is quoted, so that no heading or open fence of theirs becomes one of the document's. The
-answer stands by itself, to be copied; a fence that it leaves open is closed.
+Texts of models and users are block quotes, so that their headings and fences do not change the document. The answer
+alone is not quoted, so that it can be copied. An open fence in the answer is closed.
 """
 
 import re
@@ -12,7 +12,7 @@ Plain = dict[str, Any]
 
 
 def as_markdown(document: Plain) -> str:
-    """The run that `store.document` has made one object of."""
+    """The Markdown of a document from `store.document`."""
     return "\n".join(lines(document)).rstrip() + "\n"
 
 
@@ -49,7 +49,7 @@ def lines(document: Plain) -> Iterator[str]:
 
 
 def question(document: Plain) -> str:
-    """The last thing that the user said; the line that is kept of it, where no words are."""
+    """The last message of the user. If the store keeps no texts: the stored first line, which may be empty."""
     messages = (document["conversation"] or {}).get("messages", [])
     for message in reversed(messages):
         if message["role"] == "user":
@@ -58,7 +58,7 @@ def question(document: Plain) -> str:
 
 
 def facts(seat: Plain) -> str:
-    """Tokens, dollars and seconds of a seat, as far as they are known."""
+    """The known tokens, dollars and seconds of a seat."""
     told = []
     if (usage := seat["usage"]) is not None:
         told.append(f"{usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out")
@@ -71,7 +71,7 @@ def facts(seat: Plain) -> str:
 
 
 def came_to(document: Plain) -> str:
-    """What the run has used."""
+    """The usage of the run."""
     run = document["run"]
     price = "price unknown" if run["dollars"] is None else f"{run['dollars']} dollars"
     stored = f", {run['stored']:,} stored" if run["stored"] else ""
@@ -84,7 +84,7 @@ def quoted(text: str) -> str:
 
 
 def closed(text: str) -> str:
-    """The text, with the fence closed that it leaves open."""
+    """The text. An open fence is closed at its end."""
     fence = ""
     for line in text.splitlines():
         found = re.match(r" {0,3}(`{3,}|~{3,})(.*)", line)
@@ -98,7 +98,7 @@ def closed(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A name in a line, letter for letter."""
+    """A name as inline code, without changes."""
     plain = " ".join(text.split())
     marks = "``" if "`" in plain else "`"
     return f"{marks} {plain} {marks}" if "`" in plain else f"{marks}{plain}{marks}"

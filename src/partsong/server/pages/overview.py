@@ -1,4 +1,4 @@
-"""`GET /api/about`: what can be asked here, with its calls and what a run of it typically costs."""
+"""`GET /api/about`: the recipes and models of the server, with the calls and the typical cost of each recipe."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from partsong.server.service import Service
 
 
 class Overview:
-    """What the page shows before anything is asked."""
+    """The data that the page shows before the first question."""
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self.service = service
@@ -27,7 +27,7 @@ class Overview:
         return [Route("/api/about", self.about, methods=["GET"])]
 
     async def about(self, request: Request) -> Response:
-        """Where there are keys and none is shown, only that one is needed."""
+        """The overview. A server with keys tells a caller without a key only that a key is needed."""
         service = self.service()
         headers = headers_of(request.scope)
         if service.keys.any() and not {"authorization", "x-api-key", "origin"} & headers.keys():
@@ -45,12 +45,12 @@ class Overview:
 
 
 def known(service: Service) -> list[str]:
-    """The names of all recipes: first those that can be asked."""
+    """The names of all recipes, the usable ones first."""
     return list(dict.fromkeys([*service.recipes, *service.unusable]))
 
 
 async def entry(service: Service, name: str) -> dict[str, Any]:
-    """A recipe in a line; of a file that is no recipe there is nothing but why."""
+    """The summary of a recipe. A file that is no recipe has only the reason why it is unusable."""
     recipe = recipe_of(service, name)
     whole: dict[str, Any] = {"name": name, "unusable": None if name in service.recipes else service.unusable[name]}
     if recipe is None:
@@ -65,14 +65,14 @@ async def entry(service: Service, name: str) -> dict[str, Any]:
 
 
 def recipe_of(service: Service, name: str) -> Recipe | None:
-    """The recipe of that name, whether it can be asked or not."""
+    """The recipe of this name, usable or not; `None` for a file that is no recipe."""
     if name in service.recipes:
         return service.recipes[name]
     return service.shelf[name].recipe if name in service.shelf else None
 
 
 def models(service: Service, key: Key | None) -> list[str]:
-    """The models of these recipes, and those of the configuration, that may be asked by themselves."""
+    """The single models that the key may use: those of the recipes and those of the configuration."""
     if not service.serving.models:
         return []
     named = [model for recipe in service.recipes.values() for model in recipe.models]

@@ -1,4 +1,4 @@
-"""What a run of a recipe costs for a question of a few sentences: typically, and at most. Unknown is `None`."""
+"""The price of a run for a question of a few sentences: the typical one and the highest one."""
 
 from decimal import Decimal
 
@@ -10,26 +10,26 @@ from partsong.money.typical import all_of, rows_of
 from partsong.recipe import Recipe
 from partsong.server.service import Service
 
-QUESTION = 300  # tokens: a few sentences; what is typed here is mostly as long
+QUESTION = 300  # tokens of a question of a few sentences
 
 
 class Price(Struct, frozen=True):
-    """Dollars."""
+    """The typical and the highest price in dollars; `None` if a price is unknown."""
 
     typical: Decimal | None
     worst: Decimal | None
 
 
 async def price_of(service: Service, recipe: Recipe) -> Price:
-    """What it costs; nobody is asked."""
+    """The price of a run of the recipe. Calls no model."""
     try:
         info = {name: info_without_model(name, service.configuration) for name in recipe.models}
-    except ConfigurationError:  # of a provider that there is not
+    except ConfigurationError:  # the recipe names an unknown provider
         return Price(None, None)
     try:
         throughputs = await service.store.throughputs(recipe.models)
     except StoreError:
         throughputs = {}
-    usual = {name: pace.tokens for name, pace in throughputs.items()}
+    usual = {name: throughput.tokens for name, throughput in throughputs.items()}
     whole = all_of(rows_of(recipe, QUESTION, info, usual))
     return Price(whole.typical.dollars, whole.most.dollars)

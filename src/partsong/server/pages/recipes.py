@@ -1,7 +1,7 @@
-"""Recipes as the page shows and edits them: drawn, with their text and price; checked; and saved as the user's own.
+"""The routes to show, check and save recipes.
 
-Saving writes a file on this machine, so it is for its own user: only a server without keys that listens on loopback
-does it, and only in the one folder of the user's own recipes.
+Saving writes a file on the server's machine. So only a server without keys that listens on loopback saves recipes, and
+only into the folder of the user's own recipes.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ from partsong.server.service import Service
 from partsong.wire.reply import Problem
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
-# What Windows takes for a device, whatever stands behind its dot.
+# Windows takes these names for devices, with any extension.
 DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
 
 
 class Written(Struct, frozen=True, forbid_unknown_fields=True):
-    """A recipe's text. With `replace`, it may take the place of another."""
+    """The text of a recipe, and whether it may replace an existing recipe."""
 
     toml: str
     replace: bool = False
 
 
 class Recipes:
-    """The recipes that whoever asks may use."""
+    """The recipes that the caller may use."""
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self.service = service
@@ -57,7 +57,7 @@ class Recipes:
         ]
 
     async def one(self, request: Request) -> Response:
-        """A recipe with the text that it was read from."""
+        """A recipe with its text."""
         service, name = self.service(), request.path_params["name"]
         key = who(request, service)
         if name not in known(service) or not allowed(name, key):
@@ -66,16 +66,16 @@ class Recipes:
         source = service.shelf[name].source if name in service.shelf else str(recipes_folder() / f"{name}.toml")
         try:
             text = await asyncio.to_thread(source_of, source)
-        except (RecipeError, OSError, UnicodeDecodeError) as problem:  # the file was changed since it was read
-            raise wrong(f"the recipe's file cannot be read any more: {problem}", "name", 409) from None
+        except (RecipeError, OSError, UnicodeDecodeError) as problem:  # the file has changed since the server read it
+            raise wrong(f"the file of the recipe can no longer be read: {problem}", "name", 409) from None
         about = {"name": name, "about": "" if recipe is None else recipe.about, "toml": text, "saved": is_own(source)}
-        if recipe is None:  # a file of the user's own that is none
+        if recipe is None:  # a file of the user's own that is no recipe
             nothing = {"drawn": None, "calls": 0, "typical_dollars": None, "worst_dollars": None}
             return said(about | nothing | {"unusable": service.unusable[name]})
         return said(about | await shown(service, recipe))
 
     async def check(self, request: Request) -> Response:
-        """What is wrong with a text, or what recipe it is; nobody is asked."""
+        """The faults of a text, or the recipe in it. Calls no model."""
         service = self.service()
         who(request, service)
         written = await read_json(request, Written)
@@ -85,14 +85,16 @@ class Recipes:
         return said({"ok": True, "name": recipe.name, **await shown(service, recipe)})
 
     async def save(self, request: Request) -> Response:
-        """Keep a recipe as the user's own, and offer it from now on."""
+        """Save a recipe as the user's own, and offer it from now on."""
         service, name = self.service(), request.path_params["name"]
         who(request, service)
         if service.keys.any() or not on_loopback(service.serving.host):
-            message = "recipes are saved only by a server that listens on this machine alone and has no keys"
+            message = "only a server that listens on this machine alone and has no keys saves recipes"
             raise ProblemError(Problem(403, "permission", message))
         if not re.fullmatch(NAME, name) or DEVICES.fullmatch(name):
-            message = f'name: is {name!r}, but must be 1 to 64 letters (a-z), digits, "-" or "_", the first no sign'
+            message = (
+                f'name: is {name!r}, but must be 1 to 64 letters (a-z), digits, "-" or "_", first a letter or digit'
+            )
             raise wrong(message, "name")
         written = await read_json(request, Written)
         recipe, faults = await asyncio.to_thread(read_recipe, written.toml)
@@ -101,25 +103,25 @@ class Recipes:
             where = "".join([f"line {fault.line}: " if fault.line else "", f"{fault.field}: " if fault.field else ""])
             raise wrong(f"{where}{fault.message}", f"toml.{fault.field}".rstrip("."))
         if recipe.name != name:
-            raise wrong(f'name: is "{recipe.name}" in the text; it must be "{name}", as it is saved', "toml.name")
+            raise wrong(f'name: is "{recipe.name}" in the text, but the recipe is saved as "{name}"', "toml.name")
         if is_shipped(name) or (name in service.shelf and not is_own(service.shelf[name].source)):
-            message = f'"{name}" is a recipe that is not yours to replace; give yours another name'
+            message = f'you cannot replace the recipe "{name}"; give your recipe another name'
             raise wrong(message, "name", 409)
         path = recipes_folder() / f"{name}.toml"
         if path.exists() and not written.replace:
-            raise wrong(f'there is a recipe "{name}" already; say "replace": true to replace it', "replace", 409)
+            raise wrong(f'there is a recipe "{name}" already; to replace it, set "replace": true', "replace", 409)
         try:
             await asyncio.to_thread(write_whole, path, written.toml)
         except OSError as problem:
             message = f"{path}: cannot be written: {problem.strerror}"
             raise ProblemError(Problem(500, "server", message)) from None
         offer(service, recipe, path)
-        # The other processes of this server read their recipes when they start.
+        # The other workers of this server read recipes only when they start.
         return said({"name": name, "path": str(path), "restart": service.serving.workers > 1})
 
 
 async def shown(service: Service, recipe: Recipe) -> dict[str, Any]:
-    """A recipe to be drawn, with its calls, its price, and why it cannot be used, if it cannot."""
+    """A recipe with its layers, its calls and its price, and the reason if it is unusable."""
     price = await price_of(service, recipe)
     return {
         "drawn": drawn(recipe),
@@ -131,7 +133,7 @@ async def shown(service: Service, recipe: Recipe) -> dict[str, Any]:
 
 
 def drawn(recipe: Recipe) -> dict[str, Any]:
-    """The agents of each layer, and the aggregator, each with the settings that it was given, and no others."""
+    """The agents of each layer and the aggregator. Settings at their defaults are left out."""
     plain = msgspec.to_builtins(recipe)
     layers, aggregator = plain.pop("layers"), plain.pop("aggregator")
     return {
@@ -143,7 +145,7 @@ def drawn(recipe: Recipe) -> dict[str, Any]:
 
 
 def why_not(service: Service, recipe: Recipe) -> str | None:
-    """Why the recipe's models cannot be asked here."""
+    """The reason why the recipe is unusable, or `None`."""
     try:
         service.assembly.check(recipe.models)
     except ConfigurationError as problem:
@@ -152,7 +154,7 @@ def why_not(service: Service, recipe: Recipe) -> str | None:
 
 
 def offer(service: Service, recipe: Recipe, path: Path) -> None:
-    """Offer a recipe that was not there when the server was started, or was another."""
+    """Offer a recipe that is new, or that has changed, since the server started."""
     service.shelf[recipe.name] = Found(recipe, str(path))
     service.recipes.pop(recipe.name, None)
     service.unusable.pop(recipe.name, None)
@@ -163,12 +165,12 @@ def offer(service: Service, recipe: Recipe, path: Path) -> None:
 
 
 def is_own(source: str) -> bool:
-    """Whether a recipe stands among the user's own."""
+    """Whether the recipe is one of the user's own."""
     return Path(source).parent == recipes_folder()
 
 
 def on_loopback(host: str) -> bool:
-    """Whether nobody but this machine can reach an address."""
+    """Whether only this machine can reach the address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -176,7 +178,7 @@ def on_loopback(host: str) -> bool:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never there in part, for this user alone."""
+    """Write a file atomically, readable by its owner only."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     whole = path.with_name(f".{path.name}.{os.getpid()}")
     try:

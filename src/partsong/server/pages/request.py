@@ -1,4 +1,4 @@
-"""What the page's routes have in common: who asks, what is said in the query or the body, and the answer as JSON."""
+"""Functions that all routes of the page share: identify the caller, parse the query and the body, answer in JSON."""
 
 from typing import Any, TypeVar
 
@@ -18,10 +18,10 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def who(request: Request, service: Service) -> Key | None:
-    """Whose request it is, as for every other route. Raises `ProblemError`.
+    """The key of the request, or `None`, as for every other route. Raises `ProblemError` if the caller is refused.
 
-    Browsers do not say which page reads its own server. A stranger's page whose name is made to mean this machine would
-    read here what others have asked, so who says nothing is taken for a page of the name that was called.
+    A browser sends no `Origin` when a page reads from its own server. With DNS rebinding, a foreign page could so read
+    the runs of the user. A request without `Origin` is therefore checked like one from a page of the called host.
     """
     headers = headers_of(request.scope)
     headers.setdefault("origin", f"http://{headers.get('host', '')}")
@@ -29,12 +29,12 @@ def who(request: Request, service: Service) -> Key | None:
 
 
 def wrong(message: str, field: str | None, status: int = 400) -> ProblemError:
-    """The problem of a request that cannot be done as it stands."""
+    """The problem of an invalid request."""
     return ProblemError(Problem(status, "invalid_request", message, field))
 
 
 def read_query(request: Request, kind: type[T]) -> T:
-    """The query as a `kind`. Raises `ProblemError`, naming the field."""
+    """The query as a value of `kind`. Raises `ProblemError` with the name of a wrong field."""
     try:
         return msgspec.convert(dict(request.query_params), kind, strict=False)
     except msgspec.ValidationError as problem:
@@ -42,20 +42,20 @@ def read_query(request: Request, kind: type[T]) -> T:
 
 
 async def read_json(request: Request, kind: type[T]) -> T:
-    """The body as a `kind`. Raises `ProblemError`, naming the field."""
+    """The body as a value of `kind`. Raises `ProblemError` with the name of a wrong field."""
     body = await read_body(headers_of(request.scope), request.receive)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as problem:
         raise _explained(problem, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise wrong(f"the body is no JSON: {problem}", None) from None
+        raise wrong(f"the body is not valid JSON: {problem}", None) from None
 
 
 def said(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """The answer, as JSON that nobody keeps."""
-    kept_nowhere = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    return Response(_encoder.encode(value), status, {**kept_nowhere, **(headers or {})}, "application/json")
+    """The response in JSON, which neither browsers nor proxies may cache."""
+    uncached = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    return Response(_encoder.encode(value), status, {**uncached, **(headers or {})}, "application/json")
 
 
 def _explained(problem: msgspec.ValidationError, kind: type) -> ProblemError:

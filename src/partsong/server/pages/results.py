@@ -1,7 +1,7 @@
-"""What the bench has found, out of the folders that it has left where the server was started.
+"""The routes for the results of the bench, read from the folders of its studies below the working directory.
 
-Its own files are read as the JSON that they are: nothing is computed that needs the bench's libraries. They are the
-user's own, so that no key may read them.
+The files are read as plain JSON, so that the server does not need the libraries of the bench. The results belong to
+the user of the machine, so a request with a key may not read them.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from partsong.server.service import Service
 from partsong.wire.reply import Problem
 
 T = TypeVar("T")
-PLACES = ("bench", "paper", "results")  # below the working directory: where the bench puts its folders, and others may
-WORST = 20  # prompts
+PLACES = ("bench", "paper", "results")  # folders of studies, below the working directory
+WORST = 20  # prompts to show on which a mixture lost
 
 
-class ParsedRequest(Struct, frozen=True):
+class Sample(Struct, frozen=True):
     """A line of `samples.jsonl`."""
 
     id: str
@@ -70,7 +70,7 @@ class Preferred(Struct, frozen=True):
 
 
 class Lost(Struct, frozen=True):
-    """A prompt on which `one` was worse than `other`, and by how much."""
+    """A prompt on which `one` was worse than `other`, and the difference."""
 
     one: str
     other: str
@@ -80,7 +80,7 @@ class Lost(Struct, frozen=True):
 
 
 class Results:
-    """The folders of studies."""
+    """The studies of the bench."""
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self.service = service
@@ -102,10 +102,12 @@ class Results:
         return said({"results": await asyncio.to_thread(listed)})
 
     async def one(self, request: Request) -> Response:
-        """A study: its manifest, its contestants with what they scored and cost, and where mixtures lost."""
+        """A study: its manifest, its contestants with scores and costs, and prompts on which mixtures lost."""
         self._check(request)
         name = request.path_params["name"]
-        folder = (await asyncio.to_thread(studies)).get(name)  # of those that are there: a name leads nowhere else
+        folder = (await asyncio.to_thread(studies)).get(
+            name
+        )  # looked up among the existing studies, so that no name leads elsewhere
         if folder is None:
             raise ProblemError(Problem(404, "not_found", f'there is no study "{name}" here', "name"))
         return said(await asyncio.to_thread(read_study, folder))
@@ -113,19 +115,21 @@ class Results:
     def _check(self, request: Request) -> Service:
         service = self.service()
         if who(request, service) is not None:
-            message = "the bench's results are the server's own user's: no key may read them"
+            message = (
+                "the results of the bench belong to the user of the server: a request with a key may not read them"
+            )
             raise ProblemError(Problem(403, "permission", message))
         return service
 
 
 def studies() -> dict[str, Path]:
-    """The folders that have a study, by name."""
+    """The folders of the studies, by name."""
     found = [path.parent for place in PLACES for path in sorted(Path(place).glob("*/manifest.json"))]
     return {folder.name: folder for folder in reversed(found)}
 
 
 def changed(folder: Path) -> float:
-    """When something was last written there."""
+    """Unix time of the last change of a file in the folder."""
     return max((path.stat().st_mtime for path in folder.glob("*.json*")), default=0.0)
 
 
@@ -144,7 +148,7 @@ def line(folder: Path) -> dict[str, Any]:
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """All of a study that the page shows."""
+    """A study with all data that the page shows."""
     outputs = {(each.contestant, each.sample, each.attempt): each for each in rows(folder / "outputs.jsonl", Answered)}
     grades = {(each.contestant, each.sample, each.attempt): each for each in rows(folder / "grades.jsonl", Graded)}
     verdicts = {
@@ -155,7 +159,7 @@ def read_study(folder: Path) -> dict[str, Any]:
     worst = sorted(
         [*lost_by_grades(grades, mixtures), *lost_by_verdicts(verdicts.values(), mixtures)], key=lambda each: -each.by
     )
-    questions = {each.id: "\n\n".join(each.turns) for each in rows(folder / "samples.jsonl", ParsedRequest)}
+    questions = {each.id: "\n\n".join(each.turns) for each in rows(folder / "samples.jsonl", Sample)}
     names = dict.fromkeys(contestant for contestant, _, _ in (*outputs, *grades))
     return {
         **line(folder),
@@ -170,7 +174,7 @@ def read_study(folder: Path) -> dict[str, Any]:
 def scored(
     name: str, outputs: dict[tuple[str, str, int], Answered], grades: dict[tuple[str, str, int], Graded]
 ) -> dict[str, Any]:
-    """One contestant. The interval is of answers that are right or wrong; of other grades it is in `comparison`."""
+    """One contestant. `interval` is for right or wrong answers; other grades have theirs in `comparison`."""
     own = [each for key, each in outputs.items() if key[0] == name]
     values = [each.value for key, each in grades.items() if key[0] == name and not each.failed]
     samples = {each.sample for key, each in grades.items() if key[0] == name and not each.failed}
@@ -192,7 +196,7 @@ def scored(
 
 
 def lost_by_grades(grades: dict[tuple[str, str, int], Graded], mixtures: list[str]) -> Iterator[Lost]:
-    """Where a mixture has a lower grade than another contestant, the best of those."""
+    """The prompts on which a mixture has a lower grade than the best other contestant."""
     best: dict[tuple[str, int], list[Graded]] = {}
     for each in grades.values():
         if not each.failed:
@@ -207,7 +211,7 @@ def lost_by_grades(grades: dict[tuple[str, str, int], Graded], mixtures: list[st
 
 
 def lost_by_verdicts(verdicts: Any, mixtures: list[str]) -> Iterator[Lost]:
-    """Where a judge preferred another contestant to a mixture."""
+    """The prompts on which a judge preferred another contestant to a mixture."""
     for each in verdicts:
         if each.failed:
             continue
@@ -225,13 +229,13 @@ def shown(lost: Lost, outputs: dict[tuple[str, str, int], Answered], questions: 
 
 
 def has_layers(contestant: Any) -> bool:
-    """Whether it is a mixture, or one model alone."""
+    """Whether the contestant is a mixture, and not a single model."""
     recipe = contestant.get("recipe") if isinstance(contestant, dict) else None
     return bool(isinstance(recipe, dict) and recipe.get("layers"))
 
 
 def document(file: Path) -> Any:
-    """What stands in a JSON file; `None` where there is none that can be read."""
+    """The content of a JSON file; `None` if it is missing or unreadable."""
     try:
         return msgspec.json.decode(file.read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -239,7 +243,7 @@ def document(file: Path) -> Any:
 
 
 def rows(file: Path, kind: type[T]) -> Iterator[T]:
-    """The lines of a file; one that is broken off, or of another version, is left out."""
+    """The lines of a file. Incomplete lines and lines of another version are left out."""
     decoder = msgspec.json.Decoder(kind)
     try:
         text = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Which answer people liked better: a vote on two runs, and the tally of two recipes with its interval."""
+"""The routes for votes: cast a vote on two runs, and count the votes on two recipes."""
 
 import time
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from starlette.routing import Route
 from partsong.errors import InputError
 from partsong.server.pages.request import read_json, read_query, said, who, wrong
 from partsong.server.service import Service, caller_of
-from partsong.store import Choice, Tally, Vote
+from partsong.store import Choice, Vote, VoteTally
 
-Z = 1.959964  # the normal distribution's, for 95 %
-LONGEST = 2000  # characters of a question
+Z = 1.959964  # quantile of the normal distribution for an interval of 95 %
+LONGEST = 2000  # characters of a question to store
 
 
 class Side(Struct, frozen=True, forbid_unknown_fields=True):
-    """A recipe, or a model alone, and the run in which it answered."""
+    """A recipe or a single model, and the run of its answer."""
 
     recipe: str
     run: str
 
 
 class Cast(Struct, frozen=True, forbid_unknown_fields=True):
-    """A vote, as it is sent."""
+    """The body of a vote."""
 
     question: str
     a: Side
@@ -37,14 +37,14 @@ class Cast(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pair(Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose votes are counted: all pairs', if nobody is named."""
+    """The two recipes of a tally; both empty for all pairs."""
 
     a: str = ""
     b: str = ""
 
 
 class Votes:
-    """The votes of whoever asks."""
+    """The votes of the caller."""
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self.service = service
@@ -56,12 +56,14 @@ class Votes:
         ]
 
     async def cast(self, request: Request) -> Response:
-        """Keep a vote, and say how the two stand now."""
+        """Store a vote. Returns the new tally of the two recipes."""
         service = self.service()
         caller = caller_of(who(request, service))
         vote = await read_json(request, Cast)
         if vote.a.recipe == vote.b.recipe:
-            raise wrong(f'b.recipe: is "{vote.b.recipe}" as well; a vote is between two', "b.recipe")
+            raise wrong(
+                f'b.recipe: is "{vote.b.recipe}", as a.recipe is; a vote needs two different recipes', "b.recipe"
+            )
         for side, given in (("a", vote.a), ("b", vote.b)):
             await self._check(service, caller, side, given)
         await service.store.vote(
@@ -80,7 +82,7 @@ class Votes:
         return said(standing(await service.store.tally_of(caller, vote.a.recipe, vote.b.recipe)), 201)
 
     async def tally(self, request: Request) -> Response:
-        """How two recipes stand, or all that were ever compared."""
+        """The tally of two recipes, or of all pairs that were compared."""
         service = self.service()
         caller = caller_of(who(request, service))
         pair = read_query(request, Pair)
@@ -94,7 +96,7 @@ class Votes:
 
     async def _check(self, service: Service, caller: str, side: str, given: Side) -> None:
         field = f"{side}.run"
-        missing = wrong(f'{field}: there is no run "{given.run}" of yours', field)
+        missing = wrong(f'{field}: you have no run "{given.run}"', field)
         try:
             run = await service.store.find_run(given.run)
         except InputError:
@@ -106,8 +108,8 @@ class Votes:
             raise wrong(f'{field}: is "{given.recipe}", but run {run.id} is of "{run.recipe}"', field)
 
 
-def standing(tally: Tally) -> dict[str, Any]:
-    """The share of the votes that `a` has, each tie half a vote for either, with its 95 % interval."""
+def standing(tally: VoteTally) -> dict[str, Any]:
+    """The share of votes for `a`, with an interval of 95 %. A tie counts as half a vote for each side."""
     number = tally.a_wins + tally.b_wins + tally.ties
     won = tally.a_wins + tally.ties / 2
     return {
@@ -120,7 +122,7 @@ def standing(tally: Tally) -> dict[str, Any]:
 
 
 def wilson(won: float, number: int) -> tuple[float, float]:
-    """The interval of a share at 95 % (E. B. Wilson, 1927): true also for few votes, and never beyond 0 and 1."""
+    """The score interval of a share at 95 % (E. B. Wilson, 1927). Reliable for few votes, and within 0 and 1."""
     share, spread = won / number, Z * Z / number
     middle = (share + spread / 2) / (1 + spread)
     half = sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)

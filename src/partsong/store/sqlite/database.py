@@ -1,8 +1,8 @@
-"""One SQLite file, written by one thread and read by another: the event loop never waits for the disk.
+"""One SQLite file, written by one thread and read by another, so that the event loop never waits for the disk.
 
-What is to be written while the writer is busy becomes its next transaction, whole, and all who wait for it are told at
-once (group commit). What has been committed outlives the process, however it dies; a power cut may take the last
-moments with it (WAL, `synchronous=NORMAL`), but never leaves half a transaction.
+Writes that arrive while the writer is busy become its next transaction, all together, and all who wait for them are
+told at the same time (group commit). A committed write outlives the process, however the process dies. A power cut may
+lose the last moments (WAL, `synchronous=NORMAL`), but never leaves half a transaction.
 """
 
 import asyncio
@@ -18,21 +18,23 @@ from typing import Any, TypeVar
 import msgspec
 
 from partsong.errors import StoreError
+from partsong.store.backend import UnstorableError
 from partsong.store.sqlite.schema import APPLICATION, MIGRATIONS
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 LOCK_TIMEOUT = 5.0  # seconds to wait for another process that is writing
-# What a job itself may be at fault for, such as a text that is no valid Unicode: the jobs beside it still count.
+PAGES = 4000  # of 4 KiB, that one transaction gives back to the disk
+# The faults of a job itself, such as a text that is not valid Unicode. The other jobs of its transaction still count.
 _OWN_FAULTS = (ValueError, OverflowError, msgspec.MsgspecError, sqlite3.IntegrityError, sqlite3.DataError)
 
 
-class UnstorableError(StoreError):
-    """It is not the store that failed: this one thing cannot be stored."""
-
-
 class Database:
-    """A file, opened by `open` and closed by `close`. Everything else raises `StoreError`, which names the file."""
+    """A file that `open` opens and `close` closes, for the event loop that opened it.
+
+    All methods raise `StoreError`, which names the file. `patience` is how many seconds another process may keep the
+    file locked.
+    """
 
     def __init__(self, path: Path, patience: float = LOCK_TIMEOUT) -> None:
         self.path, self.patience = path, patience
@@ -42,17 +44,22 @@ class Database:
         self._reading: sqlite3.Connection | None = None
         self._queued: list[tuple[Job[Any], asyncio.Future[Any]]] = []
         self._batch: asyncio.Future[list[Any]] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def open(self) -> None:
-        """Open the file, or make it, and bring its schema up to date."""
+        """Open the file, or make a new one, and bring its schema up to date."""
+        self._loop = asyncio.get_running_loop()
         self._writing = await self._in(self._writer, self._open)
 
     def write(self, job: Job[T]) -> "asyncio.Future[T]":
-        """Have `job` done in a transaction; the future is done when it is committed. A job may be done twice."""
+        """Have `job` done in a transaction. The future is done when the transaction is committed.
+
+        A job may be done twice: a transaction that fails for another job is repeated job by job.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self._closed:
-            future.set_exception(StoreError(f"{self.path}: the store is closed"))
+        if (unusable := self._unusable()) is not None:
+            future.set_exception(unusable)
             return future
         self._queued.append((job, future))
         if self._batch is None:
@@ -60,19 +67,21 @@ class Database:
         return future
 
     async def read(self, job: Job[T]) -> T:
-        """What `job` finds, on the reader's thread."""
-
-        def perform() -> T:
-            if self._reading is None:
-                self._reading = sqlite3.connect(self.path, timeout=self.patience, check_same_thread=False)
-                self._reading.execute("PRAGMA query_only = ON")
-            return job(self._reading)
-
-        return await self._in(self._reader, perform)
+        """The result of `job`, which the reader's thread does."""
+        if (unusable := self._unusable()) is not None:
+            raise unusable
+        return await self._in(self._reader, lambda: job(self._open_reading()))
 
     async def shrink(self) -> None:
-        """Write everything back from the log into the file, and let the disk have what neither needs any more."""
+        """Move everything from the log into the file and cut both down to what they need."""
+        if (unusable := self._unusable()) is not None:
+            raise unusable
         await self._in(self._writer, lambda: self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+
+    async def free_pages(self) -> None:
+        """Take the free pages out of the file, some at a time, so that other processes may write in between."""
+        while await self.write(_free_some_pages):
+            pass
 
     def size(self) -> int:
         """Bytes on the disk: the file and its log."""
@@ -80,23 +89,47 @@ class Database:
         return sum(file.stat().st_size for file in files if file.exists())
 
     async def close(self) -> None:
-        """Finish what is queued, and close the file."""
+        """Finish the queued writes and close the file."""
         try:
-            await asyncio.sleep(0)  # whoever has just been told that something is written may write once more
-            while self._batch is not None:
-                await asyncio.wait([self._batch])
-                await asyncio.sleep(0)
+            if self._loop is asyncio.get_running_loop():
+                await asyncio.sleep(0)  # a caller whose write was just committed may write once more
+                while self._batch is not None:
+                    await asyncio.wait([self._batch])
+                    await asyncio.sleep(0)
         finally:
             self._closed = True
-            for thread, connection in ((self._reader, self._reading), (self._writer, self._writing)):
-                if connection is not None:
-                    await self._in(thread, connection.close)
+            # A connection is closed in its thread, after the jobs that are still waiting there.
+            for thread, close in ((self._reader, self._close_reading), (self._writer, self._close_writing)):
+                await self._in(thread, close)
                 thread.shutdown(wait=False)
+
+    def _unusable(self) -> StoreError | None:
+        """Why nothing can be read or written here and now."""
+        if self._closed:
+            return StoreError(f"{self.path}: the store is closed")
+        if self._loop is not asyncio.get_running_loop():
+            # Whoever waits for the threads would wait forever: they answer to the loop in which the store was opened.
+            return StoreError(f"{self.path}: the store was opened in another event loop; open it in this one")
+        return None
 
     @property
     def _connection(self) -> sqlite3.Connection:
         assert self._writing is not None, "the store is not open"
         return self._writing
+
+    def _open_reading(self) -> sqlite3.Connection:
+        if self._reading is None:
+            self._reading = sqlite3.connect(self.path, timeout=self.patience, check_same_thread=False)
+            self._reading.execute("PRAGMA query_only = ON")
+        return self._reading
+
+    def _close_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.close()
+
+    def _close_writing(self) -> None:
+        if self._writing is not None:
+            self._writing.close()
 
     async def _in(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
@@ -119,14 +152,14 @@ class Database:
         fault = done.exception()
         for (_, future), outcome in zip(batch, [fault] * len(batch) if fault else done.result(), strict=True):
             if future.done():
-                continue  # whoever waited has left
+                continue  # its caller has left
             if isinstance(outcome, BaseException):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
 
     def _perform(self, jobs: Sequence[Job[Any]]) -> list[Any]:
-        """The outcome of each job: what it returned, or a `StoreError`."""
+        """The outcome of each job: its result, or a `StoreError`."""
         try:
             return self._commit(jobs)
         except _OWN_FAULTS as problem:
@@ -144,7 +177,7 @@ class Database:
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:
-                with suppress(sqlite3.Error):  # the fault that led here is the one to tell
+                with suppress(sqlite3.Error):  # the first fault is the one to report
                     connection.execute("ROLLBACK")
         return outcomes
 
@@ -163,7 +196,7 @@ class Database:
 
 
 def _make(path: Path) -> None:
-    """The file and the folders above it, for this user alone."""
+    """Make the file and the folders above it, for this user alone."""
     try:
         for folder in reversed(path.parents):
             if not folder.exists():
@@ -177,7 +210,7 @@ def _make(path: Path) -> None:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of the file's schema, 0 for a new file. Raises `StoreError` for a file that is not for us."""
+    """The version of the file's schema; 0 for a new file. Raises `StoreError` for a file that is not our own."""
     found: int = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -192,14 +225,14 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
 
 def _configure(connection: sqlite3.Connection, patience: float, *, new: bool) -> None:
     if new:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it has no effect
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has no effect after the first table
     give_up = time.monotonic() + patience
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             break
         except sqlite3.OperationalError as problem:
-            # Another process is opening a new file as well; SQLite does not wait by itself for that.
+            # Another process is opening a new file as well. SQLite itself does not wait for that.
             if not problem.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > give_up:
                 raise
             time.sleep(0.02)
@@ -207,14 +240,14 @@ def _configure(connection: sqlite3.Connection, patience: float, *, new: bool) ->
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema up to date, one version after another, each whole or not at all."""
+    """Bring the schema up to date, each migration in a transaction of its own."""
     while _check(connection, path) < len(MIGRATIONS):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if (number := _check(connection, path)) < len(MIGRATIONS):  # another process may have been faster
-                for statement in MIGRATIONS[number]:
+            if (version := _check(connection, path)) < len(MIGRATIONS):  # another process may have been faster
+                for statement in MIGRATIONS[version]:
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {number + 1}")
+                connection.execute(f"PRAGMA user_version = {version + 1}")
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:
@@ -222,7 +255,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def explained(problem: sqlite3.Error, path: Path) -> StoreError:
-    """What happened to the file, and what to do about it."""
+    """The error that says what happened to the file and what the user can do about it."""
     name = getattr(problem, "sqlite_errorname", None) or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreError(f"{path}: another process keeps the store locked; end it, or choose another file")
@@ -235,3 +268,10 @@ def explained(problem: sqlite3.Error, path: Path) -> StoreError:
             f"{path}: the store cannot be written ({problem}); allow it, choose another file, or turn the store off"
         )
     return StoreError(f"{path}: the store failed ({problem}); choose another file, or turn the store off")
+
+
+def _free_some_pages(connection: sqlite3.Connection) -> int:
+    """Give some free pages back to the disk; how many are left."""
+    connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+    left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return left

@@ -1,15 +1,15 @@
-"""The tables of the store. A file's `user_version` says how many of these migrations it has seen.
+"""The tables of the store. The `user_version` of a file counts the migrations that were made in it.
 
-A migration that has been released is never changed; a new one is added behind it. Dollars are text, so that they stay
-exact. What was asked and answered is JSON, prompts and events deflated.
+A released migration is never changed; a new one is added after it. Dollars are text, so that they stay exact. See
+`store.encoding` for the blobs.
 """
 
-APPLICATION = 0x70737467  # "pstg": what tells our file from another program's
+APPLICATION = 0x70737467  # "pstg": tells our file from a file of another program
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         f"PRAGMA application_id = {APPLICATION}",
-        # Every finished call. The key, what was asked and what was answered are absent where words are not to be kept.
+        # Every finished call. Key, prompt, request and answer are NULL where words are not kept.
         """
         CREATE TABLE calls (
             number INTEGER PRIMARY KEY,
@@ -31,7 +31,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX calls_by_key ON calls (key)",
         "CREATE INDEX calls_by_model ON calls (model, started)",
         "CREATE INDEX calls_by_prompt ON calls (prompt)",
-        # The messages of calls: the seats of a layer are mostly told the same.
+        # The messages of calls, once for equal messages: most seats of a layer are sent the same.
         "CREATE TABLE prompts (number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, messages BLOB NOT NULL)",
         """
         CREATE TABLE runs (
@@ -52,9 +52,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
         "CREATE INDEX runs_by_start ON runs (started)",
-        # The events of a run, a few at a time while it goes on; one piece once it has ended.
+        # The events of a run: many pieces while the run goes on, one piece after its end.
         "CREATE TABLE pieces (run TEXT NOT NULL, number INTEGER NOT NULL, events BLOB NOT NULL, UNIQUE (run, number))",
-        # What was spent on a day (UTC) in a scope; and what is held for calls that are not finished, at its worst case.
+        # Dollars spent on a day (UTC) in a scope, and dollars held for the worst case of unfinished calls.
         "CREATE TABLE spent (day TEXT NOT NULL, scope TEXT NOT NULL, dollars TEXT NOT NULL, UNIQUE (day, scope))",
         """
         CREATE TABLE holds (
@@ -70,15 +70,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO last_hold VALUES (0)",
     ),
     (
-        # Who asked for a run (the name of a key, "" for this user), and what it was called, as JSON.
+        # The name of the key that asked for a run ("" for this user), and the run's labels as JSON.
         "ALTER TABLE runs ADD COLUMN caller TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE runs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
     ),
     (
-        # How many layers a run had, its aggregator's among them; 0 where nobody counted yet.
+        # The number of layers of a run, counting the aggregator; 0 for a run of an earlier version.
         "ALTER TABLE runs ADD COLUMN layers INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX runs_by_caller ON runs (caller, started, id)",
-        # What each model of a run has done in it; runs of before have none.
+        # What each model has done in a run. Runs of earlier versions have no rows here.
         """
         CREATE TABLE shares (
             run TEXT NOT NULL,
@@ -91,7 +91,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
         "CREATE INDEX shares_by_model ON shares (model, run)",
-        # Which of two recipes' answers somebody liked better; `one` is the recipe whose name comes first.
+        # Which of two recipes gave the better answer. `one` is the recipe whose name comes first.
         """
         CREATE TABLE votes (
             number INTEGER PRIMARY KEY,
@@ -110,8 +110,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX votes_by_recipes ON votes (caller, one, other)",
     ),
     (
-        # Requests at work of keys that may make so many at once, each held until a moment that is put off again and
-        # again; and when what a key owes for its requests of the last minute is paid off.
+        # The requests that are being answered, for keys with a limit of requests at once; each place is held until a
+        # moment. And the moment at which the debt of a key for its requests of the last minute is paid off.
         "CREATE TABLE places (place INTEGER PRIMARY KEY, caller TEXT NOT NULL, until REAL NOT NULL)",
         "CREATE TABLE debts (caller TEXT PRIMARY KEY, due REAL NOT NULL) WITHOUT ROWID",
     ),

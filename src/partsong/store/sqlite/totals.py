@@ -1,37 +1,12 @@
-"""What a caller's runs come to: day by day (UTC), and model by model.
-
-Money is added up as far as its price is known, and how often it was not stands beside the sum.
-"""
+"""The totals of a caller's runs, by day (UTC) and by model."""
 
 import sqlite3
 
-from msgspec import Struct
-
-
-class DayTotal(Struct, frozen=True):
-    """The runs that began on a day; of `unpriced` of them the price is unknown, so that it is not in `dollars`."""
-
-    day: str
-    runs: int = 0
-    dollars: float = 0.0
-    tokens: int = 0
-    lost: int = 0
-    unpriced: int = 0
-
-
-class ModelTotal(Struct, frozen=True):
-    """What a model has done in these runs; in `unpriced` of them for a price that is not known."""
-
-    model: str
-    calls: int
-    dollars: float
-    tokens: int
-    lost: int
-    unpriced: int
+from partsong.store.totals import DayTotal, ModelTotal
 
 
 def by_day(connection: sqlite3.Connection, caller: str, since: float) -> list[DayTotal]:
-    """The days on which there were runs, the first one first."""
+    """The days on which runs began, the first day first."""
     rows = connection.execute(
         "SELECT strftime('%Y-%m-%d', started, 'unixepoch') AS day, count(*), "
         "round(total(CAST(dollars AS REAL)), 9), sum(tokens), sum(losses), sum(dollars IS NULL AND status != 'open') "
@@ -42,7 +17,7 @@ def by_day(connection: sqlite3.Connection, caller: str, since: float) -> list[Da
 
 
 def by_model(connection: sqlite3.Connection, caller: str, since: float) -> list[ModelTotal]:
-    """The models, the dearest one first."""
+    """The models, the dearest model first."""
     rows = connection.execute(
         "SELECT shares.model, sum(shares.calls), round(total(CAST(shares.dollars AS REAL)), 9) AS cost, "
         "sum(shares.tokens), sum(shares.losses), sum(shares.dollars IS NULL) "

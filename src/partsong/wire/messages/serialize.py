@@ -1,7 +1,8 @@
 """Answers as messages: whole, as a stream's events, or as the error that came in their place.
 
 The parts of an event that a stream repeats are encoded once; for each delta only its words are. Fields that the API
-requires stand in every answer, as null where a mixture has nothing to say.
+requires stand in every answer, as null where a mixture has nothing to say. `citations` of a text do not: the original
+leaves them out, too, and a client (Vercel's AI SDK) takes no null there.
 """
 
 from typing import Any
@@ -73,7 +74,7 @@ class Stream:
     def say(self, delta: Delta, choice: int = 0) -> bytes:
         """A delta, with the end of the block before it and the start of its own where it is another's."""
         if type(delta) is TextDelta:
-            text = {"type": "text", "text": "", "citations": None}
+            text = {"type": "text", "text": ""}
             begun = b"" if self._open is TextDelta else self._block(TextDelta, text, "text_delta")
             return begun + self._words + _encode(delta.text) + b"}}\n\n"
         if type(delta) is ReasoningDelta:
@@ -83,8 +84,8 @@ class Stream:
         assert type(delta) is ToolCallDelta
         begun = b""
         if self._open != ("tool_use", delta.index):
-            block: dict[str, Any] = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}
-            begun = self._block(("tool_use", delta.index), block, "input_json_delta")
+            use = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}
+            begun = self._block(("tool_use", delta.index), use, "input_json_delta")
         return begun + self._words + _encode(delta.arguments) + b"}}\n\n" if delta.arguments else begun
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
@@ -158,7 +159,7 @@ def _content(answer: Answer) -> list[dict[str, Any]]:
     for part in answer.parts:
         match part:
             case Text(text=text) if text:
-                blocks.append({"type": "text", "text": text, "citations": None})
+                blocks.append({"type": "text", "text": text})
             case Reasoning(signature=signature) if signature.startswith(REDACTED):
                 blocks.append({"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)})
             case Reasoning(text=text, signature=signature):

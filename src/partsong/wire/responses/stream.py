@@ -96,7 +96,7 @@ class _Item:
 class Stream:
     """One streamed response; see `partsong.wire.reply.Stream`."""
 
-    __slots__ = ("_begun", "_tool_calls", "_count", "_done", "_encrypts", "_head", "_items", "_open", "_request")
+    __slots__ = ("_begun", "_count", "_done", "_encrypts", "_head", "_items", "_open", "_request", "_tool_calls")
 
     def __init__(self, request: ParsedRequest, head: Head) -> None:
         self._request, self._head = request, head

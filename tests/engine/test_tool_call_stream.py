@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 import partsong
 from partsong import Agent, Aggregator, Answer, Conversation, Layer, Message, Recipe, Request, Send, Tool, Transcript
-from partsong.engine.acting import SHORT
+from partsong.engine.tool_call_stream import SHORT
 from partsong.errors import QuestionError, RunError
 from partsong.events import AggregationDelta, AnyEvent
 from partsong.middleware.cache import Cache

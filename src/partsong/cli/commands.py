@@ -1,0 +1,215 @@
+"""All commands as a table: for each its name, its function, and what `--help` says of it.
+
+Functions are named as text, so that `partsong --help` imports no command. Groups and commands are listed in the order
+in which somebody new needs them.
+"""
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One command.
+
+    words: the command as it is typed, such as `bench run`
+    function: `module:name` of the function that runs the command; empty if there are only commands below it
+    help: what the command does, one sentence to begin with
+    arguments: what follows the words in each line of the usage
+    examples: command lines, without `partsong`
+    commands: the commands below this one
+    """
+
+    words: str
+    function: str
+    help: str
+    arguments: tuple[str, ...]
+    examples: tuple[str, ...]
+    commands: tuple["Command", ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.words.rpartition(" ")[2]
+
+    @property
+    def usage(self) -> str:
+        lines = (f"partsong {self.words} {arguments}".rstrip() for arguments in self.arguments)
+        return "Usage: " + "\n       ".join(lines)
+
+
+ASK = (
+    Command(
+        "ask",
+        "partsong.cli.ask:ask",
+        "Ask a mixture of models, or one model, a question.",
+        ("[OPTIONS] QUESTION",),
+        (
+            'ask "Why is the sky blue?"',
+            'ask --recipe moa-lite --proposals "Is 2027 a prime number?"',
+            'ask --model openai:gpt-6.1-sol "Write a haiku about rain"',
+            'ask "Summarise this for a child:" - < report.txt',
+            'ask --image receipt.jpg "What did I pay?"',
+            'ask --json "Name three rivers" | jq -r "select(.event == \\"run_finished\\").answer.text"',
+        ),
+    ),
+    Command(
+        "batch",
+        "partsong.cli.batch:batch",
+        "Answer a file of questions. After a stop, the same command goes on with what is left.",
+        ("QUESTIONS.jsonl --out ANSWERS.jsonl [OPTIONS]",),
+        (
+            "batch questions.jsonl --out answers.jsonl",
+            "batch questions.jsonl --out answers.jsonl --recipe moa-lite --at-once 16 --max-dollars 5",
+        ),
+    ),
+)
+
+SET_UP = (
+    Command(
+        "recipes",
+        "partsong.cli.recipes:recipes",
+        "List the recipes, or print one to copy and edit.",
+        ("[NAME]",),
+        ("recipes", "recipes moa-lite > mine.toml", "ask --recipe mine.toml …"),
+    ),
+    Command(
+        "models",
+        "partsong.cli.models:models",
+        "List the providers, whether their keys are set, and the local models.",
+        ("[OPTIONS]",),
+        ("models",),
+    ),
+    Command(
+        "cost",
+        "partsong.cli.cost:cost",
+        "Estimate what a question costs, typically and at most. No model is called, and no key is needed.",
+        ("RECIPE --prompt-tokens N [OPTIONS]",),
+        ("cost moa-lite --prompt-tokens 500", "cost mine.toml --prompt-tokens 20000 --json"),
+    ),
+    Command(
+        "pull",
+        "partsong.cli.pull:pull",
+        "Download the weights of local models before they are needed.",
+        ("[NAME]… [OPTIONS]",),
+        ("pull", "pull smollm2-135m qwen2.5-coder-1.5b", "pull owner/repository/model.gguf"),
+    ),
+    Command(
+        "doctor",
+        "partsong.cli.doctor:doctor",
+        "Check the configuration, the keys and the endpoints of the providers.",
+        ("[OPTIONS]",),
+        ("doctor", "doctor --config elsewhere.toml"),
+    ),
+)
+
+LOOK_BACK = (
+    Command(
+        "history",
+        "partsong.cli.history:history",
+        "List the stored runs, or remove old ones.",
+        ("[OPTIONS]", "prune --older-than AGE"),
+        ("history", "history --limit 100 --json", "history prune --older-than 30d"),
+    ),
+    Command(
+        "show",
+        "partsong.cli.show:show",
+        "Show a stored run: its seats, timeline, proposals, answer and cost.",
+        ("RUN [OPTIONS]",),
+        ("show last", "show 4f1c --brief", 'show last --json | jq ".layers[0].seats[].text"'),
+    ),
+    Command(
+        "replay",
+        "partsong.cli.replay:replay",
+        "Play a stored run on the terminal as it happened. No model is called.",
+        ("RUN [OPTIONS]",),
+        ("replay last", "replay 4f1c --speed 4", "replay last --at-once --json"),
+    ),
+)
+
+SERVE = (
+    Command(
+        "ui",
+        "partsong.cli.ui:ui",
+        "Open the web page in the browser, served by this machine for itself alone.",
+        ("[OPTIONS]",),
+        ("ui", "ui --recipe frontier --recipe mine.toml --port 0"),
+    ),
+    Command(
+        "serve",
+        "partsong.cli.serve:serve",
+        "Serve recipes and models to clients of the OpenAI and Anthropic APIs.",
+        ("[OPTIONS]",),
+        ("serve", "serve --recipe frontier --recipe mine.toml --port 9000 --workers 2"),
+    ),
+    Command(
+        "mcp",
+        "partsong.cli.mcp:mcp",
+        "Serve recipes as tools of the Model Context Protocol, over standard input and output.",
+        ("[OPTIONS]",),
+        ("mcp", "mcp --recipe frontier --recipe mine.toml"),
+    ),
+    Command(
+        "keys",
+        "partsong.cli.keys:keys",
+        "Make, list or remove the keys that clients need to call the server.",
+        ("add NAME [OPTIONS]", "list [OPTIONS]", "remove NAME"),
+        ("keys add alice --max-dollars-per-day 5", "keys list", "keys remove alice"),
+    ),
+)
+
+BENCH = (
+    Command(
+        "bench run",
+        "partsong.cli.bench_run:bench_run",
+        "Let recipes answer a task, and grade the answers. After a stop, the same command goes on with what is left.",
+        ("TASK|FILE --recipe NAME|FILE… [OPTIONS]",),
+        ("bench run demo --recipe local", "bench run demo --recipe a.toml --recipe b.toml"),
+    ),
+    Command(
+        "bench score",
+        "partsong.cli.bench_score:score",
+        "Compute scores from stored judgments of a public benchmark. No model is called.",
+        (
+            "alpaca_eval FOLDER [OPTIONS]",
+            "arena_hard FOLDER [OPTIONS]",
+            "flask FILE.jsonl [OPTIONS]",
+            "mt_bench FILE.jsonl [OPTIONS]",
+        ),
+        ("bench score alpaca_eval results/ --json", "bench score mt_bench judgments.jsonl"),
+    ),
+    Command(
+        "bench similar",
+        "partsong.cli.bench_similar:similar",
+        "Measure whether outputs that a judge prefers are more similar to the aggregated ones.",
+        ("FOLDER --aggregate MODEL [OPTIONS]",),
+        ("bench similar results/ --aggregate Together-MoA",),
+    ),
+)
+
+MEASURE = (
+    Command(
+        "compare",
+        "partsong.cli.compare:compare",
+        "Compare recipes on your prompts, and with what one model does for the same money.",
+        ("TASK|FILE --recipe NAME|FILE… [OPTIONS]",),
+        (
+            "compare demo --recipe local",
+            "compare prompts.jsonl --recipe a.toml --recipe b.toml --judge openai:gpt-6.1-sol --max-dollars 5",
+        ),
+    ),
+    Command(
+        "bench",
+        "",
+        "Run recipes on tasks, and score stored judgments.",
+        ("COMMAND [OPTIONS]",),
+        ("bench run demo --recipe local", "bench score mt_bench judgments.jsonl"),
+        commands=BENCH,
+    ),
+    Command(
+        "paper",
+        "partsong.cli.paper:paper",
+        "Run the experiments of the Mixture-of-Agents paper on any models, beside the paper's numbers.",
+        ("[TABLE|FIGURE] [OPTIONS]",),
+        ("paper", "paper table-3 --models openai:a,anthropic:b --task prompts.jsonl"),
+    ),
+)
+
+GROUPS = {"Ask": ASK, "Set up": SET_UP, "Look back": LOOK_BACK, "Serve": SERVE, "Measure": MEASURE}

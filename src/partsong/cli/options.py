@@ -1,0 +1,72 @@
+"""Options that several commands have in common, each with the words that `--help` says of it."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from partsong.configuration import StoreMode
+
+AT_ONCE = 4
+
+Config = Annotated[
+    Path | None,
+    Parameter(
+        metavar="FILE",
+        help="Configuration file. Default: partsong.toml in this folder, else in your own configuration.",
+    ),
+]
+RecipeName = Annotated[
+    str | None,
+    Parameter(
+        name=("--recipe", "-r"),
+        metavar="NAME|FILE",
+        help="Recipe: its name, or a TOML file. Default: the configured recipe, else local.",
+    ),
+]
+ModelId = Annotated[
+    str | None,
+    Parameter(name=("--model", "-m"), metavar="ID", help="Ask this model alone, without a recipe: openai:gpt-6.1-sol."),
+]
+ServedRecipes = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name=("--recipe", "-r"),
+        metavar="NAME|FILE",
+        consume_multiple=False,
+        help="Recipe to serve; repeat for more. The first is the default one. Without any: all of them.",
+    ),
+]
+Port = Annotated[int | None, Parameter(metavar="N", help="Port to listen on; 0 for any free port. Default: 8080.")]
+Store = Annotated[
+    StoreMode | None,
+    Parameter(metavar="MODE", help="What is stored of runs. Default: what the configuration says, else full."),
+]
+TaskName = Annotated[
+    str,
+    Parameter(metavar="TASK|FILE", help="Task: demo, quiz, the name of a public task, or a .jsonl or .csv file."),
+]
+Grading = Annotated[
+    str | None,
+    Parameter(
+        metavar="HOW",
+        help="How the answers to a file of prompts are graded: exact, choice, pairwise, rubric or module:function.",
+    ),
+]
+Data = Annotated[
+    Path | None, Parameter(metavar="FOLDER", help="Folder with the files of a public task (see docs/bench.md).")
+]
+Limit = Annotated[
+    int | None, Parameter(metavar="N", help="Use N samples, drawn at random by --seed. Default: all of them.")
+]
+Seed = Annotated[int, Parameter(metavar="S", help="Seed for drawing samples and answers. Default: 0.")]
+JudgeId = Annotated[
+    str | None, Parameter(metavar="MODEL", help="Model that grades the answers, for tasks that need a judge.")
+]
+MaxDollarsInAll = Annotated[
+    Decimal | None, Parameter(metavar="D", help="Most that all calls together may cost, in dollars.")
+]
+SamplesAtOnce = Annotated[
+    int, Parameter(metavar="N", help=f"Number of samples that are answered at the same time. Default: {AT_ONCE}.")
+]

@@ -1,0 +1,108 @@
+"""The tool calls of an answer on their way to the listener: short ones are held back, long ones are streamed.
+
+A short tool call is whole within a moment. It is held back until then, so that it can be checked, and written again if
+it is wrong, before the listener hears of it. A long tool call takes time and is worth watching, since it writes a file.
+It is streamed as soon as its name is known to be right and all tool calls before it are whole and right. What has been
+streamed cannot be taken back.
+"""
+
+from dataclasses import dataclass, field
+
+from partsong.engine.tool_calls import fault_of_name, fault_of_tool_call, tool_calls_of
+from partsong.model import Answer, Conversation, Delta, Send, ToolCall, ToolCallDelta
+
+# Characters of arguments. A tool call that looks something up has some tens of them, a command seldom more than 300.
+SHORT = 500
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """One tool call as far as it has come.
+
+    index: its index among the tool calls that the listener hears
+    pieces: its arguments so far, unless it is live
+    length: characters of its arguments so far
+    live: whether the listener hears it as it comes
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+    length: int = 0
+    live: bool = False
+
+    def grow(self, delta: ToolCallDelta) -> None:
+        self.id, self.name = self.id or delta.id, self.name or delta.name
+        self.length += len(delta.arguments)
+        if not self.live:
+            self.pieces.append(delta.arguments)
+
+
+class ToolCallStream:
+    """The tool calls of one answer.
+
+    say: passes a delta on to the listener
+    heard: whether the listener has heard anything of them
+    """
+
+    def __init__(self, conversation: Conversation, say: Send) -> None:
+        self.conversation, self.say = conversation, say
+        self.eager = {tool.name for tool in conversation.tools if tool.eager}
+        self.tool_calls: dict[int, _Held] = {}
+        self.heard = False
+        self.last = -1  # index of the last tool call that is live
+        self.stopped = False  # something is wrong: the rest waits until the whole answer is checked
+
+    async def take(self, delta: ToolCallDelta) -> None:
+        """Take in a piece of a tool call, and pass on what may be heard."""
+        held = self.tool_calls.get(delta.index)
+        if held is None:
+            if self.tool_calls and self.conversation.parallel_tool_calls is False:
+                return  # only the first tool call counts
+            held = self.tool_calls[delta.index] = _Held(len(self.tool_calls))
+        held.grow(delta)
+        if held.live and held.index == self.last and delta.arguments:
+            await self.say(ToolCallDelta(held.index, arguments=delta.arguments))
+            return
+        due = held.length > SHORT or held.name in self.eager
+        if due and held.name and not held.live and not self.stopped:
+            await self.let_through(held)
+
+    async def finish(self, answer: Answer) -> None:
+        """Pass on what was held back of an answer that is right as a whole."""
+        if not self.tool_calls:  # the model has sent no deltas of its tool calls
+            for delta in deltas_of(answer):
+                await self.say(delta)
+        for held in self.tool_calls.values():
+            await self.tell(held)
+
+    async def let_through(self, held: _Held) -> None:
+        """Pass on this tool call, and those before it; none of them, if something is wrong with one."""
+        before = [other for other in self.tool_calls.values() if other.index < held.index]
+        whole = [ToolCall(other.id, other.name, "".join(other.pieces)) for other in before if not other.live]
+        if fault_of_name(self.conversation, held.name) or any(
+            fault_of_tool_call(self.conversation, one) for one in whole
+        ):
+            self.stopped = True
+            return
+        for other in (*before, held):
+            await self.tell(other)
+
+    async def tell(self, held: _Held) -> None:
+        """Pass on what has come of a tool call so far; from now on it is live."""
+        if held.live:
+            return
+        held.live, self.heard, self.last = True, True, held.index
+        pieces, held.pieces = held.pieces, []
+        await self.say(ToolCallDelta(held.index, held.id, held.name, pieces[0]))
+        for piece in pieces[1:]:
+            await self.say(ToolCallDelta(held.index, arguments=piece))
+
+
+def deltas_of(answer: Answer) -> list[Delta]:
+    """The tool calls of an answer as deltas, one for each."""
+    return [
+        ToolCallDelta(index, tool_call.id, tool_call.name, tool_call.arguments)
+        for index, tool_call in enumerate(tool_calls_of(answer))
+    ]

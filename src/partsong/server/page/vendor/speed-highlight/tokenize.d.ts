@@ -1,0 +1,7 @@
+// The part of speed-highlight that the page uses: the generator asks for languages by name, and is given them.
+
+export function tokenizer(
+  text: string,
+  language: string,
+  take: (piece: string, type?: string) => void,
+): Generator<string, void, object | undefined>;

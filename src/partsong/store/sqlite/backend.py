@@ -1,0 +1,148 @@
+"""SQLite's back end: each method of `Backend` as a job for the thread that reads or the thread that writes."""
+
+import asyncio
+import datetime
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+from partsong.call import Call
+from partsong.model import Answer
+from partsong.store.limits import Refusal
+from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.shares import Share
+from partsong.store.sqlite import calls, limits, runs, spending, totals, votes
+from partsong.store.sqlite.database import LOCK_TIMEOUT, Database, Job
+from partsong.store.throughput import Throughput
+from partsong.store.totals import DayTotal, ModelTotal
+from partsong.store.votes import Vote, VoteTally
+
+STEP = 500  # rows that one transaction prunes: other processes may write in between
+
+
+class SQLite:
+    """See `Backend`. `patience` is how many seconds another process may keep the file locked."""
+
+    def __init__(self, path: Path, patience: float = LOCK_TIMEOUT) -> None:
+        self.database = Database(path, patience)
+
+    @property
+    def address(self) -> str:
+        return str(self.database.path)
+
+    async def open(self) -> None:
+        await self.database.open()
+
+    async def close(self) -> None:
+        await self.database.close()
+
+    # Calls
+
+    def keep_call(self, call: Call, *, words: bool) -> "asyncio.Future[None]":
+        return self.database.write(partial(calls.keep, call=call, words=words))
+
+    async def find_answer(self, key: bytes) -> Answer | None:
+        return await self.database.read(partial(calls.find_answer, key=key))
+
+    async def throughputs(self, models: Sequence[str]) -> dict[str, Throughput]:
+        return await self.database.read(partial(calls.throughputs, models=models))
+
+    # Runs
+
+    def save_run(
+        self, run: StoredRun, index: int, events: Sequence[Timed], shares: Sequence[Share]
+    ) -> "asyncio.Future[None]":
+        return self.database.write(partial(runs.save, run=run, index=index, events=events, shares=shares))
+
+    def join_events(self, run: str) -> "asyncio.Future[None]":
+        return self.database.write(partial(runs.join, run=run))
+
+    async def find_run(self, run: str) -> StoredRun | None:
+        return await self.database.read(partial(runs.find, run=run))
+
+    async def run_ids(self, prefix: str, limit: int | None = None) -> list[str]:
+        return await self.database.read(partial(runs.ids, prefix=prefix, limit=limit))
+
+    async def latest_runs(self, limit: int) -> list[StoredRun]:
+        return await self.database.read(partial(runs.latest, limit=limit))
+
+    async def search_runs(self, search: Search) -> tuple[list[StoredRun], bool]:
+        return await self.database.read(partial(runs.search, search=search))
+
+    async def read_events(self, run: str) -> tuple[str, list[Timed]] | None:
+        return await self.database.read(partial(runs.read_events, run=run))
+
+    def delete_run(self, run: str) -> "asyncio.Future[None]":
+        return self.database.write(partial(runs.delete, run=run))
+
+    async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
+        return await self.database.read(partial(totals.by_day, caller=caller, since=since))
+
+    async def model_totals(self, caller: str, since: float) -> list[ModelTotal]:
+        return await self.database.read(partial(totals.by_model, caller=caller, since=since))
+
+    # Votes
+
+    def keep_vote(self, vote: Vote) -> "asyncio.Future[None]":
+        return self.database.write(partial(votes.keep, vote=vote))
+
+    async def vote_tallies(self, caller: str) -> list[VoteTally]:
+        return await self.database.read(partial(votes.tallies, caller=caller))
+
+    async def vote_tally(self, caller: str, a: str, b: str) -> VoteTally:
+        return await self.database.read(partial(votes.tally, caller=caller, a=a, b=b))
+
+    # Money of the day
+
+    async def left(self, caps: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        return await self.database.read(partial(spending.left, day=day_of(time.time()), caps=caps))
+
+    def hold(self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal]) -> "asyncio.Future[int | None]":
+        return self.database.write(partial(spending.hold, day=day_of(time.time()), amounts=amounts, caps=caps))
+
+    def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> "asyncio.Future[None]":
+        return self.database.write(partial(spending.settle, hold_id=hold, amounts=amounts))
+
+    # Requests of keys
+
+    def take_place(
+        self, place: int, key: str, *, at_once: int | None, per_minute: int | None, hold: float
+    ) -> "asyncio.Future[Refusal | None]":
+        now = time.time()
+        job = partial(limits.take, place=place, key=key, at_once=at_once, per_minute=per_minute)
+        return self.database.write(partial(job, now=now, until=now + hold))
+
+    def keep_places(self, places: Iterable[tuple[int, str]], hold: float) -> "asyncio.Future[None]":
+        return self.database.write(partial(limits.keep, places=tuple(places), until=time.time() + hold))
+
+    def leave_place(self, place: int) -> "asyncio.Future[None]":
+        return self.database.write(partial(limits.leave, place=place))
+
+    # Pruning
+
+    async def prune(self, before: float) -> Pruned:
+        database = self.database
+        await database.shrink()
+        size = database.size()
+        pruned_runs = await self._in_steps(runs.prune, before)
+        pruned_calls = await self._in_steps(calls.prune, before)
+        await database.write(partial(votes.forget, before=before))
+        await database.write(partial(spending.prune, before=day_of(max(0.0, before))))
+        await database.free_pages()
+        await database.shrink()
+        return Pruned(pruned_runs, pruned_calls, max(0, size - database.size()))
+
+    async def _in_steps(self, delete: Callable[..., int], before: float) -> int:
+        """Delete rows a few at a time; how many there were."""
+        step: Job[int] = partial(delete, before=before, at_most=STEP)
+        deleted = 0
+        while some := await self.database.write(step):
+            deleted += some
+        return deleted
+
+
+def day_of(moment: float) -> str:
+    """The day (UTC) of a Unix time."""
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).date().isoformat()

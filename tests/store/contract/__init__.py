@@ -1,0 +1,1 @@
+"""What every back end of the store must do, tested on each back end that is here."""
