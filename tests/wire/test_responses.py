@@ -767,3 +767,14 @@ def test_responses_and_events_have_every_field_that_open_responses_requires(fiel
                 jsonschema_rs.validate(ITEMS[event["item"]["type"]], event["item"])
             ended = event["type"] == "response.completed"
             assert not ended or event["response"]["completed_at"] >= event["response"]["created_at"]
+
+
+def test_an_item_that_is_nested_deeply_is_told_as_far_as_anyone_reads() -> None:
+    deep: Any = "core"
+    for _ in range(200):
+        deep = [deep]
+    items = [{"type": "mcp_call", "id": "m", "output": deep}, {"role": "user", "content": "?"}]
+    assert "(nested deeper)" in asked(input=items).conversation.messages[0].text
+    endless = b'{"model":"m","input":[{"type":"mcp_call","output":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}"
+    with pytest.raises(RequestError):
+        parse_request(endless)

@@ -11,7 +11,8 @@ import msgspec
 
 LONGEST_ITEM = 32 * 1024  # characters of one item in words; what is beyond is left out, and said to be
 LONGEST_WORD = 4096  # characters of a string without a space: longer ones are encoded data, which no model reads
-# What an item's keeper needs, and no reader.
+DEEPEST = 32  # levels of nesting that are told
+# Fields for whoever keeps the item, not for a reader.
 BOOKKEEPING = frozenset(
     {
         "id",
@@ -41,13 +42,19 @@ def told(what: str, item: dict[str, Any]) -> str:
     return f"\n[{what}{': ' if text else ''}{text}]\n"
 
 
-def plain(value: Any) -> Any:
-    """The value without encoded data and bookkeeping. Its depth is that of JSON, which the decoder has bounded."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value without encoded data, without bookkeeping, and no deeper than `DEEPEST`."""
+    if depth > DEEPEST and isinstance(value, dict | list):
+        return "(nested deeper)"
     match value:
         case str() if len(value) > LONGEST_WORD and " " not in value[:LONGEST_WORD]:
             return f"({len(value):,} characters of data)"
         case dict():
-            return {name: plain(each) for name, each in value.items() if name not in BOOKKEEPING - {"type", "status"}}
+            return {
+                name: plain(each, depth + 1)
+                for name, each in value.items()
+                if name not in BOOKKEEPING - {"type", "status"}
+            }
         case list():
-            return [plain(each) for each in value]
+            return [plain(each, depth + 1) for each in value]
     return value
