@@ -248,7 +248,7 @@ async def test_tools_are_the_aggregators_and_proposers_advise_in_words() -> None
     assert advice.messages[-1].text == "And in Rome?"
     assert 'clock with {"zone":"UTC"}' in advice.messages[2].text
     assert "noon" in advice.messages[3].text
-    assert "5004 of 9004 characters left out" in advice.messages[3].text
+    assert "5,004 of 9,004 characters left out" in advice.messages[3].text
     assert act.tools == conversation.tools
     assert act.tool_choice == "auto"
     assert act.sampling.max_tokens == 5

@@ -11,8 +11,8 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from partsong.assembly import keys_path
 from partsong.configuration import Serving
+from partsong.folders import keys_path
 from partsong.keys import Keys
 from tests.server.test_agents import DONE, RESPONSES_TOOLS, Cities, acting, outputs
 from tests.serving import recipe_file, serving

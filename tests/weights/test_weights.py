@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from partsong import ConfigurationError, WeightsError, recipe
+from partsong import ConfigurationError, WeightsError
+from partsong.recipes.finding import shipped
 from partsong.weights import catalogue
 from partsong.weights.catalogue import Entry, Source
 from partsong.weights.fetch import Access, Fetching, ensure, fetch, is_there, location
@@ -419,7 +420,7 @@ def test_names_mean_entries_paths_or_files_on_the_hub() -> None:
 
 def test_the_catalogue_has_what_the_shipped_recipes_name() -> None:
     entries = {entry.name: entry for entry in catalogue.entries()}
-    wanted = {model.removeprefix("local:") for one in recipe.shipped() for model in one.models if "local:" in model}
+    wanted = {model.removeprefix("local:") for one in shipped() for model in one.models if "local:" in model}
     assert wanted
     assert wanted <= entries.keys()
     for entry in entries.values():

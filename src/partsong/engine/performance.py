@@ -32,7 +32,7 @@ from partsong.model import (
 from partsong.model_info import info_of
 from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
-from partsong.prompts import in_a_turn, instruction_for
+from partsong.prompts import in_a_turn
 from partsong.recipe import Agent, Recipe
 
 # However slow the aggregator has been of late, proposers keep this share of a run's deadline.
@@ -79,13 +79,10 @@ class Performance:
     tally: Tally = field(init=False)
     say: Emit = field(init=False)
     say_end: Emit = field(init=False)
-    instruction: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.models, self.started, self.emitter.finished)
         self.say, self.say_end = self.emitter.say, self.emitter.say_end
-        instruction = self.recipe.instruction
-        self.instruction = instruction_for(self.recipe.layout) if instruction is None else instruction
 
     @property
     def end(self) -> float | None:

@@ -6,7 +6,7 @@ from partsong.engine.tool_calls import check_schemas
 from partsong.errors import QuestionError, RecipeError
 from partsong.model import Conversation, Image, Model, ToolResult
 from partsong.model_info import info_of
-from partsong.recipe import Recipe
+from partsong.recipe import Recipe, needs_proposals
 from partsong.wire.tokens import likely_tokens
 
 LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice what the widest windows hold
@@ -25,7 +25,7 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
     check_schemas(conversation)
-    if recipe.aggregator.method == "select" and (conversation.tools or conversation.response_format is not None):
+    if needs_proposals(recipe.aggregator) and (conversation.tools or conversation.response_format is not None):
         wanted = "call tools" if conversation.tools else "write what fits a schema"
         raise QuestionError(
             f"{recipe.name}: its aggregator selects one of the proposals, so it cannot {wanted}; "
