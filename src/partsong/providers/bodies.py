@@ -134,7 +134,7 @@ def do_not_think_either(body: Body) -> None:
 
 
 def let_choose(body: Body) -> None:
-    """Let the model choose whether to call a tool, although a call is required. The engine checks the answer for one."""
+    """Let the model choose whether to call a tool, although a call is required. The engine checks the answer."""
     if is_forced(body):
         body.pop("thinking", None)
         body.pop("enable_thinking", None)
