@@ -47,7 +47,7 @@ class Anthropic:
 
 
 async def reachable(http: Http, base_url: str, key: str | None = None) -> str | None:
-    """Return what is wrong with an address or key, or `None` if the endpoint answers. Sends `GET /v1/models`.
+    """Return what is wrong with an address or key, or `None` if the endpoint answers `GET /v1/models` with status 200.
 
     Raises `ConfigurationError` if the address is no URL or the key has characters that HTTP headers forbid.
     """

@@ -233,7 +233,7 @@ class Call:
 
     @property
     def backlog(self) -> Backlog:
-        """The delay of the event loop. Enter it while a stream is read."""
+        """The measured delay of the event loop. Enter the `Backlog` with `with` while a stream is read."""
         return self._endpoint.http.backlog
 
     async def read(self, until: float | None = None) -> bytes:

@@ -28,17 +28,19 @@ WORDS = (  # noqa: SIM905  (a list of words reads worse than the words)
 
 
 class Script(Struct, frozen=True):
-    """What a scripted model does. Times are in seconds, prices in dollars per million tokens.
+    """The script of a model, made of the fields after the `?` of its id. Prices are in dollars per million tokens.
 
-    text: the answer, word for word; "" for `tokens` random words
+    text: the answer, word for word; "" (default) for `tokens` random words
     tokens: number of random words; 20 by default
-    first, each: pause before the first token, and before each later token; 0 by default
-    fail: cause of a failure (see `errors.Cause`); "" for no failure
-    chance: probability of the failure; 1 by default
+    first: seconds before the first token; 0 by default
+    each: seconds before each later token; 0 by default
+    fail: cause of a failure (see `errors.Cause`); "" (default) for no failure
+    chance: probability of the failure, from 0 to 1; 1 by default
     after: number of tokens before the failure; 0 by default
-    echo: whether the answer is the last message of the request
-    seed: another seed gives another text
-    input, output: prices of tokens read and written; 0 by default
+    echo: whether the answer is the last message of the request; False by default
+    seed: seed of the random words; 0 by default
+    input: price of input tokens; 0 by default
+    output: price of output tokens; 0 by default
     """
 
     text: str = ""

@@ -26,7 +26,7 @@ Free = Callable[[Path], int]
 
 
 class SourceError(Exception):
-    """A source does not have the file, or cannot be reached. Another source may have it."""
+    """Raised if a source cannot be reached, or does not have the right file. The next source is then tried."""
 
 
 class Notes(Struct, frozen=True, omit_defaults=True):

@@ -19,7 +19,7 @@ class Function(Struct, gc=False):
 
 
 class Piece(Struct, gc=False):
-    """A tool call, or a piece of one."""
+    """A tool call in a whole completion, or a piece of one in a chunk."""
 
     index: Any = None
     id: Any = None
@@ -28,7 +28,7 @@ class Piece(Struct, gc=False):
 
 
 class Part(Struct, gc=False):
-    """A part of a content that is a list."""
+    """One part of a `content` that is a list instead of a string: text, thinking or a refusal."""
 
     type: Any = None
     text: str | None = None

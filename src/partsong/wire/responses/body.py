@@ -32,7 +32,7 @@ class TextConfig(Struct):
 
 
 class Schema(Struct):
-    """A text format of the type `json_schema`."""
+    """The field `text.format` of the type `json_schema`: the answer must be JSON of this schema."""
 
     name: Name
     schema: Raw
@@ -48,7 +48,7 @@ class ReasoningConfig(Struct):
 
 
 class Function(Struct):
-    """A tool of the type `function`."""
+    """The declaration of a tool of the type `function`."""
 
     name: Name
     description: str | None = None
@@ -61,7 +61,7 @@ class Function(Struct):
 
 
 class PlainTool(Struct):
-    """A tool of the type `custom`, which takes free text."""
+    """The declaration of a tool of the type `custom`, which takes free text."""
 
     name: Name
     description: str | None = None
@@ -72,7 +72,7 @@ class PlainTool(Struct):
 
 
 class Grammar(Struct):
-    """A format of a custom tool of the type `grammar`."""
+    """The field `format` of a custom tool, of the type `grammar`: its text must follow this grammar."""
 
     syntax: Literal["lark", "regex"]
     definition: str

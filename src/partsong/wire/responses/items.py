@@ -67,7 +67,7 @@ class Piece(Struct):
 
 
 class SpokenItem(Struct):
-    """A `message`."""
+    """An input item of the type `message`."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[Piece]
@@ -78,7 +78,7 @@ class Caller(Struct):
 
 
 class ToolCallItem(Struct):
-    """A `function_call`."""
+    """An input item of the type `function_call`: an earlier tool call of the assistant."""
 
     call_id: str
     name: str
@@ -89,7 +89,7 @@ class ToolCallItem(Struct):
 
 
 class FreeformItem(Struct):
-    """A `custom_tool_call`."""
+    """An input item of the type `custom_tool_call`: an earlier call of a tool that takes free text."""
 
     call_id: str
     name: str
@@ -100,7 +100,7 @@ class FreeformItem(Struct):
 
 
 class ResultItem(Struct):
-    """A `function_call_output` or a `custom_tool_call_output`."""
+    """An input item of the type `function_call_output` or `custom_tool_call_output`: the result of a tool call."""
 
     call_id: str
     output: str | list[Piece]
@@ -109,7 +109,7 @@ class ResultItem(Struct):
 
 
 class ReasoningItem(Struct):
-    """A `reasoning` item."""
+    """An input item of the type `reasoning`. `encrypted_content` becomes the signature of the reasoning."""
 
     summary: list[Piece] | None = None
     content: list[Piece] | None = None
@@ -117,7 +117,7 @@ class ReasoningItem(Struct):
 
 
 class Reference(Struct):
-    """An `item_reference`."""
+    """An input item of the type `item_reference`: the id of an item of an earlier response."""
 
     id: str
 
