@@ -433,7 +433,8 @@ def _wrapped(
         from partsong.providers.windows import listed_window
 
         window, listed = listed_window(settings.base_url, name), True
-    info = ModelInfo(window, own.max_tokens, dollars, own.count, speed.seconds, listed)
+    documents = settings.documents if known.documents is None else known.documents
+    info = ModelInfo(window, own.max_tokens, dollars, own.count, speed.seconds, listed, documents or own.documents)
     return Window(model, identity, info)
 
 

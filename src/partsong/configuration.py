@@ -18,6 +18,7 @@ FILE = "partsong.toml"
 CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
 
 
+LEAST_MEMORY = 128  # MiB: the process that reads a PDF needs this much before it has read anything
 StoreMode = Literal["off", "metadata", "full"]
 
 
@@ -26,7 +27,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
     `concurrency` is how many calls it takes at once, `first_token` and `silence` how many seconds a model may take to
     begin, and may say nothing once it has begun. What is `free` costs nothing. `dollars_per_day` is what may be spent
-    there in a day (UTC), over all runs.
+    there in a day (UTC), over all runs. `documents` is whether its models take PDFs as they are.
     """
 
     api: Literal["openai", "anthropic", "local", "scripted"]
@@ -37,6 +38,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     silence: float | None = None
     free: bool = False
     dollars_per_day: Decimal | None = None
+    documents: bool = False
 
     def __post_init__(self) -> None:
         if self.api in ("openai", "anthropic") and not self.base_url.startswith(("http://", "https://")):
@@ -52,13 +54,15 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is known of a model: how many tokens it reads, and what a million of them costs.
 
-    Cached input costs as much as any other where nothing is said about it.
+    Cached input costs as much as any other where nothing is said about it. `documents` is whether the model takes PDFs
+    as they are; `None` for what is known of its provider.
     """
 
     window: int | None = None
     input_dollars_per_million: Decimal | None = None
     output_dollars_per_million: Decimal | None = None
     cached_input_dollars_per_million: Decimal | None = None
+    documents: bool | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
@@ -108,6 +112,34 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
                 raise ValueError(f"{name} is {seconds}, but must be 0 seconds or more")
 
 
+class DocumentLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much of its documents a run reads: the table `[documents]`. Whoever wants more pays in time and memory.
+
+    megabytes: MiB of one document at most; a larger one is refused. All documents of a request are bounded by its body
+    pages: pages of one PDF that are read; the later ones are left out, which is told. 100 is Anthropic's limit
+    characters: text of one document at most; later pages are left out, and a longer file of text is refused
+    documents: documents of a conversation at most
+    seconds: how long the reading of all PDFs of a conversation may take; after that the question is refused
+    memory: MiB of memory for the reading of one PDF
+    """
+
+    megabytes: int = 24
+    pages: int = 100
+    characters: int = 1_000_000
+    documents: int = 20
+    seconds: float = 20.0
+    memory: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("megabytes", "pages", "characters", "documents"):
+            if (number := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {number}, but must be at least 1")
+        if not 0 < self.seconds < float("inf"):
+            raise ValueError(f"seconds is {self.seconds}, but must be a number of seconds above 0")
+        if self.memory < LEAST_MEMORY:
+            raise ValueError(f"memory is {self.memory}, but must be at least {LEAST_MEMORY} MiB")
+
+
 class Configuration(Struct, frozen=True, omit_defaults=True):
     """`partsong.toml`, read. `path` is where it stood, `None` if there was none.
 
@@ -123,6 +155,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     models: dict[str, ModelSettings] = {}
     path: Path | None = None
     server: Serving = Serving()
+    documents: DocumentLimits = DocumentLimits()
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +166,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     providers: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
     server: dict[str, Any] = {}
+    documents: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         _check_dollars("dollars_per_run", self.dollars_per_run)
@@ -161,6 +195,7 @@ def read_configuration(path: Path) -> Configuration:
         entries(ModelSettings, "models", file.models),
         path,
         toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
+        toml.convert(file.documents, DocumentLimits, str(path), ConfigurationError, "documents"),
     )
 
 

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
+from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
 from partsong.engine.emitter import Emit, Emitter
@@ -30,8 +31,9 @@ from partsong.engine.request_checks import check
 from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
 from partsong.model import NOTHING_USED, Conversation, Model, asking
+from partsong.model_info import info_of
 from partsong.money.funding import Funded, Funds, fund
-from partsong.prompts import advised
+from partsong.prompts import advised, documents_of, without_files
 from partsong.recipe import Recipe
 from partsong.transcript import Transcript
 
@@ -49,6 +51,7 @@ async def perform(
     live: bool = True,
     cache: bool | None = None,
     funds: Funds | None = None,
+    documents: DocumentReader | None = None,
 ) -> None:
     """Perform `recipe` on `conversation` and say everything that happens to `emit`, one event at a time.
 
@@ -59,6 +62,7 @@ async def perform(
     cache: whether stored answers will do, where there is a store; `None`: at a temperature of 0
     funds: money that runs share. With it, or with `recipe.max_dollars`, the run is made smaller until its worst case
         can be paid
+    documents: reads the documents of the conversation; `None`: within the limits that hold where nothing is configured
 
     The last event is `RunFinished` or `RunFailed`. A run that is cancelled ends with `RunFailed` too, and then raises
     `CancelledError`.
@@ -66,6 +70,7 @@ async def perform(
     Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event, and nothing else that is expected
     (`StoreError` where the funds are kept in a store that fails).
     """
+    conversation = await _read(recipe, conversation, models, documents)
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live)
@@ -80,6 +85,7 @@ async def stream(
     watch: bool = True,
     cache: bool | None = None,
     funds: Funds | None = None,
+    documents: DocumentReader | None = None,
 ) -> AsyncIterator[AsyncIterator[AnyEvent]]:
     """The events of a run, to iterate over; leaving the block ends the run and closes every call.
 
@@ -89,6 +95,7 @@ async def stream(
     Raises `QuestionError`, `RecipeError` or `BudgetError` on entering.
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
+    conversation = await _read(recipe, conversation, models, documents)
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
@@ -137,6 +144,7 @@ async def run(
     watch: bool = False,
     cache: bool | None = None,
     funds: Funds | None = None,
+    documents: DocumentReader | None = None,
 ) -> Transcript:
     """Perform the recipe and return the transcript of the whole run.
 
@@ -149,10 +157,24 @@ async def run(
         transcript.hear(event)
 
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
-    await perform(recipe, conversation, models, hear, watch=watch, live=False, cache=cache, funds=funds)
+    await perform(
+        recipe, conversation, models, hear, watch=watch, live=False, cache=cache, funds=funds, documents=documents
+    )
     if transcript.error is not None:
         raise RunError(transcript.error.message, transcript)
     return transcript
+
+
+async def _read(
+    recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], reader: DocumentReader | None
+) -> Conversation:
+    """The conversation with its documents read. Raises `QuestionError` if one cannot be read."""
+    if not documents_of(conversation.messages):
+        return conversation
+    conversation = await (DocumentReader() if reader is None else reader).read(conversation)
+    if any(info_of(models[name]).documents for name in recipe.models if name in models):
+        return conversation
+    return replace(conversation, messages=without_files(conversation.messages))
 
 
 async def _perform_to_the_end(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from partsong.model import Conversation, Request, Sampling
 from partsong.model_info import ModelInfo
 from partsong.money.budget import Dollars, dearest, limit_of, provider_of
@@ -18,6 +20,7 @@ from partsong.prompts import (
     listed,
     proposing,
     selecting_instruction,
+    with_documents,
 )
 from partsong.recipe import Agent, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
@@ -45,6 +48,8 @@ class Costs:
 
     def __init__(self, recipe: Recipe, conversation: Conversation, info: Mapping[str, ModelInfo]) -> None:
         self.recipe, self.info = recipe, info
+        sent = any(known.documents for known in info.values())
+        conversation = replace(conversation, messages=with_documents(conversation.messages, sent=sent))
         advice = advised(conversation, recipe.advice)
         acted = Request(conversation.messages, tools=conversation.tools, response_format=conversation.response_format)
         self.advice = estimate_tokens(Request(advice.messages)) + TOKENS_A_MESSAGE

@@ -11,7 +11,7 @@ What a model can read is checked against the likelier 4 bytes a token, so that a
 fitted.
 """
 
-from partsong.model import Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
+from partsong.model import Document, Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
 
 BYTES_A_TOKEN = 2  # of words of which only the length is known
 LIKELY_BYTES_A_TOKEN = 4
@@ -52,6 +52,9 @@ def likely_tokens(messages: tuple[Message, ...]) -> int:
                     size += _bytes(piece.text)
                 elif isinstance(piece, Image):
                     images += 1
+                elif isinstance(piece, Document):
+                    size += _bytes(piece.text)
+                    images += _pictures(piece)
                 elif isinstance(piece, ToolCall):
                     size += _bytes(piece.name) + _bytes(piece.arguments)
     return -(-size // LIKELY_BYTES_A_TOKEN) + TOKENS_AN_IMAGE * images + TOKENS_A_MESSAGE * len(messages)
@@ -63,6 +66,8 @@ def _most_tokens(part: Part) -> int:
             return estimate(text)
         case Image():
             return MOST_TOKENS_AN_IMAGE
+        case Document(text=text):
+            return estimate(text) + _pictures(part) * MOST_TOKENS_AN_IMAGE
         case Reasoning(text=text, signature=signature):
             # A signature may hold more thoughts than the text shows, enciphered; four of its letters are three bytes.
             return max(estimate(text), len(signature) // BYTES_A_TOKEN)
@@ -70,6 +75,11 @@ def _most_tokens(part: Part) -> int:
             return estimate(name) + estimate(arguments)
         case ToolResult(parts=parts):
             return sum(_most_tokens(piece) for piece in parts)
+
+
+def _pictures(document: Document) -> int:
+    """The pictures that a provider makes of a PDF: one of each page, beside its text."""
+    return document.pages if document.can_be_sent else 0
 
 
 def _weigh(data: bytes) -> int:

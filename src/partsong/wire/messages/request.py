@@ -11,7 +11,20 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from partsong.model import ANY_OBJECT, Image, Message, Part, Reasoning, Request, Text, Tool, ToolCall, ToolResult
+from partsong.model import (
+    ANY_OBJECT,
+    PDF,
+    Document,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.speakers import spelled
@@ -150,6 +163,12 @@ def _block(part: Part) -> dict[str, Any] | None:
         case Image(data=data, media_type=media_type, cache_control=cache_control):
             source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode("ascii")}
             return {"type": "image", "source": source, **_with_cache_control(cache_control)}
+        case Document(data=data, name=name, cache_control=cache_control) if data and part.media_type == PDF:
+            source = {"type": "base64", "media_type": PDF, "data": base64.b64encode(data).decode("ascii")}
+            titled = {"title": name} if name else {}
+            return {"type": "document", "source": source, **titled, **_with_cache_control(cache_control)}
+        case Document(cache_control=cache_control):
+            return {"type": "text", "text": part.as_text, **_with_cache_control(cache_control)}
         case Reasoning(text=text, signature=signature):
             if signature.startswith(REDACTED):
                 return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
