@@ -7,8 +7,8 @@ begins after 0.3 s. With `quorum = 2` and a `grace`, the answer must begin no la
 grace, plus the aggregator's first token. Without a quorum the run's deadline decides. Each row is the slowest of the
 runs: seconds until the first token, the bound, and their ratio.
 
-Measured in the same way, comparable projects without such a rule waited for 185 to 300 s, or had not answered after
-300 s, when they were given up (the figures are those of issue 3 of this project, "Guards").
+Measured in the same way, comparable projects without such a rule waited for 185 to 300 s. Some had not answered after
+300 s, and were stopped.
 """
 
 import asyncio

@@ -29,8 +29,8 @@ import msgspec
 from msgspec.structs import replace
 
 import partsong
-from partsong.assembly import weights_folder
 from partsong.events import AnyEvent
+from partsong.folders import weights_folder
 from partsong.model import Answer, Model, Request, Send, asking
 from partsong.providers import local
 from partsong.weights.fetch import ensure

@@ -20,12 +20,13 @@ from rich.console import Console, RenderableType
 from rich.style import Style
 from rich.text import Text
 
-from partsong.assembly import assemble, find_configuration
+from partsong.assembly import assemble
 from partsong.cli.region import Region
 from partsong.cli.terminal import Terminal
+from partsong.configuration import find_configuration
 from partsong.engine import perform
 from partsong.model import asking
-from partsong.recipe import find_recipe
+from partsong.recipes.finding import find_recipe
 
 QUESTION = "Write a one-line Python function that reverses a string"
 COLUMNS, ROWS = 80, 30

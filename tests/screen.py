@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyte
 
-LOCK_TIMEOUT = 60.0  # seconds; nothing is measured by it, it only ends a test that would hang
+HUNG = 60.0  # seconds; nothing is measured by it, it only ends a test that would hang
 
 
 class Screen:
@@ -48,7 +48,7 @@ class Screen:
 
     def wait_for(self, text: str) -> None:
         """Read until this stands on the screen."""
-        end = time.monotonic() + LOCK_TIMEOUT
+        end = time.monotonic() + HUNG
         while text not in self.text:
             assert time.monotonic() < end, f"{text!r} never came; on the screen was:\n{self.text}"
             assert self._read(), f"{text!r} never came; at the end was:\n{self.text}"
@@ -61,7 +61,7 @@ class Screen:
 
     def end(self) -> int:
         """Read to the end; return the exit code."""
-        end = time.monotonic() + LOCK_TIMEOUT
+        end = time.monotonic() + HUNG
         while self._read():
             assert time.monotonic() < end, f"it never ended; on the screen was:\n{self.text}"
         os.close(self._terminal)

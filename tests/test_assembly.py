@@ -7,8 +7,8 @@ import pytest
 
 import partsong
 from partsong import Configuration, ConfigurationError, assemble, find_configuration, read_configuration
-from partsong.assembly import user_folder
 from partsong.configuration import ModelSettings, Provider, known_providers
+from partsong.folders import user_folder
 from partsong.middleware.price import Price
 from partsong.middleware.throughput import Throughput
 from partsong.middleware.window import Window

@@ -35,7 +35,9 @@ from partsong.cli.main import command_line
 from partsong.configuration import ModelSettings, Provider, known_providers, read_configuration
 from partsong.errors import ConfigurationError, RecipeError
 from partsong.providers.scripted import Script
-from partsong.recipe import Agent, Aggregator, Layer, Recipe, read, shipped
+from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipes.finding import shipped
+from partsong.recipes.reading import read
 from tests.offline import sitecustomize
 
 ROOT = Path(__file__).parent.parent

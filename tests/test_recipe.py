@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from partsong import Agent, Aggregator, Layer, Recipe, RecipeError, find_recipe, single
-from partsong.recipe import read, replace
+from partsong.recipe import replace
+from partsong.recipes.reading import read
 
 WHOLE = """
 name = "whole"

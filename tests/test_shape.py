@@ -10,22 +10,22 @@ SOURCE = Path(partsong.__file__).parent
 LONGEST = 50  # lines of a body, without signature and docstring
 # Functions that are still too long, by file. Who shortens one takes it out of here; the set must become empty.
 STILL_TOO_LONG: set[str] = {
-    "cli/main.py:command_line",
-    "cli/paper.py:_measured",
-    "cli/paper.py:paper",
-    "cli/serve.py:run",
     "wire/chat/answer.py:Said._take_in",
     "wire/messages/parse.py:_asked",
     "wire/responses/parse.py:read",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Closure = Function | ast.Lambda
 
 
-def functions(tree: ast.AST, name: str = "", depth: int = 0) -> Iterator[tuple[str, int, Function]]:
+def functions(tree: ast.AST, name: str = "", depth: int = 0) -> Iterator[tuple[str, int, Closure]]:
     """Every function with its dotted name, and in how many functions it stands. A method stands in none."""
     for child in ast.iter_child_nodes(tree):
-        if isinstance(child, Function):
+        if isinstance(child, ast.Lambda):
+            yield f"{name}lambda", depth, child
+            yield from functions(child, f"{name}lambda.", depth + 1)
+        elif isinstance(child, Function):
             yield f"{name}{child.name}", depth, child
             yield from functions(child, f"{name}{child.name}.", depth + 1)
         elif isinstance(child, ast.ClassDef):
@@ -34,15 +34,17 @@ def functions(tree: ast.AST, name: str = "", depth: int = 0) -> Iterator[tuple[s
             yield from functions(child, name, depth)
 
 
-def lines_of(function: Function) -> int:
+def lines_of(function: Closure) -> int:
     """The lines of the body, from its first statement to its last."""
+    if isinstance(function, ast.Lambda):
+        return 1
     body = function.body
     if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and len(body) > 1:
         body = body[1:]
     return (body[-1].end_lineno or 0) - body[0].lineno + 1
 
 
-def all_functions(folder: Path) -> Iterator[tuple[str, int, Function]]:
+def all_functions(folder: Path) -> Iterator[tuple[str, int, Closure]]:
     for file in sorted(folder.rglob("*.py")):
         path = file.relative_to(SOURCE).as_posix()
         for name, depth, function in functions(ast.parse(file.read_text(encoding="utf-8"))):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from partsong.recipe import Agent, Recipe, find_recipe, shipped
+from partsong.recipe import Agent, Recipe
+from partsong.recipes.finding import find_recipe, shipped
 
 SIX = (
     "together:Qwen/Qwen1.5-110B-Chat",

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from partsong.assembly import assemble, find_configuration
-    from partsong.configuration import Configuration, read_configuration
+    from partsong.assembly import assemble
+    from partsong.configuration import Configuration, find_configuration, read_configuration
     from partsong.engine import perform, run, stream
     from partsong.errors import (
         BudgetError,
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
         Usage,
         asking,
     )
-    from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe, single
+    from partsong.recipe import Agent, Aggregator, Layer, Recipe, single
+    from partsong.recipes.finding import find_recipe
     from partsong.store import open_store
     from partsong.transcript import Transcript
 
@@ -97,11 +98,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "assembly": ("assemble", "find_configuration"),
-    "configuration": ("Configuration", "read_configuration"),
+    "assembly": ("assemble",),
+    "configuration": ("Configuration", "find_configuration", "read_configuration"),
     "engine": ("perform", "run", "stream"),
     "store": ("open_store",),
-    "recipe": ("Agent", "Aggregator", "Layer", "Recipe", "find_recipe", "single"),
+    "recipe": ("Agent", "Aggregator", "Layer", "Recipe", "single"),
+    "recipes.finding": ("find_recipe",),
     "transcript": ("Transcript",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
 }

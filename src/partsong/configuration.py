@@ -1,36 +1,53 @@
 """`partsong.toml`: providers, models and the default recipe, as data. And the providers that partsong knows by name.
 
-Reading it makes nothing and asks nobody; a key never stands in it, only the name of the variable that holds one.
+Reading the file makes no model and asks no provider. The file never holds a key, only the name of the environment
+variable that does.
 """
 
+import os
 import tomllib
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
 from partsong import toml
 from partsong.errors import ConfigurationError
+from partsong.folders import user_folder
 
 FILE = "partsong.toml"
 CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
 
-
 LEAST_MEMORY = 128  # MiB: the process that reads a PDF needs this much before it has read anything
 StoreMode = Literal["off", "metadata", "full"]
+# Each API has its row in `providers.apis`. A hosted one is asked at a `base_url`, with limits, retries and timeouts.
+HostedApi = Literal["openai", "anthropic"]
+OwnApi = Literal["local", "scripted"]
+ApiName = Literal[HostedApi, OwnApi]
+
+
+def is_hosted(api: ApiName) -> bool:
+    """Whether models of the API are asked over the network."""
+    return api in get_args(HostedApi)
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How to reach a provider: which API it speaks, where, and which environment variable holds the key (if any).
+    """How to reach a provider.
 
-    `concurrency` is how many calls it takes at once, `first_token` and `silence` how many seconds a model may take to
-    begin, and may say nothing once it has begun. What is `free` costs nothing. `dollars_per_day` is what may be spent
-    there in a day (UTC), over all runs. `documents` is whether its models take PDFs as they are.
+    api: the API that it speaks
+    base_url: its address, for a hosted API
+    key_env: the environment variable that holds its key, `None` if it needs no key
+    concurrency: calls at once
+    first_token: seconds within which a model must begin to answer, `None` for no limit
+    silence: seconds for which a model that has begun may say nothing, `None` for no limit
+    free: whether its models cost nothing
+    dollars_per_day: dollars that all runs together may spend there in a day (UTC), `None` for no limit
+    documents: whether its models take PDFs as they are; all others read the text of a PDF
     """
 
-    api: Literal["openai", "anthropic", "local", "scripted"]
+    api: ApiName
     base_url: str = ""
     key_env: str | None = None
     concurrency: int = CONCURRENCY
@@ -41,7 +58,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     documents: bool = False
 
     def __post_init__(self) -> None:
-        if self.api in ("openai", "anthropic") and not self.base_url.startswith(("http://", "https://")):
+        if is_hosted(self.api) and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f'base_url is "{self.base_url}", but must begin with http:// or https://')
         if self.concurrency < 1:
             raise ValueError(f"concurrency is {self.concurrency}, but must be at least 1")
@@ -52,10 +69,12 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is known of a model: how many tokens it reads, and what a million of them costs.
+    """What the user says of a model.
 
-    Cached input costs as much as any other where nothing is said about it. `documents` is whether the model takes PDFs
-    as they are; `None` for what is known of its provider.
+    window: tokens that it reads, the answer included
+    input_dollars_per_million, output_dollars_per_million: dollars for a million tokens
+    cached_input_dollars_per_million: the same for cached input; by default it costs as much as other input
+    documents: whether the model takes PDFs as they are, `None` for what is known of its provider
     """
 
     window: int | None = None
@@ -78,13 +97,18 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How the server runs: the table `[server]`, with what the command line says in its place.
+    """How the server runs: the table `[server]`, of which the command line may replace fields.
 
-    `recipes` are names of shipped recipes or TOML files (a folder stands for those in it); without any, all shipped
-    ones and the default recipe are served. `models` is whether callers may name a `provider:model`. Each of `workers`
-    processes performs `at_once` runs and lets `waiting` more wait for at most `patience` seconds. Once it is told to
-    stop it has `drain` seconds to finish. `origins` are web pages' that may call it (CORS); `log` is how it writes its
-    log.
+    host, port: where it listens
+    recipes: names of shipped recipes, or TOML files or folders of them; by default all shipped ones and the default one
+    models: whether callers may name a `provider:model`
+    workers: processes that share the port and the store
+    at_once: runs at once in each process
+    waiting: runs that wait for their turn in each process
+    patience: seconds that a run waits at most
+    drain: seconds that runs have to finish once the server is told to stop
+    origins: origins of web pages that may call it (CORS)
+    log: the format of its log
     """
 
     host: str = "127.0.0.1"
@@ -141,10 +165,13 @@ class DocumentLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Configuration(Struct, frozen=True, omit_defaults=True):
-    """`partsong.toml`, read. `path` is where it stood, `None` if there was none.
+    """`partsong.toml`, read.
 
-    `store` says what is kept of runs: everything, no words, or nothing. `dollars_per_run` is what a run may cost where
-    its recipe says nothing, `dollars_per_day` what all runs of a day (UTC) may.
+    recipe: the default recipe
+    store: what is kept of runs: everything, no words, or nothing
+    dollars_per_run: dollars that a run may cost if its recipe sets no limit, `None` for no limit
+    dollars_per_day: dollars that all runs of a day (UTC) may cost, `None` for no limit
+    path: the file, `None` if there was none
     """
 
     recipe: str | None = None
@@ -197,6 +224,36 @@ def read_configuration(path: Path) -> Configuration:
         toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
         toml.convert(file.documents, DocumentLimits, str(path), ConfigurationError, "documents"),
     )
+
+
+def find_configuration(explicit: Path | None = None) -> Configuration:
+    """The configuration in `explicit`, else in this folder, else in the user's; an empty one if there is none.
+
+    Raises `ConfigurationError`, naming file and field.
+    """
+    if explicit is not None:
+        return read_configuration(explicit)
+    for path in (Path(FILE), user_folder("config") / FILE):
+        if path.is_file():
+            return read_configuration(path)
+    return Configuration()
+
+
+def has_key(provider: Provider) -> bool:
+    """Whether the provider's key is in the environment, or none is needed."""
+    return provider.key_env is None or bool(os.environ.get(provider.key_env))
+
+
+def key_of(name: str, provider: Provider) -> str | None:
+    """The provider's key, `None` if it needs none. Raises `ConfigurationError` if it is missing or cannot be one."""
+    if provider.key_env is None:
+        return None
+    key = os.environ.get(provider.key_env, "").strip()
+    if not key:
+        raise ConfigurationError(f"{name}: needs a key, but the environment variable {provider.key_env} is not set")
+    if not key.isascii() or not key.isprintable():
+        raise ConfigurationError(f"{name}: the key in {provider.key_env} has characters that no key can have")
+    return key
 
 
 def known_providers() -> dict[str, Provider]:

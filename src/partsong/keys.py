@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from partsong.errors import ConfigurationError, InputError
+from partsong.folders import keys_path
 
 PREFIX = "ps-"
 
@@ -126,6 +127,11 @@ class Keys:
             written.replace(self.path)
         except OSError as problem:
             raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
+
+
+def keys_of_server() -> Keys:
+    """The keys that callers of this user's server show."""
+    return Keys(keys_path())
 
 
 def _digest(secret: str) -> str:

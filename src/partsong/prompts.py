@@ -1,15 +1,18 @@
 """Conversation and proposals in, messages out: pure functions, and the wording as data.
 
-Two layouts. `paper` does what the paper's reference code does: the instruction and the numbered proposals are appended
-to the system message. `tail`, the default, puts them in a trailing message of role user instead: there they have no
-system authority, they are fenced so that a proposal cannot pretend to be the end of the proposals, and everything in
-front of them stays byte for byte the same, so that a provider's prompt cache holds.
+There are two layouts. `paper` does the same as the paper's reference code: it appends the instruction and the numbered
+proposals to the system message. `tail`, the default, puts them in a last message of role user. There they have no
+system authority, and fences keep a proposal from pretending to be the end of the proposals. Everything in front of them
+stays byte for byte the same, so that a provider's prompt cache holds.
 
-Proposals always refer to the latest turn only: no earlier layer's text is ever shown again.
+Proposals always refer to the latest turn only: no earlier layer's text is ever shown again. `briefing` decides which of
+these functions' words a model gets.
 """
 
 import hashlib
+from functools import cache
 from importlib import resources
+from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -19,24 +22,40 @@ from partsong.recipe import Advice, Layout
 TRUNCATED = ' truncated="limit of tokens"'  # in the mark of a proposal that stops in the middle
 LONGEST_DESCRIPTION = 200  # characters of a tool's description that an adviser is shown
 LONGEST_RESULT = 4000  # characters of a tool's result that an adviser is shown
+WORD_LENGTH = 12  # hexadecimal digits
+WIDEST_WORD = "0" * WORD_LENGTH  # the fence's word with the most tokens: many vocabularies split numbers into digits
 
 
-def instruction_for(layout: Layout) -> str:
-    """Our own aggregate-and-synthesize instruction for a layout."""
-    return _wording(layout)
+def instruction_for(layout: Layout, *, acts: bool = False) -> str:
+    """partsong's own instruction for a layout: to synthesize the proposals, or to act on them with tools."""
+    match layout:
+        case "tail":
+            return wording("act" if acts else "tail")
+        case "paper":
+            return wording("paper")  # the reference code knows no tools
+        case _:
+            assert_never(layout)
 
 
-def acting_instruction() -> str:
-    """Our own instruction for an aggregator with tools, in the layout `tail`."""
-    return _wording("act")
+def fences(layout: Layout) -> bool:
+    """Whether a layout puts each proposal between fences."""
+    match layout:
+        case "tail":
+            return True
+        case "paper":
+            return False
+        case _:
+            assert_never(layout)
 
 
 def selecting_instruction() -> str:
-    """Our own instruction for an aggregator that selects a proposal."""
-    return _wording("select")
+    """partsong's own instruction for an aggregator that selects a proposal."""
+    return wording("select")
 
 
-def _wording(name: str) -> str:
+@cache
+def wording(name: str) -> str:
+    """The text of a file in `instructions/`, read once: the package's files do not change while it runs."""
     return (resources.files("partsong") / "instructions" / f"{name}.md").read_text(encoding="utf-8").rstrip("\n")
 
 
@@ -48,19 +67,25 @@ def compose(
     system: str = "",
     truncated: frozenset[int] = frozenset(),
     calls: str = "",
+    word: str | None = None,
 ) -> tuple[Message, ...]:
     """The messages for an agent that sees `proposals` (in seat order; none in the first layer).
 
-    `system` is what the agent itself is told; it follows the caller's system prompt after a blank line. `truncated`
-    holds the positions of proposals that end at their limit of tokens: they are marked, except in the paper's layout,
-    which stays as it is. `calls` lists the calls that are proposed, and stands behind the proposals.
+    system: the agent's own system prompt; it follows the caller's after a blank line
+    truncated: the indexes of the proposals that end at their limit of tokens; `paper` does not mark them
+    calls: the list of the proposed tool calls, which follows the proposals; "" for none
+    word: the fence's word; by default a digest of the proposals
     """
     messages = _told(conversation.messages, system) if system else conversation.messages
     if not proposals:
         return messages
-    if layout == "paper":
-        return _told(messages, instruction + numbered(proposals) + (calls and f"\n\n{calls}"))
-    return (*messages, Message("user", (Text(fenced(proposals, instruction, truncated, calls)),)))
+    match layout:
+        case "tail":
+            return (*messages, Message("user", (Text(fenced(proposals, instruction, truncated, calls, word)),)))
+        case "paper":
+            return _told(messages, instruction + numbered(proposals) + (calls and f"\n\n{calls}"))
+        case _:
+            assert_never(layout)
 
 
 def numbered(proposals: tuple[str, ...]) -> str:
@@ -69,17 +94,21 @@ def numbered(proposals: tuple[str, ...]) -> str:
 
 
 def fenced(
-    proposals: tuple[str, ...], instruction: str, truncated: frozenset[int] = frozenset(), calls: str = ""
+    proposals: tuple[str, ...],
+    instruction: str,
+    truncated: frozenset[int] = frozenset(),
+    calls: str = "",
+    word: str | None = None,
 ) -> str:
     """The instruction and the proposals, each between fences that no proposal can write.
 
-    In the instruction `{fence}` stands for the fence's word, so that the model can be told what to look for, and
-    `{proposals}` for where they belong; without it they come after the instruction.
+    In the instruction, `{fence}` stands for the fence, so that the model can be told what to look for. `{proposals}`
+    stands for the proposals, which otherwise follow the instruction. `word` replaces the fence's word.
     """
-    fence = f"proposal-{fence_word((*proposals, calls) if calls else proposals)}"
+    fence = f"proposal-{word or fence_word((*proposals, calls) if calls else proposals)}"
     blocks = "\n\n".join(
-        f"<{fence} number={position + 1}{TRUNCATED if position in truncated else ''}>\n{text}\n</{fence}>"
-        for position, text in enumerate(proposals)
+        f"<{fence} number={index + 1}{TRUNCATED if index in truncated else ''}>\n{text}\n</{fence}>"
+        for index, text in enumerate(proposals)
     )
     if calls:
         blocks += f"\n\n<{fence} calls>\n{calls}\n</{fence}>"
@@ -88,29 +117,29 @@ def fenced(
 
 
 def listed(calls: tuple[tuple[str, str, int], ...], advisers: int) -> str:
-    """The calls that are proposed: of each the tool's name, its arguments, and how many of the advisers propose it."""
+    """The list of the proposed tool calls: a line for each (tool's name, arguments, how many advisers propose it)."""
     lines = (
         f"{number}. proposed by {count} of {advisers}: {name} {_shortened(arguments)}"
         for number, (name, arguments, count) in enumerate(calls, 1)
     )
-    return _wording("calls").replace("{calls}", "\n".join(lines))
+    return wording("calls").replace("{calls}", "\n".join(lines))
 
 
 def fence_word(proposals: tuple[str, ...]) -> str:
     """A word that stands in none of the proposals and that none of their authors could know.
 
-    It is a digest of them all, so it depends on what the other seats wrote, and still the same proposals give the
-    same prompt: a stored call is found again. (A random nonce would make every later layer a different request.)
+    The word is a digest of all proposals, so that it depends on the other seats' words. The same proposals give the
+    same prompt, so that a stored call is found again. A random nonce would make every later layer a new request.
     """
     digest = hashlib.sha256()
     for text in proposals:
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)
-    word = digest.hexdigest()[:12]
+    word = digest.hexdigest()[:WORD_LENGTH]
     while any(word in text for text in proposals):
         digest.update(b"again")
-        word = digest.hexdigest()[:12]
+        word = digest.hexdigest()[:WORD_LENGTH]
     return word
 
 
@@ -193,17 +222,17 @@ def _shown(parts: tuple[Part, ...], sent: bool) -> tuple[Part, ...]:
 
 
 def advised(conversation: Conversation, advice: Advice = "user_turn") -> Conversation:
-    """The conversation as a proposer sees it: up to where advice was last due, past calls and results told in words.
+    """The conversation as a proposer sees it: up to the message where advice was last due, tool messages as text.
 
-    Proposers advise, the aggregator acts (it alone gets the schemas). Providers refuse tool messages where no tools
-    are declared, and a model that is shown calls would write some; so they become text. What the aggregator has done
-    since advice was due is left out: so the steps until it is due again ask for the same, and find it in the store.
-    Marks for a provider's cache go, too: clients move them from step to step.
+    Proposers advise, and the aggregator acts: it alone gets the tools' schemas. Providers refuse tool messages where no
+    tools are declared, and a model that is shown tool calls would write some. So both become text. The aggregator's
+    steps since advice was due are left out: until it is due again, the same is asked and found in the store. Marks for
+    a provider's cache are removed, since clients move them from step to step.
     """
     messages = tuple(
         Message(
             "user" if message.role == "tool" else message.role,
-            tuple(_in_words(part) for part in message.parts),
+            tuple(in_words(part) for part in message.parts),
             message.name,
         )
         for message in conversation.messages[: _due(conversation, advice) + 1]
@@ -215,7 +244,7 @@ def advised(conversation: Conversation, advice: Advice = "user_turn") -> Convers
 
 
 def proposing(conversation: Conversation, advice: Advice) -> bool:
-    """Whether proposers are to propose calls."""
+    """Whether proposers are to propose tool calls."""
     return advice == "calls" and bool(conversation.tools) and conversation.tool_choice != "none"
 
 
@@ -225,45 +254,50 @@ def in_a_turn(conversation: Conversation, advice: Advice = "user_turn") -> bool:
 
 
 def _due(conversation: Conversation, advice: Advice) -> int:
-    """The last message that proposers are shown."""
+    """The index of the last message that proposers are shown."""
     last, spoke = len(conversation.messages) - 1, _user_spoke(conversation)
-    if advice == "user_turn":
-        return spoke
-    if advice in ("every_step", "calls"):
-        return last
-    # A step is what the assistant did, with the results that it got for it.
-    ends = [at for at in range(spoke, last) if conversation.messages[at + 1].role == "assistant"] + [last]
-    every = advice if isinstance(advice, int) else 1
-    return ends[(len(ends) - 1) // every * every]
+    match advice:
+        case "user_turn":
+            return spoke
+        case "every_step" | "calls":
+            return last
+        case int():
+            # A step is a message of the assistant with the results of its tool calls.
+            ends = [index for index in range(spoke, last) if conversation.messages[index + 1].role == "assistant"]
+            ends.append(last)
+            return ends[(len(ends) - 1) // advice * advice]
+        case _:
+            assert_never(advice)
 
 
 def _advising(tools: tuple[Tool, ...]) -> str:
     listed = "\n".join(f"- {tool.name}: {_line(tool.description)}".rstrip(": ") for tool in tools)
-    return _wording("advise").replace("{tools}", listed)
+    return wording("advise").replace("{tools}", listed)
 
 
 def _proposing(tools: tuple[Tool, ...]) -> str:
-    """Who writes calls must know all of a tool, so nothing of it is left out."""
+    """The instruction to propose tool calls. It needs the whole of each tool, so nothing is left out."""
     told = "\n\n".join(
         f"{tool.name}: {tool.description.strip()}".rstrip(": ") + f"\n{tool.parameters.decode('utf-8', 'replace')}"
         for tool in tools
     )
-    return _wording("propose").replace("{tools}", told)
+    return wording("propose").replace("{tools}", told)
 
 
 def _line(text: str) -> str:
-    """The first line of a description, as far as it is one."""
+    """The first line of a description, cut at `LONGEST_DESCRIPTION` characters."""
     line = text.strip().partition("\n")[0]
     return line if len(line) <= LONGEST_DESCRIPTION else f"{line[:LONGEST_DESCRIPTION]}…"
 
 
 def _user_spoke(conversation: Conversation) -> int:
-    """Where the last message of the user stands; at the end, if there is none."""
+    """The index of the user's last message; the last index, if there is none."""
     last = len(conversation.messages) - 1
-    return next((at for at in range(last, -1, -1) if conversation.messages[at].role == "user"), last)
+    return next((index for index in range(last, -1, -1) if conversation.messages[index].role == "user"), last)
 
 
-def _in_words(part: Part) -> Part:
+def in_words(part: Part) -> Part:
+    """The part without tools and cache marks: a tool call, or the result of one, becomes text."""
     match part:
         case ToolCall(name=name, arguments=arguments):
             return Text(f"\n[called the tool {name} with {arguments}]\n")
@@ -294,16 +328,20 @@ def _shortened(text: str) -> str:
     if len(text) <= LONGEST_RESULT:
         return text
     half = LONGEST_RESULT // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half} of {len(text)} characters left out …]\n{text[-half:]}"
+    return cut_out(text, half, len(text) - half)
+
+
+def cut_out(text: str, start: int, end: int) -> str:
+    """The text without the characters from `start` to `end`; a note in their place says how many there were."""
+    return f"{text[:start]}\n[… {end - start:,} of {len(text):,} characters left out …]\n{text[end:]}"
 
 
 def _told(messages: tuple[Message, ...], more: str) -> tuple[Message, ...]:
     """The messages with `more` appended to the system message after a blank line, or as a new one in front."""
     if messages and messages[0].role == "system":
         head = messages[0]
-        if any(
-            isinstance(part, Text) and part.cache_control for part in head.parts
-        ):  # what is marked stays a part of its own
+        # A part with a mark for the provider's cache stays a part of its own, so that the mark still holds.
+        if any(isinstance(part, Text) and part.cache_control for part in head.parts):
             return (replace(head, parts=(*head.parts, Text(f"\n\n{more}"))), *messages[1:])
         return (replace(head, parts=(*_not_text(head), Text(f"{head.text}\n\n{more}"))), *messages[1:])
     return (Message("system", (Text(more),)), *messages)

@@ -1,22 +1,17 @@
-"""A recipe: layers of agents and an aggregator, as data. Read from TOML or written in Python, checked once.
+"""A recipe: layers of agents and an aggregator, as data, checked when it is made.
 
-As in the paper, the aggregator counts as a layer: MoA has three layers, two of proposers and the aggregator.
-Whatever stands in a `Recipe` can be run: what cannot be run is refused here, with the field's name.
+As in the paper, the aggregator counts as a layer: MoA has three layers, two of proposers and the aggregator. Every
+`Recipe` can be run: a value that cannot be run is refused here, with the field's name. `recipes` reads recipes from
+TOML.
 """
 
 import datetime
-import re
-import tomllib
-from collections.abc import Iterator
 from decimal import Decimal
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import msgspec
 from msgspec import Struct
 
-from partsong import toml
 from partsong.errors import RecipeError
 from partsong.model import Sampling
 
@@ -89,6 +84,17 @@ class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=T
             raise ValueError(f"samples is {self.samples}, but the aggregator answers once; samples belong to agents")
 
 
+def needs_proposals(aggregator: Aggregator) -> bool:
+    """Whether the aggregator's answer is one of the proposals, so that it cannot answer alone."""
+    match aggregator.method:
+        case "synthesize":
+            return False
+        case "select":
+            return True
+        case _:
+            assert_never(aggregator.method)
+
+
 class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Agents that work at the same time and see the same earlier layer.
 
@@ -157,14 +163,25 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         if not 0 <= self.reserve <= 0.9:
             raise ValueError(f"reserve is {self.reserve}, but must be a share of the deadline from 0 to 0.9")
         if isinstance(self.advice, int) and self.advice < 1:
-            raise ValueError(f"advice is {self.advice}, but every how manieth step it is given must be at least 1")
+            raise ValueError(f"advice is {self.advice}, but a number n, for every n-th step, must be at least 1")
         if self.max_dollars is not None and not (self.max_dollars.is_finite() and self.max_dollars >= 0):
             raise ValueError(f"max_dollars is {self.max_dollars}, but must be 0 dollars or more")
         if self.instruction is not None and not self.instruction.strip():
             raise ValueError("instruction is empty; leave it out to use partsong's own")
-        if self.aggregator.method == "select" and not self.layers:
+        if needs_proposals(self.aggregator) and not self.layers:
             raise ValueError('aggregator.method is "select", but without layers there is nothing to select from')
         _check_deadline(self.deadline)
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether the aggregator reads proposals in several steps if they do not fit its window at once."""
+        match self.fit:
+            case "window":
+                return not needs_proposals(self.aggregator)  # one that selects must see all proposals at once
+            case "truncate" | "fail":
+                return False
+            case _:
+                assert_never(self.fit)
 
     @property
     def calls(self) -> int:
@@ -186,142 +203,6 @@ def single(model: str) -> Recipe:
         raise RecipeError(str(problem)) from None
 
 
-def shipped() -> Iterator[Recipe]:
-    """The recipes in the package, by name."""
-    folder = resources.files("partsong") / "recipes"
-    for name in sorted(item.name for item in folder.iterdir() if item.name.endswith(".toml")):
-        with resources.as_file(folder / name) as path:
-            yield read(path)
-
-
-def is_shipped(name: str) -> bool:
-    """Whether a recipe of that name is in the package."""
-    return (resources.files("partsong") / "recipes" / f"{name}.toml").is_file()
-
-
-def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`: a shipped one, or a TOML file where `name` ends in `.toml` or is a path.
-
-    Raises `RecipeError` with the known names, or with the file and field that is wrong.
-    """
-    with resources.as_file(resources.files("partsong") / "recipes") as folder:
-        return read(_locate(name, Path(), folder))
-
-
-def source_of(name: str) -> str:
-    """The text of the file called `name`, as its author wrote it, whether it is a recipe or not."""
-    with resources.as_file(resources.files("partsong") / "recipes") as folder:
-        return _locate(name, Path(), folder).read_text(encoding="utf-8")
-
-
-def read(path: Path) -> Recipe:
-    """The recipe in a TOML file. Raises `RecipeError`, naming the file and the field."""
-    tables = _including(path, ())
-    where = str(path)
-    if "instruction" in tables and "instruction_file" in tables:
-        raise RecipeError(f"{where}: instruction: give either it or instruction_file, not both")
-    if (file := tables.pop("instruction_file", None)) is not None:
-        tables["instruction"] = _instruction(file, path)
-    if tables.get("layers") == []:
-        raise RecipeError(f"{where}: layers: is empty, but a recipe needs at least one [[layers]] table with agents")
-    return toml.convert(with_tables(tables), Recipe, where, RecipeError)
-
-
-def tables_in(text: str) -> dict[str, Any]:
-    """The tables of a recipe that stands in no file: it may include shipped recipes, and nothing else of the disk.
-
-    Raises `RecipeError`, and what `tomllib` raises.
-    """
-    tables = tomllib.loads(text)
-    if "instruction_file" in tables:
-        raise RecipeError("instruction_file: no file is read for this recipe; write the instruction here")
-    other = tables.pop("include", None)
-    if other is None:
-        return with_tables(tables)
-    if not isinstance(other, str) or not re.fullmatch(r"[\w-]+", other):
-        raise RecipeError("include: must be the name of a shipped recipe: no other file is read for this recipe")
-    with resources.as_file(resources.files("partsong") / "recipes") as folder:
-        try:
-            target = _locate(other, Path(), folder)
-            below = _including(target, ())
-        except RecipeError as problem:
-            raise RecipeError(f"include: {problem}") from None
-        if "instruction_file" in below:
-            below["instruction"] = _instruction(below.pop("instruction_file"), target)
-    return with_tables(below | tables)
-
-
-def _including(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    """The file's tables over those of the recipe that it includes, and so on down."""
-    here = path.resolve()
-    if here in chain:
-        circle = " → ".join(item.name for item in (*chain[chain.index(here) :], here))
-        raise RecipeError(f"{path}: include: recipes include each other in a circle: {circle}")
-    tables = toml.load(path, RecipeError)
-    other = tables.pop("include", None)
-    if other is None:
-        return tables
-    if not isinstance(other, str) or not other:
-        raise RecipeError(f"{path}: include: must be the name of a recipe or a .toml file, as a string")
-    with resources.as_file(resources.files("partsong") / "recipes") as folder:
-        try:
-            target = _locate(other, path.parent, folder)
-        except RecipeError as problem:
-            raise RecipeError(f"{path}: include: {problem}") from None
-        below = _including(target, (*chain, here))
-        if "instruction_file" in below:
-            below["instruction"] = _instruction(below.pop("instruction_file"), target)
-    if "instruction" in tables or "instruction_file" in tables:
-        below.pop("instruction", None)
-    return below | tables
-
-
-def _locate(name: str, base: Path, folder: Path) -> Path:
-    if name.endswith(".toml") or "/" in name or "\\" in name:
-        return base / Path(name).expanduser()
-    path = folder / f"{name}.toml"
-    if not path.is_file():
-        known = sorted(item.stem for item in folder.glob("*.toml"))
-        raise RecipeError(
-            f'there is no recipe "{name}"; known: {", ".join(known)}{toml.closest(name, known)} (a file ends in .toml)'
-        )
-    return path
-
-
-def _instruction(file: Any, path: Path) -> str:
-    if not isinstance(file, str):
-        raise RecipeError(f"{path}: instruction_file: must be the name of a text file, as a string")
-    try:
-        text = (path.parent / file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise RecipeError(f"{path}: instruction_file: {path.parent / file} cannot be read: {problem}") from None
-    # The newline that editors put at a file's end is not part of what the model is told.
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
-    """The same with each bare model id written out as the table that it stands for."""
-
-    def written_out(agent: Any) -> Any:
-        if isinstance(agent, str):
-            return {"model": agent}
-        if isinstance(agent, dict) and isinstance(agent.get("fallback"), str):
-            return agent | {"fallback": [agent["fallback"]]}
-        return agent
-
-    tables = dict(tables)
-    if "aggregator" in tables:
-        tables["aggregator"] = written_out(tables["aggregator"])
-    if isinstance(layers := tables.get("layers"), list):
-        tables["layers"] = [
-            layer | {"agents": [written_out(agent) for agent in layer["agents"]]}
-            if isinstance(layer, dict) and isinstance(layer.get("agents"), list)
-            else layer
-            for layer in layers
-        ]
-    return tables
-
-
 def _check_deadline(deadline: float | None) -> None:
     if deadline is not None and not 0 < deadline < float("inf"):
         raise ValueError(f"deadline is {deadline}, but must be a number of seconds above 0")
@@ -335,11 +216,3 @@ def replace(recipe: Recipe, **changes: Any) -> Recipe:
     except ValueError as problem:
         raise RecipeError(f"{recipe.name}: {problem}") from None
     return changed
-
-
-def overridden(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
-    """The recipe with these fields, written as in TOML, in place of its own. Raises `RecipeError`."""
-    if "name" in fields:
-        raise RecipeError(f"{recipe.name}: name: cannot be replaced")
-    whole = msgspec.to_builtins(recipe, builtin_types=(datetime.date, Decimal)) | fields
-    return toml.convert(with_tables(whole), Recipe, recipe.name, RecipeError)

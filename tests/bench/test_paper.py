@@ -13,7 +13,7 @@ from partsong.bench.paper.numbers import known_as
 from partsong.bench.pareto import front
 from partsong.bench.report import Section, page
 from partsong.cli.paper import PAPERS_MODELS
-from partsong.recipe import find_recipe
+from partsong.recipes.finding import find_recipe
 from tests.cli.test_cli import code_of
 
 CAST = Cast(PAPERS_MODELS, PAPERS_MODELS[0], ("openai:gpt-4o-2024-05-13",))

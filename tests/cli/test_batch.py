@@ -103,7 +103,7 @@ def test_what_is_kept_is_not_asked_again_even_without_a_store(folder: Path) -> N
 
 def key_of_first(recipe: str) -> str:
     from partsong.cli.answers import key_of
-    from partsong.recipe import read
+    from partsong.recipes.reading import read
 
     return key_of(read(Path(recipe)), read_questions(Path("questions.jsonl"))[0].conversation)
 

@@ -22,7 +22,8 @@ from partsong.cli.question import read_image, read_question
 from partsong.configuration import Configuration
 from partsong.errors import InputError, QuestionError
 from partsong.events import ProposalFinished, RunFinished, from_json
-from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe
+from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipes.finding import find_recipe
 from tests import grammar
 from tests.screen import Screen
 from tests.upstream import HTML, Reply, Server

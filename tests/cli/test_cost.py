@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from partsong.assembly import store_path
 from partsong.call import Call
 from partsong.cli.cost import usual_tokens
 from partsong.cli.main import run
 from partsong.engine import perform
 from partsong.events import AnyEvent, RunFinished
+from partsong.folders import store_path
 from partsong.middleware.price import fixed
 from partsong.model import Answer, Request, Text, Usage, asking
 from partsong.model_info import ModelInfo
 from partsong.money.planning import plan
 from partsong.money.typical import TYPICAL, rows_of
 from partsong.providers.scripted import Scripted
-from partsong.recipe import Agent, Aggregator, Layer, Recipe, find_recipe
+from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipes.finding import find_recipe
 from partsong.store import open_store
 from tests.money.test_planning import known
 
@@ -126,3 +127,14 @@ def test_an_unknown_price_is_shown_with_the_lines_that_give_it(
 def test_a_question_of_no_size_is_refused(trio: str, tokens: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(("cost", trio, "--prompt-tokens", tokens)) == 2
     assert "prompt" in capfd.readouterr().err
+
+
+def test_a_cap_that_pays_for_no_proposal_refuses_a_recipe_that_selects(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rank.toml").write_text(TRIO.replace("[aggregator]", '[aggregator]\nmethod = "select"'))
+    assert run(("ask", "--recipe", str(tmp_path / "rank.toml"), "--max-dollars", "0.02", "Why?")) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert "trio: its aggregator selects one of the proposals; with 2 of them the run may cost 0." in said
+    assert "but 0.02 are allowed; the whole recipe may cost 0." in said

@@ -169,6 +169,7 @@ async def test_an_open_call_ends_with_the_run_that_fails() -> None:
     assert told(events) == [(0, 0, "t:a", "server"), (0, 1, "t:b", "cancelled")]
 
 
+@jumping
 async def test_an_open_call_ends_with_the_run_that_is_cancelled() -> None:
     events: list[AnyEvent] = []
 
@@ -185,32 +186,44 @@ async def test_an_open_call_ends_with_the_run_that_is_cancelled() -> None:
     assert told(events) == [(0, 0, "t:a", "cancelled"), (0, 1, "t:b", "cancelled")]
 
 
-@pytest.mark.parametrize("outcome", ["answers", "fails", "is too long"])
-@jumping
-async def test_a_call_that_was_given_up_is_not_told_again_when_it_answers_later(outcome: str) -> None:
-    released, asked = asyncio.Event(), 0
+class Stubborn:
+    """A model that does not stop when it is cancelled. Later it answers, fails, or refuses and tells its window."""
 
-    async def stubborn(request: Request, send: Send | None) -> Answer:
-        nonlocal asked
-        asked += 1
-        asyncio.get_running_loop().call_later(1000, released.set)
-        while not released.is_set():
+    def __init__(self, outcome: str) -> None:
+        self.outcome, self.released, self.asked = outcome, asyncio.Event(), 0
+        self.info = ModelInfo(window=100_000)
+
+    async def __call__(self, request: Request, send: Send | None) -> Answer:
+        self.asked += 1
+        asyncio.get_running_loop().call_later(1000, self.released.set)
+        while not self.released.is_set():
             try:
-                await released.wait()
+                await self.released.wait()
             except asyncio.CancelledError:
                 continue
-        if outcome == "answers":
+        if self.outcome == "answers":
             return Answer((Text("Too late."),), usage=COST)
-        raise ModelError("too late", "server" if outcome == "fails" else "window")
+        self.info = ModelInfo(window=50_000)
+        raise ModelError("too late", "server" if self.outcome == "fails" else "window")
 
-    wanted = recipe(layer("a b|a", quorum=1), deadline=5.0)
-    events = await heard(wanted, {"a": well, "b": stubborn, "z": well})
+
+@pytest.mark.parametrize("place", ["layer", "aggregator"])
+@pytest.mark.parametrize("outcome", ["answers", "fails", "is too long"])
+@jumping
+async def test_a_seat_that_has_ended_tells_no_call_again_and_asks_nobody(outcome: str, place: str) -> None:
+    late = Stubborn(outcome)
+    if place == "layer":
+        wanted, cause = recipe(layer("a b|a", quorum=1), deadline=5.0), "cut_off"
+    else:
+        wanted, cause = recipe(layer("a"), aggregator="b", deadline=5.0), "timeout"
+    events = await heard(wanted, {"a": well, "b": late, "z": well})
     before = len(events)
-    released.set()
+    late.released.set()
     await asyncio.sleep(1)
     assert len(events) == before
-    assert asked == 1
-    assert told(events) == [(0, 0, "t:a", None), (0, 1, "t:b", "cut_off"), (1, 0, "t:z", None)]
+    assert late.asked == 1
+    assert [call.model for call in calls_of(events)].count("t:b") == 1
+    assert next(error for _, _, model, error in told(events) if model == "t:b") == cause
 
 
 async def test_an_answer_that_is_written_again_is_two_calls() -> None:

@@ -248,7 +248,7 @@ async def test_tools_are_the_aggregators_and_proposers_advise_in_words() -> None
     assert advice.messages[-1].text == "And in Rome?"
     assert 'clock with {"zone":"UTC"}' in advice.messages[2].text
     assert "noon" in advice.messages[3].text
-    assert "5004 of 9004 characters left out" in advice.messages[3].text
+    assert "5,004 of 9,004 characters left out" in advice.messages[3].text
     assert act.tools == conversation.tools
     assert act.tool_choice == "auto"
     assert act.sampling.max_tokens == 5
@@ -297,6 +297,7 @@ async def test_a_proposer_whose_window_is_too_small_is_a_loss() -> None:
     assert not small.requests
 
 
+@jumping
 async def test_the_quorum_waits_for_the_grace_and_then_cuts_off() -> None:
     ids = ["scripted:a", "scripted:b?first=0.02", "scripted:c?first=30"]
     layer = Layer(tuple(Agent(name) for name in ids), quorum=1, grace=0.1)
@@ -308,6 +309,7 @@ async def test_the_quorum_waits_for_the_grace_and_then_cuts_off() -> None:
     assert [(loss.seat, loss.cause) for loss in end.losses] == [(2, "cut_off")]
 
 
+@jumping
 async def test_a_layers_deadline_ends_the_layer() -> None:
     ids = ["scripted:a", "scripted:c?first=30"]
     layer = Layer(tuple(Agent(name) for name in ids), deadline=0.05)
@@ -318,6 +320,7 @@ async def test_a_layers_deadline_ends_the_layer() -> None:
     assert "0.05 s" in end.losses[0].message
 
 
+@jumping
 async def test_a_seat_that_is_cut_while_the_listener_is_slow_has_begun() -> None:
     events: list[AnyEvent] = []
 
@@ -336,6 +339,7 @@ async def test_a_seat_that_is_cut_while_the_listener_is_slow_has_begun() -> None
     grammar.check(events)
 
 
+@jumping
 async def test_a_runs_deadline_leaves_the_aggregator_its_share() -> None:
     ids = ["scripted:a", "scripted:hung?first=30", "scripted:z?first=0.1"]
     layers = (Layer((Agent(ids[0]), Agent(ids[1]))),) * 2
@@ -345,6 +349,7 @@ async def test_a_runs_deadline_leaves_the_aggregator_its_share() -> None:
     assert [(loss.layer, loss.seat, loss.cause) for loss in end.losses] == [(0, 1, "timeout"), (1, 1, "timeout")]
 
 
+@jumping
 async def test_a_runs_deadline_ends_a_hung_aggregator() -> None:
     ids = ["scripted:a", "scripted:hung?first=30"]
     recipe = Recipe("t", (Layer((Agent(ids[0]),)),), Aggregator(ids[1]), deadline=0.1)
@@ -371,6 +376,7 @@ async def test_a_model_that_will_not_be_cancelled_does_not_hold_up_the_answer() 
     await asyncio.sleep(0.01)
 
 
+@jumping
 async def test_cancelling_says_so_closes_every_call_and_passes_on() -> None:
     open_calls = 0
 

@@ -35,6 +35,7 @@ from partsong.model import TextDelta, asking
 from partsong.model_info import ModelInfo
 from partsong.providers.scripted import Scripted
 from partsong.transcript import Transcript
+from tests.clock import jumping
 from tests.engine.test_engine import Recorder, heard
 
 
@@ -139,6 +140,7 @@ async def test_after_the_first_word_a_failure_ends_the_run_and_the_words_are_kep
     assert len(other.requests) == 1  # the proposal, and no second beginning
 
 
+@jumping
 async def test_a_hung_model_leaves_its_fallback_a_share_of_the_time() -> None:
     recipe = Recipe(
         "t",

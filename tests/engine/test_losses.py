@@ -8,6 +8,7 @@ from partsong.events import LossKind, ProposalFailed, RunFailed, RunFinished
 from partsong.model import TextDelta
 from partsong.model_info import ModelInfo
 from partsong.prompts import fenced
+from tests.clock import jumping
 from tests.engine.test_engine import Recorder, heard
 from tests.engine.test_fallback import RATE, Failing, Hung
 
@@ -59,6 +60,7 @@ async def test_an_answer_that_ends_at_its_limit_is_a_loss_of_the_aggregator() ->
     assert [(loss.layer, loss.seat, loss.kind) for loss in end.losses] == [(0, 0, "truncated")]
 
 
+@jumping
 async def test_strict_makes_a_failure_of_any_loss_and_asks_nobody_after_it() -> None:
     layer = Layer((Agent("t:a", fallback=("t:c",)), Agent("t:b")), quorum=1, grace=0.05)
     recipe = Recipe("t", (layer,), Aggregator("t:z", fallback=("t:c",)), strict=True)
@@ -84,6 +86,7 @@ async def test_strict_makes_a_failure_of_any_loss_and_asks_nobody_after_it() -> 
     assert end.error.cause == "rate"
 
 
+@jumping
 async def test_what_a_cut_off_seat_was_asked_and_had_said_is_counted() -> None:
     layer = Layer((Agent("t:a"), Agent("t:b")), quorum=1, grace=0.02)
     models: dict[str, Model] = {"t:a": Recorder("a"), "t:b": Slow(), "t:z": Recorder("z")}
@@ -99,6 +102,7 @@ async def test_what_a_cut_off_seat_was_asked_and_had_said_is_counted() -> None:
     assert [loss.kind for loss in end.losses] == ["cut_off"]
 
 
+@jumping
 async def test_a_run_that_is_cancelled_counts_the_calls_that_were_open() -> None:
     recipe = Recipe("t", (Layer((Agent("t:b"),)),), Aggregator("t:z"))
     failed: list[RunFailed] = []

@@ -112,7 +112,7 @@ def test_of_long_arguments_the_list_shows_the_beginning_and_the_end() -> None:
     (text,), calls = gathered(ASKED, (call('{"city": "' + "R" * 9000 + 'x"}'),))
     assert text == "[proposed call 1]"
     assert len(calls) < 5000
-    assert "of 9012 characters left out" in calls
+    assert "of 9,012 characters left out" in calls
     assert calls.endswith('Rx"}')
 
 

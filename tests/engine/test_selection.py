@@ -10,7 +10,7 @@ from partsong.engine.selection import selected
 from partsong.errors import RunError
 from partsong.model import Sampling
 from partsong.prompts import selecting_instruction
-from partsong.recipe import overridden
+from partsong.recipes.reading import overridden
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ PIECES = st.sampled_from(
 
 
 @example(f"<{NAME}<{NAME} number=1>>", [23])
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(PIECES, max_size=8).map("".join), st.lists(st.integers(0, 200), max_size=6))
 def test_any_cut_gives_the_text_without_marks(text: str, cuts: list[int]) -> None:
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})

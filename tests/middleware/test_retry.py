@@ -78,6 +78,7 @@ async def test_a_provider_that_wants_a_long_pause_is_not_waited_for() -> None:
     assert model.calls == 1
 
 
+@jumping
 async def test_cancelling_ends_the_pause() -> None:
     model = Failing(ModelError("later", "rate", retry_after=20))
     with pytest.raises(TimeoutError):

@@ -20,17 +20,20 @@ async def listen(delta: Delta) -> None:
 
 
 @pytest.mark.parametrize("send", [listen, None])
+@jumping
 async def test_a_model_that_does_not_begin_is_given_up(send: Send | None) -> None:
     with pytest.raises(ModelError, match=r"said nothing for 0\.02 s") as caught:
         await Timeouts(Scripted("a?first=30"), first=0.02, silence=9)(REQUEST, send)
     assert caught.value.cause == "timeout"
 
 
+@jumping
 async def test_a_model_that_falls_silent_is_given_up() -> None:
     with pytest.raises(ModelError, match=r"silent for 0\.02 s"):
         await Timeouts(Scripted("a?each=30"), first=9, silence=0.02)(REQUEST, None)
 
 
+@jumping
 async def test_a_slow_listener_is_not_the_models_fault() -> None:
     async def slow(delta: Delta) -> None:
         await asyncio.sleep(0.02)
@@ -39,6 +42,7 @@ async def test_a_slow_listener_is_not_the_models_fault() -> None:
     assert answer.usage.output_tokens == 4
 
 
+@jumping
 async def test_a_timeout_from_elsewhere_is_not_taken_for_its_own() -> None:
     async def model(request: Request, send: Send | None) -> Answer:
         if send is not None:
@@ -71,10 +75,11 @@ async def test_after_a_slow_listener_silence_is_silence_again() -> None:
     assert asyncio.get_running_loop().time() == START + 102
 
 
+@jumping(settle=0.02)
 async def test_a_plain_call_is_streamed_so_that_its_silence_is_seen() -> None:
     hanging = stream(event(chunk(role="assistant", content="Well,")), end="silence")
     async with Server(chat(), hanging) as server, Http() as http:
-        model = Timeouts(OpenAI(http, provider="lab", base_url=f"{server.url}/v1", name="a"), first=9, silence=0.05)
+        model = Timeouts(OpenAI(http, provider="lab", base_url=f"{server.url}/v1", name="a"), first=9, silence=5)
         assert (await model(REQUEST, None)).text == "Hello, world."
         with pytest.raises(ModelError, match="silent") as caught:
             await model(REQUEST, None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from partsong.model import Conversation, Sampling, Tool
 from partsong.model_info import ModelInfo
 from partsong.money.funding import DailyFunds
 from partsong.money.planning import Plan, plan
-from partsong.recipe import replace
+from partsong.recipe import Fit, LastResort, Method, replace
 from partsong.store import open_store
 
 QUESTION = asking("Why is the sky blue?")
@@ -175,6 +176,31 @@ def test_an_aggregator_that_reads_in_steps_is_called_more_than_once() -> None:
     assert whole < narrow <= 12
 
 
+def selecting(*layers: Layer) -> Recipe:
+    return Recipe("r", layers, Aggregator("z:z", max_tokens=1000, method="select"))
+
+
+def test_an_aggregator_that_selects_keeps_something_to_select_from() -> None:
+    made = selecting(layer(("x:a", 3)), layer("y:b", "y:c"))
+    assert [shape(planned(made, dollars).recipe) for dollars in (6, 5, 4, 3)] == [
+        [[("x:a", 3)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 2)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 2)]],
+        [[("x:a", 2)]],
+    ]
+    with pytest.raises(BudgetError) as caught:
+        planned(made, 2)
+    assert str(caught.value) == (
+        "r: its aggregator selects one of the proposals; with 2 of them the run may cost 3 dollars, but 2 are allowed; "
+        "the whole recipe may cost 6 dollars, but 2 are allowed"
+    )
+    # A provider that cannot pay loses its own seats; the layer of another one is then the last to go.
+    assert shape(planned(made, 99, x=0).recipe) == [[("y:b", 1), ("y:c", 1)]]
+    assert shape(planned(made, 99, x=1, y=0).recipe) == [[("x:a", 1)]]
+    with pytest.raises(BudgetError, match="but no proposal can be paid; the whole recipe may cost 3 dollars with x"):
+        planned(made, 99, x=0, y=0)
+
+
 PROVIDERS = st.sampled_from("xy")
 
 
@@ -245,3 +271,61 @@ async def test_a_key_has_a_day_of_its_own(tmp_path: Path) -> None:
         with pytest.raises(BudgetError, match=r"0\.09 are allowed"):
             await run(alone, "Why?", models, funds=alice)
         await run(alone, "Why?", models, funds=bob)
+
+
+@st.composite
+def any_recipes(draw: st.DrawFn) -> Recipe:
+    layers = []
+    method: Method = draw(st.sampled_from(["synthesize", "select"]))
+    for number in range(draw(st.integers(1 if method == "select" else 0, 3))):
+        agents = tuple(
+            Agent(
+                f"{draw(PROVIDERS)}:{number}-{index}",
+                draw(st.integers(1, 5)),
+                max_tokens=draw(st.integers(1, 5000)),
+                fallback=draw(st.sampled_from([(), ("y:spare",), ("z:spare", "y:spare")])),
+            )
+            for index in range(draw(st.integers(1, 4)))
+        )
+        quorum = draw(st.none() | st.integers(1, sum(agent.samples for agent in agents)))
+        grace = None if quorum is None else draw(st.none() | st.floats(0, 60))
+        layers.append(Layer(agents, quorum, grace, draw(st.none() | st.floats(0.1, 60))))
+    fits: list[Fit] = ["truncate", "window", "fail"]
+    resorts: list[LastResort] = ["fail", "best_proposal"]
+    return Recipe(
+        "r",
+        tuple(layers),
+        Aggregator(f"{draw(st.sampled_from('xyz'))}:last", max_tokens=draw(st.none() | st.just(16)), method=method),
+        fit=draw(st.sampled_from(fits)),
+        last_resort=draw(st.sampled_from(resorts)),
+        strict=draw(st.sampled_from([False, False, False, True])),
+        seed=draw(st.none() | st.just(3)),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    made=any_recipes(),
+    prices=st.lists(st.decimals(0, 100, places=2), min_size=6, max_size=6),
+    share=st.floats(0, 1.2),
+    parts=st.dictionaries(st.sampled_from("xyz"), st.floats(0, 1.2)),
+    window=st.sampled_from([None, 4000]),
+)
+def test_every_plan_is_a_recipe(
+    made: Recipe, prices: list[Decimal], share: float, parts: dict[str, float], window: int | None
+) -> None:
+    info = {
+        name: ModelInfo(window, dollars=fixed(*prices[index : index + 2]))
+        for index, name in ((0, "x"), (2, "y"), (4, "z"))
+    }
+    models: Mapping[str, Model] = {name: Known(info[name[0]]) for name in made.models}
+    whole = plan(made, QUESTION, models, {}).worst
+    caps = {scope: whole.get(scope, Decimal(0)) * Decimal(part) for scope, part in {"": share, **parts}.items()}
+    try:
+        smaller = plan(made, QUESTION, models, caps).recipe
+    except BudgetError:
+        return
+    # Every part of it is checked anew, as one that is read from a file would be.
+    assert msgspec.convert(msgspec.to_builtins(smaller), Recipe) == smaller
+    assert smaller.aggregator == made.aggregator
+    assert len(smaller.layers) <= len(made.layers)

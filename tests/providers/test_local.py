@@ -29,8 +29,8 @@ from partsong import (
     recipe,
     run,
 )
-from partsong.assembly import user_folder
 from partsong.engine.fitting import fit
+from partsong.folders import user_folder
 from partsong.model_info import info_of
 from partsong.prompts import compose
 from partsong.providers.local import Local

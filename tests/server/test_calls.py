@@ -260,7 +260,6 @@ async def test_runs_of_earlier_versions_are_readable_on_every_route(tmp_path: Pa
             async with session.get(url + path) as response:
                 text = await response.text()
                 assert response.status == 200, (path, text)
-                assert "call_finished" not in text
                 assert path == "/api/totals" or "three" in text
         body = {"model": "scripted:e?echo=1", "input": "And now?", "previous_response_id": f"resp_{run}"}
         async with session.post(f"{url}/v1/responses", json=body) as response:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from partsong.assembly import keys_path
 from partsong.cli.main import run
 from partsong.errors import ConfigurationError, InputError
+from partsong.folders import keys_path
 from partsong.keys import Key, Keys
 from partsong.server.concurrency import ConcurrencyLimiter
 from partsong.server.problems import ProblemError

@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from partsong.assembly import keys_path
 from partsong.cli.main import run
 from partsong.configuration import Serving
+from partsong.folders import keys_path
 from partsong.keys import Keys
 from tests.server.test_serve import ready, served
 from tests.serving import recipe_file, serving

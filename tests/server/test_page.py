@@ -13,8 +13,8 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, FilePayload, Locator, Page, expect
 
-from partsong.assembly import keys_path
 from partsong.events import CallFinished, RunFailed, RunFinished, to_builtins
+from partsong.folders import keys_path
 from partsong.keys import Keys
 from partsong.server.application import Application
 from tests.browsing import browsing, visiting

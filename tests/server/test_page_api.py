@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 import yarl
 
-from partsong.assembly import keys_path, recipes_folder
 from partsong.configuration import Serving
 from partsong.events import from_json
+from partsong.folders import keys_path, recipes_folder
 from partsong.keys import Keys
 from partsong.server.application import Application
 from partsong.server.pages.faults import read_recipe

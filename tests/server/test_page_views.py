@@ -14,7 +14,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
-from partsong.assembly import recipes_folder
+from partsong.folders import recipes_folder
 from partsong.server.application import Application
 from tests.browsing import browsing, visiting
 from tests.serving import serving

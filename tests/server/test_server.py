@@ -12,9 +12,9 @@ import anthropic
 import openai
 import pytest
 
-from partsong.assembly import keys_path
 from partsong.configuration import Serving
 from partsong.events import from_json
+from partsong.folders import keys_path
 from partsong.keys import Keys
 from partsong.server.application import Application
 from partsong.server.incoming import identify
@@ -456,3 +456,24 @@ async def test_a_system_turn_after_the_users_belongs_to_it() -> None:
         ("assistant", ["Yes?"]),
         ("user", ["Why?", "\n\n", "Be kind."]),
     ]
+
+
+async def test_a_cap_that_pays_for_no_proposal_refuses_a_recipe_that_selects(tmp_path: Path) -> None:
+    text = """
+name = "rank"
+[[layers]]
+agents = ["scripted:a?output=10", "scripted:b?output=10"]
+[aggregator]
+model = "scripted:z?text=1&output=1"
+method = "select"
+max_tokens = 8
+"""
+    asked = {"model": "rank", "messages": [{"role": "user", "content": "Which?"}], "partsong": {"max_dollars": 0.01}}
+    async with serving([recipe_file(tmp_path, text, "rank")]) as (url, _), aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/v1/chat/completions", json=asked) as response:
+            assert response.status == 402
+            said = (await response.json())["error"]
+    assert said["code"] == "budget"
+    assert said["message"].startswith(
+        "rank: its aggregator selects one of the proposals; with 2 of them the run may cost"
+    )

@@ -19,7 +19,8 @@ from tests.upstream import Reply, Server
 PROGRAM = """
 import os, sys
 from msgspec.structs import replace
-from partsong.assembly import find_configuration, tell_workers
+from partsong.configuration import find_configuration
+from partsong.server.settings import tell_workers
 from partsong.cli.serve import free_port, run
 
 configuration = find_configuration()
@@ -31,7 +32,7 @@ sys.path.insert(0, os.getcwd())
 run(serving, f"http://{serving.host}:{serving.port}", "impatient:app", headers_within=500)
 """
 IMPATIENT = """
-from partsong.assembly import server_settings
+from partsong.server.settings import server_settings
 from partsong.server.application import make_app
 
 app = make_app(server_settings, slowest=0.5)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from partsong.cli.answers import key_of
 from partsong.cli.questions import read_questions
-from partsong.recipe import read
+from partsong.recipes.reading import read
 from tests.upstream import Exchange, Reply, Server, chat
 
 QUESTIONS, KILLS, AT_ONCE = 40, 20, 3

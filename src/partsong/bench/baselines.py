@@ -20,7 +20,10 @@ MOST_SAMPLES = 64  # of a baseline; more samples change almost nothing
 
 
 def members(recipe: Recipe) -> dict[str, Agent]:
-    """The agents of a recipe by model id, each as it stands there first; empty for a recipe without layers."""
+    """The agents of a recipe by model id. A model that occurs several times has the settings of its first occurrence.
+
+    A recipe without layers has none.
+    """
     if not recipe.layers:
         return {}
     agents = [*(agent for layer in recipe.layers for agent in layer.agents), recipe.aggregator]

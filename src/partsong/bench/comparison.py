@@ -52,7 +52,7 @@ class Difference(Struct, frozen=True):
         return self.one if self.interval.mean > 0 else self.other
 
     def words(self) -> str:
-        """The difference as a line of text, which claims no more than the interval shows."""
+        """The difference as a line of text, which calls one of the two better only if the interval excludes zero."""
         interval = self.interval
         figures = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], n = {interval.n:,}"
         split = f"{self.above:,} better, {self.level:,} level, {self.below:,} worse"

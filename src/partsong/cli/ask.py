@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from msgspec.structs import replace as with_fields
 
-from partsong.assembly import assemble, daily_funds, find_configuration, named_recipe, open_journal
+from partsong.assembly import assemble, daily_funds, open_journal
 from partsong.cli.downloads import Downloads
 from partsong.cli.listening import listen
 from partsong.cli.loop import complete
@@ -16,13 +16,14 @@ from partsong.cli.options import Config, ModelId, RecipeName
 from partsong.cli.options import Store as StoreOption
 from partsong.cli.printable import single_line
 from partsong.cli.question import read_document, read_image, read_question
-from partsong.configuration import Configuration, StoreMode
+from partsong.configuration import Configuration, StoreMode, find_configuration
 from partsong.documents.reader import DocumentReader
 from partsong.engine import perform
 from partsong.errors import InputError, StoreError
 from partsong.events import AnyEvent, RunFailed
 from partsong.model import Conversation, asking
 from partsong.recipe import Recipe, replace, single
+from partsong.recipes.finding import named_recipe
 
 if TYPE_CHECKING:
     from partsong.store import Store

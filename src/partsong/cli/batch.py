@@ -15,7 +15,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from partsong.assembly import assemble, daily_funds, find_configuration, open_journal
+from partsong.assembly import assemble, daily_funds, open_journal
 from partsong.cli.answers import Answers, Outcome, key_of
 from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
@@ -24,7 +24,7 @@ from partsong.cli.options import AT_ONCE, Config, ModelId, RecipeName
 from partsong.cli.progress import Progress, say
 from partsong.cli.questions import ParsedRequest, read_questions
 from partsong.cli.summary import dollars
-from partsong.configuration import Configuration
+from partsong.configuration import Configuration, find_configuration
 from partsong.engine import perform
 from partsong.engine.request_checks import check
 from partsong.errors import BudgetError, InputError, QuestionError

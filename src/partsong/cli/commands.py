@@ -136,7 +136,7 @@ SERVE = (
     Command(
         "serve",
         "partsong.cli.serve:serve",
-        "Serve recipes and models to clients of the OpenAI and Anthropic APIs.",
+        "Serve recipes and models to clients of the OpenAI and Anthropic APIs. Options override the configuration.",
         ("[OPTIONS]",),
         ("serve", "serve --recipe frontier --recipe mine.toml --port 9000 --workers 2"),
     ),

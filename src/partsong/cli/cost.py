@@ -9,16 +9,18 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from partsong.assembly import find_configuration, info_without_model, named_recipe
+from partsong.assembly import info_without_model
 from partsong.cli.journal import reading
 from partsong.cli.loop import complete
 from partsong.cli.options import Config
 from partsong.cli.table import print_table
+from partsong.configuration import find_configuration
 from partsong.errors import InputError, StoreError
 from partsong.money.budget import shown
 from partsong.money.planning import lines_for
 from partsong.money.typical import Row, Sum, all_of, is_priced, rows_of
 from partsong.recipe import Recipe
+from partsong.recipes.finding import named_recipe
 
 MOST_PROMPT_TOKENS = 100_000_000
 

@@ -10,14 +10,16 @@ import shutil
 from collections.abc import Iterator
 from importlib import metadata
 
-from partsong.assembly import find_configuration, has_key, named_recipe, reachable, user_folder, weights_folder
+from partsong.assembly import missing, reachable
 from partsong.cli.ask import DEFAULT_RECIPE
 from partsong.cli.loop import complete
 from partsong.cli.models import key_of
 from partsong.cli.options import Config
 from partsong.cli.table import print_table
-from partsong.configuration import FILE, Configuration, Provider, known_providers
+from partsong.configuration import FILE, Configuration, Provider, find_configuration, has_key, known_providers
 from partsong.errors import RecipeError
+from partsong.folders import user_folder, weights_folder
+from partsong.recipes.finding import named_recipe
 
 GIGABYTE = 1e9
 
@@ -98,8 +100,8 @@ def unusable(model: str, providers: dict[str, Provider]) -> Iterator[str]:
         yield f"{model}: there is no provider {provider}"
     elif not has_key(providers[provider]):
         yield f"{provider} needs a key, but {providers[provider].key_env} is not set"
-    elif providers[provider].api == "local" and not version("xllamacpp"):
-        yield 'local models need xllamacpp, which is not installed: pip install "partsong[local]"'
+    elif lacking := missing(providers[provider]):
+        yield lacking
 
 
 def weights() -> str:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from partsong.assembly import find_configuration, store_path
+from partsong.configuration import find_configuration
 from partsong.errors import InputError
+from partsong.folders import store_path
 from partsong.store import Store, StoredRun, Timed, open_store
 
 EMPTY = 'no run is stored yet: each question is, when it is asked (partsong ask "Why is the sky blue?")'

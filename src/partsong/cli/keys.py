@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
-from partsong.assembly import keys_of_server
 from partsong.cli.table import print_table
 from partsong.errors import InputError
+from partsong.keys import keys_of_server
 
 
 def keys(

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from partsong.assembly import find_configuration, named_recipe
 from partsong.cli.loop import complete
 from partsong.cli.options import Config, ServedRecipes, Store
+from partsong.configuration import find_configuration
 from partsong.errors import ConfigurationError
+from partsong.recipes.finding import named_recipe
 
 
 def mcp(

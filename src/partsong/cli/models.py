@@ -2,10 +2,10 @@
 
 from decimal import Decimal
 
-from partsong.assembly import find_configuration, has_key, weights_folder
 from partsong.cli.options import Config
 from partsong.cli.table import print_table
-from partsong.configuration import Provider, known_providers
+from partsong.configuration import Provider, find_configuration, has_key, known_providers
+from partsong.folders import weights_folder
 from partsong.weights.catalogue import entries
 from partsong.weights.fetch import is_there
 from partsong.weights.part import in_words

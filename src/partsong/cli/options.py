@@ -14,7 +14,7 @@ Config = Annotated[
     Path | None,
     Parameter(
         metavar="FILE",
-        help="Configuration file. Default: partsong.toml in this folder, else in your own configuration.",
+        help="Configuration file. Default: partsong.toml in this folder, else the user's.",
     ),
 ]
 RecipeName = Annotated[

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from partsong.assembly import access, find_configuration, weights_folder
+from partsong.assembly import access
 from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
 from partsong.cli.options import Config
-from partsong.configuration import known_providers
+from partsong.configuration import find_configuration, known_providers
+from partsong.folders import weights_folder
 from partsong.weights.fetch import ensure
 
 

@@ -5,17 +5,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from partsong.assembly import named_recipe, place_of, recipes_folder
 from partsong.cli.table import print_table
 from partsong.errors import RecipeError
-from partsong.recipe import find_recipe, shipped, source_of
+from partsong.folders import recipes_folder
+from partsong.recipes.finding import find_recipe, named_recipe, shipped, source_named, source_of
 
 
 def recipes(name: Annotated[str | None, Parameter(help="Recipe to print: its name, or a TOML file.")] = None, /) -> int:
     """List the shipped recipes and your own, or print one to copy and edit."""
     if name is not None:
         named_recipe(name)  # raises if the recipe cannot be performed
-        sys.stdout.write(source_of(place_of(name)))
+        sys.stdout.write(source_of(source_named(name)))
         return 0
     known = list(shipped())
     for path in sorted(recipes_folder().glob("*.toml")):

@@ -97,7 +97,7 @@ class Region:
 
     @asynccontextmanager
     async def drawing(self, frame: Frame) -> AsyncIterator[None]:
-        """Draw frames until the block is left, and then only the finished part of the last frame."""
+        """Draw frames until the block is left. The live lines are then erased, and finished ones stay."""
         self.take()
         task = asyncio.create_task(self._draw_often(frame))
         try:

@@ -20,10 +20,13 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from msgspec.structs import replace
 
-from partsong.assembly import find_configuration, keys_of_server, keys_path, named_recipe, tell_workers
 from partsong.cli.options import Config, Port, ServedRecipes, Store
-from partsong.configuration import Serving, StoreMode
+from partsong.configuration import Serving, StoreMode, find_configuration
 from partsong.errors import ConfigurationError, InputError
+from partsong.folders import keys_path
+from partsong.keys import keys_of_server
+from partsong.recipes.finding import named_recipe
+from partsong.server.settings import tell_workers
 
 TARGET = "partsong.server:app"
 HEADERS_WITHIN = 30_000  # milliseconds for the headers of a request

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from partsong.assembly import assemble, daily_funds, find_configuration, named_recipe, open_journal
+from partsong.assembly import assemble, daily_funds, open_journal
 from partsong.bench.contestant import Contestant
 from partsong.bench.folder import Folder
 from partsong.bench.runner import Study
@@ -34,10 +34,12 @@ from partsong.cli.options import (
 )
 from partsong.cli.progress import say
 from partsong.cli.summary import dollars
+from partsong.configuration import find_configuration
 from partsong.engine.performance import Emit
 from partsong.errors import ConfigurationError, InputError
 from partsong.model import Answer, Request
 from partsong.recipe import Recipe
+from partsong.recipes.finding import named_recipe
 
 PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # the names of module and function, too
 MEASURED_WITH = ("partsong", "numpy", "scipy")

@@ -7,10 +7,12 @@ get the caller's limits: it writes a number, and the proposal is the answer.
 
 import asyncio
 from functools import partial
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from partsong.briefing import Brief, brief, prompt, role_of_aggregator
 from partsong.engine import waiting
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
 from partsong.engine.performance import Performance, Proposal, failure, truncated_of
@@ -21,9 +23,8 @@ from partsong.engine.synthesis import Synthesis, say
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
-from partsong.model import Answer, Conversation, Delta, Message, Request, Sampling, TextDelta
+from partsong.model import Answer, Delta, Message, Request, Sampling, TextDelta
 from partsong.model_info import ModelInfo, info_of
-from partsong.prompts import acting_instruction, advised, compose, proposing, selecting_instruction
 
 
 class Aggregated(Struct, frozen=True):
@@ -53,7 +54,7 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
         raise error from None
     finally:
         seat.ended = True
-    seat.note_losses(truncated=answer.finish_reason == "length" and not work.selects)
+    seat.note_losses(truncated=answer.finish_reason == "length" and work.role != "selector")
     return Aggregated(seat.model, answer, work.chosen)
 
 
@@ -69,27 +70,32 @@ class _Aggregating:
 
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
         self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
-        self.selects = self.agent.method == "select"
+        self.role = role_of_aggregator(run.recipe, run.conversation)
+        self.told = brief(run.recipe, run.conversation, self.role)
         self.texts = tuple(proposal.answer.text for proposal in proposals)
         self.tool_calls = ""
-        if proposing(run.conversation, run.recipe.advice):
+        if self.told.lists_calls:
             self.texts, self.tool_calls = gathered(run.conversation, self.texts)
         self.truncated = truncated_of(proposals)
-        self.fenced = bool(self.texts) and run.recipe.layout == "tail" and not self.selects
+        self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
         self.chosen: int | None = None
 
     async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
         write, policy = partial(self.write, model), self.run.recipe.fit
-        if policy != "window" or self.selects:
+        if not self.run.recipe.in_steps:
             return await fit(info, model, write, self.texts, policy)
         write_draft, draft = partial(self.write_draft, model), partial(self.draft, seat, model)
         return await fit_in_steps(info, model, write, write_draft, self.texts, draft)
 
     async def ask(self, seat: Seat, model: str, fitted: Fitted, until: float | None) -> Answer:
-        if self.selects:
-            return await self.select(seat, model, fitted)
-        synthesis = Synthesis(seat, self.unfencing(fitted))
-        return await synthesis.write(model, replace(fitted.request, terms=self.run.terms(until)))
+        match self.role:
+            case "selector":
+                return await self.select(seat, model, fitted)
+            case "synthesizer" | "actor":
+                synthesis = Synthesis(seat, self.unfencing(fitted))
+                return await synthesis.write(model, replace(fitted.request, terms=self.run.terms(until)))
+            case _:
+                assert_never(self.role)
 
     def may_begin_again(self) -> bool:
         return not self.run.said  # once the listener has heard words, another beginning would contradict them
@@ -134,7 +140,7 @@ class _Aggregating:
         """The request for the answer, with `texts` in place of the proposals at `indexes`."""
         conversation = self.run.conversation
         request = Request(
-            self.messages(conversation, texts, indexes),
+            self.messages(self.told, texts, indexes),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
             parallel_tool_calls=conversation.parallel_tool_calls if conversation.tools else None,
@@ -149,28 +155,19 @@ class _Aggregating:
 
     def write_draft(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for a draft: prose, and no tools."""
-        messages = self.messages(advised(self.run.conversation, self.run.recipe.advice), texts, indexes)
+        told = brief(self.run.recipe, self.run.conversation, "drafter")
+        messages = self.messages(told, texts, indexes)
         request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
         return self.run.for_model(request, info_of(self.run.models[model]))
 
-    def messages(
-        self, conversation: Conversation, texts: tuple[str, ...], indexes: tuple[int, ...]
-    ) -> tuple[Message, ...]:
-        run = self.run
+    def messages(self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...]) -> tuple[Message, ...]:
         truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
-        if self.selects:
-            # The paper shows no prompt for its ranker: this is ours, and stands at the end in both layouts.
-            return compose(conversation, texts, "tail", selecting_instruction(), self.agent.system, truncated)
-        instruction = run.instruction
-        if conversation.tools and run.recipe.instruction is None and run.recipe.layout == "tail":
-            instruction = acting_instruction()
-        layout, system = run.recipe.layout, self.agent.system
-        return compose(conversation, texts, layout, instruction, system, truncated, self.tool_calls)
+        return prompt(told, self.agent.system, texts, truncated, self.tool_calls)
 
     def sampling(self, model: str) -> Sampling:
         """The aggregator's sampling, with the caller's in its place where an answer is written, not a number."""
         sampling = self.run.sampling(self.agent, len(self.run.recipe.layers), 0, 0)
-        if self.selects:
+        if self.role == "selector":
             return self.run.limited(model, sampling)
         caller = self.run.conversation.sampling
         asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}

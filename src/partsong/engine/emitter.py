@@ -21,6 +21,8 @@ class Emitter:
     finished: calls that have ended and that the listener has not heard of yet, oldest first
     """
 
+    __slots__ = ("_busy", "_emit", "_turn", "finished")
+
     def __init__(self, emit: Emit) -> None:
         self.finished: deque[CallFinished] = deque()
         self._emit = emit

@@ -16,9 +16,11 @@ A failure that is expected ends in its seat: the seat is lost, the layer goes on
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import assert_never
 
 from msgspec.structs import replace
 
+from partsong.briefing import brief
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
@@ -33,7 +35,7 @@ from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFi
 from partsong.model import NOTHING_USED, Conversation, Model, asking
 from partsong.model_info import info_of
 from partsong.money.funding import Funded, Funds, fund
-from partsong.prompts import advised, documents_of, without_files
+from partsong.prompts import documents_of, without_files
 from partsong.recipe import Recipe
 from partsong.transcript import Transcript
 
@@ -210,9 +212,9 @@ async def _perform_recipe(run: Performance) -> None:
     recipe, losses = run.recipe, run.losses
     await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
     proposals: tuple[Proposal, ...] = ()
-    advice = advised(run.conversation, recipe.advice)
+    told = brief(recipe, run.conversation, "proposer")
     for index in range(len(recipe.layers)):
-        proposals = await perform_layer(run, index, advice, proposals)
+        proposals = await perform_layer(run, index, told, proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
@@ -253,8 +255,14 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
 
     With tools or a schema prose will not do: the proposals then give advice about an answer.
     """
-    prose = run.conversation.response_format is None and not run.conversation.tools
-    return run.recipe.last_resort == "best_proposal" and bool(proposals) and not run.said and prose
+    match run.recipe.last_resort:
+        case "fail":
+            return False
+        case "best_proposal":
+            prose = run.conversation.response_format is None and not run.conversation.tools
+            return bool(proposals) and not run.said and prose
+        case _:
+            assert_never(run.recipe.last_resort)
 
 
 def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:

@@ -10,6 +10,7 @@ likely number of tokens, and only a prompt that is too long by that number is re
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -58,7 +59,18 @@ async def fit(info: ModelInfo, model: str, write: Write, proposals: tuple[str, .
     would be too long without any proposals. A window that is merely listed is no reason to fail, since the list may be
     wrong and the provider knows.
     """
-    return await _fit(info, model, write, proposals, tuple(range(len(proposals))), shorten_it=policy != "fail")
+    return await _fit(info, model, write, proposals, tuple(range(len(proposals))), shorten_it=_shortens(policy))
+
+
+def _shortens(policy: Fit) -> bool:
+    """Whether proposals are shortened where they do not fit."""
+    match policy:
+        case "fail":
+            return False
+        case "truncate" | "window":
+            return True
+        case _:
+            assert_never(policy)
 
 
 async def fit_in_steps(

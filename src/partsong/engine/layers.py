@@ -10,6 +10,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from partsong.briefing import Brief, prompt
 from partsong.engine import waiting
 from partsong.engine.fitting import Fitted, fit
 from partsong.engine.performance import Performance, Proposal, failure, truncated_of
@@ -26,36 +27,34 @@ from partsong.events import (
     ProposalReplaced,
     ProposalStarted,
 )
-from partsong.model import Answer, Conversation, Delta, Message, Request
+from partsong.model import Answer, Delta, Message, Request
 from partsong.model_info import ModelInfo
-from partsong.prompts import compose
 from partsong.recipe import Agent
 
 
 async def perform_layer(
-    run: Performance, index: int, conversation: Conversation, before: tuple[Proposal, ...]
+    run: Performance, index: int, told: Brief, before: tuple[Proposal, ...]
 ) -> tuple[Proposal, ...]:
     """Ask all seats of the layer at once; return the proposals in seat order, whoever finished first.
 
     `before` holds the proposals of the layer before. Raises `ModelError` if every seat is lost.
     """
-    layer = _Layer(run, index, _Reading(run, conversation, before))
+    layer = _Layer(run, index, _Reading(told, before))
     return await layer.perform()
 
 
 class _Reading:
-    """What the seats of a layer are given to read: the conversation, and the proposals of the layer before."""
+    """What the seats of a layer are given to read: the brief of proposers, and the proposals of the layer before."""
 
-    def __init__(self, run: Performance, conversation: Conversation, before: tuple[Proposal, ...]) -> None:
-        self.run, self.conversation = run, conversation
+    def __init__(self, told: Brief, before: tuple[Proposal, ...]) -> None:
+        self.told = told
         self.texts = tuple(proposal.answer.text for proposal in before)
         self.truncated = truncated_of(before)
 
     def messages(self, texts: tuple[str, ...], indexes: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
         """The messages for the agent, with `texts` in place of the proposals at `indexes`."""
         truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
-        layout = self.run.recipe.layout
-        return compose(self.conversation, texts, layout, self.run.instruction, agent.system, truncated)
+        return prompt(self.told, agent.system, texts, truncated)
 
 
 class _Proposing:
@@ -82,12 +81,12 @@ class _Proposing:
         return self.run.left_out(model, self.reading.conversation)
 
     async def ask(self, seat: Seat, model: str, fitted: Fitted, until: float | None) -> Answer:
-        run, address = self.run, seat.address
+        run, (layer, index) = self.run, seat.address
 
         async def send(delta: Delta) -> None:
             seat.begun()
             if run.watch and not seat.ended:
-                await run.say(ProposalDelta(*address, delta))
+                await run.say(ProposalDelta(layer, index, delta))
 
         request = fitted.request
         if until != seat.until:

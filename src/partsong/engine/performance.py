@@ -33,7 +33,7 @@ from partsong.model import (
 from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
-from partsong.prompts import documents_of, in_a_turn, instruction_for, left_out, with_documents
+from partsong.prompts import documents_of, in_a_turn, left_out, with_documents
 from partsong.recipe import Agent, Recipe
 
 # However slow the aggregator has been of late, proposers keep this share of a run's deadline.
@@ -82,14 +82,11 @@ class Performance:
     has_documents: bool = field(init=False)
     say: Emit = field(init=False)
     say_end: Emit = field(init=False)
-    instruction: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.models, self.started, self.emitter.finished)
         self.say, self.say_end = self.emitter.say, self.emitter.say_end
         self.has_documents = bool(documents_of(self.conversation.messages))
-        instruction = self.recipe.instruction
-        self.instruction = instruction_for(self.recipe.layout) if instruction is None else instruction
 
     @property
     def end(self) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from partsong.engine.tool_calls import fault_of_tool_call
 from partsong.model import Conversation, ToolCall
 from partsong.prompts import listed
+from partsong.wire.tokens import estimate
 
 _BEGIN = re.compile(r'<call tool="([^"<>\n]{1,128})">\s*')
 _END = re.compile(r"\s*</call>")
@@ -21,20 +22,24 @@ def gathered(conversation: Conversation, texts: tuple[str, ...]) -> tuple[tuple[
     """The texts with a number in place of each tool call that counts, and the list of those; "" if there is none."""
     found = [_found(conversation, text) for text in texts]
     counts: dict[tuple[str, str], int] = {}
+    shortest: dict[tuple[str, str], str] = {}
     for tool_calls in found:
-        for tool_call in dict.fromkeys(tool_call for _, _, tool_call in tool_calls):  # one proposer is one voice
+        for _, _, tool_call, written in tool_calls:
+            # In the one form, 1e15 has 18 characters. The planning of costs relies on a list that is not longer.
+            shortest[tool_call] = min(shortest.get(tool_call, tool_call[1]), written, key=estimate)
+        for tool_call in dict.fromkeys(tool_call for _, _, tool_call, _ in tool_calls):  # one proposer is one voice
             counts[tool_call] = counts.get(tool_call, 0) + 1
     ordered = sorted(counts, key=lambda tool_call: -counts[tool_call])  # of equals, the first that was proposed
     if not ordered:
         return texts, ""
     numbers = {tool_call: number for number, tool_call in enumerate(ordered, 1)}
     told = tuple(_numbered(text, tool_calls, numbers) for text, tool_calls in zip(texts, found, strict=True))
-    return told, listed(tuple((name, arguments, counts[name, arguments]) for name, arguments in ordered), len(texts))
+    return told, listed(tuple((each[0], shortest[each], counts[each]) for each in ordered), len(texts))
 
 
-def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[str, str]]]:
-    """Where in the text each tool call begins and ends, and its tool with its arguments."""
-    found: list[tuple[int, int, tuple[str, str]]] = []
+def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[str, str], str]]:
+    """Where each tool call begins and ends, its tool with its arguments, and the arguments as they are written."""
+    found: list[tuple[int, int, tuple[str, str], str]] = []
     index = 0
     while (begin := _BEGIN.search(text, index)) is not None:
         index = begin.end()
@@ -44,8 +49,8 @@ def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[
         if (ended := _END.match(text, end)) is None:
             continue
         if fault_of_tool_call(conversation, ToolCall("", begin[1], arguments)) is None:
+            found.append((begin.start(), ended.end(), (begin[1], arguments), text[index:end] or arguments))
             index = ended.end()
-            found.append((begin.start(), index, (begin[1], arguments)))
     return found
 
 
@@ -66,10 +71,10 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _numbered(text: str, tool_calls: list[tuple[int, int, Any]], numbers: dict[tuple[str, str], int]) -> str:
+def _numbered(text: str, tool_calls: list[tuple[int, int, Any, str]], numbers: dict[tuple[str, str], int]) -> str:
     """The text with the number of each tool call in its place."""
     pieces, done = list[str](), 0
-    for start, end, tool_call in tool_calls:
+    for start, end, tool_call, _ in tool_calls:
         pieces += (text[done:start], f"[proposed call {numbers[tool_call]}]")
         done = end
     return "".join((*pieces, text[done:]))

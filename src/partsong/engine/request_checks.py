@@ -7,7 +7,7 @@ from partsong.errors import QuestionError, RecipeError
 from partsong.model import Conversation, Document, Image, Model, ToolResult
 from partsong.model_info import info_of
 from partsong.prompts import documents_of, left_out, with_documents
-from partsong.recipe import Recipe
+from partsong.recipe import Recipe, needs_proposals
 from partsong.wire.tokens import likely_tokens
 
 LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice what the widest windows hold
@@ -27,7 +27,7 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
     _check_documents(recipe, conversation, models)
     check_schemas(conversation)
-    if recipe.aggregator.method == "select" and (conversation.tools or conversation.response_format is not None):
+    if needs_proposals(recipe.aggregator) and (conversation.tools or conversation.response_format is not None):
         wanted = "call tools" if conversation.tools else "write what fits a schema"
         raise QuestionError(
             f"{recipe.name}: its aggregator selects one of the proposals, so it cannot {wanted}; "

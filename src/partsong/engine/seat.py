@@ -167,6 +167,7 @@ class Seat:
         return await self._ask(model, await self._work.fit(self, model, now), until)
 
     async def _ask(self, model: str, fitted: Fitted, until: float | None) -> Answer:
+        """Ask a model with a prompt that fits, and say first what was cut for it."""
         await self.say_cuts(fitted)
         answer = await self._work.ask(self, model, fitted, until)
         self.note_cuts(fitted)

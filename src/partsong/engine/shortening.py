@@ -7,6 +7,7 @@ left out.
 import unicodedata
 from collections.abc import Callable
 
+from partsong.prompts import cut_out
 from partsong.wire.tokens import estimate
 
 NOTHING_LEFT = "[…]"
@@ -35,7 +36,7 @@ def without_middle(text: str, kept: int) -> str:
     """The first and the last characters of a text, about `kept` in all, and between them how many are left out."""
     head = _cut(text, kept - kept // 2, -1)
     tail = max(head, _cut(text, len(text) - kept // 2, 1))
-    return f"{text[:head]}\n[… {tail - head:,} of {len(text):,} characters left out …]\n{text[tail:]}"
+    return cut_out(text, head, tail)
 
 
 def _cut(text: str, index: int, step: int) -> int:

@@ -15,7 +15,8 @@ from partsong.engine.tool_calls import fault_of, kept
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationDelta
-from partsong.model import Answer, Delta, Message, Part, Request, Text, TextDelta, ToolCall, ToolCallDelta
+from partsong.model import Answer, Delta, Message, Request, Text, TextDelta, ToolCall, ToolCallDelta, text_of
+from partsong.prompts import in_words
 
 
 async def say(seat: Seat, delta: Delta) -> None:
@@ -97,17 +98,7 @@ class Synthesis:
 
 def _told_of(request: Request, wrong: Answer, fault: str) -> Request:
     """The request with the wrong answer and its fault behind it."""
-    said = "\n".join(_in_text(part) for part in wrong.parts).strip() or "(nothing)"
+    said = text_of(tuple(in_words(part) for part in wrong.parts)).strip() or "(nothing)"
     told = f"That cannot be used. {fault} Write it again, and nothing else."
     added = Message("assistant", (Text(said),)), Message("user", (Text(told),))
     return replace(request, messages=(*request.messages, *added))
-
-
-def _in_text(part: Part) -> str:
-    match part:
-        case Text(text=text):
-            return text
-        case ToolCall(name=name, arguments=arguments):
-            return f"[called the tool {name} with {arguments}]"
-        case _:
-            return ""

@@ -63,8 +63,11 @@ class Reservation:
 
 @dataclass(slots=True)
 class Purse:
-    """The money of one run: `caps` by scope. What is held and spent never passes a cap, unless a bill passes its worst
-    case, which is then told as it is.
+    """The money of one run. The dollars held and spent never exceed a cap, unless a bill exceeds its worst case.
+
+    caps, spent, held: dollars by scope
+    open: the reservations of calls under way
+    closed: whether the run is over
     """
 
     caps: Dollars
@@ -175,7 +178,7 @@ def spent_on(error: ModelError) -> Decimal | None:
 
 
 def known(usage: Usage) -> Decimal | None:
-    """The dollars that the provider's own count comes to. Our estimate misses what it thought in silence."""
+    """The dollars of a usage that the provider counted; `None` for our estimate, which misses hidden reasoning."""
     if usage.estimated and usage.dollars != 0:
         return None
     return usage.dollars

@@ -51,10 +51,11 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DailyFunds:
-    """The money of a day, as a store keeps it: `caps` are dollars a day, by scope.
+    """The money of a day, as a store keeps it.
 
-    `keys` are scopes of the caller's own, such as `"key:alice"`, with what each may spend in a day: all that a run
-    costs counts in each of them.
+    ledger: the store that counts
+    caps: dollars a day, by scope
+    keys: dollars a day of the caller's own scopes, such as `"key:alice"`; the whole cost of a run counts in each
     """
 
     ledger: Ledger
@@ -69,8 +70,8 @@ class DailyFunds:
         return left
 
     async def hold(self, amounts: Dollars) -> "DailyHold | None":
-        number = await self.ledger.hold(self.with_keys(amounts), {**self.caps, **self.keys})
-        return None if number is None else DailyHold(self, number)
+        hold = await self.ledger.hold(self.with_keys(amounts), {**self.caps, **self.keys})
+        return None if hold is None else DailyHold(self, hold)
 
     def with_keys(self, amounts: Dollars) -> Dollars:
         whole = amounts.get("", Decimal(0))
@@ -79,18 +80,24 @@ class DailyFunds:
 
 @dataclass(frozen=True, slots=True)
 class DailyHold:
-    """Money of a day that is held for one run."""
+    """Money of a day that is held for one run. `id` is the ledger's own for the hold."""
 
     funds: DailyFunds
-    number: int
+    id: int
 
     async def settle(self, amounts: Dollars) -> None:
-        await self.funds.ledger.settle(self.number, self.funds.with_keys(amounts))
+        await self.funds.ledger.settle(self.id, self.funds.with_keys(amounts))
 
 
 @dataclass(slots=True)
 class Funded:
-    """A run with its money: what to perform, and the models that pay for themselves."""
+    """A run with its money.
+
+    plan: the recipe that is performed
+    purse: pays for the calls
+    hold: money that is held of the day, `None` if no cap of a day applies
+    unfunded: the models, by id, which `models` lets pay from the purse
+    """
 
     plan: Plan
     purse: Purse
@@ -99,7 +106,7 @@ class Funded:
     _models: dict[int, dict[str, Model]] = field(default_factory=dict)
 
     def models(self, layer: int) -> Mapping[str, Model]:
-        """The models for a layer of the plan's recipe; the number of its layers is the aggregator's."""
+        """The models for a layer of the plan's recipe, by its index; the aggregator's index is the number of layers."""
         if layer not in self._models:
             kept = self.plan.later[layer]
             self._models[layer] = {
@@ -119,9 +126,9 @@ class Funded:
 async def fund(
     recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], funds: Funds | None = None
 ) -> Funded | None:
-    """The plan that `recipe.max_dollars` and the funds allow, with its money held; `None` where neither sets a cap.
+    """The plan that `recipe.max_dollars` and the funds allow, with its money held; `None` if neither sets a cap.
 
-    Raises `BudgetError`.
+    Raises `BudgetError` if no plan fits, or if other runs keep taking what is left of the day.
     """
     of_run = {} if recipe.max_dollars is None else {"": recipe.max_dollars}
     for _ in range(ATTEMPTS):

@@ -1,8 +1,9 @@
 """A recipe made to fit the money before anything is spent: what it costs at most, and what is dropped if that is too
 much.
 
-The order of dropping is fixed and is told in docs/money.md: it should be foreseen, not admired. Nothing is ever swapped
-for something cheaper; what is not dropped is asked as the recipe has it.
+The order of dropping is fixed and stands in docs/money.md: users should foresee it. Nothing is replaced by something
+cheaper, and what is not dropped is asked as the recipe has it. Every plan is a valid recipe: an aggregator that selects
+keeps a layer to select from, or the run is refused.
 """
 
 import heapq
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
-import msgspec
+from msgspec.structs import replace
 
 from partsong.errors import BudgetError
 from partsong.events import Loss
@@ -19,19 +20,21 @@ from partsong.model import Conversation, Model
 from partsong.model_info import info_of
 from partsong.money.budget import Dollars, dearest, provider_of, shown
 from partsong.money.costing import Costs, Shape, added
-from partsong.recipe import Layer, Recipe
+from partsong.recipe import Layer, Recipe, needs_proposals
+from partsong.recipe import replace as checked
 
 LEAST_SEATS = 2  # of a layer that is made smaller: one proposal leaves nothing to choose from
 
-Drop = tuple[int, int]  # one sample less: of which layer, of which agent
+Drop = tuple[int, int]  # one sample less: the layer's index, and the agent's index in it
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A recipe that the money allows.
 
-    `dropped` are the seats that it does not ask, with their addresses in the recipe that was asked for. `worst` is what
-    the run costs at most, by scope; `later[i]` what must be left when layer i is asked, for all that comes after it.
+    dropped: the seats that it does not ask, with their addresses in the recipe that was asked for
+    worst: dollars that the run costs at most, by scope
+    later: for each layer's index, the dollars by scope that must be left for all that comes after the layer
     """
 
     recipe: Recipe
@@ -43,8 +46,9 @@ class Plan:
 def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], caps: Dollars) -> Plan:
     """The recipe as far as the caps allow it: "" is the cap of the whole run, a provider's name that of its calls.
 
-    Raises `BudgetError` where not even the aggregator alone can be paid, where the recipe is strict and something would
-    have to be dropped, and where a price is unknown.
+    Raises `BudgetError` if not even the smallest part can be paid: the aggregator alone or, if it selects, the
+    aggregator with proposals to select from. Also raises it if the recipe is strict and something would have to be
+    dropped, and if a price is unknown.
     """
     info = {name: info_of(models[name]) for name in recipe.models}
     if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
@@ -55,9 +59,14 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
     costs = Costs(recipe, conversation, info)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     shape = _shrunk(full, recipe, costs, caps)
-    fits = _over(costs.total(shape), caps) is None
-    if not fits or (recipe.strict and shape != full):
-        raise BudgetError(_refusal(recipe, costs, full, caps, strict=fits))
+    fits = _over(costs.total(shape), caps) is None and (any(map(any, shape)) or not needs_proposals(recipe.aggregator))
+    if not fits:
+        raise BudgetError(_refusal(recipe, costs, full, shape, caps))
+    if recipe.strict and shape != full:
+        whole = _comparison(costs.total(full), caps)
+        raise BudgetError(
+            f"{recipe.name}: {whole}, and strict allows nothing to be dropped; allow more, or ask for less"
+        )
     return _planned(recipe, full, shape, costs, caps)
 
 
@@ -67,7 +76,7 @@ def lines_for(name: str) -> str:
 
 
 def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
-    """The first shape that fits, in the order of dropping; the aggregator alone if none does."""
+    """The first shape that fits, in the order of dropping; the smallest part if none does."""
 
     def fits(shape: Shape, scopes: Dollars = caps) -> bool:
         return _over(costs.total(shape), scopes) is None
@@ -85,10 +94,11 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
         return shape
     samples = list(_samples(shape))
     shape = _fewest(shape, [*samples, *_seats(_after(shape, samples))], fits)
-    for number in reversed(range(len(shape))):
+    layers = [index for index, counts in enumerate(shape) if any(counts)]
+    for index in reversed(layers[1:] if needs_proposals(recipe.aggregator) else layers):
         if fits(shape):
             break
-        shape = [*shape[:number], [0] * len(shape[number]), *shape[number + 1 :]]
+        shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
     return shape
 
 
@@ -113,83 +123,88 @@ def _after(shape: Shape, drops: Sequence[Drop]) -> Shape:
 
 def _of_provider(recipe: Recipe, shape: Shape, provider: str) -> Iterator[Drop]:
     """All seats that the provider may have to answer, the last first."""
-    for number in reversed(range(len(shape))):
-        for position, agent in reversed(list(enumerate(recipe.layers[number].agents))):
+    for layer_index in reversed(range(len(shape))):
+        for agent_index, agent in reversed(list(enumerate(recipe.layers[layer_index].agents))):
             if any(provider_of(name) == provider for name in agent.models):
-                yield from [(number, position)] * shape[number][position]
+                yield from [(layer_index, agent_index)] * shape[layer_index][agent_index]
 
 
 def _samples(shape: Shape) -> Iterator[Drop]:
     """Fewer samples: of the agent that has most, and of several the last, while its layer has more seats than two."""
     seats = [sum(counts) for counts in shape]
+    # Negative numbers, since a heap gives its smallest entry first.
     most = [
-        (-count, -number, -position)
-        for number, counts in enumerate(shape)
-        for position, count in enumerate(counts)
+        (-count, -layer_index, -agent_index)
+        for layer_index, counts in enumerate(shape)
+        for agent_index, count in enumerate(counts)
         if count > 1
     ]
     heapq.heapify(most)
     while most:
-        count, number, position = heapq.heappop(most)
-        if seats[-number] <= LEAST_SEATS:
+        count, layer_index, agent_index = heapq.heappop(most)
+        if seats[-layer_index] <= LEAST_SEATS:
             continue
-        yield -number, -position
-        seats[-number] -= 1
+        yield -layer_index, -agent_index
+        seats[-layer_index] -= 1
         if count < -2:
-            heapq.heappush(most, (count + 1, number, position))
+            heapq.heappush(most, (count + 1, layer_index, agent_index))
 
 
 def _seats(shape: Shape) -> Iterator[Drop]:
     """Fewer seats: the last of the layer that has most, and of several the last layer, down to two."""
     counts = [list(layer) for layer in shape]
-    seats = [(sum(layer), number) for number, layer in enumerate(counts)]
+    seats = [(sum(layer), index) for index, layer in enumerate(counts)]
     while seats and (most := max(seats))[0] > LEAST_SEATS:
-        number = most[1]
-        seats[number] = most[0] - 1, number
-        while not counts[number][-1]:
-            counts[number].pop()
-        counts[number][-1] -= 1
-        yield number, len(counts[number]) - 1
+        index = most[1]
+        seats[index] = most[0] - 1, index
+        while not counts[index][-1]:
+            counts[index].pop()
+        counts[index][-1] -= 1
+        yield index, len(counts[index]) - 1
 
 
 def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Dollars) -> Plan:
     layers = costs.layers(shape)
-    later = tuple(added(layers[number + 1 :]) for number in range(len(layers)))
+    later = tuple(added(layers[index + 1 :]) for index in range(len(layers)))
     if shape == full:
         return Plan(recipe, (), added(layers), later)
     message = f"it was not asked: {_comparison(costs.total(full), caps)}"
     dropped = tuple(_dropped(recipe, shape, message))
     kept = tuple(_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts))
-    return Plan(msgspec.structs.replace(recipe, layers=kept), dropped, added(layers), later)
+    return Plan(checked(recipe, layers=kept), dropped, added(layers), later)
 
 
 def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:
-    for number, (layer, counts) in enumerate(zip(recipe.layers, shape, strict=True)):
+    for index, (layer, counts) in enumerate(zip(recipe.layers, shape, strict=True)):
         seat = 0
         for agent, count in zip(layer.agents, counts, strict=True):
             for sample in range(count, agent.samples):
-                yield Loss(number, seat + sample, agent.model, "budget", message, "dropped")
+                yield Loss(index, seat + sample, agent.model, "budget", message, "dropped")
             seat += agent.samples
 
 
 def _smaller(layer: Layer, counts: Sequence[int]) -> Layer:
     agents = tuple(
-        agent if count == agent.samples else msgspec.structs.replace(agent, samples=count)
+        agent if count == agent.samples else replace(agent, samples=count)
         for agent, count in zip(layer.agents, counts, strict=True)
         if count
     )
     quorum = None if layer.quorum is None else min(layer.quorum, sum(counts))
-    return msgspec.structs.replace(layer, agents=agents, quorum=quorum)
+    return replace(layer, agents=agents, quorum=quorum)
 
 
-def _refusal(recipe: Recipe, costs: Costs, full: Shape, caps: Dollars, *, strict: bool) -> str:
+def _refusal(recipe: Recipe, costs: Costs, full: Shape, smallest: Shape, caps: Dollars) -> str:
+    """Why not even the smallest part of the recipe can be asked, and what would be needed."""
     whole = _comparison(costs.total(full), caps)
-    if strict:
-        return f"{recipe.name}: {whole}, and strict allows nothing to be dropped; allow more, or ask for less"
     if not recipe.layers:
         return f"{recipe.name}: {whole}; allow more, or ask for a shorter answer with max_tokens"
-    alone = _comparison(costs.total([[0] * len(counts) for counts in full]), caps, "the aggregator alone")
-    return f"{recipe.name}: {alone}; {whole}"
+    if not needs_proposals(recipe.aggregator):
+        alone = [[0] * len(counts) for counts in full]
+        return f"{recipe.name}: {_comparison(costs.total(alone), caps, 'the aggregator alone')}; {whole}"
+    if seats := sum(map(sum, smallest)):
+        part = f"its aggregator selects one of the proposals; with {seats} of them the run"
+        return f"{recipe.name}: {_comparison(costs.total(smallest), caps, part)}; {whole}"
+    return f"{recipe.name}: its aggregator selects one of the proposals, but no proposal can be paid; {whole}"
 
 
 def _comparison(total: Dollars, caps: Dollars, what: str = "the whole recipe") -> str:

@@ -1,7 +1,8 @@
 """What a recipe costs for a question of so many tokens, layer by layer: typically, and at most.
 
-"At most" is what a budget reserves. "Typically" is a guess, and says of what: each model writes as much as it did of
-late, as the store remembers, or else half of what it may, and no more than 700 tokens; what it reads follows from that.
+"At most" is what a budget reserves. "Typically" is a guess: each model writes as much as it did of late, as the store
+remembers. Of a model that the store does not know, half of its limit is taken, and no more than 700 tokens. What each
+model reads follows from that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,15 @@ from msgspec import Struct
 from partsong.model import Message, Text, Usage, asking
 from partsong.model_info import ModelInfo
 from partsong.money.costing import Calls, Costs
-from partsong.prompts import instruction_for
 from partsong.recipe import Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, likely_tokens
 
-TYPICAL = 700  # tokens of an answer that nothing more is known of
-MARKS = 30  # tokens around a proposal, where another model reads it
+TYPICAL = 700  # tokens of an answer of a model that the store does not know
+MARKS = 30  # tokens around a proposal in the prompt of its reader
 
 
 class Sum(Struct, frozen=True):
-    """What some calls use; `dollars` is `None` where a price is unknown."""
+    """The tokens and dollars of some calls; `dollars` is `None` if a price is unknown."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -41,30 +41,31 @@ class Row(Struct, frozen=True):
 
 
 def is_priced(info: ModelInfo) -> bool:
+    """Whether the model's price is known."""
     return info.dollars is not None and info.dollars(Usage(1, 1)) is not None
 
 
 def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: Mapping[str, int]) -> list[Row]:
-    """The layers, and last the aggregator."""
+    """The layers, and last the aggregator. `usual` holds the tokens that models have written of late, by id."""
     question = asking("0" * tokens)  # each digit is a token, by our estimate
     costs = Costs(
         recipe, question, {name: each if is_priced(each) else ModelInfo(each.window) for name, each in info.items()}
     )
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
-    instruction = instruction_for(recipe.layout) if recipe.instruction is None else recipe.instruction
     rows = []
     told = 0  # tokens of what the layer before has typically proposed
-    for layer, dollars in zip(costs.calls(full), costs.layers(full), strict=True):
-        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(instruction))
+    for index, (layer, dollars) in enumerate(zip(costs.calls(full), costs.layers(full), strict=True)):
+        reading = costs.proposer if index < len(recipe.layers) else costs.aggregator
+        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
         told, typical, most = 0, Sum(), Sum()
         for calls in layer:
             said = typically(calls, usual)
-            typical += times(calls.number, read + likely(calls.agent.system), said, info[calls.agent.model])
-            most += Sum(calls.number * calls.asked, calls.number * calls.said)
-            told += calls.number * (said + MARKS)
+            typical += times(calls.count, read + likely(calls.agent.system), said, info[calls.agent.model])
+            most += Sum(calls.count * calls.asked, calls.count * calls.said)
+            told += calls.count * (said + MARKS)
         priced = all(is_priced(info[name]) for calls in layer for name in calls.agent.models)
         most += Sum(dollars=dollars[""] if priced else None)
-        rows.append(Row(sum(calls.number for calls in layer), typical, most))
+        rows.append(Row(sum(calls.count for calls in layer), typical, most))
     return rows
 
 
@@ -78,15 +79,17 @@ def all_of(rows: Sequence[Row]) -> Row:
 
 
 def typically(calls: Calls, usual: Mapping[str, int]) -> int:
-    """The tokens of an answer, if nothing is unusual."""
+    """The tokens that each of these calls typically writes."""
     half = min(TYPICAL, -(-calls.said // 2))
     return min(usual.get(calls.agent.model, half), calls.said)
 
 
-def times(number: int, asked: int, said: int, info: ModelInfo) -> Sum:
+def times(count: int, asked: int, said: int, info: ModelInfo) -> Sum:
+    """What `count` calls use that each read `asked` tokens and write `said`."""
     dollars = None if info.dollars is None else info.dollars(Usage(asked, said))
-    return Sum(number * asked, number * said, None if dollars is None else number * dollars)
+    return Sum(count * asked, count * said, None if dollars is None else count * dollars)
 
 
 def likely(text: str) -> int:
+    """The likely tokens of a system prompt or an instruction; 0 for none."""
     return likely_tokens((Message("system", (Text(text),)),)) if text else 0

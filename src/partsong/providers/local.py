@@ -153,10 +153,15 @@ class Local:
 
 def check_installed(name: str) -> None:
     """Raise `ConfigurationError` where xllamacpp is not installed."""
-    if importlib.util.find_spec("xllamacpp") is None:
-        raise ConfigurationError(
-            f'local:{name}: local models need xllamacpp, which is not installed: pip install "partsong[local]"'
-        )
+    if missing := not_installed():
+        raise ConfigurationError(f"local:{name}: {missing}")
+
+
+def not_installed() -> str:
+    """What must be installed before a local model can be used; "" if nothing is missing."""
+    if importlib.util.find_spec("xllamacpp") is not None:
+        return ""
+    return 'local models need xllamacpp, which is not installed: pip install "partsong[local]"'
 
 
 class _Loaded:

@@ -10,8 +10,8 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    from partsong.assembly import server_settings
     from partsong.server.application import make_app
+    from partsong.server.settings import server_settings
 
     app = make_app(server_settings)
     globals()["app"] = app

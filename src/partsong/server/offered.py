@@ -7,10 +7,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from partsong.assembly import Assembly, named_recipe, place_of, recipes_folder
+from partsong.assembly import Assembly
 from partsong.configuration import Configuration
 from partsong.errors import ConfigurationError, RecipeError
-from partsong.recipe import Recipe, find_recipe, shipped
+from partsong.folders import recipes_folder
+from partsong.recipe import Recipe
+from partsong.recipes.finding import find_recipe, named_recipe, shipped, source_named
 
 DEFAULT_RECIPE = "local"
 
@@ -40,7 +42,7 @@ def found(configuration: Configuration) -> tuple[list[Found], dict[str, str]]:
     if configuration.server.recipes:
         return [each for name in configuration.server.recipes for each in _at(name)], {}
     default = configuration.recipe or DEFAULT_RECIPE
-    known = [Found(named_recipe(default), place_of(default)), *(Found(recipe, recipe.name) for recipe in shipped())]
+    known = [Found(named_recipe(default), source_named(default)), *(Found(recipe, recipe.name) for recipe in shipped())]
     broken: dict[str, str] = {}
     for path in sorted(recipes_folder().glob("*.toml")):
         try:
@@ -67,4 +69,4 @@ def _at(name: str) -> list[Found]:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return [Found(find_recipe(str(path)), str(path)) for path in sorted(folder.glob("*.toml"))]
-    return [Found(named_recipe(name), place_of(name))]
+    return [Found(named_recipe(name), source_named(name))]

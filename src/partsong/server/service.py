@@ -11,13 +11,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from partsong.assembly import Assembly, assembling, daily_funds, keys_path, open_journal
+from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
 from partsong.errors import InputError, RecipeError, RequestError
+from partsong.folders import keys_path
 from partsong.keys import Key, Keys
 from partsong.model import Message
 from partsong.money.funding import DailyFunds
-from partsong.recipe import Recipe, overridden, replace, single
+from partsong.recipe import Recipe, replace, single
+from partsong.recipes.reading import overridden
 from partsong.server.concurrency import ConcurrencyLimiter
 from partsong.server.limits import Limits
 from partsong.server.log import Log

@@ -6,7 +6,7 @@ models. The database is behind `backend.Backend`; today that is one SQLite file.
 
 from partsong.call import Call, call_key
 from partsong.store.limits import Refusal, owed
-from partsong.store.recorder import Recorder
+from partsong.store.recorder import Recorder, new_id
 from partsong.store.runs import Pruned, Search, StoredRun, Timed
 from partsong.store.store import Mode, Store, open_store
 from partsong.store.throughput import Throughput
@@ -30,6 +30,7 @@ __all__ = [
     "Vote",
     "VoteTally",
     "call_key",
+    "new_id",
     "open_store",
     "owed",
 ]

@@ -89,6 +89,9 @@ class Backend(Protocol):
         Raises `msgspec.DecodeError` if this version cannot read the events.
         """
 
+    def delete_run(self, run: str) -> "asyncio.Future[None]":
+        """Delete the run with this id, its events and its shares, if there is such a run."""
+
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
         """The days since a Unix time on which the caller's runs began, the first day first."""
 

@@ -152,6 +152,10 @@ class Store:
             raise InputError(f'run {run} was stored without its words (store = "{mode}"), so its events are not there')
         return events
 
+    async def delete_run(self, run: str) -> None:
+        """Delete the run with this id and its events. Answers to its calls stay in the store until they are pruned."""
+        await self._needed().delete_run(run)
+
     async def prune(self, older_than: datetime.timedelta) -> Pruned:
         """Delete older runs, calls and days, and the questions of older votes. The disk gets the room back."""
         before = datetime.datetime.now(datetime.UTC).timestamp() - older_than.total_seconds()

@@ -137,6 +137,19 @@ async def test_totals_leave_unknown_prices_out_and_count_them(opening: Opening) 
         assert [each.model for each in await backend.model_totals("", since)] == ["lab:c"]
 
 
+async def test_a_run_is_deleted_with_its_events_and_shares(opening: Opening) -> None:
+    async with opening() as backend:
+        for index, run in enumerate(("a", "b")):
+            await backend.save_run(summary(run, index), 0, EVENTS, [Share("lab:a", 1)])
+        await backend.delete_run("a")
+        await backend.delete_run("nobody")
+        assert await backend.find_run("a") is None
+        assert await backend.read_events("a") is None
+        assert await backend.run_ids("") == ["b"]
+        assert [each.calls for each in await backend.model_totals("", 0.0)] == [1]
+        assert await backend.read_events("b") == ("full", EVENTS)
+
+
 async def test_pruning_deletes_what_is_older(opening: Opening) -> None:
     async with opening() as backend:
         for index in range(1200):  # more than are deleted in one step

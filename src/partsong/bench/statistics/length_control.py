@@ -1,7 +1,7 @@
 """The length-controlled win rate: an estimate of what a judge would prefer if both answers were equally long.
 
 The model is a logistic regression of the preference on tanh(length difference), the difficulty of the instruction and a
-constant, with an L1 penalty on all three (Dubois et al., "Length-Controlled AlpacaEval", arXiv 2404.04475). The weight
+constant. All three have an L1 penalty (Dubois et al., "Length-Controlled AlpacaEval", arXiv 2404.04475). The weight
 of the penalty is chosen by cross-validation. A proximal Newton method in NumPy solves all folds and weights together:
 the import of a library would take longer than all the fits.
 """

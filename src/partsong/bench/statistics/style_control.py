@@ -61,7 +61,7 @@ def style_controlled(battles: Sequence[Battle]) -> dict[str, float]:
 
 
 def _difference(one: Style, other: Style) -> tuple[float, ...]:
-    """The four differences of style, each from −1 to 1, and 0 for the same style."""
+    """The differences of two styles in length, headings, list items and bold phrases: from −1 to 1, 0 if equal."""
     length = (one.words - other.words) / max(one.words + other.words, 1)
     marks = []
     for mine, theirs in ((one.headings, other.headings), (one.items, other.items), (one.bold, other.bold)):

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from partsong import toml
 from partsong.errors import RecipeError
-from partsong.recipe import Agent, Aggregator, Layer, Recipe, tables_in
+from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipes.reading import tables_in
 
 LONGEST = 64 * 1024  # characters: a hundred times the longest shipped recipe
 MOST_TRIES = 400  # attempts to parse a beginning of the text, for one line

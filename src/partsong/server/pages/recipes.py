@@ -18,9 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from partsong.assembly import recipes_folder
 from partsong.errors import ConfigurationError, RecipeError
-from partsong.recipe import Recipe, is_shipped, source_of
+from partsong.folders import recipes_folder
+from partsong.recipe import Recipe
+from partsong.recipes.finding import is_shipped, source_of
 from partsong.server.listing import allowed
 from partsong.server.offered import Found
 from partsong.server.pages.faults import read_recipe

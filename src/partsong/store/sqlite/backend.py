@@ -74,6 +74,9 @@ class SQLite:
     async def read_events(self, run: str) -> tuple[str, list[Timed]] | None:
         return await self.database.read(partial(runs.read_events, run=run))
 
+    def delete_run(self, run: str) -> "asyncio.Future[None]":
+        return self.database.write(partial(runs.delete, run=run))
+
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
         return await self.database.read(partial(totals.by_day, caller=caller, since=since))
 

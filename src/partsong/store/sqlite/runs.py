@@ -28,8 +28,7 @@ def save(
     Index 0 begins the run anew: its earlier pieces and shares are deleted.
     """
     if index == 0:
-        connection.execute("DELETE FROM pieces WHERE run = ?", (run.id,))
-        connection.execute("DELETE FROM shares WHERE run = ?", (run.id,))
+        delete(connection, run.id)
     keep_shares(connection, run.id, shares)
     labels = msgspec.json.encode(run.labels).decode()
     row = structs.asdict(run) | {"started": run.started.timestamp(), "labels": labels}
@@ -103,12 +102,18 @@ def read_events(connection: sqlite3.Connection, run: str) -> tuple[str, list[Tim
     return None if found is None else (found[0], unpack_events(_pieces(connection, run)))
 
 
+def delete(connection: sqlite3.Connection, run: str) -> None:
+    """Delete a run, its events and its shares."""
+    connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+    connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
+    connection.execute("DELETE FROM shares WHERE run = ?", (run,))
+
+
 def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
     """Delete up to `at_most` runs that began before a Unix time, with their events and shares; how many runs."""
     old = connection.execute("SELECT id FROM runs WHERE started < ? LIMIT ?", (before, at_most)).fetchall()
-    connection.executemany("DELETE FROM runs WHERE id = ?", old)
-    connection.executemany("DELETE FROM pieces WHERE run = ?", old)
-    connection.executemany("DELETE FROM shares WHERE run = ?", old)
+    for (run,) in old:
+        delete(connection, run)
     return len(old)
 
 

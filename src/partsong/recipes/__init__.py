@@ -1,0 +1,1 @@
+"""The recipes that come with partsong, as TOML files, and how recipes are read and found."""

@@ -1,0 +1,132 @@
+"""Every word that a recipe or the configuration may hold does something: a word without its behaviour fails here.
+
+mypy refuses a word without its case. These tests refuse a word whose file, row, documentation or effect is missing.
+"""
+
+import itertools
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+import partsong
+from partsong import Agent, Aggregator, Conversation, Layer, Recipe, asking, assemble
+from partsong.briefing import Brief, Role, brief, prompt
+from partsong.configuration import ApiName, HostedApi, Provider, StoreMode, is_hosted
+from partsong.errors import InputError
+from partsong.model import Tool
+from partsong.prompts import fence_word, fences
+from partsong.providers.apis import api
+from partsong.recipe import Advice, Fit, LastResort, Layout, Method, needs_proposals
+from partsong.store import open_store
+
+DOCS = Path(__file__).parents[1] / "docs"
+QUESTION = asking("Why is the sky blue?")
+TOOLS = Conversation(QUESTION.messages, tools=(Tool("look", "It looks.", b'{"type":"object"}'),))
+ADVICE: tuple[Advice, ...] = (*get_args(get_args(Advice)[0]), 2)
+ROLES: list[Role] = [word for part in get_args(Role) for word in get_args(part)]
+TEXTS = ("One answer.", "Another\nover two lines.")
+
+
+def recipe(**fields: Any) -> Recipe:
+    agents = Layer((Agent("scripted:a?text=One"), Agent("scripted:b?text=Two")))
+    return Recipe(
+        "r", (agents, agents), Aggregator("scripted:z?text=1", method=fields.pop("method", "synthesize")), **fields
+    )
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("method", get_args(Method))
+async def test_a_run_ends_with_an_answer_whatever_the_recipes_words(layout: Layout, method: Method) -> None:
+    for fit, resort, advice in itertools.product(get_args(Fit), get_args(LastResort), ADVICE):
+        made = recipe(layout=layout, method=method, fit=fit, last_resort=resort, advice=advice)
+        async with assemble(made.models) as models:
+            assert (await partsong.run(made, QUESTION, models)).text
+            if not needs_proposals(made.aggregator):  # an aggregator that selects calls no tools
+                assert (await partsong.run(made, TOOLS, models)).text
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_is_told_all_proposals_in_order_in_every_layout(layout: Layout, role: Role) -> None:
+    told = brief(recipe(layout=layout), QUESTION, role)
+    messages = prompt(told, "You are a poet.", TEXTS)
+    whole = "\n".join(message.text for message in messages)
+    assert "You are a poet." in whole
+    assert [whole.count(text) for text in TEXTS] == [1, 1]
+    assert whole.index(TEXTS[0]) < whole.index(TEXTS[1])
+    assert told.fences == fences(told.layout) == (fence_word(TEXTS) in whole)
+    assert "{fence}" not in whole
+    assert "{proposals}" not in whole
+    assert prompt(told, "", ()) == QUESTION.messages
+
+
+def test_every_file_of_instructions_is_told_to_somebody() -> None:
+    listed = "LISTED"
+    briefs: list[Brief] = [
+        brief(recipe(layout=layout, advice=advice), conversation, role)
+        for layout in get_args(Layout)
+        for advice in ADVICE
+        for conversation in (QUESTION, TOOLS)
+        for role in ROLES
+    ]
+    told = "\n".join(message.text for each in briefs for message in prompt(each, "", TEXTS, calls=listed))
+    for file in (resources.files("partsong") / "instructions").iterdir():
+        beginning = file.read_text(encoding="utf-8").partition("{")[0].partition("\n")[0]
+        assert len(beginning) > 10
+        assert beginning in told or file.name == "calls.md", file.name
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_an_aggregator_that_needs_proposals_has_a_layer(method: Method) -> None:
+    aggregator = Aggregator("scripted:z", method=method)
+    if needs_proposals(aggregator):
+        with pytest.raises(ValueError, match="without layers"):
+            Recipe("r", (), aggregator)
+    else:
+        assert Recipe("r", (), aggregator).calls == 1
+
+
+@pytest.mark.parametrize("name", get_args(ApiName))
+def test_every_api_has_a_row_that_fits_its_kind(name: ApiName) -> None:
+    row = api(name)
+    assert (row.reachable is not None) == is_hosted(name) == (name in get_args(HostedApi))
+    # What runs on this machine says itself what it costs. What a provider charges is looked up.
+    assert (row.dollars("smollm2-135m") is None) == is_hosted(name)
+    base_url = "http://127.0.0.1:1/v1" if is_hosted(name) else ""
+    assert Provider(name, base_url).api == name
+    if is_hosted(name):
+        with pytest.raises(ValueError, match="must begin with http"):
+            Provider(name)
+
+
+KEPT: dict[StoreMode, tuple[int, bool]] = {
+    "off": (0, False),
+    "metadata": (1, False),
+    "full": (1, True),
+}  # runs, and whether their words
+
+
+@pytest.mark.parametrize("mode", get_args(StoreMode))
+async def test_every_mode_of_the_store_keeps_what_it_says(mode: StoreMode, tmp_path: Path) -> None:
+    made = partsong.single("scripted:a")
+    async with open_store(tmp_path / "journal.db", mode) as store, assemble(made.models) as models:
+        recorder = store.record()
+        await partsong.perform(made, QUESTION, models, recorder.hear)
+        await recorder.close()
+        runs = await store.runs()
+        words = False
+        with suppress(InputError):  # a run without words has no events to give
+            words = bool(runs and await store.events(runs[0].id))
+    assert (len(runs), words) == KEPT[mode]
+
+
+def test_every_word_is_in_the_docs() -> None:
+    recipes, models = ((DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("recipes", "models"))
+    for words in (get_args(kind) for kind in (Layout, Method, Fit, LastResort)):
+        assert [word for word in words if f'"{word}"' not in recipes] == []
+    everywhere = "\n".join(path.read_text(encoding="utf-8") for path in DOCS.glob("*.md"))
+    assert [word for word in ADVICE if isinstance(word, str) and f'"{word}"' not in everywhere] == []
+    assert [name for name in get_args(ApiName) if f'"{name}"' not in models] == []
