@@ -51,7 +51,7 @@ class Document(Struct, frozen=True, tag="document", tag_field="type", omit_defau
     A run reads its documents before its first call. Models that take the file itself get `data`; all others read
     `text`. A document whose `text` or `pages` is set counts as read.
 
-    data: the bytes of the file; empty once they have been read and no model of the run takes the file
+    data: the bytes of the file
     media_type: `application/pdf`, or a type of text such as `text/plain`; "" to tell the type from the bytes
     name: the file's name, as prompts and messages call it
     text: what is read in place of the file; "" before it is read, and for a PDF without text

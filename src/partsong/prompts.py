@@ -164,25 +164,6 @@ def with_documents(messages: tuple[Message, ...], *, sent: bool) -> tuple[Messag
     )
 
 
-def without_files(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages with the texts of their documents alone, where no model takes the files: nothing else is kept."""
-    return tuple(
-        replace(message, parts=tuple(map(_without_file, message.parts))) if documents_of((message,)) else message
-        for message in messages
-    )
-
-
-def _without_file(part: Part) -> Part:
-    match part:
-        case Document():
-            return replace(part, data=b"")
-        case ToolResult(parts=pieces):
-            kept = (replace(piece, data=b"") if isinstance(piece, Document) else piece for piece in pieces)
-            return replace(part, parts=tuple(kept))
-        case _:
-            return part
-
-
 def left_out(messages: tuple[Message, ...], *, sent: bool) -> str:
     """What a model is not shown of the documents, in words; "" for nothing. `sent` is as in `with_documents`."""
     lacks = (

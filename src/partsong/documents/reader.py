@@ -110,7 +110,7 @@ class DocumentReader:
                 "see `characters` in [documents] of partsong.toml"
             )
         kind = document.media_type or "text/plain"
-        return replace(document, data=b"", media_type=kind, name=name, text=as_document(name, text))
+        return replace(document, media_type=kind, name=name, text=as_document(name, text))
 
 
 def _is_pdf(document: Document) -> bool:

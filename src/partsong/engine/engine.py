@@ -33,9 +33,8 @@ from partsong.engine.request_checks import check
 from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
 from partsong.model import NOTHING_USED, Conversation, Model, asking
-from partsong.model_info import info_of
 from partsong.money.funding import Funded, Funds, fund
-from partsong.prompts import documents_of, without_files
+from partsong.prompts import documents_of
 from partsong.recipe import Recipe
 from partsong.transcript import Transcript
 
@@ -72,7 +71,7 @@ async def perform(
     Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event, and nothing else that is expected
     (`StoreError` where the funds are kept in a store that fails).
     """
-    conversation = await _read(recipe, conversation, models, documents)
+    conversation = await _read(conversation, documents)
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live)
@@ -97,7 +96,7 @@ async def stream(
     Raises `QuestionError`, `RecipeError` or `BudgetError` on entering.
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
-    conversation = await _read(recipe, conversation, models, documents)
+    conversation = await _read(conversation, documents)
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
@@ -167,16 +166,11 @@ async def run(
     return transcript
 
 
-async def _read(
-    recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], reader: DocumentReader | None
-) -> Conversation:
+async def _read(conversation: Conversation, reader: DocumentReader | None) -> Conversation:
     """The conversation with its documents read. Raises `QuestionError` if one cannot be read."""
     if not documents_of(conversation.messages):
         return conversation
-    conversation = await (DocumentReader() if reader is None else reader).read(conversation)
-    if any(info_of(models[name]).documents for name in recipe.models if name in models):
-        return conversation
-    return replace(conversation, messages=without_files(conversation.messages))
+    return await (DocumentReader() if reader is None else reader).read(conversation)
 
 
 async def _perform_to_the_end(

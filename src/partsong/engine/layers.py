@@ -78,7 +78,7 @@ class _Proposing:
         return self.run.for_model(request, info)
 
     def left_out(self, model: str) -> str:
-        return self.run.left_out(model, self.reading.conversation)
+        return self.run.left_out(model, self.reading.told.conversation)
 
     async def ask(self, seat: Seat, model: str, fitted: Fitted, until: float | None) -> Answer:
         run, (layer, index) = self.run, seat.address

@@ -72,7 +72,7 @@ export interface Conversation {
 
 export interface Message {
   role: "assistant" | "system" | "tool" | "user";
-  parts: (Text | Image | Reasoning | ToolCall | ToolResult)[];
+  parts: (Text | Image | Document | Reasoning | ToolCall | ToolResult)[];
   name?: string;
 }
 
@@ -89,6 +89,18 @@ export interface Image {
   url?: string;
   mark?: "" | "1h" | "5m";
   detail?: string;
+}
+
+export interface Document {
+  type: "document";
+  data?: string;
+  media_type?: string;
+  name?: string;
+  text?: string;
+  pages?: number;
+  pages_read?: number;
+  left_out?: string;
+  mark?: "" | "1h" | "5m";
 }
 
 export interface Reasoning {
@@ -108,7 +120,7 @@ export interface ToolCall {
 export interface ToolResult {
   type: "tool_result";
   call_id: string;
-  parts: (Text | Image)[];
+  parts: (Text | Image | Document)[];
   is_error?: boolean;
   mark?: "" | "1h" | "5m";
 }
@@ -477,10 +489,17 @@ export interface Transcript {
   seat: number | null;
 }
 
+/** A PDF or a file of text, with its content as a `data:` address. */
+export interface AttachedFile {
+  name: string;
+  url: string;
+}
+
 /** A picture's address is a `data:` address or a URL. */
 export interface Question {
   text: string;
   images: string[];
+  files: AttachedFile[];
 }
 
 export interface PlainTurn {
