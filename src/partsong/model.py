@@ -76,7 +76,7 @@ class Document(Struct, frozen=True, tag="document", tag_field="type", omit_defau
     @property
     def as_text(self) -> str:
         """What is read in place of the file."""
-        return self.text or f"[document {self.name}, {self.pages} pages without text that can be read]"
+        return self.text or f"[document {self.name}, pages: {self.pages}, without text that can be read]"
 
     @property
     def can_be_sent(self) -> bool:

@@ -126,7 +126,7 @@ def _described(name: str, document: Document, pages: Pages) -> Document:
     if read < pages.pages:
         lacks.append(f"pages {read + 1}-{pages.pages} of {pages.pages}")
     if blank:
-        lacks.append("everything, since no page has text that can be read,")
+        lacks.append("all contents (no page has text that can be read)")
     elif pages.pictures:
         lacks.append(_count(pages.pictures, "picture"))
     if pages.attachments:

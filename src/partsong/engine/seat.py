@@ -131,7 +131,7 @@ class Seat:
         if self._shortened is not None:
             losses.add(*self.address, self.model, self._shortened, "shortened")
         if lacking := self._work.left_out(self.model):
-            error = ModelError(f"it was not shown {lacking}", "refused")
+            error = ModelError(f"without {lacking}", "refused")
             losses.add(*self.address, self.model, error, "shortened")
         if truncated:
             error = ModelError("it stopped at its limit of tokens", "truncated")

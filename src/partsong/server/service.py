@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
+from partsong.documents.reader import DocumentReader
 from partsong.errors import InputError, RecipeError, RequestError
 from partsong.folders import keys_path
 from partsong.keys import Key, Keys
@@ -43,6 +44,7 @@ class Service:
     recipes: the usable recipes, by name
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
+    documents: reads the documents of requests, and remembers the last ones
     slowest: seconds that a client may take to send a body, or to read what was sent
     working: the tasks of requests under way
     """
@@ -57,6 +59,7 @@ class Service:
     shelf: dict[str, Found]
     log: Log
     metrics: Metrics
+    documents: DocumentReader
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
     working: set[asyncio.Task[None]] = field(default_factory=set)
@@ -211,6 +214,7 @@ async def open_service(
             shelf,
             log,
             metrics,
+            DocumentReader(configuration.documents),
             telemetry,
             slowest,
         )
