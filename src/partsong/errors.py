@@ -4,7 +4,7 @@
     ├── InputError            change what you asked for; nothing was spent
     │   ├── RecipeError       … in a recipe: says file and field
     │   ├── ConfigurationError… in partsong.toml or the environment: says file and field, or the variable
-    │   ├── QuestionError     … in the conversation: empty, too long, an image that is none
+    │   ├── QuestionError     … in the conversation: empty, too long, a picture or document that cannot be read
     │   ├── RequestError      … in a request of a client's, over HTTP: says the field
     │   └── BudgetError       … or allow more money: it would not have been enough, or a price is unknown
     ├── WeightsError          a local model's file cannot be had: no source, no room, the wrong bytes
@@ -68,7 +68,7 @@ class ConfigurationError(InputError):
 
 
 class QuestionError(InputError):
-    """The conversation cannot be sent: it is empty, too long, or holds a picture that is none."""
+    """The conversation cannot be sent: it is empty, too long, or has a picture or document that cannot be read."""
 
 
 class RequestError(InputError):
