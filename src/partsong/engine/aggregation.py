@@ -92,7 +92,8 @@ class _Aggregating:
             case "selector":
                 return await self.select(seat, model, fitted)
             case "synthesizer" | "actor":
-                synthesis = Synthesis(seat, self.unfencing(fitted))
+                json = self.run.conversation.response_format is not None
+                synthesis = Synthesis(seat, self.unfencing(fitted, json))
                 return await synthesis.write(model, replace(fitted.request, terms=self.run.terms(until)))
             case _:
                 assert_never(self.role)
@@ -130,11 +131,14 @@ class _Aggregating:
         await say(seat, TextDelta(best.answer.text))
         return replace(best.answer, usage=said.usage, stored=said.stored)
 
-    def unfencing(self, fitted: Fitted) -> Unfencing | None:
-        """Takes the marks of this prompt's fence out of an answer; `None` if the prompt has no fence."""
-        if not self.fenced:
+    def unfencing(self, fitted: Fitted, json: bool = False) -> Unfencing | None:
+        """Takes the marks of this prompt's fence out of an answer; `None` if there are none to be taken out.
+
+        json: whether the answer is to be JSON, which loses a code fence around it as well
+        """
+        if not self.fenced and not json:
             return None
-        return Unfencing((*fitted.texts, self.tool_calls) if self.tool_calls else fitted.texts)
+        return Unfencing((*fitted.texts, self.tool_calls) if self.tool_calls else fitted.texts, json)
 
     def write(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for the answer, with `texts` in place of the proposals at `indexes`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from partsong.engine.code_fence import without_code_fence
 from partsong.errors import QuestionError
 from partsong.model import Answer, Conversation, Part, Tool, ToolCall
 from partsong.wire.json import UNREADABLE
@@ -34,7 +35,9 @@ def tool_calls_of(answer: Answer) -> tuple[ToolCall, ...]:
 
 
 def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts. Where one tool call at a time is allowed, only the first of them is kept."""
+    """The parts as the client gets them: JSON without a code fence, and one tool call if only one is allowed."""
+    if conversation.response_format is not None:
+        parts = without_code_fence(parts)
     if conversation.parallel_tool_calls is not False:
         return parts
     first = next((part for part in parts if isinstance(part, ToolCall)), None)

@@ -40,6 +40,11 @@ STATUSES: Mapping[Cause, tuple[int, Kind]] = {
     "cancelled": (503, "overloaded"),
     "no_proposals": (502, "server"),
 }
+# The same request would fail again, and cost as much again.
+HOPELESS: frozenset[Cause] = frozenset(
+    {"auth", "billing", "refused", "window", "content_filter", "budget", "invalid", "timeout", "cut_off"}
+)
+REPEATED = frozenset({408, 409, 429})  # statuses below 500 after which the official SDKs ask again
 
 
 class ProblemError(Exception):
@@ -66,11 +71,29 @@ def unusable(error: PartsongError) -> Problem:
         case StoreError():
             return Problem(503, "overloaded", str(error), retry_after=5.0)
         case _:
-            return Problem(500, "server", str(error))
+            return Problem(500, "server", str(error), retryable=False)
 
 
-def failed(error: Failure, report: dict[str, Any]) -> Problem:
-    """The problem of a run that ended without an answer."""
+def failed(error: Failure, report: dict[str, Any], strict: bool = False) -> Problem:
+    """The problem of a run that ended without an answer.
+
+    `strict`: a loss ended the run, since the caller wanted all or nothing. The seat has had its retries by then.
+    """
     status, kind = STATUSES[error.cause]
-    after = 5.0 if status in (429, 503) else None
-    return Problem(status, kind, error.message, code=error.cause, retry_after=after, partsong=report)
+    hopeless = error.cause in HOPELESS or strict
+    after = 5.0 if status in (429, 503) and not hopeless else None
+    return Problem(
+        status, kind, error.message, code=error.cause, retry_after=after, retryable=not hopeless, partsong=report
+    )
+
+
+def problem_headers(problem: Problem) -> dict[str, str]:
+    """What the headers say of a problem: when to ask again, or that asking again cannot help."""
+    headers = {"cache-control": "no-store"}
+    if problem.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(problem.retry_after)))
+    if not problem.retryable or (problem.status < 500 and problem.status not in REPEATED):
+        headers["x-should-retry"] = "false"
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return headers
