@@ -53,7 +53,7 @@ def likely_tokens(messages: tuple[Message, ...]) -> int:
                 elif isinstance(piece, Image):
                     images += 1
                 elif isinstance(piece, Document):
-                    size += _bytes(piece.text)
+                    size += _bytes(piece.text) if piece.is_read else len(piece.data)
                     images += _pictures(piece)
                 elif isinstance(piece, ToolCall):
                     size += _bytes(piece.name) + _bytes(piece.arguments)
@@ -67,7 +67,8 @@ def _most_tokens(part: Part) -> int:
         case Image():
             return MOST_TOKENS_AN_IMAGE
         case Document(text=text):
-            return estimate(text) + _pictures(part) * MOST_TOKENS_AN_IMAGE
+            words = estimate(text) if part.is_read else len(part.data)
+            return words + _pictures(part) * MOST_TOKENS_AN_IMAGE
         case Reasoning(text=text, signature=signature):
             # A signature may hold more thoughts than the text shows, enciphered; four of its letters are three bytes.
             return max(estimate(text), len(signature) // BYTES_A_TOKEN)
