@@ -1,6 +1,6 @@
 // @ts-check
-// A conversation as data: turns, each a question (words, pictures and files) and its answer. A conversation travels in two
-// shapes: as messages to the server, and as messages in a run's record.
+// A conversation as data: turns, each a question (words, pictures and files) and its answer. A conversation travels in
+// two shapes: as messages to the server, and as messages in a run's record.
 
 /** @import { AttachedFile, ChatMessage, Conversation, Document, Image, PlainTurn, Question } from "./types.js" */
 

@@ -282,7 +282,7 @@ export interface ProposalFinished {
 }
 
 export interface Answer {
-  parts: (Text | Image | Reasoning | ToolCall | ToolResult)[];
+  parts: (Text | Image | Document | Reasoning | ToolCall | ToolResult)[];
   finish_reason: "content_filter" | "length" | "stop" | "tool_calls";
   usage: Usage;
   model: string;
