@@ -94,10 +94,13 @@ class WeightsError(PartsongError):
 class ModelError(PartsongError):
     """One call to one model failed.
 
-    `status` is the HTTP status where there was one, `retry_after` the seconds that the provider asked us to wait,
-    `usage` what the call has cost all the same, where that is known, and `window` how many tokens the model reads,
-    where the provider said so. `sent` says of a network fault that the request was on its way: the provider may have
-    done its work.
+    status: the HTTP status, where there was one
+    retry_after: seconds that the provider asked us to wait
+    usage: what the call has cost all the same, where that is known
+    window: how many tokens the model reads, where the provider said so
+    sent: of a network fault, whether the request was on its way, so that the provider may have done its work
+    again: whether the same call may be made again, where the provider said so; `None` leaves that to the cause
+    wrote: what the model had written that could not be used, where the provider showed it
     """
 
     def __init__(
@@ -110,6 +113,8 @@ class ModelError(PartsongError):
         usage: Usage | None = None,
         window: int | None = None,
         sent: bool = False,
+        again: bool | None = None,
+        wrote: str = "",
     ) -> None:
         super().__init__(message)
         self.cause: Cause = cause
@@ -118,11 +123,13 @@ class ModelError(PartsongError):
         self.usage = usage
         self.window = window
         self.sent = sent
+        self.again = again
+        self.wrote = wrote
 
     @property
     def passing(self) -> bool:
         """Whether the same call may succeed a little later."""
-        return self.cause in PASSING
+        return self.cause in PASSING if self.again is None else self.again
 
     @property
     def unpaid(self) -> bool:

@@ -92,12 +92,16 @@ class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type", omit_def
 
 
 class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type", omit_defaults=True):
-    """A model asks for a tool; `arguments` is the JSON text exactly as the model wrote it."""
+    """A model asks for a tool; `arguments` is the JSON text exactly as the model wrote it.
+
+    signature: opaque text of Gemini's, which wants it back unchanged with the tool call; "" from other models
+    """
 
     id: str
     name: str
     arguments: str
     cache_control: CacheControl = field(name="mark", default="")
+    signature: str = ""
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type", omit_defaults=True):
@@ -279,12 +283,23 @@ def billed(dollars: Decimal) -> Decimal:
     return dollars
 
 
+class Caveat(Struct, frozen=True):
+    """Something that an answer lacks, in a sentence for people; the run tells it as a loss.
+
+    truncated: the answer may be cut short. shortened: the model was not shown all of the request, or said more than
+    can be passed on.
+    """
+
+    kind: Literal["truncated", "shortened"]
+    message: str
+
+
 class Answer(Struct, frozen=True):
     """What a model answered. `model` is the id that the provider says answered, whatever was asked for.
 
     An answer that was found in the store has used nothing: `stored` is what it had used when it was made. `logprobs`
     holds, for each token of the text, the likeliest tokens there with the natural logarithms of their probabilities;
-    only where they were asked for, and told.
+    only where they were asked for, and told. An answer with `caveats` is not as it should be, and is never stored.
     """
 
     parts: tuple[Part, ...]
@@ -293,6 +308,7 @@ class Answer(Struct, frozen=True):
     model: str = ""
     stored: Usage | None = None
     logprobs: tuple[dict[str, float], ...] | UnsetType = UNSET
+    caveats: tuple[Caveat, ...] | UnsetType = UNSET
 
     @property
     def text(self) -> str:

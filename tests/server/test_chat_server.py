@@ -41,6 +41,7 @@ from partsong.providers.openai import OpenAI
 from partsong.wire import chat
 from partsong.wire.chat import Said, Stream, body, parse_request, serialize_answer, serialize_error
 from partsong.wire.chat.fields import Body
+from partsong.wire.history import short_id, with_ids
 from partsong.wire.parsed import Options, ParsedRequest, answerable
 from partsong.wire.reply import Format, Head, Problem
 from partsong.wire.sse import Decoder
@@ -383,7 +384,8 @@ def test_what_a_provider_is_sent_is_what_the_server_reads(
     said = parse_request(msgspec.json.encode(body(request, "m", stream=True)))
     assert (said.model, said.stream, said.usage_in_stream) == ("m", True, True)
     back = said.conversation
-    assert (back.messages, back.sampling) == (answerable(request.messages), request.sampling)
+    # Each tool call gets an id of its own, which fits the API.
+    assert (back.messages, back.sampling) == (answerable(with_ids(request.messages, short_id)), request.sampling)
     assert (back.tools, back.tool_choice) == (request.tools, request.tool_choice)
     assert (back.response_format, back.parallel_tool_calls) == (form, request.parallel_tool_calls)
 

@@ -15,7 +15,7 @@ import pytest
 from partsong.configuration import Configuration, DocumentLimits, Provider
 from tests import pdfs
 from tests.serving import recipe_file, serving
-from tests.upstream import Server, as_json, chat
+from tests.upstream import Exchange, Reply, Server, as_json, chat, status
 
 DATA = pdfs.pdf("Revenue was 41 million.", "Costs fell.", pictures=2)
 ENCODED = base64.b64encode(DATA).decode()
@@ -153,3 +153,32 @@ async def test_anthropics_api_gets_document_blocks(tmp_path: Path) -> None:
         "source": {"type": "base64", "media_type": "application/pdf", "data": ENCODED},
         "title": "report.pdf",
     }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Invalid value: 'file'. Supported values are: 'text', 'image_url'.",
+        "This model does not support file content types.",
+        "Unknown part type: file",
+        "Input tag 'file' found using 'type' does not match any of the expected tags: 'text'",
+        "messages.0.content must be a string",
+    ],
+)
+async def test_a_model_that_refuses_files_reads_the_text_and_that_is_told(tmp_path: Path, words: str) -> None:
+    def answer(exchange: Exchange) -> Reply:
+        return status(400, words) if isinstance(exchange.json["messages"][0]["content"], list) else chat()(exchange)
+
+    async with Server(answer) as upstream:
+        provider = Provider("openai", f"{upstream.url}/v1", documents=True)
+        async with serving([recipe_file(tmp_path)], providers={"far": provider}) as (url, _):
+            async with aiohttp.ClientSession() as session:
+                body = {"model": "far:c", "messages": [{"role": "user", "content": [{"type": "file", "file": FILE}]}]}
+                for asked in (2, 3):  # the second time it is known
+                    async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+                        losses = (await response.json())["partsong"]["losses"]
+                    assert len(upstream.exchanges) == asked
+    assert contents(upstream)[1].startswith("[document report.pdf, 2 pages]\n<document-")
+    assert [(loss["kind"], loss["message"]) for loss in losses] == [
+        ("shortened", "the model takes no PDFs: it read the text of each, without pictures")
+    ]

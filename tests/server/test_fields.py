@@ -24,8 +24,8 @@ from typing_extensions import is_typeddict
 from partsong.errors import RequestError
 from partsong.model import Image, Message, Request, Text, ToolCall, ToolResult
 from partsong.prompts import advised
-from partsong.providers.anthropic import QUIRKS as ANTHROPIC_QUIRKS
-from partsong.providers.openai import QUIRKS
+from partsong.providers.quirks import CHAT as QUIRKS
+from partsong.providers.quirks import MESSAGES as ANTHROPIC_QUIRKS
 from partsong.wire import chat, messages, responses
 from partsong.wire.parsed import ParsedRequest
 from partsong.wire.speakers import spelled

@@ -54,7 +54,7 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
         raise error from None
     finally:
         seat.ended = True
-    seat.note_losses(truncated=answer.finish_reason == "length" and work.role != "selector")
+    seat.note_losses(None if work.role == "selector" else answer)
     return Aggregated(seat.model, answer, work.chosen)
 
 

@@ -160,7 +160,7 @@ class _Layer:
         seat.ended, seat.answer = True, answer
         self.run.losses.answered += 1
         await self.run.say_end(ProposalFinished(*seat.address, answer, seat.model))
-        seat.note_losses(truncated=answer.finish_reason == "length")
+        seat.note_losses(answer)
 
     async def cut_off(self, late: list[tuple[Seat, ModelError]]) -> None:
         """End these seats, all at the same moment, and say so."""

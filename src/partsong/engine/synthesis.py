@@ -15,7 +15,18 @@ from partsong.engine.tool_calls import fault_of, kept
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationDelta
-from partsong.model import Answer, Delta, Message, Request, Text, TextDelta, ToolCall, ToolCallDelta, text_of
+from partsong.model import (
+    NOTHING_USED,
+    Answer,
+    Delta,
+    Message,
+    Request,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    text_of,
+)
 from partsong.prompts import in_words
 
 
@@ -42,7 +53,17 @@ class Synthesis:
 
     async def write(self, model: str, request: Request) -> Answer:
         """Call the model, and pass its answer on. Raises `ModelError` if the answer is wrong, also the second time."""
-        answer = await self.seat.call(model, request, self.send)
+        try:
+            answer = await self.seat.call(model, request, self.send)
+        except ModelError as error:
+            if error.cause != "invalid":
+                raise
+            # The provider itself has found the model's mistake, before or after some words were heard.
+            await self.say_rest()
+            heard = "".join(self.seat.run.said)
+            wrong = Answer((Text(heard),) if heard else (), usage=error.usage or NOTHING_USED)
+            wrote = f" You wrote: {error.wrote}" if error.wrote else ""
+            return await self.write_again(model, request, wrong, f"{error}.{wrote}")
         if self.unfencing is not None:
             await self.say_rest()
             answer = replace(answer, parts=self.unfencing.cleaned(answer.parts))

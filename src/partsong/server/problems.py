@@ -80,6 +80,8 @@ def failed(error: Failure, report: dict[str, Any], strict: bool = False) -> Prob
     `strict`: a loss ended the run, since the caller wanted all or nothing. The seat has had its retries by then.
     """
     status, kind = STATUSES[error.cause]
+    if error.status is not None and 300 <= error.status < 400:
+        status, kind = 502, "server"  # a redirection of a model's server is no fault of the client's
     hopeless = error.cause in HOPELESS or strict
     after = 5.0 if status in (429, 503) and not hopeless else None
     return Problem(

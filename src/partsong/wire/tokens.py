@@ -1,4 +1,4 @@
-"""How many tokens a request has, where no tokenizer is at hand: an estimate that errs high, for money.
+"""Estimates of the tokens of a request, for models whose tokenizer is not at hand. They err high, because of money.
 
 It counts by kinds of bytes. Small letters and spaces are five for two tokens; every other character of ASCII is a token
 (many vocabularies split numbers into digits); a character beyond is a token less than its bytes in UTF-8, but as many
@@ -7,8 +7,7 @@ five vocabularies of 2023 to 2025 that is 1.9 to 2.4 times the tokens of English
 1 to 3 of digits, 1.2 to 3.3 of Chinese, Japanese and Korean, 1 to 2.7 of emoji. Only what is random (letters, the
 digits of a hash, rare characters) can have more tokens than it says, by up to two fifths.
 
-What a model can read is checked against the likelier 4 bytes a token, so that a question is not refused that would have
-fitted.
+A model's window is checked with the likelier 4 bytes a token, so that no question is refused that would have fitted.
 """
 
 from partsong.model import Document, Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
@@ -27,14 +26,14 @@ _PIECE = 1 << 16  # characters: what fits the processor's cache is counted twice
 
 
 def estimate(text: str) -> int:
-    """Tokens of a text, erring high."""
+    """Tokens of a text; the estimate errs high."""
     if len(text) <= _PIECE:
         return _weigh(text.encode("utf-8", "surrogatepass"))
     return sum(estimate(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
 
 
 def estimate_tokens(request: Request) -> int:
-    """Input tokens of a request, erring high: messages, images, tool schemas and the schema of the answer."""
+    """Input tokens of a request, an estimate that errs high: messages, images, tools and the schema of the answer."""
     tokens = sum(TOKENS_A_MESSAGE + sum(_most_tokens(part) for part in message.parts) for message in request.messages)
     if request.tools:
         tokens += TOKENS_WITH_TOOLS

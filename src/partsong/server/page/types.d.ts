@@ -115,6 +115,7 @@ export interface ToolCall {
   name: string;
   arguments: string;
   mark?: "" | "1h" | "5m";
+  signature?: string;
 }
 
 export interface ToolResult {
@@ -288,7 +289,13 @@ export interface Answer {
   model: string;
   stored: Usage | null;
   logprobs?: Record<string, number>[];
+  caveats?: Caveat[];
   text: string;
+}
+
+export interface Caveat {
+  kind: "shortened" | "truncated";
+  message: string;
 }
 
 export interface ProposalFailed {

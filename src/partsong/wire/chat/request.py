@@ -17,6 +17,7 @@ from partsong.model import (
     Image,
     Message,
     Part,
+    Reasoning,
     Request,
     Text,
     Tool,
@@ -24,6 +25,8 @@ from partsong.model import (
     ToolResult,
     text_of,
 )
+from partsong.wire.chat.details import read_details
+from partsong.wire.history import FORMS, USUAL, HistoryRules, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import read_schema
 
 # What a sampling says, and how the format calls it.
@@ -40,17 +43,25 @@ FIELDS = {
 }
 
 
+# What stands for the reasoning of a turn that had none, or another model's. Kimi refuses an empty string.
+NO_REASONING = " "
 SHOWN = (Image, Document)  # parts that make a list of a content
 UNNAMED = "document.pdf"  # OpenAI wants a name
 
 
-def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
+def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = USUAL) -> dict[str, Any]:
     """The body, for `msgspec.json.encode`.
 
-    Reasoning of earlier turns is left out: the format has no place for it. Raises `ModelError` for a schema that is
-    none.
+    Reasoning of earlier turns is left out unless `rules` wants it: the format has no place for it. Raises `ModelError`
+    for a schema that is none.
     """
-    body: dict[str, Any] = {"model": model, "messages": _messages(request.messages)}
+    messages = with_ids(request.messages, FORMS[rules.ids])
+    if not rules.documents:
+        messages = with_text_of_documents(messages)
+    body: dict[str, Any] = {"model": model, "messages": _messages(messages, rules)}
+    if rules.declares and not request.tools and (names := tools_of(messages)):
+        body["tools"] = [{"type": "function", "function": {"name": name}} for name in names]
+        body["tool_choice"] = "none"
     if request.tools:
         body["tools"] = [{"type": "function", "function": _function(tool)} for tool in request.tools]
         if (choice := request.tool_choice) in ("auto", "none", "required"):
@@ -94,7 +105,7 @@ def _function(tool: Tool) -> dict[str, Any]:
     return function
 
 
-def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+def _messages(messages: tuple[Message, ...], rules: HistoryRules) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
     shown: list[
         Part
@@ -105,7 +116,7 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
             shown = []
         named = {"name": message.name} if message.name else {}
         if message.role == "assistant":
-            written += [said | named for said in _assistant(message)]
+            written += [said | named for said in _assistant(message, rules)]
             shown += [part for part in message.parts if type(part) in SHOWN]
             continue
         said: list[Part] = []
@@ -127,19 +138,29 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
     return written
 
 
-def _assistant(message: Message) -> list[dict[str, Any]]:
+def _assistant(message: Message, rules: HistoryRules) -> list[dict[str, Any]]:
     """The assistant's message, or none if nothing of it can be sent."""
     written: dict[str, Any] = {"role": "assistant"}
     if text := message.text:
         written["content"] = text
-    calls = [
-        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-        for part in message.parts
-        if type(part) is ToolCall
-    ]
-    if calls:
-        written["tool_calls"] = calls
-    return [written] if text or calls else []
+    if tool_calls := [_tool_call(part, rules) for part in message.parts if type(part) is ToolCall]:
+        written["tool_calls"] = tool_calls
+    if len(written) == 1:
+        return []
+    thoughts = [part for part in message.parts if type(part) is Reasoning]
+    if rules.reasoning:
+        written["reasoning_content"] = "".join(part.text for part in thoughts) or NO_REASONING
+    if rules.details and (blocks := [block for part in thoughts for block in read_details(part.signature)]):
+        written["reasoning_details"] = blocks
+    return [written]
+
+
+def _tool_call(part: ToolCall, rules: HistoryRules) -> dict[str, Any]:
+    written = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+    if rules.signatures and part.signature:
+        namespace, _, signature = part.signature.partition(":")
+        written["extra_content"] = {namespace: {"thought_signature": signature}}
+    return written
 
 
 def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
