@@ -316,6 +316,7 @@ export interface CallFinished {
   usage?: Usage | null;
   error?: Failure | null;
   stored?: boolean;
+  stored_usage?: Usage | null;
 }
 
 export interface LayerFinished {
