@@ -11,8 +11,11 @@ import pytest
 from partsong import Conversation, Document, Message, QuestionError, Text, ToolResult, asking
 from partsong.configuration import DocumentLimits
 from partsong.documents import pdf
-from partsong.documents.reader import DocumentReader
+from partsong.documents.reader import AT_ONCE, DocumentReader
+from partsong.errors import BusyError
+from partsong.server.problems import unusable
 from tests import pdfs
+from tests.clock import jumping
 
 BOUNDS = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound the memory of a process")
 
@@ -209,3 +212,14 @@ async def test_the_same_pdf_is_read_once_and_a_read_document_stays(monkeypatch: 
     again = await reader.read(asking("?", documents=(Document(data, name="a.pdf"), Document(data, name="b.pdf"))))
     assert again.messages[0].parts[0] == first.messages[0].parts[0]
     assert await DocumentReader().read(first) == first
+
+
+@jumping
+async def test_nobody_waits_for_a_turn_without_end() -> None:
+    reader = DocumentReader()
+    for _ in range(AT_ONCE):
+        await reader._turn.acquire()
+    with pytest.raises(BusyError, match=r"report\.pdf: other documents are being read"):
+        await reader.read(asking("?", documents=(Document(pdfs.pdf("x"), name="report.pdf"),)))
+    reader._turn.release()
+    assert unusable(BusyError("x")).status == 503

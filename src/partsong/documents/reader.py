@@ -6,6 +6,7 @@ seat reads the same, and calls that were stored are found again.
 
 import asyncio
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -13,11 +14,12 @@ from msgspec.structs import replace
 
 from partsong.configuration import DocumentLimits
 from partsong.documents.pdf import Pages, read_pages
-from partsong.errors import QuestionError
+from partsong.errors import BusyError, QuestionError
 from partsong.model import PDF, Conversation, Document, Part, ToolResult
 from partsong.prompts import as_document, documents_of
 
-AT_ONCE = 2  # PDFs that one process reads at the same time: each takes a core, and memory
+AT_ONCE = max(2, os.cpu_count() or 2)  # PDFs that are read at the same time: each takes a core, and memory
+LONGEST_WAIT = 60.0  # seconds for a turn, where others send PDFs that each take their full time
 KEPT = 4_000_000  # characters of PDFs that a reader remembers: a chat sends its documents with every turn
 BEGINNING = 1024  # bytes within which a PDF must begin, as readers commonly allow
 LONGEST_NAME = 120  # characters
@@ -34,7 +36,8 @@ class DocumentReader:
     async def read(self, conversation: Conversation) -> Conversation:
         """The conversation with its documents read.
 
-        Raises `QuestionError`, which names the document, if one cannot be read or is beyond the limits.
+        Raises `QuestionError`, which names the document, if one cannot be read or is beyond the limits, and `BusyError`
+        if too many others are being read.
         """
         documents = documents_of(conversation.messages)
         if not documents:
@@ -78,11 +81,17 @@ class DocumentReader:
     async def _read(self, name: str, data: bytes, seconds: float) -> tuple[Pages, float]:
         """The pages, and how long their reading took now."""
         digest = hashlib.sha256(data).digest()
-        async with self._turn:
+        try:
+            await asyncio.wait_for(self._turn.acquire(), LONGEST_WAIT)
+        except TimeoutError:
+            raise BusyError(f"{name}: other documents are being read; ask again a little later") from None
+        try:
             if (known := self._pages.get(digest)) is not None:
                 self._pages.move_to_end(digest)
                 return known, 0.0
             pages = await read_pages(name, data, self.limits, seconds)
+        finally:
+            self._turn.release()
         self._pages[digest] = pages
         while len(self._pages) > 1 and sum(map(_length, self._pages.values())) > KEPT:
             self._pages.popitem(last=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 from partsong.errors import (
     BudgetError,
+    BusyError,
     Cause,
     ConfigurationError,
     PartsongError,
@@ -68,7 +69,7 @@ def unusable(error: PartsongError) -> Problem:
             return Problem(400, "invalid_request", str(error), field="model")
         case ConfigurationError():
             return Problem(404, "not_found", str(error), field="model", code="model_not_found")
-        case StoreError():
+        case StoreError() | BusyError():
             return Problem(503, "overloaded", str(error), retry_after=5.0)
         case _:
             return Problem(500, "server", str(error), retryable=False)
