@@ -82,7 +82,8 @@ class DocumentReader:
         """The pages, and how long their reading took now."""
         digest = hashlib.sha256(data).digest()
         try:
-            await asyncio.wait_for(self._turn.acquire(), LONGEST_WAIT)
+            async with asyncio.timeout(LONGEST_WAIT):
+                await self._turn.acquire()
         except TimeoutError:
             raise BusyError(f"{name}: other documents are being read; ask again a little later") from None
         try:
