@@ -153,7 +153,7 @@ async def test_a_file_that_is_damaged_later_is_a_store_error(tmp_path: Path) -> 
 
 async def test_a_store_that_another_process_locks_is_left_alone_for_a_while(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
-    async with open_store(path, patience=0.05) as store:
+    async with open_store(path, lock=0.05) as store:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"s\.db: another process keeps the store locked"):

@@ -64,7 +64,9 @@ def unusable(error: PartsongError) -> Problem:
         case ConfigurationError():
             return Problem(404, "not_found", str(error), field="model", code="model_not_found")
         case StoreError():
-            return Problem(503, "overloaded", str(error), retry_after=5.0)
+            # The error names a file of the server, which is for its log alone.
+            message = "the store of the server does not work now, and this request needs it"
+            return Problem(503, "overloaded", message, code="store", retry_after=5.0)
         case _:
             return Problem(500, "server", str(error))
 

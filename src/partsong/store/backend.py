@@ -31,7 +31,7 @@ class Backend(Protocol):
     writes are made in the order of the calls, and the future is done when the write is committed. A caller may leave
     before. Every method belongs to the event loop in which the back end was opened.
 
-    Every method but `open` raises `StoreError` if the database fails or is closed, and a write raises
+    Every method but `open` raises `StoreError` if the database fails, is not open or is closed, and a write raises
     `UnstorableError` if its value cannot be stored. The message names `address`.
 
     Days (UTC) and moments are those of the back end's clock, because several machines may share one database.
@@ -42,10 +42,16 @@ class Backend(Protocol):
         """Where the database is, as error messages name it."""
 
     async def open(self) -> None:
-        """Open the database and bring its schema up to date. Raises `StoreError` if this cannot be done."""
+        """Open the database and bring its schema up to date. Raises `StoreError` if this cannot be done.
+
+        Opening that has failed may be tried again.
+        """
 
     async def close(self) -> None:
         """Wait for the queued writes and close the database, also if `open` failed."""
+
+    async def probe(self) -> None:
+        """Write about as much as a run does, and delete it again: shows whether the database can be written."""
 
     # Calls
 

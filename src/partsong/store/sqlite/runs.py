@@ -14,6 +14,7 @@ from partsong.store.runs import Search, StoredRun, Timed
 from partsong.store.shares import Share
 from partsong.store.sqlite.shares import keep as keep_shares
 
+FILL = 65_536  # bytes, as many as a run with long answers has
 COLUMNS = ", ".join(StoredRun.__struct_fields__)
 _STARTED = StoredRun.__struct_fields__.index("started")
 _LABELS = StoredRun.__struct_fields__.index("labels")
@@ -107,6 +108,16 @@ def delete(connection: sqlite3.Connection, run: str) -> None:
     connection.execute("DELETE FROM runs WHERE id = ?", (run,))
     connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
     connection.execute("DELETE FROM shares WHERE run = ?", (run,))
+
+
+def fill(connection: sqlite3.Connection) -> None:
+    """Write a piece that belongs to no run, of about the size of a run."""
+    connection.execute("INSERT OR REPLACE INTO pieces VALUES ('', 0, zeroblob(?))", (FILL,))
+
+
+def empty(connection: sqlite3.Connection) -> None:
+    """Delete the piece that belongs to no run."""
+    connection.execute("DELETE FROM pieces WHERE run = ''")
 
 
 def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
