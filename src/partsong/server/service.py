@@ -145,10 +145,10 @@ class Service:
                 "previous_response_not_found",
             )
         )
+        run = await self.store.run(name)
+        if run is None or run.caller != caller_of(key) or run.labels.get("keep") != "yes":
+            raise missing
         try:
-            run = await self.store.find_run(name)
-            if run.id != name or run.caller != caller_of(key) or run.labels.get("keep") != "yes":
-                raise missing
             events = [event for _, event in await self.store.events(run.id)]
         except InputError:
             raise missing from None

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from partsong.call import Call
 from partsong.errors import InputError, RequestError, StoreError
 from partsong.model import Answer
-from partsong.store.backend import Backend
+from partsong.store.backend import Backend, StoreOffError
 from partsong.store.finding import find_run
 from partsong.store.health import Health
 from partsong.store.limits import Refusal
@@ -172,9 +172,14 @@ class Store:
             return VoteTally(a, b, 0, 0, 0)
         return await self._read(partial(self._backend.vote_tally, caller, a, b))
 
-    async def find_run(self, prefix: str) -> StoredRun:
-        """The run whose id begins with `prefix`, or the newest run for "last".
+    async def run(self, run: str) -> StoredRun | None:
+        """The run with exactly this id; `None` if there is none."""
+        return await self._read(partial(self._needed().find_run, run))
 
+    async def find_run(self, prefix: str) -> StoredRun:
+        """The run whose id begins with `prefix`, or the newest run for "last", as people type it.
+
+        For the command line alone: the search grows with the number of runs, and does not ask whose runs they are.
         Raises `InputError`, which suggests similar ids, if there is no such run or more than one.
         """
         return await find_run(self._needed(), prefix)
@@ -358,7 +363,7 @@ class Store:
 
     def _needed(self, what: str = "this") -> Backend:
         if self._backend is None:
-            raise StoreError(f'the store is off, but {what} needs it; set store = "metadata" or "full"')
+            raise StoreOffError(f'the store is off, but {what} needs it; set store = "metadata" or "full"')
         return self._backend
 
 
