@@ -591,7 +591,7 @@ async def test_a_server_with_keys_is_shown_one_that_is_kept_nowhere(browser: Bro
             field = page.get_by_role("textbox", name="Key")
             await field.fill("wrong")
             await field.press("Enter")
-            await expect(page.locator("dialog .problem")).to_contain_text("not known")
+            await expect(page.locator("dialog .problem")).to_contain_text("unknown")
             await field.fill(secret)
             await field.press("Enter")
             turn = await ask(page, "Is it so?", "three")

@@ -175,5 +175,5 @@ async def keep(stack: AsyncExitStack, configuration: Configuration, mode: StoreM
         return await stack.enter_async_context(open_journal(configuration, mode))
     except StoreError as problem:
         store = await stack.enter_async_context(open_journal(configuration, "off"))
-        store.problem = problem
+        store.health.failed(problem, writing=True)
         return store

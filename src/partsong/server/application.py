@@ -221,7 +221,9 @@ class Application:
             return json({"status": "stopping"}, 503)
         if not service.recipes and not service.serving.models:
             return json({"status": "no recipe is usable", "unusable": service.unusable}, 503)
-        return json({"status": "ready", "recipes": list(service.recipes), "unusable": list(service.unusable)})
+        failing = service.store.health.failing is not None
+        state = {"status": "degraded" if failing else "ready", "store": "failing" if failing else service.store.mode}
+        return json(state | {"recipes": list(service.recipes), "unusable": list(service.unusable)})
 
 
 class Identifying:

@@ -19,6 +19,7 @@ from partsong.errors import (
     StoreError,
 )
 from partsong.events import Failure
+from partsong.store import StoreOffError
 from partsong.wire.reply import Kind, Problem
 
 # The status and the kind of error for each cause of a failed run.
@@ -69,8 +70,12 @@ def unusable(error: PartsongError) -> Problem:
             return Problem(400, "invalid_request", str(error), field="model")
         case ConfigurationError():
             return Problem(404, "not_found", str(error), field="model", code="model_not_found")
-        case StoreError() | BusyError():
+        case StoreOffError() | BusyError():
             return Problem(503, "overloaded", str(error), retry_after=5.0)
+        case StoreError():
+            # The error names a file of the server, which is for its log alone.
+            message = "the store of the server does not work now, and this request needs it"
+            return Problem(503, "overloaded", message, code="store", retry_after=5.0)
         case _:
             return Problem(500, "server", str(error), retryable=False)
 
