@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs, to_builtins
 
+from partsong.cli.printable import printable_json
 from partsong.cli.questions import ParsedRequest
 from partsong.errors import InputError
 from partsong.events import Failure, Loss
@@ -125,7 +126,7 @@ class Answers:
     def finish(self, questions: Sequence[tuple[str, ParsedRequest]], failed: Mapping[str, Outcome]) -> None:
         """Write the file of answers in the order of the questions. A failed question has its error there."""
         outcomes = {**failed, **self.kept}
-        lines = (msgspec.json.encode(outcomes[key].line(asked)) + b"\n" for key, asked in questions)
+        lines = (printable_json(msgspec.json.encode(outcomes[key].line(asked))) + b"\n" for key, asked in questions)
         write_file(self.path, lines, may_stream=True)
         if not failed and not self.streams:  # the next start needs the answers that are there
             self.close()
