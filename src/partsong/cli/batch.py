@@ -98,7 +98,7 @@ async def answered(
             )
         for _, each in keyed:
             try:
-                check(recipe, each.conversation, models)
+                await check(recipe, each.conversation, models)
             except QuestionError as problem:
                 raise QuestionError(f"{source}, line {each.line}: {problem}") from None
         answers = Answers(out)
