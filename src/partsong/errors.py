@@ -68,7 +68,14 @@ class ConfigurationError(InputError):
 
 
 class QuestionError(InputError):
-    """The conversation cannot be sent: it is empty, too long, or holds a picture that is none."""
+    """The conversation cannot be sent: it is empty, too long, or holds a picture that is none.
+
+    `field` is the field of the conversation where it is not the messages: `tools[0]` or `response_format`.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RequestError(InputError):

@@ -67,7 +67,7 @@ async def perform(
     Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event, and nothing else that is expected
     (`StoreError` where the funds are kept in a store that fails).
     """
-    check(recipe, conversation, models)
+    await check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live)
 
@@ -90,7 +90,7 @@ async def stream(
     Raises `QuestionError`, `RecipeError` or `BudgetError` on entering.
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
-    check(recipe, conversation, models)
+    await check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
     room = asyncio.Event()
