@@ -18,6 +18,8 @@ from partsong.cli.losses import LAST_RESORT, short_id
 from partsong.cli.printable import printable, single_line
 from partsong.cli.summary import dollars, summary
 from partsong.events import AnyEvent, RunFailed, RunFinished
+from partsong.model import Conversation
+from partsong.prompts import documents_of
 from partsong.store import StoredRun
 from partsong.transcript import Transcript
 
@@ -80,7 +82,7 @@ async def page(
         await terminal.hear(event)
         transcript.hear(event)
     rows = [row for row in terminal.all_rows if row.started is not None]
-    question = "" if transcript.conversation is None else transcript.conversation.messages[-1].text
+    question = "" if transcript.conversation is None else asked(transcript.conversation)
     pieces: list[RenderableType] = list(head(run, question or run.question))
     if not events:
         pieces += [Text(), Text('It was stored without its words (store = "metadata"): this is all there is of it.')]
@@ -107,6 +109,12 @@ async def page(
     else:
         pieces += [Text(), Text(f"{came_to(run)} · it goes on, or its process was ended", "dim")]
     return pieces
+
+
+def asked(conversation: Conversation) -> str:
+    """The last message, below the names of its documents."""
+    last = conversation.messages[-1]
+    return "\n".join([*(f"[document {document.name}]" for document in documents_of((last,))), last.text])
 
 
 def head(run: StoredRun, question: str) -> "Iterator[Text]":

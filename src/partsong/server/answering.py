@@ -237,6 +237,7 @@ class _Run:
             live=self.stream is not None,
             cache=options.cache,
             funds=funds,
+            documents=self.service.documents,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:

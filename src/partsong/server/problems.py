@@ -9,6 +9,7 @@ from typing import Any
 
 from partsong.errors import (
     BudgetError,
+    BusyError,
     Cause,
     ConfigurationError,
     PartsongError,
@@ -69,7 +70,7 @@ def unusable(error: PartsongError) -> Problem:
             return Problem(400, "invalid_request", str(error), field="model")
         case ConfigurationError():
             return Problem(404, "not_found", str(error), field="model", code="model_not_found")
-        case StoreOffError():
+        case StoreOffError() | BusyError():
             return Problem(503, "overloaded", str(error), retry_after=5.0)
         case StoreError():
             # The error names a file of the server, which is for its log alone.

@@ -14,6 +14,7 @@ from functools import partial
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
+from partsong.documents.reader import DocumentReader
 from partsong.errors import RecipeError, RequestError, StoreError
 from partsong.folders import keys_path
 from partsong.keys import Key, Keys
@@ -44,6 +45,7 @@ class Service:
     recipes: the usable recipes, by name
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
+    documents: reads the documents of requests, and remembers the last ones
     slowest: seconds that a client may take to send a body, or to read what was sent
     working: the tasks of requests under way
     """
@@ -58,6 +60,7 @@ class Service:
     shelf: dict[str, Found]
     log: Log
     metrics: Metrics
+    documents: DocumentReader
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
     working: set[asyncio.Task[None]] = field(default_factory=set)
@@ -200,6 +203,7 @@ async def open_service(
             shelf,
             log,
             metrics,
+            DocumentReader(configuration.documents),
             telemetry,
             slowest,
         )
