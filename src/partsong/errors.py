@@ -69,7 +69,14 @@ class ConfigurationError(InputError):
 
 
 class QuestionError(InputError):
-    """The conversation cannot be sent: it is empty, too long, or has a picture or document that cannot be read."""
+    """The conversation cannot be sent: it is empty, too long, or has a picture or document that cannot be read.
+
+    `field` is the field of the conversation where it is not the messages: `tools[0]` or `response_format`.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RequestError(InputError):

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from cyclopts import Parameter
 
 from partsong.cli.journal import status, stored_run, when
+from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
 from partsong.cli.losses import LAST_RESORT, short_id
 from partsong.cli.printable import printable, single_line
@@ -51,7 +51,7 @@ async def print_run(name: str, *, brief: bool, json: bool) -> int:
     if json:
         from partsong.store.document import as_json, plain
 
-        sys.stdout.buffer.write(msgspec.json.encode(as_json(plain(run), events)) + b"\n")
+        print_json(as_json(plain(run), events))
         return 0
     from rich.console import Console
 
@@ -140,7 +140,9 @@ def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator
     for row in rows:
         aggregates = row.layer == len(transcript.layers)
         text = transcript.text if aggregates else transcript.layers[row.layer][row.seat].text
-        title = f"{LAST_RESORT}, of {short_id(model)}" if aggregates and transcript.last_resort else row.model
+        title = (
+            f"{LAST_RESORT}, of {short_id(model)}" if aggregates and transcript.last_resort else single_line(row.model)
+        )
         if text.strip():
             yield f"## {row.address} {title}", printable(text)
 

@@ -72,7 +72,7 @@ async def perform(
     (`StoreError` where the funds are kept in a store that fails).
     """
     conversation = await _read(conversation, documents)
-    check(recipe, conversation, models)
+    await check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live)
 
@@ -97,7 +97,7 @@ async def stream(
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     conversation = await _read(conversation, documents)
-    check(recipe, conversation, models)
+    await check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
     room = asyncio.Event()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from partsong.engine.tool_calls import check_schemas
+from partsong.engine.tool_calls import check_choice, check_schemas
 from partsong.errors import QuestionError, RecipeError
 from partsong.model import Conversation, Document, Image, Model, ToolResult
 from partsong.model_info import info_of
@@ -13,7 +13,7 @@ from partsong.wire.tokens import likely_tokens
 LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice what the widest windows hold
 
 
-def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
+async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
     """Raise `QuestionError` or `RecipeError` if the run is sure to fail."""
     if missing := [name for name in recipe.models if name not in models]:
         raise RecipeError(f"{recipe.name}: there is no model for {', '.join(missing)}")
@@ -26,7 +26,8 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
     _check_documents(recipe, conversation, models)
-    check_schemas(conversation)
+    await check_schemas(conversation)
+    check_choice(conversation)
     if needs_proposals(recipe.aggregator) and (conversation.tools or conversation.response_format is not None):
         wanted = "call tools" if conversation.tools else "write what fits a schema"
         raise QuestionError(

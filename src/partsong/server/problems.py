@@ -65,7 +65,7 @@ def unusable(error: PartsongError) -> Problem:
         case BudgetError():
             return Problem(402, "billing", str(error), code="budget")
         case QuestionError():
-            return Problem(400, "invalid_request", str(error), field="messages")
+            return Problem(400, "invalid_request", str(error), field=error.field or "messages")
         case RecipeError():
             return Problem(400, "invalid_request", str(error), field="model")
         case ConfigurationError():
