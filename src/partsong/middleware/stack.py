@@ -37,6 +37,7 @@ class Wrapping:
     pricing: computes dollars from a usage; `None` for unknown prices
     window: context window in tokens; `None` if unknown
     listed: whether the window is from the table in genai-prices, which may be wrong
+    documents: whether the model reads PDFs as files; otherwise it is sent their text
     store: where calls are stored and searched; `None` for no store
     flights: calls under way, shared by all models
     """
@@ -49,6 +50,7 @@ class Wrapping:
     pricing: Pricing | None
     window: int | None
     listed: bool
+    documents: bool
     store: "Store | None"
     flights: Flights
 
@@ -70,6 +72,12 @@ def wrapped(model: Model, wrapping: Wrapping) -> Model:
     if wrapping.store is not None:
         model = Cache(model, wrapping.identity, wrapping.store, wrapping.flights, settings.base_url)
     info = ModelInfo(
-        wrapping.window, own.max_tokens, wrapping.pricing, own.count, wrapping.speed.seconds, wrapping.listed
+        wrapping.window,
+        own.max_tokens,
+        wrapping.pricing,
+        own.count,
+        wrapping.speed.seconds,
+        wrapping.listed,
+        documents=own.documents or (wrapping.documents and hosted),
     )
     return Window(model, wrapping.identity, info)

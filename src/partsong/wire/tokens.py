@@ -14,7 +14,7 @@ to 3.3. Only random text (letters, hashes, rare characters) can have more tokens
 A model's window is checked with the likelier 4 bytes a token, so that no question is refused that would have fitted.
 """
 
-from partsong.model import Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
+from partsong.model import Document, Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
 
 BYTES_A_TOKEN = 2  # errs high; for text of which only the length is known
 LIKELY_BYTES_A_TOKEN = 4
@@ -55,6 +55,9 @@ def likely_tokens(messages: tuple[Message, ...]) -> int:
                     size += _bytes(piece.text)
                 elif isinstance(piece, Image):
                     images += 1
+                elif isinstance(piece, Document):
+                    size += _bytes(piece.text) if piece.is_read else len(piece.data)
+                    images += _pictures(piece)
                 elif isinstance(piece, ToolCall):
                     size += _bytes(piece.name) + _bytes(piece.arguments)
     return -(-size // LIKELY_BYTES_A_TOKEN) + TOKENS_AN_IMAGE * images + TOKENS_A_MESSAGE * len(messages)
@@ -66,6 +69,9 @@ def _most_tokens(part: Part) -> int:
             return estimate(text)
         case Image():
             return MOST_TOKENS_AN_IMAGE
+        case Document(text=text):
+            words = estimate(text) if part.is_read else len(part.data)
+            return words + _pictures(part) * MOST_TOKENS_AN_IMAGE
         case Reasoning(text=text, signature=signature):
             # A signature may hold more thoughts than the text shows, encrypted; four base64 letters are three bytes.
             return max(estimate(text), len(signature) // BYTES_A_TOKEN)
@@ -73,6 +79,11 @@ def _most_tokens(part: Part) -> int:
             return estimate(name) + estimate(arguments)
         case ToolResult(parts=parts):
             return sum(_most_tokens(piece) for piece in parts)
+
+
+def _pictures(document: Document) -> int:
+    """Return the number of images that a provider reads for a document that is sent as a PDF: one for each page."""
+    return document.pages if document.can_be_sent else 0
 
 
 def _weigh(data: bytes) -> int:

@@ -14,8 +14,21 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from partsong.model import ANY_OBJECT, Image, Message, Part, Reasoning, Request, Text, Tool, ToolCall, ToolResult
-from partsong.wire.history import DETAILS, USUAL, HistoryRules, plain_id, tools_of, with_ids
+from partsong.model import (
+    ANY_OBJECT,
+    PDF,
+    Document,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from partsong.wire.history import DETAILS, USUAL, HistoryRules, plain_id, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.speakers import spelled
@@ -31,7 +44,7 @@ def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = US
 
     model: the model's name at the provider
     stream: whether the answer is to be streamed
-    rules: not used, because they concern Chat Completions alone
+    rules: only `documents` is used, because the other rules concern Chat Completions alone
 
     A temperature above 1, the API's maximum, becomes 1. A seed is not sent, because the API has none. Tool-call ids
     get a form that the API accepts. Raises `ModelError` if a tool's parameters or the response format are no JSON
@@ -39,6 +52,8 @@ def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = US
     """
     sampling = request.sampling
     messages = with_ids(spelled(request.messages), plain_id)
+    if not rules.documents:
+        messages = with_text_of_documents(messages)
     body: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens or MAX_TOKENS}
     if system := _system(messages):
         body["system"] = system
@@ -162,6 +177,12 @@ def _block(part: Part) -> dict[str, Any] | None:
         case Image(data=data, media_type=media_type, cache_control=cache_control):
             source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode("ascii")}
             return {"type": "image", "source": source, **_with_cache_control(cache_control)}
+        case Document(data=data, name=name, cache_control=cache_control) if data and part.media_type == PDF:
+            source = {"type": "base64", "media_type": PDF, "data": base64.b64encode(data).decode("ascii")}
+            titled = {"title": name} if name else {}
+            return {"type": "document", "source": source, **titled, **_with_cache_control(cache_control)}
+        case Document(cache_control=cache_control):
+            return {"type": "text", "text": part.as_text, **_with_cache_control(cache_control)}
         case Reasoning(text=text, signature=signature):
             if signature.startswith(REDACTED):
                 return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
