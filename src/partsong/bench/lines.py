@@ -1,6 +1,6 @@
-"""A file of values, one JSON line each, to which values are added as they come.
+"""A file of JSON lines, one for each value, to which values are appended as they come.
 
-A line that has no end was being written when the process died; such a line is removed.
+A last line without a line end was being written when the process died. Such a line is removed.
 """
 
 import os
@@ -17,10 +17,15 @@ T = TypeVar("T", bound=Struct)
 
 
 class Lines(Generic[T]):
-    """The file, and its values in the order in which they were added.
+    """The values of the file, in the order in which they were added.
 
-    With `key`, a later value replaces an earlier one of the same key, as when a failed call is tried again: in `all` at
-    once, and in the file when the file is closed. The file is created with its first line.
+    path: the file; created when the first value is added
+    kind: type of the values
+    key: returns the key of a value; without a key, all values are kept
+
+    A later value replaces an earlier value with the same key, for example after a failed answer was tried again. `all`
+    has the later value at once. The earlier line leaves the file when the file is closed. Raises `InputError` if the
+    file cannot be read, or if a line is not a value of the type.
     """
 
     def __init__(self, path: Path, kind: type[T], key: Callable[[T], Hashable] | None = None) -> None:
@@ -46,7 +51,8 @@ class Lines(Generic[T]):
         return list(self._values.values())
 
     def add(self, value: T) -> None:
-        """Add a value and write it to the file, so that the value outlives the process."""
+        """Add a value and append
+        --- its line to the file at once, so that the value outlives the process."""
         if self._file is None:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         self._take(value)
@@ -70,7 +76,7 @@ class Lines(Generic[T]):
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file in one step: a reader finds the whole file or none, never a part."""
+    """Write a file in one step, through a temporary file beside it. A reader never finds a part of the data."""
     whole = path.with_name(f"{path.name}.whole")
     whole.write_bytes(data)
     whole.replace(path)

@@ -231,7 +231,7 @@ def _penalised_move(here: Numbers, slope: Numbers, curve: Numbers) -> Numbers:
 
 
 def _objective(weights: Numbers, scores: Numbers, preferences: Numbers, mass: Numbers, c: Numbers) -> Numbers:
-    """Return penalty plus loss of each problem: shape (p,). `scores` is `features @ weights`, `mass` the row weights."""
+    """Return the penalised loss of each problem: shape (p,). `scores` is `features @ weights`."""
     losses = mass * (np.logaddexp(0, scores) - preferences[:, None] * scores)
     return np.asarray(np.abs(weights).sum(axis=0) + c * losses.sum(axis=0))
 
