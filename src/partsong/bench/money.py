@@ -128,7 +128,7 @@ class RunFunds:
         self._day: Hold | None = None
 
     async def left(self) -> Dollars:
-        """Return the dollars that may still be spent, by name of a cap; the cap of the run has the empty name."""
+        """Return the dollars that may still be spent, by scope: "" is the run, other scopes are those of the day."""
         day = {} if self.daily is None else await self.daily.left()
         return {**day, "": min(self.dollars, day.get("", self.dollars))}
 

@@ -1,8 +1,9 @@
-"""The answers of a batch on disk: each is written to a file beside as soon as it is there, and all in order at the end.
+"""The answers of a batch on disk: a file of answers, and a partial file that has the answers while the batch runs.
 
-The file beside (`.partial`) has the answers in the order in which they came. The key of each is a digest of everything
-that was asked, so that a batch that is started again finds its answers there. A last line without an end was being
-written when the process died, and is ignored. The file of answers itself is created only when it is complete.
+Each answer is appended to the partial file (`.partial`) as soon as it is finished. The key of an answer is a digest of
+recipe and conversation, so that a batch that is started again finds its answers in the partial file. A last line
+without a line end was being written when the process died, and is removed. The file of answers has the answers in the
+order of the questions, and is created only when the batch has ended.
 """
 
 import hashlib
@@ -24,9 +25,12 @@ from partsong.recipe import Recipe
 class Outcome(Struct, frozen=True, omit_defaults=True):
     """The outcome of one question: an answer or an error.
 
-    usage: tokens and dollars of all calls; a stored answer counts with what it used when it was made
-    model: id of the model that wrote the answer
-    losses: what the run lost
+    key: key of the answer (see `key_of`)
+    usage: tokens and dollars of all calls; an answer from the store counts with the usage of its original call
+    answer: text of the answer; `None` if the run failed
+    error: why the run failed; `None` if there is an answer
+    model: id of the model that wrote the answer; empty if unknown
+    losses: losses of the run (failed, late, replaced, truncated or shortened seats)
     """
 
     key: str
@@ -37,7 +41,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     losses: tuple[Loss, ...] = ()
 
     def line(self, asked: ParsedRequest) -> dict[str, Any]:
-        """The line for the file of answers, as plain values."""
+        """Return the object for the line of the file of answers. `asked` is the question of this outcome."""
         answered = {"answer": self.answer} if self.error is None else {"answer": None, "error": to_builtins(self.error)}
         return {
             "id": asked.id,
@@ -53,16 +57,22 @@ _outcome = msgspec.json.Decoder(Outcome)
 
 
 def key_of(recipe: Recipe, conversation: Conversation) -> str:
-    """The key of an answer: a digest of the recipe and the conversation.
+    """Return the key of an answer: a SHA-256 digest of the recipe and the conversation, in hexadecimal.
 
-    The cap on the cost is left out, so that answers are kept if the user raises it for the questions without one.
+    The recipe's cap in dollars is left out of the digest. So a user can raise the cap for the questions that failed,
+    and the other answers are kept.
     """
     asked = (structs.replace(recipe, max_dollars=None), conversation)
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
 
 
 class Answers:
-    """The file of answers and the file beside it. `kept` holds the outcomes that are there, by key."""
+    """The file of answers and the partial file.
+
+    path: file of answers
+    beside: partial file
+    kept: outcomes in the partial file, by key
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +81,10 @@ class Answers:
         self._file: int | None = None
 
     def open(self) -> None:
-        """Read the answers of earlier starts, and open the file beside for more. Raises `InputError`."""
+        """Read the answers of earlier starts from the partial file, and open it for more answers.
+
+        Raises `InputError` if the partial file cannot be read or written.
+        """
         try:
             self._file = os.open(self.beside, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             whole = self._read(self.beside.read_bytes())
@@ -81,7 +94,7 @@ class Answers:
             raise InputError(f"{self.beside}: cannot be written: {problem.strerror}") from None
 
     def _read(self, data: bytes) -> int:
-        """Read the lines that are whole; return their length in bytes."""
+        """Read outcomes until the first incomplete line, and return the length of the lines read, in bytes."""
         end = 0
         for line in data.splitlines(keepends=True):
             try:
@@ -95,7 +108,7 @@ class Answers:
         return end
 
     def keep(self, outcome: Outcome) -> None:
-        """Write an outcome to the file beside, so that it outlives the process."""
+        """Append an outcome to the partial file at once, so that the outcome outlives the process."""
         assert self._file is not None, "the file is not open"
         self.kept[outcome.key] = outcome
         line = msgspec.json.encode(outcome) + b"\n"
@@ -103,7 +116,11 @@ class Answers:
             line = line[os.write(self._file, line) :]
 
     def finish(self, questions: Sequence[tuple[str, ParsedRequest]], failed: Mapping[str, Outcome]) -> None:
-        """Write the file of answers in the order of the questions. A failed question has its error there."""
+        """Write the file of answers in the order of the questions, and remove the partial file if no question failed.
+
+        questions: all questions with their keys
+        failed: outcomes of the failed questions by key; their lines have the error instead of an answer
+        """
         outcomes = {**failed, **self.kept}
         lines = (msgspec.json.encode(outcomes[key].line(asked)) + b"\n" for key, asked in questions)
         whole = self.path.with_name(self.path.name + ".whole")
@@ -112,7 +129,7 @@ class Answers:
             file.flush()
             os.fsync(file.fileno())
         whole.replace(self.path)
-        if not failed:  # the next start needs the answers that are there
+        if not failed:  # after a failure, the next start reads the other answers from the partial file
             self.close()
             self.beside.unlink(missing_ok=True)
 

@@ -1,6 +1,6 @@
 """`partsong cost`: estimates what a question costs, layer by layer, before any model is called.
 
-"At most" is what a budget reserves. "Typically" is a guess, which `partsong.money.typical` explains.
+"At most" is the amount that a budget reserves. "Typically" is an estimate, which `partsong.money.typical` explains.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,11 +60,19 @@ def cost(
 
 
 def cells(part: Sum) -> tuple[str, str, str]:
+    """Return input tokens, output tokens and dollars as text."""
     dollars = "unknown" if part.dollars is None else shown(part.dollars)
     return f"{part.input_tokens:,}", f"{part.output_tokens:,}", dollars
 
 
 def as_json(recipe: Recipe, tokens: int, rows: Sequence[Row], everything: Row, unknown: Sequence[str]) -> str:
+    """Return the estimate as a JSON document.
+
+    tokens: length of the question in tokens
+    rows: a row for each layer, and the aggregator's row
+    everything: sum of all rows
+    unknown: ids of the models whose price is unknown
+    """
     document: dict[str, Any] = {
         "recipe": recipe.name,
         "prompt_tokens": tokens,
@@ -77,7 +85,10 @@ def as_json(recipe: Recipe, tokens: int, rows: Sequence[Row], everything: Row, u
 
 
 async def usual_tokens(names: Sequence[str]) -> Mapping[str, int]:
-    """The tokens that each model has written per answer of late, for models that the store knows."""
+    """Return the mean output tokens of an answer, by model id, measured in recent calls.
+
+    Models that the store has no calls of are left out. Empty without a readable store.
+    """
     try:
         async with reading() as store:
             throughputs = {} if store is None else await store.throughputs(names)

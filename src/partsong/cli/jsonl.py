@@ -5,7 +5,11 @@ from partsong.events import AnyEvent, to_json
 
 
 class JsonLines:
-    """Writes each event to `out`. With `ascii_only`, control characters are escaped, for a terminal."""
+    """A listener that writes each event as a line of JSON.
+
+    out: output for the lines
+    ascii_only: whether the control characters U+007F to U+009F are escaped, for a terminal; false by default
+    """
 
     def __init__(self, out: Output[bytes], *, ascii_only: bool = False) -> None:
         self.out, self.ascii_only = out, ascii_only
@@ -18,5 +22,5 @@ class JsonLines:
 
 
 def _escaped(letter: str) -> str:
-    """The letter, escaped if it is a control character that JSON leaves as it is (0x7F to 0x9F)."""
+    """Return the letter, escaped if it is one of the control characters that JSON leaves unescaped (0x7F to 0x9F)."""
     return f"\\u{ord(letter):04x}" if 0x7F <= ord(letter) < 0xA0 else letter

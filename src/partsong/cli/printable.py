@@ -21,12 +21,12 @@ _PLAIN = str.maketrans("█░•▌│─━┃═·…–—‘’“”×→�
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """The text without control characters, and with replacements for characters that `encoding` lacks."""
+    """Return the text without control characters, and with replacements for characters that `encoding` lacks."""
     return encodable(text.translate(_CONTROLS), encoding)
 
 
 def encodable(text: str, encoding: str) -> str:
-    """The text, in which each character that `encoding` lacks is replaced by one other character."""
+    """Return the text with another character in place of each character that `encoding` lacks."""
     if text.isascii():
         return text
     try:
@@ -37,5 +37,5 @@ def encodable(text: str, encoding: str) -> str:
 
 
 def single_line(text: str, encoding: str = "utf-8") -> str:
-    """The printable text on one line, for model ids and messages inside a sentence."""
+    """Return the printable text on one line, with single spaces, for model ids and messages inside a sentence."""
     return " ".join(printable(text, encoding).split())

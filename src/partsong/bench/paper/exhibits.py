@@ -162,7 +162,7 @@ def table_3(cast: Cast) -> list[Row]:
 
 
 def table_4(cast: Cast) -> list[Row]:
-    """Return two rows for each proposer's model: as the aggregator of all proposers, and as the model of all proposers."""
+    """Return two rows for each proposer's model: as the aggregator, and as the only proposer."""
     rows, count = [], len(cast.proposers)
     for model in cast.proposers:
         both = TABLE_4.get(known_as(model) or "", (None, None))
