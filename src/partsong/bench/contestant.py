@@ -31,6 +31,7 @@ class Contestant(Struct, frozen=True, omit_defaults=True):
 
     @property
     def calls(self) -> int:
+        """Number of calls for one answer, without retries."""
         return self.recipe.calls * self.samples
 
 

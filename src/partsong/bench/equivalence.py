@@ -52,7 +52,7 @@ def final_answer(text: str) -> str:
 
 
 def right(text: str, references: Sequence[str]) -> bool:
-    """Whether the final answer of the text equals one of the references."""
+    """Return whether the final answer of the text equals one of the references (see `equal`)."""
     return any(equal(text, reference) for reference in references)
 
 

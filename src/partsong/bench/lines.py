@@ -48,11 +48,11 @@ class Lines(Generic[T]):
 
     @property
     def all(self) -> list[T]:
+        """All values, in the order in which they were added."""
         return list(self._values.values())
 
     def add(self, value: T) -> None:
-        """Add a value and append
-        --- its line to the file at once, so that the value outlives the process."""
+        """Add a value, and append its line to the file at once, so that the value outlives the process."""
         if self._file is None:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         self._take(value)
@@ -61,6 +61,7 @@ class Lines(Generic[T]):
             line = line[os.write(self._file, line) :]
 
     def close(self) -> None:
+        """Close the file, and write it anew without the values that were replaced."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -111,6 +111,7 @@ class Money:
         return answer
 
     def close(self) -> None:
+        """Close the file of the payments."""
         self._lines.close()
 
 

@@ -95,10 +95,12 @@ class Study:
 
     @property
     def planned(self) -> int:
+        """Number of answers (and of further calls to the judge) that the study consists of."""
         return len(self.keys) + self.extra
 
     @property
     def done(self) -> int:
+        """Number of graded answers (of all answers, if the task has no grades), plus that of the finished extra calls."""
         kept = self.grades if self.task.grades else self.outputs
         return sum(key in kept for key in self.keys) + self.extra_done
 

@@ -147,6 +147,7 @@ class Comparison:
         study.folder.remember("baselines", decided)
 
     def add(self, recipe: str, name: str, baseline: Contestant) -> None:
+        """Add a baseline to the contestants under this name, and the pair of recipe and baseline to the pairs."""
         self.study.contestants[name] = baseline
         self.pairs.append((recipe, name))
 
@@ -187,13 +188,15 @@ class Comparison:
         await study.each([key for key in wanted if key not in self.verdicts], ask, self.options.at_once)
 
     def outputs(self, name: str) -> list[Output]:
+        """Return the outputs of one contestant."""
         return [output for key, output in self.study.outputs.items() if key[0] == name]
 
     def between(self, one: str, other: str) -> list[Verdict]:
+        """Return the verdicts about the contestants `one` and `other`, in this order."""
         return [each for each in self.verdicts.values() if (each.one, each.other) == (one, other)]
 
     async def report(self) -> None:
-        """Print the table, the differences and the diagnoses, and write all of them to the folder."""
+        """Print the table of contestants, the differences and the diagnoses, and write them to the study's folder."""
         from partsong.bench.comparison import Difference, difference, preference, values_of
         from partsong.bench.diagnosis import diagnose, order_bias
         from partsong.bench.study_report import write_report

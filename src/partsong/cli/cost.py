@@ -85,7 +85,7 @@ def as_json(recipe: Recipe, tokens: int, rows: Sequence[Row], everything: Row, u
 
 
 async def usual_tokens(names: Sequence[str]) -> Mapping[str, int]:
-    """Return the mean output tokens of an answer, by model id, measured in recent calls.
+    """Return the median output tokens of an answer, by model id, measured in recent calls.
 
     Models that the store has no calls of are left out. Empty without a readable store.
     """

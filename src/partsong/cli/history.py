@@ -87,6 +87,7 @@ async def prune(age: timedelta, said: str) -> int:
 
 
 def counted(number: int, word: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {word}{'s' * (number != 1)}"
 
 

@@ -124,7 +124,8 @@ def task_of(exhibit: Exhibit, name: str | None, options: Options) -> Task:
 
     name: name or file of a task; `None` for the task of the paper
 
-    Raises `InputError` if the experiment cannot be measured on the task: without grades, judge or skills it needs.
+    Raises `InputError` if the task does not grade single answers, if its judge is not named, or if an experiment about
+    skills has another task than FLASK.
     """
     if name is None and exhibit.task == "math":
         raise InputError(

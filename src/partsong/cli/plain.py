@@ -60,12 +60,14 @@ class Plain:
                 self.end(event)
 
     def write(self, text: str) -> None:
+        """Write a piece of the answer, with a heading before the first piece if proposals are shown."""
         if self.layers and not self.last:  # the heading names the model, which may be replaced until the first words
             self.out.write(heading(self.layers, 0, self.aggregator))
         self.out.write(text)
         self.last = text
 
     def end(self, event: RunFinished | RunFailed) -> None:
+        """End the last line of the answer, and write the losses."""
         if self.last and not self.last.endswith("\n"):
             self.out.write("\n")
         if self.err is None:

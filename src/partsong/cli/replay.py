@@ -79,9 +79,11 @@ class Clock:
         self.begun = self.loop.time()
 
     def now(self) -> float:
+        """Return the seconds since the start of the stored run."""
         return self.told if self.speed == float("inf") else (self.loop.time() - self.begun) * self.speed
 
     async def wait_until(self, seconds: float) -> None:
+        """Wait until the clock shows this number of seconds since the start of the stored run."""
         self.told = seconds
         await asyncio.sleep(max(0.0, (seconds - self.now()) / self.speed))
 

@@ -91,6 +91,7 @@ class Row:
 
     @property
     def address(self) -> str:
+        """The indices of layer and seat as text, such as "(0, 2)"."""
         return f"({self.layer}, {self.seat})"
 
     def start(self, now: float) -> None:
@@ -128,12 +129,14 @@ class Row:
         self.drafted |= set(event.proposals)
 
     def finish(self, answer: Answer, now: float) -> None:
+        """End the row with the seat's answer."""
         self.ended, self.usage, self.cut_short = now, answer.usage, answer.finish_reason == "length"
         self.from_store = answer.stored is not None
         if answer.stored is not None:
             self.letters = LETTERS_A_TOKEN * answer.stored.output_tokens
 
     def fail(self, error: Failure, usage: Usage | None, now: float) -> None:
+        """End the row with the seat's failure. `usage` is that of the failed call; `None` if unknown."""
         self.ended, self.usage, self.cause, self.message = now, usage, error.cause, single_line(error.message)
 
     def give_way(self, error: Failure, now: float) -> None:
@@ -157,6 +160,7 @@ class Row:
 
     @property
     def state(self) -> str:
+        """The state of the seat as text: a key of `STYLES`, "lost", or the cause if the seat was stopped."""
         if self.cause:
             return in_words(self.cause) if self.cause in ("cut_off", "cancelled") else "lost"
         if self.ended is not None:
@@ -166,6 +170,7 @@ class Row:
         return "thinking" if self.thinking else "writing"
 
     def seconds(self, now: float) -> float:
+        """Return the duration of the seat in seconds, until `now` or its end."""
         return 0.0 if self.started is None else (now if self.ended is None else self.ended) - self.started
 
     def tokens(self) -> tuple[int, bool]:
@@ -233,10 +238,12 @@ class Columns:
         return self.widths["seat"] + len(self.gap)
 
     def heading(self) -> Text:
+        """Return the line with the names of the columns."""
         names = self.gap.join(_fit(name, width, name) for name, width in self.widths.items())
         return Text(names.rstrip(), "dim", no_wrap=True, overflow="crop")
 
     def row(self, row: Row, now: float) -> Text:
+        """Return the line of a row at the time `now`."""
         cells = []
         for name, width in self.widths.items():
             if name == "model":

@@ -115,6 +115,7 @@ class Terminal:
                 self.fail(event)
 
     def start(self, recipe: Recipe, dropped: tuple[Loss, ...]) -> None:
+        """Make a row for each seat of the recipe, and finish the lines above the rows. `dropped`: seats over budget."""
         self.begun, self.layers = self.clock(), len(recipe.layers)
         self.all_rows = [
             Row(layer, seat, short_id(agent.model), tuple(short_id(name) for name in agent.fallback))
@@ -141,6 +142,7 @@ class Terminal:
         self.rows = []
 
     def start_answer(self) -> None:
+        """Show the row of the aggregator, which has started."""
         self.rows = self.all_rows[-1:]
         self.rows[0].start(self.clock())
         self.answering = True
@@ -222,6 +224,7 @@ class Terminal:
 
     @property
     def columns(self) -> Columns:
+        """The columns that fit into the terminal, computed anew when its width has changed."""
         width = self.region.width
         if self._columns is None or self._columns[0] != width:
             self._columns = width, fitting(self.all_rows, width)
@@ -249,12 +252,15 @@ class Terminal:
         return lines
 
     def notes(self, row: Row, indent: int) -> list[RenderableType]:
+        """Return the notes of a row as lines, indented by `indent` terminal columns."""
         return [Padding(Text(text, style), (0, 0, 0, indent)) for text, style in row.notes]
 
     def title(self, row: Row) -> Text:
+        """Return the title above a proposal or the answer: address and model of the seat."""
         return Text.assemble((row.address, "bold"), f" {row.model}", no_wrap=True, overflow="ellipsis")
 
     def markdown(self, text: str) -> list[RenderableType]:
+        """Return a whole Markdown text as pieces to print, after an empty line."""
         whole = GrowingMarkdown()
         whole.add(printable(text, self.region.console.encoding))
         return [Text(), *whole.finish()]

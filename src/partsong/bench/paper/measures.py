@@ -53,10 +53,12 @@ def measure(study: Study, contestant: str) -> Measured | None:
 
 
 def grades_of(study: Study, contestant: str) -> list[Grade]:
+    """Return the grades of one contestant in the study."""
     return [grade for key, grade in study.grades.items() if key[0] == contestant]
 
 
 def outputs_of(study: Study, contestant: str) -> list[Output]:
+    """Return the outputs of one contestant in the study."""
     return [output for key, output in study.outputs.items() if key[0] == contestant]
 
 

@@ -40,6 +40,7 @@ class Interval(Struct, frozen=True):
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether the whole interval is above zero or below zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -50,8 +51,9 @@ def mean_interval(values: ArrayLike, clusters: Sequence[Hashable] | None = None,
     clusters: the prompt of each value; by default each value is a prompt of its own
     level: probability that the interval covers the true mean; 0.95 by default
 
-    Without clusters the standard error is sd / √n, with n − 1 degrees of freedom. With G clusters it is the
-    cluster-robust standard error with the factor G / (G − 1) (Liang and Zeger 1986), with G − 1 degrees of freedom.
+    Without clusters the standard error is the standard deviation divided by √n, with n − 1 degrees of freedom. With G
+    clusters, it is the cluster-robust standard error with the factor G / (G − 1) (Liang and Zeger 1986), with G − 1
+    degrees of freedom.
     """
     totals, sizes = _by_cluster(_numbers(values), clusters)
     mean, error = _mean_and_error(totals, sizes)

@@ -190,10 +190,10 @@ def content_of(turn: Turn) -> str:
 
 
 def verdict_in(words: str) -> str | None:
-    """The last verdict in the words; `None` if there is none, or if the last one is none of the five.
+    """Return the last verdict in a judge's text, such as "A>B"; `None` if the last verdict is not a key of `VERDICTS`.
 
-    A judge often names the choices, or its first impression, before it decides. The benchmark's second version reads
-    the last verdict, too, in letters of either case.
+    The last verdict counts, because a judge often names all verdicts, or its first impression, before it decides. The
+    letters may be of either case. Version 2 of the benchmark reads verdicts in the same way.
     """
     found = re.findall(r"\[\[\s*([AB]\s*[<>=]{1,3}\s*[AB])\s*\]\]", words.upper())
     verdict = re.sub(r"\s", "", found[-1]) if found else ""
