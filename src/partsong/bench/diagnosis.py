@@ -42,7 +42,7 @@ class Diagnosis(Struct, frozen=True, omit_defaults=True):
     found: float | None = None
 
     def words(self) -> str:
-        """The diagnosis as a line of text."""
+        """Return the diagnosis as one line of text."""
         said = [f"copies one proposal in {self.copied:.0%} of {self.n:,} answers"]
         if self.length is not None:
             said.append(f"answers are {self.length:.2f} times as long as proposals")
@@ -140,7 +140,7 @@ class OrderBias(Struct, frozen=True):
     turned: float
 
     def words(self) -> str:
-        """The bias as a line of text."""
+        """Return the bias as one line of text."""
         return (
             f"of {self.n:,} pairs, the judge preferred what it was shown first {self.first:.0%} of the time "
             f"(50% is fair), and turned with the order in {self.turned:.0%}"

@@ -100,7 +100,7 @@ class Study:
 
     @property
     def done(self) -> int:
-        """Number of graded answers (of all answers, if the task has no grades), plus that of the finished extra calls."""
+        """Number of graded answers (if the task has no grades, of answers), plus that of the finished extra calls."""
         kept = self.grades if self.task.grades else self.outputs
         return sum(key in kept for key in self.keys) + self.extra_done
 

@@ -1,6 +1,6 @@
 """`partsong history` lists the stored runs, newest first, and `partsong history prune` removes old ones.
 
-People list runs between two questions, so the command loads the store and no provider or price table.
+The command must start fast, so it imports the store, but no provider and no table of prices.
 """
 
 import re

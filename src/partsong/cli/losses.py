@@ -14,7 +14,7 @@ LAST_RESORT = "no aggregator answered: this is the proposal most like the others
 
 
 def told(event: RunFinished | RunFailed, *, messages: bool = False) -> list[str]:
-    """Return the losses of a run as phrases: how many seats answered if some did not, and the losses by kind.
+    """Return the losses of a run as phrases, by kind. If a seat has no answer, the first phrase counts the answers.
 
     event: end of the run
     messages: whether error messages are included, and each loss has a phrase of its own; false by default

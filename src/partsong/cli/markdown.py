@@ -84,7 +84,7 @@ class GrowingMarkdown:
     def rest(self, longest: int | None = None) -> list[Block]:
         """Return the unfinished blocks as they look now, without removing them.
 
-        longest: most lines of a code block, of which only the end is returned; no limit by default
+        longest: most lines of a code block; of a longer block, only the end is returned; no limit by default
         """
         parsed = self._parse()
         for tokens in parsed:

@@ -77,7 +77,7 @@ class Options:
     config: Config = None
 
     def check(self) -> None:
-        """Raise `InputError` for a value that is out of range."""
+        """Raise `InputError` if a number or the cap in dollars is out of range."""
         for name, value in (("--at-once", self.at_once), ("--attempts", self.attempts), ("--limit", self.limit)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, but must be at least 1")

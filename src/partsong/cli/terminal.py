@@ -115,7 +115,10 @@ class Terminal:
                 self.fail(event)
 
     def start(self, recipe: Recipe, dropped: tuple[Loss, ...]) -> None:
-        """Make a row for each seat of the recipe, and finish the lines above the rows. `dropped`: seats over budget."""
+        """Make a row for each seat of the recipe, and finish the lines above the rows.
+
+        dropped: losses of the seats that the budget does not pay for
+        """
         self.begun, self.layers = self.clock(), len(recipe.layers)
         self.all_rows = [
             Row(layer, seat, short_id(agent.model), tuple(short_id(name) for name in agent.fallback))
