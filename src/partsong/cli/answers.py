@@ -4,6 +4,9 @@ Each answer is appended to the partial file (`.partial`) as soon as it is finish
 recipe and conversation, so that a batch that is started again finds its answers in the partial file. A last line
 without a line end was being written when the process died, and is removed. The file of answers has the answers in the
 order of the questions, and is created only when the batch has ended.
+
+If the answers go to a device or a pipe, no partial file can stand beside it. Then all answers are held in memory until
+the batch has ended.
 """
 
 import hashlib
@@ -15,9 +18,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs, to_builtins
 
+from partsong.cli.printable import printable_json
 from partsong.cli.questions import ParsedRequest
 from partsong.errors import InputError
 from partsong.events import Failure, Loss
+from partsong.files import append, kind_of, open_to_append, target_of, write_file
 from partsong.model import Conversation, Usage
 from partsong.recipe import Recipe
 
@@ -54,6 +59,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
 
 
 _outcome = msgspec.json.Decoder(Outcome)
+_BEGINNING = b'{"key":"'  # of each line of the file beside
 
 
 def key_of(recipe: Recipe, conversation: Conversation) -> str:
@@ -72,48 +78,65 @@ class Answers:
     path: file of answers
     beside: partial file
     kept: outcomes in the partial file, by key
+    streams: whether the answers go to a device or a pipe, so that there is no partial file
+
+    Raises `InputError` if the path leads to something that cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.beside = path.with_name(path.name + ".partial")
+        self.streams = kind_of(path) == "stream"
+        # If `path` is a link, the partial file is in the folder of the link's target.
+        target = path if self.streams else target_of(path)
+        self.beside = target.with_name(target.name + ".partial")
         self.kept: dict[str, Outcome] = {}
         self._file: int | None = None
 
     def open(self) -> None:
         """Read the answers of earlier starts from the partial file, and open it for more answers.
 
-        Raises `InputError` if the partial file cannot be read or written.
+        Raises `InputError` if the partial file cannot be read or written, or has lines that are no outcomes.
         """
+        if self.streams:
+            return
         try:
-            self._file = os.open(self.beside, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            self._file = open_to_append(self.beside)
             whole = self._read(self.beside.read_bytes())
             os.ftruncate(self._file, whole)
         except OSError as problem:
             self.close()
             raise InputError(f"{self.beside}: cannot be written: {problem.strerror}") from None
+        except InputError:
+            self.close()
+            raise
 
     def _read(self, data: bytes) -> int:
-        """Read outcomes until the first incomplete line, and return the length of the lines read, in bytes."""
+        """Read the complete lines of the partial file, and return their length in bytes.
+
+        An incomplete last line is ignored only if it begins like an outcome. All other lines that are no outcomes raise
+        `InputError`, so that the file of another program with this name never loses a byte.
+        """
         end = 0
         for line in data.splitlines(keepends=True):
+            torn = not line.endswith(b"\n")
+            if torn and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+                break
             try:
                 outcome = _outcome.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                break
-            if not line.endswith(b"\n"):
-                break
+                raise InputError(
+                    f"{self.beside}: is not the file of a batch that was stopped; move it, or name another --out"
+                ) from None
             self.kept[outcome.key] = outcome
             end += len(line)
         return end
 
     def keep(self, outcome: Outcome) -> None:
         """Append an outcome to the partial file at once, so that the outcome outlives the process."""
-        assert self._file is not None, "the file is not open"
         self.kept[outcome.key] = outcome
-        line = msgspec.json.encode(outcome) + b"\n"
-        while line:
-            line = line[os.write(self._file, line) :]
+        if not self.streams:
+            assert self._file is not None, "the file is not open"
+            append(self._file, self.beside, msgspec.json.encode(outcome) + b"\n")
 
     def finish(self, questions: Sequence[tuple[str, ParsedRequest]], failed: Mapping[str, Outcome]) -> None:
         """Write the file of answers in the order of the questions, and remove the partial file if no question failed.
@@ -122,14 +145,10 @@ class Answers:
         failed: outcomes of the failed questions by key; their lines have the error instead of an answer
         """
         outcomes = {**failed, **self.kept}
-        lines = (msgspec.json.encode(outcomes[key].line(asked)) + b"\n" for key, asked in questions)
-        whole = self.path.with_name(self.path.name + ".whole")
-        with whole.open("wb") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(self.path)
-        if not failed:  # after a failure, the next start reads the other answers from the partial file
+        lines = (printable_json(msgspec.json.encode(outcomes[key].line(asked))) + b"\n" for key, asked in questions)
+        write_file(self.path, lines, may_stream=True)
+        # After a failure, the next start reads the other answers from the partial file.
+        if not failed and not self.streams:
             self.close()
             self.beside.unlink(missing_ok=True)
 
