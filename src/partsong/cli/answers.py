@@ -59,7 +59,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
 
 
 _outcome = msgspec.json.Decoder(Outcome)
-_BEGINNING = b'{"key":"'  # of each line of the file beside
+_BEGINNING = b'{"key":"'  # first bytes of each line of the partial file
 
 
 def key_of(recipe: Recipe, conversation: Conversation) -> str:

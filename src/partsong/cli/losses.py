@@ -34,7 +34,12 @@ def told(event: RunFinished | RunFailed, *, messages: bool = False) -> list[str]
 
 
 def shortened(losses: Sequence[Loss], *, messages: bool = False) -> list[str]:
-    """Seats that read less than they were given. What no window is the cause of is told once for all its seats."""
+    """Return the losses of kind "shortened" (a seat read a shortened prompt) as phrases.
+
+    messages: whether each loss that a model's window caused has a phrase of its own; false by default
+
+    Losses with another cause have one phrase for each message, with the number of seats.
+    """
     fitted = [loss for loss in losses if loss.cause == "window"]
     some = [many("shortened", fitted)] if len(fitted) > FEW and not messages else [one(loss) for loss in fitted]
     others: dict[str, list[Loss]] = {}

@@ -74,9 +74,11 @@ def read_image(source: str) -> Image:
 
 
 def read_document(source: str, limits: DocumentLimits) -> Document:
-    """Read the bytes of a PDF or a file of text. The run reads what they say.
+    """Read the bytes of a document, which is a PDF or a text file. The run extracts the text of the document later.
 
-    Raises `QuestionError` if the file cannot be opened, or is larger than the limits allow.
+    limits: configured limits, of which the size in megabytes is checked here
+
+    Raises `QuestionError` if the file cannot be read, or is larger than the limits allow.
     """
     largest = limits.megabytes * 1024 * 1024
     path = Path(source).expanduser()

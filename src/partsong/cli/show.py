@@ -125,7 +125,7 @@ async def page(
 
 
 def asked(conversation: Conversation) -> str:
-    """The last message, below the names of its documents."""
+    """Return the text of the last message of a conversation, below a line for each document of the message."""
     last = conversation.messages[-1]
     return "\n".join([*(f"[document {document.name}]" for document in documents_of((last,))), last.text])
 
