@@ -1,8 +1,8 @@
 """Means, differences and shares with their intervals, and the number of prompts that would be enough.
 
-The prompts are a random sample. Several attempts at one prompt form a cluster: their values are similar, and counting
-the values one by one would make every interval too narrow (Miller, "Adding Error Bars to Evals", arXiv 2411.00640).
-Every value weighs the same, so a cluster weighs as much as it has values. Every interval is two-sided.
+The prompts are a random sample. Several attempts at one prompt form a cluster, because their values are similar.
+Counting the values one by one would make every interval too narrow (Miller, "Adding Error Bars to Evals", arXiv
+2411.00640). Every value weighs the same, so a cluster weighs as much as it has values. Every interval is two-sided.
 
 Values are one-dimensional. `clusters` names the prompt of each value; without `clusters`, each value is a prompt of its
 own. Functions of values raise `ValueError` if there are no values, if a value is not finite, or if lengths differ.
@@ -80,8 +80,9 @@ def paired_interval(
     resamples: number of bootstrap samples; 5000 by default
     seed: seed of the bootstrap; 0 by default
 
-    The ends are percentiles that are moved outwards a little, because plain percentiles are too narrow for few prompts
-    (the expanded percentile interval: Hesterberg, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279).
+    The ends are percentiles that are moved outwards a little, because plain percentiles are too narrow for few prompts.
+    This is the expanded percentile interval (Hesterberg, "What Teachers Should Know About the Bootstrap", arXiv
+    1411.5279).
     The interval always includes zero if fewer prompts have a difference than a sign test needs (six at 95 %).
     Otherwise three equal differences would give an interval of length zero.
     """

@@ -103,8 +103,8 @@ class Stored(Struct):
 class ArenaHard:
     """The task. A grade is the share of both verdicts that the answer won, from 0 to 1, weighted by the verdicts.
 
-    The `parts` of a grade are the answer's share of each verdict (`first`, `second`: the place at which the answer was
-    shown), and the weight of each verdict (`weight first`, `weight second`).
+    The `parts` of a grade are the answer's share of each verdict (`first`, `second`), and the weight of each verdict
+    (`weight first`, `weight second`). "first" is the verdict for which the answer was shown first.
     """
 
     samples: Sequence[Sample]

