@@ -88,6 +88,7 @@ class Service:
         elif ":" in name and self.serving.models:
             recipe = single(name)
         else:
+            # A key with recipes of its own has been refused above, so whoever reads this may use all of them.
             known = ", ".join(self.recipes)
             more = " (or provider:model)" if self.serving.models else ""
             message = f'there is no model "{name}"; known: {known}{more}'
@@ -127,7 +128,7 @@ class Service:
         if key is None or key.dollars_per_day is None:
             return funds
         caps = {} if funds is None else funds.caps
-        return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
+        return DailyFunds(self.store, caps, {f"key:{key.owner}": key.dollars_per_day})
 
     async def messages_before(self, asked: ParsedRequest, key: Key | None) -> tuple[Message, ...]:
         """The conversation of the response that the request continues. Raises `ProblemError` if there is none."""
@@ -174,8 +175,8 @@ class Service:
 
 
 def caller_of(key: Key | None) -> str:
-    """The owner of a run: the name of the key, or an empty string on a server without keys."""
-    return "" if key is None else key.name
+    """The owner of a run: that of the key, or an empty string on a server without keys."""
+    return "" if key is None else key.owner
 
 
 @asynccontextmanager
