@@ -7,6 +7,8 @@ The file is read again whenever it has changed, so that every process heeds a ke
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +21,7 @@ from partsong.files import PRIVATE, write_file
 from partsong.folders import keys_path
 
 PREFIX = "ps-"
+LOCKED = 10  # seconds that a process waits for another one that changes the keys
 
 
 class Key(Struct, frozen=True, omit_defaults=True):
@@ -26,7 +29,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
 
     `dollars_per_day` is what its runs may cost in a day (UTC), `recipes` the names that it may ask for (all, if empty),
     `requests_per_minute` how many requests it may make, `at_once` how many at the same time. With `metrics` it may read
-    the server's metrics and nothing else.
+    the server's metrics and nothing else. `id` stands for it in the store, see `owner`.
     """
 
     name: str
@@ -37,6 +40,16 @@ class Key(Struct, frozen=True, omit_defaults=True):
     requests_per_minute: int | None = None
     at_once: int | None = None
     metrics: bool = False
+    id: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Who owns the runs and the money of the key.
+
+        A key that is made anew has another id. So a name that is given again, perhaps to somebody else, brings no runs
+        of its former owner. Keys of earlier versions have no id, and their runs belong to their names.
+        """
+        return self.id or self.name
 
 
 class Keys:
@@ -89,11 +102,8 @@ class Keys:
         metrics: bool = False,
     ) -> str:
         """Make a key; return its secret, which is kept nowhere. Raises `InputError`."""
-        keys = self.all()
         if not name or not name.isprintable() or len(name) > 64:
             raise InputError(f"the name of a key is 1 to 64 printable characters, not {name!r}")
-        if any(key.name == name for key in keys):
-            raise InputError(f'there is a key "{name}" already; remove it first (partsong keys remove {name})')
         dollars = None if dollars_per_day is None else Decimal(dollars_per_day)
         if dollars is not None and not (dollars.is_finite() and dollars >= 0):
             raise InputError(f"dollars a day are {dollars}, but must be 0 or more")
@@ -104,21 +114,52 @@ class Keys:
             raise InputError("a key for metrics asks nothing, so it has no limits: leave those away, or --metrics")
         secret = PREFIX + secrets.token_urlsafe(32)
         now = datetime.now(UTC)
-        self._write((*keys, Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics)))
+        owner = f"{name}#{secrets.token_hex(8)}"
+        made = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner)
+        with self._alone():
+            keys = self.all()
+            if any(key.name == name for key in keys):
+                raise InputError(f'there is a key "{name}" already; remove it first (partsong keys remove {name})')
+            self._write((*keys, made))
         return secret
 
     def remove(self, name: str) -> None:
         """Take a key away. Raises `InputError`."""
-        keys = self.all()
-        left = tuple(key for key in keys if key.name != name)
-        if len(left) == len(keys):
-            known = ", ".join(key.name for key in keys) or "none"
-            raise InputError(f'there is no key "{name}"; known: {known}')
-        self._write(left)
+        with self._alone():
+            keys = self.all()
+            left = tuple(key for key in keys if key.name != name)
+            if len(left) == len(keys):
+                known = ", ".join(key.name for key in keys) or "none"
+                raise InputError(f'there is no key "{name}"; known: {known}')
+            self._write(left)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of the file until the block is left: two processes that read and then write lose a key.
+
+        The lock's file stays. If it were deleted, a third process could lock another file of the same name.
+        """
+        # Imported here, since a server that only reads keys needs no lock.
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(f"{self.path}.lock", timeout=LOCKED, mode=PRIVATE, thread_local=False)
+            lock.acquire()
+        except Timeout:
+            raise ConfigurationError(
+                f"{self.path}: another process has been changing the keys for {LOCKED} s"
+            ) from None
+        except OSError as problem:
+            raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
+        self._seen = None  # the file is read again, whatever its times say
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(self.path, msgspec.json.format(msgspec.json.encode(keys), indent=2), permissions=PRIVATE)
         except OSError as problem:
             raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
