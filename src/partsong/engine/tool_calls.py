@@ -35,7 +35,11 @@ def tool_calls_of(answer: Answer) -> tuple[ToolCall, ...]:
 
 
 def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts as the client gets them: JSON without a code fence, and one tool call if only one is allowed."""
+    """The parts of an answer that the client gets.
+
+    If the answer must be JSON, a code fence around it is removed. If `parallel_tool_calls` is false, only the first
+    tool call is kept.
+    """
     if conversation.response_format is not None:
         parts = without_code_fence(parts)
     if conversation.parallel_tool_calls is not False:
@@ -45,7 +49,7 @@ def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...
 
 
 def fault_of(conversation: Conversation, answer: Answer) -> str | None:
-    """What is wrong with the answer, in words for the model that wrote it; `None` if nothing is."""
+    """What is wrong with an answer, in a sentence for the model that wrote it; `None` if nothing is wrong."""
     tool_calls = tool_calls_of(answer)
     choice = conversation.tool_choice
     if choice == "required" and not tool_calls:
@@ -61,7 +65,7 @@ def fault_of(conversation: Conversation, answer: Answer) -> str | None:
 
 
 def fault_of_tool_call(conversation: Conversation, tool_call: ToolCall) -> str | None:
-    """What is wrong with one tool call; `None` if nothing is."""
+    """What is wrong with a tool call, in a sentence for the model that wrote it; `None` if nothing is wrong."""
     if (fault := fault_of_name(conversation, tool_call.name)) is not None:
         return fault
     tool = next(tool for tool in conversation.tools if tool.name == tool_call.name)
@@ -69,7 +73,7 @@ def fault_of_tool_call(conversation: Conversation, tool_call: ToolCall) -> str |
 
 
 def fault_of_name(conversation: Conversation, name: str) -> str | None:
-    """Why the tool of this name may not be called; `None` if it may."""
+    """Why the tool called `name` may not be called, in a sentence for the model; `None` if it may be called."""
     choice = conversation.tool_choice
     if choice == "none":
         return "No tool may be called here."
