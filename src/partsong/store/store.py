@@ -57,7 +57,7 @@ async def open_store(path: Path, mode: Mode = "full", *, patience: float = LOCK_
 
 
 class Store:
-    """Calls, runs, votes, the money of each day and the requests of keys.
+    """Stores and finds calls, runs, votes, the money of each day and the requests of keys. See `backend.Backend`.
 
     mode: what is kept
     problem: the first failure to read or write calls or runs; `None` if there was none
@@ -76,7 +76,10 @@ class Store:
         return await self._noting(partial(self._backend.find_answer, key))
 
     async def keep_call(self, call: Call) -> None:
-        """Store a finished call. Returns when the call would survive the end of this process. Raises `StoreError`."""
+        """Store a finished call. Returns once the call is committed, so that it survives a crash of this process.
+
+        Raises `StoreError` if the database fails.
+        """
         if self._backend is not None:
             await self._noting(partial(self._backend.keep_call, call, words=self.mode == "full"))
 
@@ -214,9 +217,10 @@ class Store:
         return self._backend
 
     async def _noting(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work and note a failure. For a while after a failure, nothing is done and the failure is raised again.
+        """Do the work, and keep the first failure in `problem`.
 
-        Otherwise each of many calls would wait for a disk that is broken.
+        For 30 seconds after a failure, the work is not done and the same failure is raised. Otherwise each of many
+        calls would wait for a broken disk.
         """
         if self._resting is not None and asyncio.get_running_loop().time() < self._resting[0]:
             raise self._resting[1]
@@ -233,7 +237,7 @@ class Store:
 
 
 def _release(backend: Backend, held: "asyncio.Future[int | None]") -> None:
-    """Settle a hold whose caller has left with nothing spent."""
+    """Settle a hold with nothing spent, because the task that waited for it was cancelled."""
     if held.exception() is None and (hold := held.result()) is not None:
         # Nobody waits for the settling. If it fails, the hold stays.
         backend.settle(hold, {}).add_done_callback(asyncio.Future.exception)

@@ -6,7 +6,7 @@ from partsong.store.totals import DayTotal, ModelTotal
 
 
 def by_day(connection: sqlite3.Connection, caller: str, since: float) -> list[DayTotal]:
-    """The days on which runs began, the first day first."""
+    """The totals of each day on which runs of the caller began, since the Unix time `since`, in order of time."""
     rows = connection.execute(
         "SELECT strftime('%Y-%m-%d', started, 'unixepoch') AS day, count(*), "
         "round(total(CAST(dollars AS REAL)), 9), sum(tokens), sum(losses), sum(dollars IS NULL AND status != 'open') "
@@ -17,7 +17,7 @@ def by_day(connection: sqlite3.Connection, caller: str, since: float) -> list[Da
 
 
 def by_model(connection: sqlite3.Connection, caller: str, since: float) -> list[ModelTotal]:
-    """The models, the dearest model first."""
+    """The totals of each model in the caller's runs since the Unix time `since`, the most expensive model first."""
     rows = connection.execute(
         "SELECT shares.model, sum(shares.calls), round(total(CAST(shares.dollars AS REAL)), 9) AS cost, "
         "sum(shares.tokens), sum(shares.losses), sum(shares.dollars IS NULL) "
