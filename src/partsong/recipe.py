@@ -80,8 +80,8 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The agent that reads the proposals of the last layer and gives the answer of the run.
 
-    method: `synthesize` (default) to write an answer out of the proposals, or `select` to name the best proposal, which
-        then is the answer without a change (the LLM ranker of the paper, section 3.3)
+    method: `synthesize` (default) to write an answer out of the proposals, or `select` to name the best proposal. The
+        selected proposal is the answer without a change (the LLM ranker of the paper, section 3.3).
     """
 
     method: Method = "synthesize"
@@ -159,8 +159,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         proposal that is most like the others
     seed: number from which every seat without a seed gets its own; `None` (default) for no seeds
     advice: when proposers are asked while the aggregator acts with tools: "user_turn" (default) once for each message
-        of the user, "every_step" before every step, a number n before every n-th step, "calls" before every step, with
-        the instruction to propose tool calls
+        of the user, "every_step" before every step, a number n before every n-th step. With "calls" they are asked
+        before every step, and propose tool calls as well.
     """
 
     name: str

@@ -46,8 +46,8 @@ def gathered(conversation: Conversation, texts: tuple[str, ...]) -> tuple[tuple[
 def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[str, str], str]]:
     """The valid tool calls in a text, in order.
 
-    Each is a tuple of the indexes of its start and end in the text, a pair of the tool's name and the arguments in
-    normal form, and the arguments as the proposer wrote them.
+    Each is a tuple of four: the index of its start in the text, the index of its end, a pair of the tool's name and the
+    arguments in normal form, and the arguments as the proposer wrote them.
     """
     found: list[tuple[int, int, tuple[str, str], str]] = []
     index = 0

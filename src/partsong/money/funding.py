@@ -4,8 +4,8 @@
     try:     perform funded.plan.recipe with funded.models(layer)
     finally: await funded.settle()
 
-The day's money is held at the plan's worst case while the run goes on, so that runs at the same time, in one process or
-several, cannot overdraw a day together.
+The worst case of the plan is held from the day's money while the run goes on. So runs at the same time, in any number
+of processes, cannot overdraw a day together.
 """
 
 from collections.abc import Mapping
