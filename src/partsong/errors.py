@@ -4,9 +4,10 @@
     ├── InputError            the input must be changed; no model was called and no money spent
     │   ├── RecipeError       a recipe is wrong: the message has file and field
     │   ├── ConfigurationError partsong.toml or the environment is wrong: the message has file and field, or variable
-    │   ├── QuestionError     the conversation is empty, too long, or has an image without data
+    │   ├── QuestionError     the conversation is empty, too long, or has an image or document that cannot be read
     │   ├── RequestError      a client's HTTP request is wrong: the message has the field
     │   └── BudgetError       the allowed money is not enough for any part of the recipe, or a price is unknown
+    ├── BusyError             this process has too much to do; the same request may succeed a little later
     ├── WeightsError          a local model's file cannot be fetched: no source, no disk space, or a wrong checksum
     ├── StoreError            the store cannot be opened, read or written
     ├── ModelError            one call to a model failed: `cause` says why, `passing` whether a retry makes sense
@@ -69,7 +70,14 @@ class ConfigurationError(InputError):
 
 
 class QuestionError(InputError):
-    """The conversation cannot be sent: it is empty, too long, or has an image without a URL or data."""
+    """The conversation cannot be sent: it is empty, too long, or has an image or document that cannot be read.
+
+    field: the wrong field, such as `tools[0]` or `response_format`; `None` (default) for the messages
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RequestError(InputError):
@@ -88,6 +96,10 @@ class BudgetError(InputError):
 
     The message says what the run may cost, or which price is missing.
     """
+
+
+class BusyError(PartsongError):
+    """This process has too much to do for now, and nothing was spent: ask again a little later."""
 
 
 class StoreError(PartsongError):

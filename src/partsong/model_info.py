@@ -13,7 +13,7 @@ from partsong.model import Message, Model, Usage
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Facts about a model. `None` (the default of every field but `listed`) means that a fact is not known.
+    """Facts about a model. `None` (the default of most fields) means that a fact is not known.
 
     window: context window in tokens, prompt and answer together
     max_tokens: most output tokens of an answer if the request sets no limit
@@ -23,6 +23,7 @@ class ModelInfo:
         the model's recent speed; it returns `None` before the first answer
     listed: whether the window comes from a list that may be wrong (default: no). Prompts are shortened to such a
         window, but no prompt is refused because of it
+    documents: whether the model is sent PDFs unchanged (default: no); other models are sent the text of a PDF
     """
 
     window: int | None = None
@@ -31,6 +32,7 @@ class ModelInfo:
     count: Callable[[tuple[Message, ...]], Awaitable[int]] | None = None
     seconds: Callable[[int | None], float | None] | None = None
     listed: bool = False
+    documents: bool = False
 
 
 NO_INFO = ModelInfo()

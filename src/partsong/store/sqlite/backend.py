@@ -25,11 +25,11 @@ STEP = 500  # rows that one transaction prunes: other processes may write in bet
 class SQLite:
     """Implements `Backend`, which explains the methods, with an SQLite file.
 
-    patience: seconds to wait while another process keeps the file locked (default 5)
+    lock: seconds to wait while another process keeps the file locked
     """
 
-    def __init__(self, path: Path, patience: float = LOCK_TIMEOUT) -> None:
-        self.database = Database(path, patience)
+    def __init__(self, path: Path, lock: float = LOCK_TIMEOUT) -> None:
+        self.database = Database(path, lock)
 
     @property
     def address(self) -> str:
@@ -40,6 +40,10 @@ class SQLite:
 
     async def close(self) -> None:
         await self.database.close()
+
+    async def probe(self) -> None:
+        await self.database.write(runs.fill)
+        await self.database.write(runs.empty)  # in a transaction of its own, since pages that are freed are not written
 
     # Calls
 
