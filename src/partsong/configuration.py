@@ -139,14 +139,15 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class DocumentLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How much of its documents a run reads: the table `[documents]`. Whoever wants more pays in time and memory.
+    """The table `[documents]`: limits for the documents of a run. Higher limits take more time and memory.
 
-    megabytes: MiB of one document at most; a larger one is refused. All documents of a request are bounded by its body
-    pages: pages of one PDF that are read; the later ones are left out, which is told. 100 is Anthropic's limit
-    characters: text of one document at most; later pages are left out, and a longer file of text is refused
-    documents: documents of a conversation at most
-    seconds: how long the reading of all PDFs of a conversation may take; after that the question is refused
-    memory: MiB of memory for the reading of one PDF
+    megabytes: most MiB of one document (default 24); a larger document is refused
+    pages: most pages that are read of a PDF (default 100, as Anthropic's limit); later pages are left out, as reported
+    characters: most characters of text of a document (default 1,000,000); later pages of a PDF are left out, and a
+        longer text file is refused
+    documents: most documents in a conversation (default 20)
+    seconds: most seconds to read all PDFs of a conversation (default 20); after them the question is refused
+    memory: most MiB of memory for the process that reads a PDF
     """
 
     megabytes: int = 24

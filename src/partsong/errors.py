@@ -99,7 +99,7 @@ class BudgetError(InputError):
 
 
 class BusyError(PartsongError):
-    """This process has too much to do for now, and nothing was spent: ask again a little later."""
+    """This process has too much to do, and no money was spent. The same request may succeed a little later."""
 
 
 class StoreError(PartsongError):

@@ -53,18 +53,19 @@ PDF = "application/pdf"
 
 
 class Document(Struct, frozen=True, tag="document", tag_field="type", omit_defaults=True):
-    """A PDF or a file of text.
+    """A document part of a message: a PDF or a text file.
 
-    A run reads its documents before its first call. Models that take the file itself get `data`; all others read
-    `text`. A document whose `text` or `pages` is set counts as read.
+    A run extracts the text of its documents before its first call. Models that take files get `data`, and all others
+    get `text`. A document counts as read if `text` or `pages` is set.
 
     data: the bytes of the file
-    media_type: `application/pdf`, or a type of text such as `text/plain`; "" to tell the type from the bytes
-    name: the file's name, as prompts and messages call it
-    text: what is read in place of the file; "" before it is read, and for a PDF without text
-    pages: pages of a PDF that was read; 0 for text
-    pages_read: as many of them, from the first, as `text` covers
-    left_out: what `text` lacks of the file, in words; "" for nothing
+    media_type: `application/pdf`, or a type of text such as `text/plain`; "" (default) to detect it from the bytes
+    name: the name of the file, for prompts and error messages
+    text: the extracted text; "" before the extraction, and for a PDF without text
+    pages: number of pages of a PDF; 0 before the extraction, and for a text file
+    pages_read: number of pages, from the first, that `text` covers
+    left_out: the part of the file that `text` lacks, such as a range of pages; "" if `text` is complete
+    cache_control: how long the provider should cache the prompt up to this part; "" (default) for no request
     """
 
     data: bytes = b""
@@ -82,12 +83,12 @@ class Document(Struct, frozen=True, tag="document", tag_field="type", omit_defau
 
     @property
     def as_text(self) -> str:
-        """What is read in place of the file."""
+        """The text of the document for a prompt, or a note that a PDF has no text."""
         return self.text or f"[document {self.name}, pages: {self.pages}, without text that can be read]"
 
     @property
     def can_be_sent(self) -> bool:
-        """Whether a model may get the file itself: a PDF that is within the limits."""
+        """Whether a model may get the file itself: the document is a PDF, and all its pages are within the limits."""
         return bool(self.data) and self.media_type == PDF and self.pages_read == self.pages > 0
 
 

@@ -151,10 +151,11 @@ def fence_word(proposals: tuple[str, ...]) -> str:
 
 
 def as_document(name: str, text: str, extent: str = "") -> str:
-    """The text of a file as models read it: under its name, between marks that the text itself cannot hold.
+    """The text of a file for a prompt: its name, and the text between marks that do not occur in it.
 
-    `extent` says how much of the file is there, such as "pages 1-20 of 43". The marks are a digest of the text, so the
-    same file gives the same prompt in every seat and every run.
+    extent: the part of the file that `text` covers, such as "pages 1-20 of 43"; "" (default) for the whole file
+
+    The word in the marks is a digest of the text, so the same file gives the same prompt in every seat and every run.
     """
     label = f"[document {name}, {extent}]" if extent else f"[document {name}]"
     mark = f"document-{fence_word((text,))}"
@@ -162,7 +163,10 @@ def as_document(name: str, text: str, extent: str = "") -> str:
 
 
 def with_documents(messages: tuple[Message, ...], *, sent: bool) -> tuple[Message, ...]:
-    """The messages as one model is given them: documents as text, or as they are if `sent` is true and they can be."""
+    """The messages with each document as text.
+
+    sent: whether documents that can be sent stay documents, for a model that takes the file itself
+    """
     return tuple(
         replace(message, parts=_shown(message.parts, sent))
         if any(isinstance(part, Document | ToolResult) for part in message.parts)
@@ -172,7 +176,7 @@ def with_documents(messages: tuple[Message, ...], *, sent: bool) -> tuple[Messag
 
 
 def left_out(messages: tuple[Message, ...], *, sent: bool) -> str:
-    """What a model is not shown of the documents, in words; "" for nothing. `sent` is as in `with_documents`."""
+    """A clause that names the parts of documents that `with_documents` leaves out; "" if there are none."""
     lacks = (
         f"{document.left_out} of {document.name}"
         for document in documents_of(messages)
@@ -182,7 +186,7 @@ def left_out(messages: tuple[Message, ...], *, sent: bool) -> str:
 
 
 def documents_of(messages: tuple[Message, ...]) -> tuple[Document, ...]:
-    """All documents of the messages, also those in results of tools."""
+    """All documents in the messages and in their tool results, in order."""
     return tuple(
         piece
         for message in messages
@@ -193,7 +197,7 @@ def documents_of(messages: tuple[Message, ...]) -> tuple[Document, ...]:
 
 
 def _shown(parts: tuple[Part, ...], sent: bool) -> tuple[Part, ...]:
-    """The parts with documents as text, each on lines of its own."""
+    """The parts with documents as text on lines of their own; see `with_documents`."""
     shown: list[Part] = []
     for part in parts:
         match part:

@@ -169,7 +169,10 @@ async def run(
 
 
 async def _read(conversation: Conversation, reader: DocumentReader | None) -> Conversation:
-    """The conversation with its documents read. Raises `QuestionError` if one cannot be read."""
+    """The conversation with the text of its documents filled in. Raises `QuestionError` if a document is unreadable.
+
+    reader: reads documents; `None` for a reader with the default limits
+    """
     if not documents_of(conversation.messages):
         return conversation
     return await (DocumentReader() if reader is None else reader).read(conversation)

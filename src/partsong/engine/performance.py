@@ -137,13 +137,13 @@ class Performance:
         return replace(sampling, max_tokens=limit_of(info_of(self.models[name]), sampling))
 
     def for_model(self, request: Request, info: ModelInfo) -> Request:
-        """The request with its documents as the model is given them: the file itself, or its text."""
+        """The request with each document as the model can read it: the file, or its text."""
         if not self.has_documents:
             return request
         return replace(request, messages=with_documents(request.messages, sent=info.documents))
 
     def left_out(self, model: str, conversation: Conversation) -> str:
-        """What the model is not shown of the conversation's documents, in words; "" for nothing."""
+        """A clause that names the parts of documents that prompts for the model leave out; "" if there are none."""
         if not self.has_documents:
             return ""
         return left_out(conversation.messages, sent=info_of(self.models[model]).documents)

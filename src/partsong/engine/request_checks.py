@@ -57,7 +57,7 @@ async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str,
 
 
 def _check_documents(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
-    """Raise `QuestionError` for a document that no model can read, and if a strict recipe would not get all of one."""
+    """Raise `QuestionError` for a document that no model can read, or that a strict recipe cannot read in full."""
     takers = [info_of(models[name]).documents for name in recipe.models]
     for document in documents_of(conversation.messages):
         if not document.text and not (any(takers) and document.can_be_sent):

@@ -39,7 +39,7 @@ class Work(Protocol):
         """
 
     def left_out(self, model: str) -> str:
-        """What the model is not shown of the conversation's documents, in words; "" for nothing."""
+        """A clause that names the parts of documents that the model's prompt leaves out; "" if there are none."""
 
     def may_begin_again(self) -> bool:
         """Whether a fallback may be asked after a failure: not if the listener has heard some of the answer."""

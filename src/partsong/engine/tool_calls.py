@@ -29,7 +29,7 @@ async def check_schemas(conversation: Conversation) -> None:
 
 
 def check_choice(conversation: Conversation) -> None:
-    """Raise `QuestionError` if the conversation asks for a tool that there is not."""
+    """Raise `QuestionError` if `tool_choice` names a tool that the conversation does not have."""
     choice = conversation.tool_choice
     if choice not in (None, "auto", "none", "required") and choice not in [tool.name for tool in conversation.tools]:
         raise QuestionError(f'tool_choice is "{choice}", but there is no such tool')
@@ -78,9 +78,9 @@ async def fault_of_tool_call(conversation: Conversation, tool_call: ToolCall) ->
 
 
 def counts(conversation: Conversation, tool_call: ToolCall) -> bool:
-    """Whether a proposed tool call could be made as it stands.
+    """Whether a proposed tool call is valid: the tool exists, and the arguments fit its schema.
 
-    A schema that needs a process is not tried: nothing is called yet, and the aggregator's own tool call is checked.
+    A schema that would need a process of its own is not tried, since the tool call of the aggregator is checked later.
     """
     if fault_of_name(conversation, tool_call.name) is not None:
         return False

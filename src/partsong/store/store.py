@@ -285,10 +285,10 @@ class Store:
         return await self._read(partial(self._backend.throughputs, tuple(models)))
 
     async def _read(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work of a read, and return its result.
+        """Do a read, and return its result.
 
-        For 30 seconds after a failure, the work is not done and the same failure is raised. Otherwise each of many
-        calls would wait for a broken disk.
+        For 30 seconds after a failed read, no read is done and the same failure is raised. Otherwise each of many calls
+        would wait for a broken disk.
         """
         if not self.opened:
             self._check_writes()
@@ -303,19 +303,23 @@ class Store:
         return found
 
     async def _write(self, work: "Callable[[], asyncio.Future[T]]") -> T:
-        """Write something. While writes fail, nothing is begun and the failure is raised again."""
+        """Do a write, and return its result. While writes fail, no write is started and the failure is raised."""
         self._check_writes()
         return await self._waited(work())
 
     def _check_writes(self) -> None:
-        """Raise the failure of writes, if they fail. Its traceback would grow by each caller, and keep them all."""
+        """Raise the current failure of writes, if there is one.
+
+        The error is raised without its traceback, which would grow with each caller and keep all their frames alive.
+        """
         if (problem := self.health.writes) is not None:
             raise problem.with_traceback(None)
 
     async def _waited(self, written: "asyncio.Future[T]") -> T:
-        """The result of a write. Raises `StoreError` if the write fails or takes longer than `patience`.
+        """Wait for a write, and return its result.
 
-        A write that takes longer is made all the same, as soon as the database allows it.
+        Raises `StoreError` if the write fails or takes longer than `patience`. A write that takes longer stays queued,
+        and is made as soon as the database allows.
         """
         written.add_done_callback(self._look_at)
         await self._wait(written)
@@ -351,7 +355,7 @@ class Store:
             self._probing = asyncio.create_task(self._probe(self._backend))
 
     async def _probe(self, backend: Backend) -> None:
-        """Try to write until the database works, and make up for the settlings that have failed."""
+        """Try to write every 2 seconds until the database works, and then repeat the settlements that have failed."""
         while self.health.writes is not None:
             await asyncio.sleep(PROBE)
             with suppress(StoreError):
