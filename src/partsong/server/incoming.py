@@ -40,7 +40,7 @@ def headers_of(scope: Scope) -> dict[str, str]:
 
 
 def request_id(scope: Scope) -> str:
-    """The id of this HTTP request, which its response, its log line and its first run bear."""
+    """The id of this HTTP request, which is also the id of its first run. It is made when it is first asked for."""
     return str(scope.setdefault("partsong.request_id", new_id()))
 
 
