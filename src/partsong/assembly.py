@@ -66,11 +66,21 @@ def missing(provider: Provider) -> str:
     return _api(provider).missing()
 
 
-def open_journal(configuration: Configuration, mode: StoreMode | None = None) -> "AbstractAsyncContextManager[Store]":
-    """This user's store of runs and calls, to be entered; `mode` replaces what the configuration says is kept."""
+def open_journal(
+    configuration: Configuration,
+    mode: StoreMode | None = None,
+    *,
+    patience: float | None = None,
+    must_open: bool = True,
+) -> "AbstractAsyncContextManager[Store]":
+    """This user's store of runs and calls, to be entered.
+
+    mode: what is kept, if not what the configuration says
+    patience, must_open: as for `open_store`
+    """
     from partsong.store import open_store
 
-    return open_store(store_path(), mode or configuration.store)
+    return open_store(store_path(), mode or configuration.store, patience=patience, must_open=must_open)
 
 
 def daily_funds(configuration: Configuration, store: "Store") -> "DailyFunds | None":
@@ -186,6 +196,7 @@ class Assembly:
             pricing(identity, self.configuration),
             _listed_window(settings, name) if listed else window,
             listed,
+            settings.documents if known.documents is None else known.documents,
             self.store,
             shared.flights,
         )

@@ -4,9 +4,10 @@
     ├── InputError            change what you asked for; nothing was spent
     │   ├── RecipeError       … in a recipe: says file and field
     │   ├── ConfigurationError… in partsong.toml or the environment: says file and field, or the variable
-    │   ├── QuestionError     … in the conversation: empty, too long, an image that is none
+    │   ├── QuestionError     … in the conversation: empty, too long, a picture or document that cannot be read
     │   ├── RequestError      … in a request of a client's, over HTTP: says the field
     │   └── BudgetError       … or allow more money: it would not have been enough, or a price is unknown
+    ├── BusyError             this process has too much to do for now: ask again a little later
     ├── WeightsError          a local model's file cannot be had: no source, no room, the wrong bytes
     ├── StoreError            the store cannot be opened, read or written
     ├── ModelError            one call failed: says the cause; some causes pass, so that trying again makes sense
@@ -68,7 +69,14 @@ class ConfigurationError(InputError):
 
 
 class QuestionError(InputError):
-    """The conversation cannot be sent: it is empty, too long, or holds a picture that is none."""
+    """The conversation cannot be sent: it is empty, too long, or has a picture or document that cannot be read.
+
+    `field` is the field of the conversation where it is not the messages: `tools[0]` or `response_format`.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RequestError(InputError):
@@ -81,6 +89,10 @@ class RequestError(InputError):
 
 class BudgetError(InputError):
     """The money that was allowed is not enough for any of it, or a price is unknown: says what would be."""
+
+
+class BusyError(PartsongError):
+    """This process has too much to do for now, and nothing was spent: ask again a little later."""
 
 
 class StoreError(PartsongError):

@@ -36,6 +36,7 @@ class Row(Struct, frozen=True):
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 USER = {"role": "user", "content": "x"}
 DATA = "data:image/png;base64,AAAA"
+FILE = "data:application/pdf;base64,AAAA"
 LABEL = "it is only a label"
 OF_CACHE = "it is about the provider's cache, not about the answer"
 PADDING = "nothing is padded here, so there is no more or less of it"
@@ -126,6 +127,16 @@ CHAT: dict[str, Row] = {
         {"type": "image_url", "image_url": {"url": DATA}},
         {"image_url": {"url": "https://e.org"}, "prompt_cache_breakpoint": {"mode": "explicit"}},
     ),
+    "File": Row(
+        {"type": "file", "file": {"file_data": FILE}},
+        {"file": {"file_data": FILE, "filename": "a.pdf"}, "prompt_cache_breakpoint": {"mode": "explicit"}},
+    ),
+    "FileFile": Row(
+        {"file_data": FILE},
+        {"file_data": "data:text/plain;base64,BBBB", "filename": "a.pdf"},
+        refused={"file_id": "f"},
+    ),
+    "FilePromptCacheBreakpoint": CACHED,
     "ImageURL": Row({"url": DATA}, {"url": "https://e.org", "detail": "low"}),
     "PromptCacheBreakpoint": CACHED,
     "ChatCompletionContentPartRefusalParam": Row(
@@ -322,6 +333,11 @@ MESSAGES: dict[str, Row] = {
             "citations": None,
         },
     ),
+    "Base64PDFSourceParam": Row(
+        {"type": "base64", "media_type": "application/pdf", "data": "AAAA"},
+        {"data": "BBBB"},
+        {"media_type": ("application/pdf", "it has no other value")},
+    ),
     "PlainTextSourceParam": Row(
         {"type": "text", "media_type": "text/plain", "data": "x"},
         {"data": "y"},
@@ -488,6 +504,12 @@ PIECES = {
         {"image_url": "https://e.org", "detail": "low", "prompt_cache_breakpoint": {"mode": "explicit"}},
         refused={"file_id": "f"},
     ),
+    "input_file": Row(
+        {"type": "input_file", "file_data": FILE},
+        {"file_data": "AAAA", "filename": "a.pdf", "prompt_cache_breakpoint": {"mode": "explicit"}},
+        {"detail": ("low", "Chat Completions, in which files are sent on, has no place for it")},
+        {"file_id": "f", "file_url": "https://e.org"},
+    ),
 }
 RESPONSES: dict[str, Row] = {
     "ResponseCreateParamsStreaming": Row(
@@ -561,6 +583,8 @@ RESPONSES: dict[str, Row] = {
     "ResponseInputTextContentParam": PIECES["input_text"],
     "ResponseInputImageParam": PIECES["input_image"],
     "ResponseInputImageContentParam": PIECES["input_image"],
+    "ResponseInputFileParam": PIECES["input_file"],
+    "ResponseInputFileContentParam": PIECES["input_file"],
     "PromptCacheBreakpoint": CACHED,
     "ResponseFunctionToolCallParam": Row(
         {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"},

@@ -24,7 +24,7 @@ from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
 from partsong.model import Answer, Delta, Message, Request, Sampling, TextDelta
-from partsong.model_info import ModelInfo
+from partsong.model_info import ModelInfo, info_of
 
 
 class Aggregated(Struct, frozen=True):
@@ -143,7 +143,7 @@ class _Aggregating:
     def write(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for the answer, with `texts` in place of the proposals at `indexes`."""
         conversation = self.run.conversation
-        return Request(
+        request = Request(
             self.messages(self.told, texts, indexes),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
@@ -152,12 +152,17 @@ class _Aggregating:
             sampling=self.sampling(model),
             terms=self.run.terms(self.run.end),
         )
+        return self.run.for_model(request, info_of(self.run.models[model]))
+
+    def left_out(self, model: str) -> str:
+        return self.run.left_out(model, self.run.conversation)
 
     def write_draft(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for a draft: prose, and no tools."""
         told = brief(self.run.recipe, self.run.conversation, "drafter")
         messages = self.messages(told, texts, indexes)
-        return Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
+        request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
+        return self.run.for_model(request, info_of(self.run.models[model]))
 
     def messages(self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...]) -> tuple[Message, ...]:
         truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)

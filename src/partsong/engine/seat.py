@@ -31,6 +31,9 @@ class Work(Protocol):
     async def ask(self, seat: "Seat", model: str, fitted: Fitted, until: float | None) -> Answer:
         """Call the model with the fitted request. `until` is when the model must have begun to answer."""
 
+    def left_out(self, model: str) -> str:
+        """What the model is not shown of the conversation's documents, in words; "" for nothing."""
+
     def may_begin_again(self) -> bool:
         """Whether another model may answer from the beginning."""
 
@@ -131,6 +134,9 @@ class Seat:
             losses.add(*self.address, self.models[0], self.failures[0], "replaced", self.model)
         if self._shortened is not None:
             losses.add(*self.address, self.model, self._shortened, "shortened")
+        if lacking := self._work.left_out(self.model):
+            error = ModelError(f"without {lacking}", "refused")
+            losses.add(*self.address, self.model, error, "shortened")
         caveats = () if answer is None else answer.caveats or ()
         for caveat in caveats:
             cause: Cause = "truncated" if caveat.kind == "truncated" else "refused"

@@ -68,7 +68,7 @@ class Synthesis:
             await self.say_rest()
             answer = replace(answer, parts=self.unfencing.cleaned(answer.parts))
         answer = replace(answer, parts=kept(self.conversation, answer.parts))
-        if (fault := fault_of(self.conversation, answer)) is not None:
+        if (fault := await fault_of(self.conversation, answer)) is not None:
             return await self.write_again(model, request, answer, fault)
         if self.holds_text and answer.text:
             await say(self.seat, TextDelta(answer.text))
@@ -108,7 +108,7 @@ class Synthesis:
             before = tuple(part for part in wrong.parts if not isinstance(part, ToolCall))
             parts = (*before, *(part for part in parts if isinstance(part, ToolCall)))
         answer = replace(answer, parts=parts, usage=usage)
-        if (left := fault_of(conversation, answer)) is not None:
+        if (left := await fault_of(conversation, answer)) is not None:
             raise ModelError(f"{model} did not answer as it was to, twice: {left}", "invalid", usage=usage)
         if not any(run.said) and answer.text:
             await say(self.seat, TextDelta(answer.text))

@@ -116,6 +116,12 @@ NO_PICTURES = (
     r"|unknown variant\W{1,4}image|at most 0 image|not a multi.?modal|is not (a )?(vision|multi.?modal)"
     r"|(content|\.content)\W{0,4} (must|should) be a (valid )?string|unsupported content\[\]\.type"
 )
+NO_FILES = (
+    r"\b(file|pdf|document)s?\b.{0,80}(not (be )?(support|accept|allow|permit|enabled)|n't support|unsupported)"
+    r"|(not|n't) (currently )?(support|accept|process).{0,40}\b(file|pdf|document)"
+    r"|(unknown variant|invalid value|unknown (part )?type|\btag|unsupported (part|content|block)( type)?)"
+    r"\W{1,4}(file|document)\b|(content|\.content)\W{0,4} (must|should) be a (valid )?string"
+)
 THINKS_FIRST = Quirk("content begins with thoughts", NEVER, _nothing)
 DETAILS_BACK = Quirk(
     "reasoning_details go back",
@@ -150,6 +156,13 @@ SHARED: tuple[Quirk, ...] = (
         re.compile(NO_PICTURES, re.DOTALL),
         bodies.name_pictures,
         caveat=f'the model reads no pictures: it was shown "{bodies.PICTURE}" in place of each',
+    ),
+    Quirk(
+        "no documents",
+        re.compile(NO_FILES, re.DOTALL),
+        _nothing,
+        rules={"documents": False},
+        caveat="the model takes no PDFs: it read the text of each, without pictures",
     ),
 )
 

@@ -187,8 +187,9 @@ class _Run:
                     await self.stream.start()
                 await self.perform_all()
                 # A client that has read the end may look the run up at once, or continue from it.
-                for recorder in self.recorders:
+                for recorder, report in zip(self.recorders, self.reports, strict=True):
                     await recorder.close()
+                    report.kept = recorder.kept
                 await self.finish()
         except SlowReaderError:
             return
@@ -236,6 +237,7 @@ class _Run:
             live=self.stream is not None,
             cache=options.cache,
             funds=funds,
+            documents=self.service.documents,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:

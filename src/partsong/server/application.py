@@ -21,7 +21,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from partsong.configuration import Configuration, StoreMode
-from partsong.errors import PartsongError
+from partsong.errors import PartsongError, QuestionError
+from partsong.prompts import with_documents
 from partsong.server import listing, live, resuming, stored
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
@@ -188,7 +189,7 @@ class Application:
         key = identify(request.scope, headers, service.keys, service.serving.origins)
         parsed = messages.parse_count(await read_body(headers, request.receive, service.slowest))
         service.recipe_for(parsed, key)
-        return Response(messages.serialize_count(tokens_of(parsed)), media_type="application/json")
+        return Response(messages.serialize_count(await tokens_of(service, parsed)), media_type="application/json")
 
     async def input_tokens(self, request: Request) -> Response:
         """The tokens of a request to Responses, with those of the conversation that it goes on from: an estimate."""
@@ -202,7 +203,7 @@ class Application:
             parsed = responses.parse_request(body, await stored.look_up(service, parsed.references, key))
         if parsed.previous:
             parsed = await stored.going_on(service, parsed, key)
-        return json({"object": "response.input_tokens", "input_tokens": tokens_of(parsed)})
+        return json({"object": "response.input_tokens", "input_tokens": await tokens_of(service, parsed)})
 
     async def metrics(self, request: Request) -> Response:
         """The metrics for Prometheus. A server with keys needs one that was made with `--metrics`."""
@@ -220,7 +221,9 @@ class Application:
             return json({"status": "stopping"}, 503)
         if not service.recipes and not service.serving.models:
             return json({"status": "no recipe is usable", "unusable": service.unusable}, 503)
-        return json({"status": "ready", "recipes": list(service.recipes), "unusable": list(service.unusable)})
+        failing = service.store.health.failing is not None
+        state = {"status": "degraded" if failing else "ready", "store": "failing" if failing else service.store.mode}
+        return json(state | {"recipes": list(service.recipes), "unusable": list(service.unusable)})
 
 
 class Identifying:
@@ -294,9 +297,12 @@ async def until_either(work: Coroutine[Any, Any, None], receive: Receive) -> Non
             telling.result()
 
 
-def tokens_of(parsed: ParsedRequest) -> int:
-    """The input tokens of a request, as likely too many as too few."""
+async def tokens_of(service: Service, parsed: ParsedRequest) -> int:
+    """The input tokens of a request, as likely too many as too few. A document that cannot be read counts its bytes."""
     conversation = parsed.conversation
+    with suppress(QuestionError):
+        read = await service.documents.read(conversation)
+        conversation = replace(read, messages=with_documents(read.messages, sent=False))
     tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
     return likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
 

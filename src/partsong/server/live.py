@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Struct
 
-from partsong.errors import InputError
 from partsong.events import RunFailed, RunFinished, to_json
 from partsong.keys import Key
 from partsong.server.incoming import headers_of
@@ -38,13 +37,9 @@ async def find(service: Service, name: str, key: Key | None) -> StoredRun:
 
 async def own(service: Service, name: str, key: Key | None) -> StoredRun:
     """The run of this id. Raises `ProblemError` if the caller has no such run."""
-    missing = ProblemError(Problem(404, "not_found", f'you have no run "{name}"', "run"))
-    try:
-        run = await service.store.find_run(name)
-    except InputError:
-        raise missing from None
-    if run.id != name or run.caller != caller_of(key):
-        raise missing
+    run = await service.store.run(name)
+    if run is None or run.caller != caller_of(key):
+        raise ProblemError(Problem(404, "not_found", f'you have no run "{name}"', "run"))
     return run
 
 

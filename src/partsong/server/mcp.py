@@ -26,6 +26,7 @@ from partsong.model import asking
 from partsong.recipe import Recipe, replace
 from partsong.server.offered import found, offered
 from partsong.server.report import Report
+from partsong.server.settings import STORE_PATIENCE
 from partsong.store import Store
 
 MOST_LISTED = 50  # recipes that the tool's description names: every prompt of the client bears it
@@ -85,7 +86,8 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
 
     @asynccontextmanager
     async def lifespan(_: "MCPServer[_Shared]") -> AsyncIterator[_Shared]:
-        async with open_journal(configuration, mode) as store, assembling(configuration, store=store) as assembly:
+        journal = open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+        async with journal as store, assembling(configuration, store=store) as assembly:
             yield _Shared(configuration, store, assembly, *offered(configuration, assembly))
 
     # Which recipes there are is known before a client connects; whether their models can be asked is known then.
@@ -173,6 +175,7 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
         raise ToolError(str(problem)) from None
     finally:
         await recorder.close()
+        report.kept = recorder.kept
     if report.answer is None:
         raise ToolError("no answer" if report.error is None else report.error.message)
     # A model reads the text only. Programs find the report in the structured content.

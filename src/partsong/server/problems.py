@@ -9,6 +9,7 @@ from typing import Any
 
 from partsong.errors import (
     BudgetError,
+    BusyError,
     Cause,
     ConfigurationError,
     PartsongError,
@@ -18,6 +19,7 @@ from partsong.errors import (
     StoreError,
 )
 from partsong.events import Failure
+from partsong.store import StoreOffError
 from partsong.wire.reply import Kind, Problem
 
 # The status and the kind of error for each cause of a failed run.
@@ -63,13 +65,17 @@ def unusable(error: PartsongError) -> Problem:
         case BudgetError():
             return Problem(402, "billing", str(error), code="budget")
         case QuestionError():
-            return Problem(400, "invalid_request", str(error), field="messages")
+            return Problem(400, "invalid_request", str(error), field=error.field or "messages")
         case RecipeError():
             return Problem(400, "invalid_request", str(error), field="model")
         case ConfigurationError():
             return Problem(404, "not_found", str(error), field="model", code="model_not_found")
-        case StoreError():
+        case StoreOffError() | BusyError():
             return Problem(503, "overloaded", str(error), retry_after=5.0)
+        case StoreError():
+            # The error names a file of the server, which is for its log alone.
+            message = "the store of the server does not work now, and this request needs it"
+            return Problem(503, "overloaded", message, code="store", retry_after=5.0)
         case _:
             return Problem(500, "server", str(error), retryable=False)
 

@@ -16,6 +16,7 @@ class Report:
     error: the reason of a run that has failed, else `None`
     usage: tokens and dollars of all calls of the run
     losses: number of losses
+    kept: whether the store keeps the run, as far as it should
     calls: the calls whose usage is known. Their usages add up to `usage`.
     """
 
@@ -26,6 +27,7 @@ class Report:
         self.error: Failure | None = None
         self.usage: Usage = NOTHING_USED
         self.losses = 0
+        self.kept = True
         self.calls: list[tuple[CallFinished, Usage]] = []
         self._end: RunFinished | RunFailed | None = None
 
@@ -49,6 +51,8 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """The report as plain values for JSON: the calls, the losses and the total dollars."""
         plain: dict[str, Any] = {"run": self.run, "recipe": self.recipe}
+        if not self.kept:
+            plain["kept"] = False
         if (end := self._end) is not None:
             plain |= {
                 "dollars": _in_text(self.usage),

@@ -7,13 +7,15 @@ one.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
-from partsong.errors import RecipeError, RequestError
+from partsong.documents.reader import DocumentReader
+from partsong.errors import RecipeError, RequestError, StoreError
 from partsong.folders import keys_path
 from partsong.keys import Key, Keys
 from partsong.money.funding import DailyFunds
@@ -26,6 +28,7 @@ from partsong.server.metrics import Metrics
 from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
+from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
 from partsong.store import Store
@@ -42,6 +45,7 @@ class Service:
     recipes: the usable recipes, by name
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
+    documents: reads the documents of requests, and remembers the last ones
     slowest: seconds that a client may take to send a body, or to read what was sent
     working: the tasks of requests under way
     """
@@ -56,6 +60,7 @@ class Service:
     shelf: dict[str, Found]
     log: Log
     metrics: Metrics
+    documents: DocumentReader
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
     working: set[asyncio.Task[None]] = field(default_factory=set)
@@ -150,6 +155,20 @@ def caller_of(key: Key | None) -> str:
     return "" if key is None else key.name
 
 
+def _open_store(configuration: Configuration, mode: StoreMode | None) -> AbstractAsyncContextManager[Store]:
+    """The store, also if it cannot be opened: the server then answers without it, and tries again."""
+    return open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+
+
+def tell_health(metrics: Metrics, failing: StoreError | None) -> None:
+    """Tell the log and the metrics that the store begins to fail, or works again."""
+    metrics.store(failing=failing is not None)
+    if failing is None:
+        LOG.warning("the store works again: runs and calls are kept")
+    else:
+        LOG.warning("the store fails, so that runs and calls are not kept: %s", failing)
+
+
 @asynccontextmanager
 async def open_service(
     configuration: Configuration, mode: StoreMode | None = None, slowest: float = SLOWEST
@@ -159,7 +178,7 @@ async def open_service(
         log = Log(configuration.server.log)
         stack.push_async_callback(asyncio.to_thread, log.close)
         stack.enter_context(log.taking(LOG))
-        store = await stack.enter_async_context(open_journal(configuration, mode))
+        store = await stack.enter_async_context(_open_store(configuration, mode))
         assembly = await stack.enter_async_context(assembling(configuration, store=store))
         known, broken = found(configuration)
         recipes, unusable = usable(known, assembly)
@@ -172,6 +191,7 @@ async def open_service(
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
         keys, metrics = Keys(keys_path()), Metrics(recipes.values())
+        store.health.listen(partial(tell_health, metrics))
         service = Service(
             configuration,
             store,
@@ -183,6 +203,7 @@ async def open_service(
             shelf,
             log,
             metrics,
+            DocumentReader(configuration.documents),
             telemetry,
             slowest,
         )

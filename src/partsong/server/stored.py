@@ -93,10 +93,10 @@ async def find(service: Service, name: str, key: Key | None, field: str = "respo
     if service.store.mode != "full":
         raise missing
     name = name.removeprefix("resp_")
+    run = await service.store.run(name)
+    if run is None or run.caller != caller_of(key) or run.labels.get("keep") != "yes":
+        raise missing
     try:
-        run = await service.store.find_run(name)
-        if run.id != name or run.caller != caller_of(key) or run.labels.get("keep") != "yes":
-            raise missing
         events = [event for _, event in await service.store.events(run.id)]
     except InputError:
         raise missing from None

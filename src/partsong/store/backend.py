@@ -24,6 +24,10 @@ class UnstorableError(StoreError):
     """One value cannot be stored, such as a text that is not valid Unicode. The store itself works."""
 
 
+class StoreOffError(StoreError):
+    """There is no store, because the configuration says so."""
+
+
 class Backend(Protocol):
     """A database with calls, runs, votes, the money of each day, and the requests of keys.
 
@@ -31,7 +35,7 @@ class Backend(Protocol):
     writes are made in the order of the calls, and the future is done when the write is committed. A caller may leave
     before. Every method belongs to the event loop in which the back end was opened.
 
-    Every method but `open` raises `StoreError` if the database fails or is closed, and a write raises
+    Every method but `open` raises `StoreError` if the database fails, is not open or is closed, and a write raises
     `UnstorableError` if its value cannot be stored. The message names `address`.
 
     Days (UTC) and moments are those of the back end's clock, because several machines may share one database.
@@ -42,10 +46,16 @@ class Backend(Protocol):
         """Where the database is, as error messages name it."""
 
     async def open(self) -> None:
-        """Open the database and bring its schema up to date. Raises `StoreError` if this cannot be done."""
+        """Open the database and bring its schema up to date. Raises `StoreError` if this cannot be done.
+
+        Opening that has failed may be tried again.
+        """
 
     async def close(self) -> None:
         """Wait for the queued writes and close the database, also if `open` failed."""
+
+    async def probe(self) -> None:
+        """Write about as much as a run does, and delete it again: shows whether the database can be written."""
 
     # Calls
 
@@ -75,13 +85,20 @@ class Backend(Protocol):
         """The run with this id."""
 
     async def run_ids(self, prefix: str, limit: int | None = None) -> list[str]:
-        """The ids that begin with `prefix`, the newest run first; at most `limit` of them."""
+        """The ids that begin with `prefix`, the newest run first; at most `limit` of them.
+
+        For the command line alone: with a short prefix, the number of ids grows with the table.
+        """
 
     async def latest_runs(self, limit: int) -> list[StoredRun]:
         """The newest runs of all callers, newest first."""
 
     async def search_runs(self, search: Search) -> tuple[list[StoredRun], bool]:
-        """The runs that the search wants, newest first, and whether there are more. `before` is empty or exists."""
+        """The runs that the search wants, newest first, and whether there are more. `before` is empty or exists.
+
+        A search with conditions other than `caller`, `before` and `after` looks at the newest 20,000 runs within these,
+        so that no search takes longer as the table grows.
+        """
 
     async def read_events(self, run: str) -> tuple[str, list[Timed]] | None:
         """The mode of the run with this id and its events; `None` if there is no such run.
@@ -93,10 +110,13 @@ class Backend(Protocol):
         """Delete the run with this id, its events and its shares, if there is such a run."""
 
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
-        """The days since a Unix time on which the caller's runs began, the first day first."""
+        """The days on which the caller's runs began, the first day first.
+
+        Only days that begin at the Unix time `since` or later are listed.
+        """
 
     async def model_totals(self, caller: str, since: float) -> list[ModelTotal]:
-        """The models of the caller's runs since a Unix time, the dearest model first."""
+        """The models of the caller's runs on the same days as `day_totals`, the dearest model first."""
 
     # Votes
 

@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from partsong.model import Message, Part, ToolCall, ToolResult
+from partsong.model import Document, Message, Part, Text, ToolCall, ToolResult
 
 DETAILS = "reasoning_details:"  # begins a signature that holds OpenRouter's blocks of reasoning as JSON
 LONGEST_ID = 40  # characters, with OpenAI
@@ -30,6 +30,7 @@ class HistoryRules(Struct, frozen=True):
     details: whether OpenRouter's `reasoning_details` go back
     signatures: whether Gemini's thought signatures go back, with the tool calls they came with
     declares: whether the tools of the history must be declared, though none may be called any more
+    documents: whether PDFs go as files; otherwise their text does
     """
 
     ids: Literal["short", "nine"] = "short"
@@ -37,6 +38,7 @@ class HistoryRules(Struct, frozen=True):
     details: bool = False
     signatures: bool = False
     declares: bool = False
+    documents: bool = True
 
 
 USUAL = HistoryRules()
@@ -93,6 +95,22 @@ def _unlike(identity: str, original: str, taken: set[str], form: Form) -> str:
         identity = form(f"call_{_digest(f'{original} {count}')[:24]}")
         count += 1
     return identity
+
+
+def with_text_of_documents(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages with the text of each document in its place."""
+    return tuple(replace(message, parts=tuple(map(_with_text, message.parts))) for message in messages)
+
+
+def _with_text(part: Part) -> Part:
+    match part:
+        case Document(cache_control=cache_control):
+            return Text(f"{part.as_text}\n\n", cache_control)
+        case ToolResult(parts=parts):
+            pieces = (Text(f"{each.as_text}\n\n") if isinstance(each, Document) else each for each in parts)
+            return replace(part, parts=tuple(pieces))
+        case _:
+            return part
 
 
 def tools_of(messages: tuple[Message, ...]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from partsong.model import Image, Message, Text
+from partsong.model import Document, Image, Message, Text
 
 
 def spelled(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -16,6 +16,6 @@ def _spelled(message: Message) -> Message:
         if type(part) is Text:
             parts = (*message.parts[:index], replace(part, text=named + part.text), *message.parts[index + 1 :])
             return Message(message.role, parts)
-        if type(part) is Image:
+        if type(part) is Image or type(part) is Document:
             return Message(message.role, (*message.parts[:index], Text(named), *message.parts[index:]))
     return Message(message.role, message.parts)

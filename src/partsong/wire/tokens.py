@@ -10,7 +10,7 @@ digits of a hash, rare characters) can have more tokens than it says, by up to t
 A model's window is checked with the likelier 4 bytes a token, so that no question is refused that would have fitted.
 """
 
-from partsong.model import Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
+from partsong.model import Document, Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
 
 BYTES_A_TOKEN = 2  # of words of which only the length is known
 LIKELY_BYTES_A_TOKEN = 4
@@ -51,6 +51,9 @@ def likely_tokens(messages: tuple[Message, ...]) -> int:
                     size += _bytes(piece.text)
                 elif isinstance(piece, Image):
                     images += 1
+                elif isinstance(piece, Document):
+                    size += _bytes(piece.text) if piece.is_read else len(piece.data)
+                    images += _pictures(piece)
                 elif isinstance(piece, ToolCall):
                     size += _bytes(piece.name) + _bytes(piece.arguments)
     return -(-size // LIKELY_BYTES_A_TOKEN) + TOKENS_AN_IMAGE * images + TOKENS_A_MESSAGE * len(messages)
@@ -62,6 +65,9 @@ def _most_tokens(part: Part) -> int:
             return estimate(text)
         case Image():
             return MOST_TOKENS_AN_IMAGE
+        case Document(text=text):
+            words = estimate(text) if part.is_read else len(part.data)
+            return words + _pictures(part) * MOST_TOKENS_AN_IMAGE
         case Reasoning(text=text, signature=signature):
             # A signature may hold more thoughts than the text shows, enciphered; four of its letters are three bytes.
             return max(estimate(text), len(signature) // BYTES_A_TOKEN)
@@ -69,6 +75,11 @@ def _most_tokens(part: Part) -> int:
             return estimate(name) + estimate(arguments)
         case ToolResult(parts=parts):
             return sum(_most_tokens(piece) for piece in parts)
+
+
+def _pictures(document: Document) -> int:
+    """The pictures that a provider makes of a PDF: one of each page, beside its text."""
+    return document.pages if document.can_be_sent else 0
 
 
 def _weigh(data: bytes) -> int:

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from partsong.errors import InputError
 from partsong.server.pages.request import read_json, read_query, said, who, wrong
 from partsong.server.service import Service, caller_of
 from partsong.store import Choice, Vote, VoteTally
@@ -97,11 +96,8 @@ class Votes:
     async def _check(self, service: Service, caller: str, side: str, given: Side) -> None:
         field = f"{side}.run"
         missing = wrong(f'{field}: you have no run "{given.run}"', field)
-        try:
-            run = await service.store.find_run(given.run)
-        except InputError:
-            raise missing from None
-        if run.id != given.run or run.caller != caller:
+        run = await service.store.run(given.run)
+        if run is None or run.caller != caller:
             raise missing
         if run.recipe != given.recipe:
             field = f"{side}.recipe"

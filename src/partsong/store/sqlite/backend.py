@@ -23,10 +23,10 @@ STEP = 500  # rows that one transaction prunes: other processes may write in bet
 
 
 class SQLite:
-    """See `Backend`. `patience` is how many seconds another process may keep the file locked."""
+    """See `Backend`. `lock` is how many seconds another process may keep the file locked."""
 
-    def __init__(self, path: Path, patience: float = LOCK_TIMEOUT) -> None:
-        self.database = Database(path, patience)
+    def __init__(self, path: Path, lock: float = LOCK_TIMEOUT) -> None:
+        self.database = Database(path, lock)
 
     @property
     def address(self) -> str:
@@ -37,6 +37,10 @@ class SQLite:
 
     async def close(self) -> None:
         await self.database.close()
+
+    async def probe(self) -> None:
+        await self.database.write(runs.fill)
+        await self.database.write(runs.empty)  # in a transaction of its own, since pages that are freed are not written
 
     # Calls
 

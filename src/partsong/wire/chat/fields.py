@@ -78,11 +78,18 @@ class Link(Struct):
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
+class FileGiven(Struct):
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: str | None = None
+
+
 class Piece(Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
     image_url: Link | None = None
+    file: FileGiven | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 

@@ -17,6 +17,7 @@ from partsong.model import (
     ANY_OBJECT,
     CacheControl,
     Conversation,
+    Document,
     Image,
     Message,
     Part,
@@ -27,8 +28,9 @@ from partsong.model import (
     ToolCall,
     ToolResult,
 )
-from partsong.wire.chat.fields import Body, Format, Link, MessageGiven, Piece, ToolCallGiven
+from partsong.wire.chat.fields import Body, FileGiven, Format, Link, MessageGiven, Piece, ToolCallGiven
 from partsong.wire.chat.tools import parse_choice, parse_tools
+from partsong.wire.files import parse_file
 from partsong.wire.freeform import wrap_input
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import described, given
@@ -128,7 +130,7 @@ def _messages(given_messages: list[MessageGiven]) -> tuple[Message, ...]:
                 field, call_id = "name", ids.get(message.name or "", message.name)
             if not call_id:
                 raise RequestError(f"{where}.{field} is missing", f"{where}.{field}")
-            parts = (ToolResult(call_id, tuple(part for part in parts if isinstance(part, Text | Image))),)
+            parts = (ToolResult(call_id, tuple(part for part in parts if isinstance(part, Text | Image | Document))),)
         role = ROLES[message.role]
         messages.append(Message(role, parts, "" if role == "tool" else message.name or ""))
     return tuple(messages)
@@ -136,9 +138,9 @@ def _messages(given_messages: list[MessageGiven]) -> tuple[Message, ...]:
 
 def _of_assistant(message: MessageGiven, parts: tuple[Part, ...], where: str, ids: dict[str, str]) -> tuple[Part, ...]:
     for index, part in enumerate(parts):
-        if isinstance(part, Image):
+        if isinstance(part, Image | Document):
             place = f"{where}.content[{index}]"
-            raise RequestError(f"{place}: an assistant shows no pictures; only users and tools do", place)
+            raise RequestError(f"{place}: an assistant shows no pictures or files; only users and tools do", place)
     head: list[Part] = [Reasoning(message.reasoning_content)] if message.reasoning_content else []
     tail: list[Part] = [Text(message.refusal)] if message.refusal else []
     tail += [_tool_call(each, f"{where}.tool_calls[{index}]") for index, each in enumerate(message.tool_calls or [])]
@@ -174,12 +176,23 @@ def _part(piece: Piece, where: str) -> Part:
         case Piece(type="image_url", image_url=Link(url=url, detail=detail)):
             image = parse_image(url, f"{where}.image_url.url")
             return replace(image, cache_control=cache_control, detail="" if detail in (None, "auto") else detail)
-        case Piece(type="text" | "refusal" | "image_url"):
+        case Piece(type="file", file=FileGiven() as file):
+            return replace(_file(file, f"{where}.file"), cache_control=cache_control)
+        case Piece(type="text" | "refusal" | "image_url" | "file"):
             raise RequestError(f"{where}.{piece.type} is missing", f"{where}.{piece.type}")
         case _:
             raise RequestError(
-                f'{where}.type: "{piece.type}" is not understood; text and image_url are', f"{where}.type"
+                f'{where}.type: "{piece.type}" is not understood; text, image_url and file are', f"{where}.type"
             )
+
+
+def _file(file: FileGiven, where: str) -> Document:
+    if file.file_id:
+        place = f"{where}.file_id"
+        raise RequestError(f"{place}: there are no uploaded files; send the file as file_data", place)
+    if not file.file_data:
+        raise RequestError(f"{where}.file_data is missing", f"{where}.file_data")
+    return parse_file(file.file_data, file.filename or "", f"{where}.file_data")
 
 
 def parse_image(url: str, where: str) -> Image:

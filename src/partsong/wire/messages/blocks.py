@@ -1,7 +1,7 @@
 """Blocks of content as parts of messages: some are read as they are, some are told in words, some are refused.
 
-Documents, search results and the deeds of a provider's own tools become words, as every model reads those. Blocks that
-load or remove tools change the list of tools, and say nothing else.
+Documents of text, search results and the deeds of a provider's own tools become words, as every model reads those. A
+file is read later, by the run. Blocks that load or remove tools change the list of tools, and say nothing else.
 """
 
 import base64
@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Raw
 
 from partsong.errors import RequestError
-from partsong.model import CacheControl, Image, Part, Reasoning, Text, ToolCall, ToolResult
+from partsong.model import CacheControl, Document, Image, Part, Reasoning, Text, ToolCall, ToolResult
+from partsong.wire.files import file_of
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import given
 from partsong.wire.messages.answer import REDACTED
@@ -131,7 +132,7 @@ def _input(block: Block) -> str:
     return bytes(block.input).decode() if given(block.input) else "{}"
 
 
-def _result(content: Any, where: str, loaded: Loaded) -> tuple[Text | Image, ...]:
+def _result(content: Any, where: str, loaded: Loaded) -> tuple[Text | Image | Document, ...]:
     if not content:
         return ()
     if isinstance(content, dict):
@@ -139,10 +140,10 @@ def _result(content: Any, where: str, loaded: Loaded) -> tuple[Text | Image, ...
     return _shown(parse_blocks(content, "tool", f"{where}.content", loaded), f"{where}.content")
 
 
-def _shown(parts: tuple[Part, ...], where: str) -> tuple[Text | Image, ...]:
-    kept = tuple(part for part in parts if isinstance(part, Text | Image))
+def _shown(parts: tuple[Part, ...], where: str) -> tuple[Text | Image | Document, ...]:
+    kept = tuple(part for part in parts if isinstance(part, Text | Image | Document))
     if len(kept) < len(parts):
-        raise RequestError(f"{where}: must hold text and images", where)
+        raise RequestError(f"{where}: must hold text, images and documents", where)
     return kept
 
 
@@ -154,9 +155,14 @@ def _document(block: Block, source: Source, cache_control: CacheControl, where: 
     if source.type == "content" and source.content is not None:
         place = f"{where}.source.content"
         return _within(named, _shown(parse_blocks(source.content, "document", place, {}), place), cache_control)
+    if source.type == "base64":
+        about = (Text(f"[about the next document: {block.context}]\n"),) if block.context else ()
+        file = file_of(source.data, source.media_type, block.title or "", f"{where}.source.data", cache_control)
+        return (*about, file)
     place = f"{where}.source.type"
-    said = f"{source.type} {source.media_type}".strip()
-    raise RequestError(f'{place}: "{said}" is not understood in a document; text is, or content of it', place)
+    why = "no file is fetched from elsewhere" if source.type == "url" else "there are no uploaded files"
+    told = f"{why}; send its base64" if source.type in ("url", "file") else "base64, text and content are understood"
+    raise RequestError(f'{place}: "{source.type}" cannot be taken in a document: {told}', place)
 
 
 def _within(named: str, parts: tuple[Part, ...], cache_control: CacheControl) -> tuple[Part, ...]:

@@ -11,8 +11,21 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from partsong.model import ANY_OBJECT, Image, Message, Part, Reasoning, Request, Text, Tool, ToolCall, ToolResult
-from partsong.wire.history import DETAILS, USUAL, HistoryRules, plain_id, tools_of, with_ids
+from partsong.model import (
+    ANY_OBJECT,
+    PDF,
+    Document,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from partsong.wire.history import DETAILS, USUAL, HistoryRules, plain_id, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.speakers import spelled
@@ -26,13 +39,15 @@ OPENING = "(The user has not spoken yet.)"  # the first turn must be the user's
 def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = USUAL) -> dict[str, Any]:
     """The body, for `msgspec.json.encode`. What was not set is not sent, except `max_tokens`.
 
-    Ids of other APIs are written in the letters that this one takes; `rules` tell of Chat Completions alone.
+    Ids of other APIs are written in the letters that this one takes; of the `rules`, only `documents` concerns it.
 
     Temperature is cut at the API's highest, 1; the seed is not sent, as the API knows none. Raises `ModelError` for a
     schema that is none.
     """
     sampling = request.sampling
     messages = with_ids(spelled(request.messages), plain_id)
+    if not rules.documents:
+        messages = with_text_of_documents(messages)
     body: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens or MAX_TOKENS}
     if system := _system(messages):
         body["system"] = system
@@ -156,6 +171,12 @@ def _block(part: Part) -> dict[str, Any] | None:
         case Image(data=data, media_type=media_type, cache_control=cache_control):
             source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode("ascii")}
             return {"type": "image", "source": source, **_with_cache_control(cache_control)}
+        case Document(data=data, name=name, cache_control=cache_control) if data and part.media_type == PDF:
+            source = {"type": "base64", "media_type": PDF, "data": base64.b64encode(data).decode("ascii")}
+            titled = {"title": name} if name else {}
+            return {"type": "document", "source": source, **titled, **_with_cache_control(cache_control)}
+        case Document(cache_control=cache_control):
+            return {"type": "text", "text": part.as_text, **_with_cache_control(cache_control)}
         case Reasoning(text=text, signature=signature):
             if signature.startswith(REDACTED):
                 return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}

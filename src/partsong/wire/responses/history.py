@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from partsong.model import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from partsong.model import Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from partsong.wire.responses.serialize import PREFIXES, output_text, thought, tool_call
 
 
@@ -13,7 +13,7 @@ def serialize_messages(messages: tuple[Message, ...], run: str, freeform: frozen
     for message in messages:
         spoken: list[Part] = []
         for part in message.parts:
-            if isinstance(part, Text | Image):
+            if isinstance(part, Text | Image | Document):
                 spoken.append(part)
                 continue
             _close(items, message, spoken, run)
@@ -23,7 +23,7 @@ def serialize_messages(messages: tuple[Message, ...], run: str, freeform: frozen
 
 
 def _close(items: list[dict[str, Any]], message: Message, spoken: list[Part], run: str) -> None:
-    """Make an item of the words and pictures that were said in a row."""
+    """Make an item of the words, pictures and files that were said in a row."""
     if not spoken:
         return
     role = "user" if message.role == "tool" else message.role
@@ -53,5 +53,9 @@ def _content(part: Part, assistant: bool) -> dict[str, Any]:
     if isinstance(part, Image):
         url = part.url or f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
         return {"type": "input_image", "image_url": url, "detail": part.detail or "auto", "file_id": None}
+    if isinstance(part, Document):
+        kind = part.media_type or "application/octet-stream"
+        url = f"data:{kind};base64,{base64.b64encode(part.data).decode()}"
+        return {"type": "input_file", "filename": part.name, "file_data": url, "file_id": None}
     assert isinstance(part, Text)
     return output_text(part.text) if assistant else {"type": "input_text", "text": part.text}

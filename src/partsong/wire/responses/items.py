@@ -16,7 +16,8 @@ from msgspec.json import Decoder
 from msgspec.structs import replace
 
 from partsong.errors import RequestError
-from partsong.model import CacheControl, Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from partsong.model import CacheControl, Document, Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from partsong.wire.files import parse_file
 from partsong.wire.freeform import wrap_input
 from partsong.wire.parsed import refuse
 from partsong.wire.responses.body import decode, read_kind, read_object
@@ -62,6 +63,9 @@ class Piece(Struct):
     refusal: str | None = None
     image_url: str | None = None
     file_id: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
     detail: Literal["auto", "low", "high", "original"] | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
@@ -249,13 +253,13 @@ def _reasoning(item: ReasoningItem, where: str) -> list[Reasoning]:
     return [Reasoning(text, signature)] if text or signature else []
 
 
-def _parts(content: str | list[Piece], where: str, assistant: bool = False) -> tuple[Text | Image, ...]:
+def _parts(content: str | list[Piece], where: str, assistant: bool = False) -> tuple[Text | Image | Document, ...]:
     if isinstance(content, str):
         return (Text(content),)
     return tuple(_part(piece, f"{where}[{index}]", assistant) for index, piece in enumerate(content))
 
 
-def _part(piece: Piece, where: str, assistant: bool) -> Text | Image:
+def _part(piece: Piece, where: str, assistant: bool) -> Text | Image | Document:
     # The API keeps what was marked for half an hour at least: the shorter of our two wishes would not do.
     cache_control: CacheControl = "1h" if piece.prompt_cache_breakpoint else ""
     if piece.type == "refusal" and piece.refusal is not None:
@@ -267,13 +271,25 @@ def _part(piece: Piece, where: str, assistant: bool) -> Text | Image:
             )
         image = _image(piece.image_url or "", f"{where}.image_url", cache_control)
         return replace(image, detail="" if piece.detail in (None, "auto") else piece.detail)
+    if piece.type == "input_file" and not assistant:
+        return _file(piece, where, cache_control)
     return Text(_text(piece, where), cache_control)
+
+
+def _file(piece: Piece, where: str, cache_control: CacheControl) -> Document:
+    for name, why in (("file_id", "there are no uploaded files"), ("file_url", "no file is fetched from elsewhere")):
+        if getattr(piece, name):
+            raise RequestError(f"{where}.{name}: {why}; send the file as file_data", f"{where}.{name}")
+    if not piece.file_data:
+        raise RequestError(f"{where}.file_data is missing", f"{where}.file_data")
+    return parse_file(piece.file_data, piece.filename or "", f"{where}.file_data", cache_control)
 
 
 def _text(piece: Piece, where: str) -> str:
     if piece.type not in TEXTS:
         raise RequestError(
-            f"{where}.type: content of the type {piece.type!r} cannot be taken here; text and input_image can",
+            f"{where}.type: content of the type {piece.type!r} cannot be taken here; text, input_image and input_file "
+            "can",
             f"{where}.type",
         )
     if piece.text is None:
