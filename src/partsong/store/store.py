@@ -82,7 +82,7 @@ async def open_store(
 
 
 class Store:
-    """Calls, runs, votes, the money of each day and the requests of keys.
+    """Stores and finds calls, runs, votes, the money of each day and the requests of keys. See `backend.Backend`.
 
     mode: what is kept
     health: whether the database works
@@ -118,7 +118,10 @@ class Store:
         return await self._read(partial(self._backend.find_answer, key))
 
     async def keep_call(self, call: Call) -> None:
-        """Store a finished call. Returns when the call would survive the end of this process. Raises `StoreError`."""
+        """Store a finished call. Returns once the call is committed, so that it survives a crash of this process.
+
+        Raises `StoreError` if the database fails.
+        """
         if self._backend is not None:
             await self._write(partial(self._backend.keep_call, call, words=self.mode == "full"))
 
@@ -282,9 +285,10 @@ class Store:
         return await self._read(partial(self._backend.throughputs, tuple(models)))
 
     async def _read(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Read something. For a while after a failure, nothing is read and the failure is raised again.
+        """Do a read, and return its result.
 
-        Otherwise each of many calls would wait for a disk that is broken.
+        For 30 seconds after a failed read, no read is done and the same failure is raised. Otherwise each of many calls
+        would wait for a broken disk.
         """
         if not self.opened:
             self._check_writes()
@@ -299,19 +303,23 @@ class Store:
         return found
 
     async def _write(self, work: "Callable[[], asyncio.Future[T]]") -> T:
-        """Write something. While writes fail, nothing is begun and the failure is raised again."""
+        """Do a write, and return its result. While writes fail, no write is started and the failure is raised."""
         self._check_writes()
         return await self._waited(work())
 
     def _check_writes(self) -> None:
-        """Raise the failure of writes, if they fail. Its traceback would grow by each caller, and keep them all."""
+        """Raise the current failure of writes, if there is one.
+
+        The error is raised without its traceback, which would grow with each caller and keep all their frames alive.
+        """
         if (problem := self.health.writes) is not None:
             raise problem.with_traceback(None)
 
     async def _waited(self, written: "asyncio.Future[T]") -> T:
-        """The result of a write. Raises `StoreError` if the write fails or takes longer than `patience`.
+        """Wait for a write, and return its result.
 
-        A write that takes longer is made all the same, as soon as the database allows it.
+        Raises `StoreError` if the write fails or takes longer than `patience`. A write that takes longer stays queued,
+        and is made as soon as the database allows.
         """
         written.add_done_callback(self._look_at)
         await self._wait(written)
@@ -347,7 +355,7 @@ class Store:
             self._probing = asyncio.create_task(self._probe(self._backend))
 
     async def _probe(self, backend: Backend) -> None:
-        """Try to write until the database works, and make up for the settlings that have failed."""
+        """Try to write every 2 seconds until the database works, and then repeat the settlements that have failed."""
         while self.health.writes is not None:
             await asyncio.sleep(PROBE)
             with suppress(StoreError):
@@ -368,7 +376,7 @@ class Store:
 
 
 def _release(backend: Backend, held: "asyncio.Future[int | None]") -> None:
-    """Settle a hold whose caller has left with nothing spent."""
+    """Settle a hold with nothing spent, because the task that waited for it was cancelled."""
     if held.exception() is None and (hold := held.result()) is not None:
         # Nobody waits for the settling. If it fails, the hold stays.
         backend.settle(hold, {}).add_done_callback(asyncio.Future.exception)
