@@ -8,6 +8,8 @@ server notices added and removed keys.
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +22,7 @@ from partsong.files import PRIVATE, write_file
 from partsong.folders import keys_path
 
 PREFIX = "ps-"
+LOCKED = 10  # seconds that a process waits for another one that changes the keys
 
 
 class Key(Struct, frozen=True, omit_defaults=True):
@@ -33,6 +36,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
     requests_per_minute: most requests in a minute
     at_once: most requests at the same time
     metrics: whether the key may read the server's metrics and nothing else (default: no)
+    id: identifies the key in the store, see `owner`
     """
 
     name: str
@@ -43,6 +47,16 @@ class Key(Struct, frozen=True, omit_defaults=True):
     requests_per_minute: int | None = None
     at_once: int | None = None
     metrics: bool = False
+    id: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Who owns the runs and the money of the key.
+
+        A key that is made anew has another id. So a name that is given again, perhaps to somebody else, brings no runs
+        of its former owner. Keys of earlier versions have no id, and their runs belong to their names.
+        """
+        return self.id or self.name
 
 
 class Keys:
@@ -105,11 +119,8 @@ class Keys:
         Raises `InputError` if the name is taken or malformed, if a limit is out of range, or if `metrics` is combined
         with a limit. Raises `ConfigurationError` if the file cannot be read or written.
         """
-        keys = self.all()
         if not name or not name.isprintable() or len(name) > 64:
             raise InputError(f"the name of a key is 1 to 64 printable characters, not {name!r}")
-        if any(key.name == name for key in keys):
-            raise InputError(f'there is a key "{name}" already; remove it first (partsong keys remove {name})')
         dollars = None if dollars_per_day is None else Decimal(dollars_per_day)
         if dollars is not None and not (dollars.is_finite() and dollars >= 0):
             raise InputError(f"dollars a day are {dollars}, but must be 0 or more")
@@ -120,7 +131,13 @@ class Keys:
             raise InputError("a key for metrics asks nothing, so it has no limits: leave those away, or --metrics")
         secret = PREFIX + secrets.token_urlsafe(32)
         now = datetime.now(UTC)
-        self._write((*keys, Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics)))
+        owner = f"{name}#{secrets.token_hex(8)}"
+        made = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner)
+        with self._alone():
+            keys = self.all()
+            if any(key.name == name for key in keys):
+                raise InputError(f'there is a key "{name}" already; remove it first (partsong keys remove {name})')
+            self._write((*keys, made))
         return secret
 
     def remove(self, name: str) -> None:
@@ -128,16 +145,43 @@ class Keys:
 
         Raises `InputError` if there is no such key, and `ConfigurationError` if the file cannot be read or written.
         """
-        keys = self.all()
-        left = tuple(key for key in keys if key.name != name)
-        if len(left) == len(keys):
-            known = ", ".join(key.name for key in keys) or "none"
-            raise InputError(f'there is no key "{name}"; known: {known}')
-        self._write(left)
+        with self._alone():
+            keys = self.all()
+            left = tuple(key for key in keys if key.name != name)
+            if len(left) == len(keys):
+                known = ", ".join(key.name for key in keys) or "none"
+                raise InputError(f'there is no key "{name}"; known: {known}')
+            self._write(left)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of the file until the block is left.
+
+        Without the lock, two processes that read and then write could lose a key. The lock file is never deleted, since
+        a third process could then lock another file of the same name. Raises `ConfigurationError` if another process
+        holds the lock for too long.
+        """
+        # Imported here, since a server that only reads keys needs no lock.
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(f"{self.path}.lock", timeout=LOCKED, mode=PRIVATE, thread_local=False)
+            lock.acquire()
+        except Timeout:
+            raise ConfigurationError(
+                f"{self.path}: another process has been changing the keys for {LOCKED} s"
+            ) from None
+        except OSError as problem:
+            raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
+        self._seen = None  # the file is read again, whatever its times say
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(self.path, msgspec.json.format(msgspec.json.encode(keys), indent=2), permissions=PRIVATE)
         except OSError as problem:
             raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None

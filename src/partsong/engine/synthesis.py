@@ -110,7 +110,16 @@ class Synthesis:
         run, conversation = self.seat.run, self.conversation
         if self.tool_calls.heard or (conversation.response_format is not None and any(run.said)):
             raise ModelError(f"{model} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
-        answer = await self.seat.call(model, _told_of(request, wrong, fault), None)
+        try:
+            answer = await self.seat.call(model, _told_of(request, wrong, fault), None)
+        except ModelError as error:
+            if error.cause == "budget":
+                # Nobody planned the second attempt. Where the money does not allow one, the fault is what went wrong.
+                message = f"{model} did not answer as it was to: {fault}"
+                raise ModelError(message, "invalid", usage=wrong.usage) from None
+            # The error stands for both attempts, and so does its usage.
+            error.usage = wrong.usage + (error.usage or NOTHING_USED)
+            raise
         usage = wrong.usage + answer.usage
         parts = kept(conversation, answer.parts)
         if any(run.said):  # the listener has heard the text before the tool calls, so this text is kept

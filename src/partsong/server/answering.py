@@ -217,7 +217,8 @@ class _Run:
             for report in self.reports:
                 if report.started:
                     self.service.metrics.run(self.request.api.name, report, self.began, self.first)
-                    self.service.log.run(self.request.api.name, caller_of(self.key), report, self.began)
+                    caller = "" if self.key is None else self.key.name
+                    self.service.log.run(self.request.api.name, caller, report, self.began)
 
     async def perform_all(self) -> None:
         if len(self.reports) == 1:

@@ -215,15 +215,19 @@ class Application:
         return json({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models."""
+        """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models.
+
+        Probes show no key, so everybody gets the answer. It names no recipe, and says how many there are.
+        """
         service = self._service
         if service is None or service.stopping:
             return json({"status": "stopping"}, 503)
+        counts = {"recipes": len(service.recipes), "unusable": len(service.unusable)}
         if not service.recipes and not service.serving.models:
-            return json({"status": "no recipe is usable", "unusable": service.unusable}, 503)
+            return json({"status": "no recipe is usable", **counts}, 503)
         failing = service.store.health.failing is not None
         state = {"status": "degraded" if failing else "ready", "store": "failing" if failing else service.store.mode}
-        return json(state | {"recipes": list(service.recipes), "unusable": list(service.unusable)})
+        return json(state | counts)
 
 
 class Identifying:

@@ -97,6 +97,7 @@ class Service:
         elif ":" in name and self.serving.models:
             recipe = single(name)
         else:
+            # A key with recipes of its own has been refused above, so whoever reads this may use all of them.
             known = ", ".join(self.recipes)
             more = " (or provider:model)" if self.serving.models else ""
             message = f'there is no model "{name}"; known: {known}{more}'
@@ -136,7 +137,7 @@ class Service:
         if key is None or key.dollars_per_day is None:
             return funds
         caps = {} if funds is None else funds.caps
-        return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
+        return DailyFunds(self.store, caps, {f"key:{key.owner}": key.dollars_per_day})
 
     def stop(self) -> None:
         """Start to drain. Called when the process gets a signal to stop, while its connections are still open."""
@@ -155,8 +156,8 @@ class Service:
 
 
 def caller_of(key: Key | None) -> str:
-    """The owner of a run: the name of the key, or an empty string on a server without keys."""
-    return "" if key is None else key.name
+    """The owner of a run: that of the key, or an empty string on a server without keys."""
+    return "" if key is None else key.owner
 
 
 def _open_store(configuration: Configuration, mode: StoreMode | None) -> AbstractAsyncContextManager[Store]:
