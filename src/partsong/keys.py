@@ -22,7 +22,7 @@ from partsong.files import PRIVATE, write_file
 from partsong.folders import keys_path
 
 PREFIX = "ps-"
-LOCKED = 10  # seconds that a process waits for another one that changes the keys
+LOCKED = 10  # most seconds to wait while another process changes the keys
 
 
 class Key(Struct, frozen=True, omit_defaults=True):
@@ -51,10 +51,10 @@ class Key(Struct, frozen=True, omit_defaults=True):
 
     @property
     def owner(self) -> str:
-        """Who owns the runs and the money of the key.
+        """The text under which the store keeps the runs, votes and spending of the key: its id, or its name without id.
 
-        A key that is made anew has another id. So a name that is given again, perhaps to somebody else, brings no runs
-        of its former owner. Keys of earlier versions have no id, and their runs belong to their names.
+        A key that is deleted and made again gets another id, so a new holder of a name does not see the runs of the old
+        holder. Keys that earlier versions made have no id.
         """
         return self.id or self.name
 
@@ -174,7 +174,7 @@ class Keys:
             ) from None
         except OSError as problem:
             raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
-        self._seen = None  # the file is read again, whatever its times say
+        self._seen = None  # the file is read again, even if its modification time is the same
         try:
             yield
         finally:
