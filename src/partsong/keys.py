@@ -22,7 +22,7 @@ from partsong.files import PRIVATE, write_file
 from partsong.folders import keys_path
 
 PREFIX = "ps-"
-LOCKED = 10  # seconds that a process waits for another one that changes the keys
+LOCKED = 10  # most seconds to wait while another process changes the keys
 
 
 class Key(Struct, frozen=True, omit_defaults=True):
@@ -36,7 +36,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
     requests_per_minute: most requests in a minute
     at_once: most requests at the same time
     metrics: whether the key may read the server's metrics and nothing else (default: no)
-    id: what stands for the key in the store, see `owner`
+    id: identifies the key in the store, see `owner`
     """
 
     name: str
@@ -51,10 +51,10 @@ class Key(Struct, frozen=True, omit_defaults=True):
 
     @property
     def owner(self) -> str:
-        """Who owns the runs and the money of the key.
+        """The text under which the store keeps the runs, votes and spending of the key: its id, or its name without id.
 
-        A key that is made anew has another id. So a name that is given again, perhaps to somebody else, brings no runs
-        of its former owner. Keys of earlier versions have no id, and their runs belong to their names.
+        A key that is deleted and made again gets another id, so a new holder of a name does not see the runs of the old
+        holder. Keys that earlier versions made have no id.
         """
         return self.id or self.name
 
@@ -141,7 +141,10 @@ class Keys:
         return secret
 
     def remove(self, name: str) -> None:
-        """Take a key away. Raises `InputError` if there is no key of that name."""
+        """Delete the key with this name.
+
+        Raises `InputError` if there is no such key, and `ConfigurationError` if the file cannot be read or written.
+        """
         with self._alone():
             keys = self.all()
             left = tuple(key for key in keys if key.name != name)
@@ -152,9 +155,11 @@ class Keys:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the lock of the file until the block is left: two processes that read and then write lose a key.
+        """Hold the lock of the file until the block is left.
 
-        The lock's file stays. If it were deleted, a third process could lock another file of the same name.
+        Without the lock, two processes that read and then write could lose a key. The lock file is never deleted, since
+        a third process could then lock another file of the same name. Raises `ConfigurationError` if another process
+        holds the lock for too long.
         """
         # Imported here, since a server that only reads keys needs no lock.
         from filelock import FileLock, Timeout
@@ -169,7 +174,7 @@ class Keys:
             ) from None
         except OSError as problem:
             raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
-        self._seen = None  # the file is read again, whatever its times say
+        self._seen = None  # the file is read again, even if its modification time is the same
         try:
             yield
         finally:

@@ -217,7 +217,7 @@ class Application:
     async def readyz(self, request: Request) -> Response:
         """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models.
 
-        Probes show no key, so everybody gets the answer. It names no recipe, and says how many there are.
+        Probes send no key, so anyone may read the response. It has the number of recipes, but not their names.
         """
         service = self._service
         if service is None or service.stopping:

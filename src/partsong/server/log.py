@@ -44,7 +44,7 @@ class Log:
     def run(self, api: str, caller: str, report: Report, began: float) -> None:
         """Write the line of a run that has ended.
 
-        caller: name of the caller's key, or ""
+        caller: name of the caller's key; "" on a server without keys
         began: when the request came, in seconds of the monotonic clock
         """
         end = "finished" if report.answer is not None else "left" if report.error is None else "failed"

@@ -156,7 +156,7 @@ class Service:
 
 
 def caller_of(key: Key | None) -> str:
-    """The owner of a run: that of the key, or an empty string on a server without keys."""
+    """The owner under which the store keeps a run: `Key.owner`, or an empty string on a server without keys."""
     return "" if key is None else key.owner
 
 

@@ -43,7 +43,7 @@ class Recorder:
     note: hears the failure of the store
     wait: waits for a write, but not for long if the store fails
     words: whether events, question and labels are stored, or the summary alone
-    caller: name of the server's key that asked for the run
+    caller: owner of the run: `Key.owner` of the key that asked for it; "" (default) for the user of the command line
     labels: what the caller calls the run
     """
 

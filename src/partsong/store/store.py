@@ -130,7 +130,8 @@ class Store:
     ) -> Recorder:
         """A listener that records a run under a new id, or anew under the id `run`.
 
-        `caller` is the name of the key that asked for the run, and `labels` is what the caller calls the run.
+        caller: owner of the run: `Key.owner` of the key that asked for it; "" (default) for the command line
+        labels: names and values by which the caller labels the run (default: none)
         """
         words = self.mode == "full"
         note, wait = partial(self.health.failed, writing=True), self._wait

@@ -12,7 +12,7 @@ _SWAPPED: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
 class Vote(Struct, frozen=True):
     """One vote.
 
-    caller: name of the key that voted; empty for the user of the command line
+    caller: owner of the vote: `Key.owner` of the key that voted; empty for the user of the command line
     moment: Unix time of the vote
     question: the question that both recipes answered
     a, b: names of the recipes
