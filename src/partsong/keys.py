@@ -1,7 +1,8 @@
-"""The keys that callers of the server show: made here, stored as digests, each with limits of its own.
+"""The keys with which callers of the server authenticate: made here, stored as digests, each with limits of its own.
 
-A secret is 256 random bits, so that a plain digest of it is as good as a slow one. It is shown once, when it is made.
-The file is read again whenever it has changed, so that every process heeds a key that is added or taken away.
+A secret has 256 random bits, so a plain SHA-256 digest protects it as well as a slow password hash would. The secret
+is shown once, when the key is made. The file is read again whenever it has changed, so that every process of the
+server notices added and removed keys.
 """
 
 import hashlib
@@ -25,11 +26,17 @@ LOCKED = 10  # seconds that a process waits for another one that changes the key
 
 
 class Key(Struct, frozen=True, omit_defaults=True):
-    """A key, without its secret: `digest` is the SHA-256 of that.
+    """A key without its secret. `None` means no limit.
 
-    `dollars_per_day` is what its runs may cost in a day (UTC), `recipes` the names that it may ask for (all, if empty),
-    `requests_per_minute` how many requests it may make, `at_once` how many at the same time. With `metrics` it may read
-    the server's metrics and nothing else. `id` stands for it in the store, see `owner`.
+    name: name of the key, 1 to 64 printable characters
+    digest: SHA-256 of the secret, in hexadecimal
+    created: when the key was made
+    dollars_per_day: most dollars for all runs of the key in a day (UTC)
+    recipes: names of the recipes that the key may ask for; all recipes if empty (default)
+    requests_per_minute: most requests in a minute
+    at_once: most requests at the same time
+    metrics: whether the key may read the server's metrics and nothing else (default: no)
+    id: what stands for the key in the store, see `owner`
     """
 
     name: str
@@ -53,7 +60,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
 
 
 class Keys:
-    """The keys in one file. A file that cannot be read is an error, never the same as no keys."""
+    """The keys in the file `path`. A missing file holds no keys; an unreadable file is an error, never "no keys"."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,11 +68,14 @@ class Keys:
         self._keys: tuple[Key, ...] = ()
 
     def any(self) -> bool:
-        """Whether there are keys, so that callers must show one."""
+        """Whether there is a key. If there is, callers of the server must show one.
+
+        Raises `ConfigurationError` if the file cannot be read.
+        """
         return bool(self.all())
 
     def all(self) -> tuple[Key, ...]:
-        """All keys, in the order in which they were made. Raises `ConfigurationError`."""
+        """All keys, in the order in which they were made. Raises `ConfigurationError` if the file cannot be read."""
         try:
             state = self.path.stat()
         except FileNotFoundError:
@@ -83,7 +93,10 @@ class Keys:
         return self._keys
 
     def find(self, secret: str) -> Key | None:
-        """The key with this secret. All are compared, each in constant time, so that time tells nothing."""
+        """The key with this secret; `None` if there is none. Raises `ConfigurationError` if the file cannot be read.
+
+        The secret is compared with all keys, each in constant time, so that response times give no secret away.
+        """
         digest = _digest(secret).encode()
         found = None
         for key in self.all():
@@ -101,7 +114,11 @@ class Keys:
         at_once: int | None = None,
         metrics: bool = False,
     ) -> str:
-        """Make a key; return its secret, which is kept nowhere. Raises `InputError`."""
+        """Make a key and return its secret, which is stored nowhere. See `Key` for the parameters.
+
+        Raises `InputError` if the name is taken or malformed, if a limit is out of range, or if `metrics` is combined
+        with a limit. Raises `ConfigurationError` if the file cannot be read or written.
+        """
         if not name or not name.isprintable() or len(name) > 64:
             raise InputError(f"the name of a key is 1 to 64 printable characters, not {name!r}")
         dollars = None if dollars_per_day is None else Decimal(dollars_per_day)
@@ -124,7 +141,7 @@ class Keys:
         return secret
 
     def remove(self, name: str) -> None:
-        """Take a key away. Raises `InputError`."""
+        """Take a key away. Raises `InputError` if there is no key of that name."""
         with self._alone():
             keys = self.all()
             left = tuple(key for key in keys if key.name != name)
@@ -166,7 +183,7 @@ class Keys:
 
 
 def keys_of_server() -> Keys:
-    """The keys that callers of this user's server show."""
+    """The keys for this user's server, in the file `folders.keys_path()`."""
     return Keys(keys_path())
 
 

@@ -1,6 +1,6 @@
 """`partsong history` lists the stored runs, newest first, and `partsong history prune` removes old ones.
 
-People list runs between two questions, so the command loads the store and no provider or price table.
+The command must start fast, so it imports the store, but no provider and no table of prices.
 """
 
 import re
@@ -20,10 +20,10 @@ from partsong.errors import InputError
 from partsong.store import StoredRun
 from partsong.store.document import plain
 
-SHOWN = 20  # runs, which fit on a screen
+SHOWN = 20  # number of runs listed by default, which fit on a screen
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 MEGABYTE = 1e6
-EVERYTHING = timedelta(days=36500)  # an age that the arithmetic of dates still allows
+EVERYTHING = timedelta(days=36500)  # longest age, because a longer age would overflow the dates of Python
 
 
 def history(
@@ -51,7 +51,7 @@ def history(
 
 
 async def print_runs(limit: int, *, json: bool) -> int:
-    """Print the newest runs."""
+    """Print the `limit` newest runs as a table, or as JSON lines; return the exit code."""
     async with reading() as store:
         runs = [] if store is None else await store.runs(limit)
     if json:
@@ -71,7 +71,10 @@ async def print_runs(limit: int, *, json: bool) -> int:
 
 
 async def prune(age: timedelta, said: str) -> int:
-    """Remove everything older than `age` and say how much that was; `said` is the age as the user wrote it."""
+    """Remove the runs and calls that are older than `age`, print their number, and return the exit code.
+
+    said: the age as the user wrote it, for the message
+    """
     async with reading() as store:
         if store is None:
             print(how_it_is_empty(), file=sys.stderr)
@@ -84,11 +87,12 @@ async def prune(age: timedelta, said: str) -> int:
 
 
 def counted(number: int, word: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {word}{'s' * (number != 1)}"
 
 
 def row(run: StoredRun, now: datetime) -> tuple[str, ...]:
-    """A run as a row of the table."""
+    """Return the cells of a stored run in the table. `now` is the current time in the user's time zone."""
     return (
         run.id,
         when(run.started, now),
@@ -104,7 +108,10 @@ def row(run: StoredRun, now: datetime) -> tuple[str, ...]:
 
 
 def read_age(text: str) -> timedelta:
-    """The age that `30d`, `12h`, `2w` or `90m` means. Raises `InputError` for any other text."""
+    """Return the age for a text such as `90m` (minutes), `12h` (hours), `30d` (days) or `2w` (weeks).
+
+    Raises `InputError` for any other text.
+    """
     found = re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip().lower(), re.ASCII)
     if found is None:
         raise InputError(

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 
 from partsong.keys import Key, Keys
 from partsong.server.problems import ProblemError
-from partsong.server.response import SLOWEST, Receive, Scope
+from partsong.server.response import SLOWEST, Headers, Receive, Scope
+from partsong.store import new_id
 from partsong.wire.reply import Problem
 
 # Headers that proxies add, and clients on this machine do not.
@@ -36,6 +37,17 @@ class ClientLeftError(Exception):
 def headers_of(scope: Scope) -> dict[str, str]:
     """The headers of the request by name, in lower case."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def request_id(scope: Scope) -> str:
+    """The id of this HTTP request, which is also the id of its first run. It is made when it is first asked for."""
+    return str(scope.setdefault("partsong.request_id", new_id()))
+
+
+def identity_headers(scope: Scope) -> Headers:
+    """The request's id under the names that OpenAI's and Anthropic's clients look for."""
+    name = request_id(scope).encode()
+    return [(b"x-request-id", name), (b"request-id", name)]
 
 
 def identify(

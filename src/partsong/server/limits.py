@@ -3,12 +3,11 @@
 A single process counts in memory. Several processes count in the store that they share, with one small transaction for
 each request of a key that has such a limit.
 
-If the store is off or fails, each process counts for itself, and gives a key its share of the limit, at least one
-request. So no key is locked out, and no key gets its limit once for each process.
+If the store is off, each process counts for itself, and gives a key its share of the limit, at least one request. If
+the store fails, requests of such keys are refused: a limit that cannot be checked would not be one.
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -20,14 +19,13 @@ from partsong.server.problems import ProblemError
 from partsong.store import Refusal, owed
 from partsong.wire.reply import Problem
 
-LOG = logging.getLogger("partsong.server")
 HOLD = 6.0  # seconds until a slot that is not renewed is free again, as the slots of a process that has died
 RENEWED = HOLD / 3  # seconds between two renewals
 LOOK = 0.1  # seconds until a second attempt: the release of a slot may not be written yet
 
 
 class Register(Protocol):
-    """The counts that processes share. `Store` implements it."""
+    """The counts of requests that processes share. `Store` implements this protocol and explains its methods."""
 
     async def take(
         self, slot: int, key: str, *, at_once: int | None, per_minute: int | None, hold: float
@@ -39,10 +37,10 @@ class Register(Protocol):
 
 
 class Limits:
-    """The limits of keys.
+    """Enforces the limits of keys in one process.
 
-    register: the counts that all processes share; without it, this process counts for itself
-    parts: number of processes
+    register: the counts that all processes share; `None` (default) if this process counts for itself
+    parts: number of processes (default 1), by which limits are divided if this process counts for itself
     """
 
     def __init__(self, register: Register | None = None, parts: int = 1) -> None:
@@ -51,7 +49,6 @@ class Limits:
         self.held: dict[int, str] = {}  # the key of each slot that is held in the register
         self._due: dict[str, float] = {}  # when the earlier requests of a key no longer count, in time of the loop
         self._renewing: asyncio.Task[None] | None = None
-        self._failing = False
 
     @asynccontextmanager
     async def within(self, key: Key) -> AsyncIterator[None]:
@@ -74,22 +71,15 @@ class Limits:
                 self._leave(self.register, slot)
 
     async def _enter(self, register: Register, key: Key, slot: int) -> None:
-        """Take a slot in the register. If the register fails, count in this process."""
+        """Take a slot in the register for a request of the key. Raises `StoreError` if the register fails."""
         try:
             refusal = await self._take(register, key, slot)
             if refusal is not None and refusal.limit == "at_once":
                 await asyncio.sleep(LOOK)
                 refusal = await self._take(register, key, slot)
-        except asyncio.CancelledError:
-            register.leave(slot)  # the slot may be taken already, and nobody else would release it
+        except (asyncio.CancelledError, StoreError):
+            register.leave(slot)  # the slot may be taken already or still, and nobody else would release it
             raise
-        except StoreError as problem:
-            if not self._failing:
-                LOG.warning("each process now counts its own share of the limits of keys: %s", problem)
-            self._failing = True
-            self._check(key, at_work=self.at_work[key.name] - 1)
-            return
-        self._failing = False
         if refusal is not None:
             raise _refused(key, refusal)
         if key.at_once is None:
@@ -116,11 +106,11 @@ class Limits:
             try:
                 await register.keep_places(tuple(self.held.items()), HOLD)
             except StoreError:
-                continue  # the next request reports the failure
+                continue  # the store tells its failure itself
 
-    def _check(self, key: Key, at_work: int | None = None) -> None:
-        """Count in this process, against its share of each limit."""
-        at_work = self.at_work.get(key.name, 0) if at_work is None else at_work
+    def _check(self, key: Key) -> None:
+        """Count a request in this process. Raises `ProblemError` if the process's share of a limit is used up."""
+        at_work = self.at_work.get(key.name, 0)
         if key.at_once is not None and at_work >= self._part(key.at_once):
             raise _refused(key, Refusal("at_once", 1.0))
         if key.requests_per_minute is not None:

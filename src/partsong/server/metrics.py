@@ -26,7 +26,10 @@ SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 
 
 
 class Metrics:
-    """The metrics of one process. Each of the `recipes`, and each of their models, has a label of its own."""
+    """The metrics of one process.
+
+    recipes: the served recipes; only they and their models have labels of their own, others count as `other`
+    """
 
     def __init__(self, recipes: Iterable[Recipe]) -> None:
         served = tuple(recipes)
@@ -55,6 +58,12 @@ class Metrics:
         self._first = seconds("first_word", "Seconds from the request to the first word of a stream.")
         self._requests = self._open("requests", "Requests under way or queued.")
         self._streams = self._open("runs", "Runs under way.")
+        self._store = Gauge(
+            "partsong_store_failing",
+            "1 while the store fails, so that runs are not kept; else 0.",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
 
     def _open(self, name: str, what: str) -> Gauge:
         return Gauge(f"partsong_{name}_open", what, registry=self._registry, multiprocess_mode="livesum")
@@ -96,6 +105,10 @@ class Metrics:
     def refused(self, api: str, problem: Problem) -> None:
         """Count a request that started no run."""
         self._refused.labels(api, str(problem.status)).inc()
+
+    def store(self, *, failing: bool) -> None:
+        """Say whether the store fails."""
+        self._store.set(failing)
 
     def text(self) -> bytes:
         """The metrics of all processes, in the text format of Prometheus."""

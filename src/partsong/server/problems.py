@@ -9,6 +9,7 @@ from typing import Any
 
 from partsong.errors import (
     BudgetError,
+    BusyError,
     Cause,
     ConfigurationError,
     PartsongError,
@@ -18,6 +19,7 @@ from partsong.errors import (
     StoreError,
 )
 from partsong.events import Failure
+from partsong.store import StoreOffError
 from partsong.wire.reply import Kind, Problem
 
 # The status and the kind of error for each cause of a failed run.
@@ -40,10 +42,15 @@ STATUSES: Mapping[Cause, tuple[int, Kind]] = {
     "cancelled": (503, "overloaded"),
     "no_proposals": (502, "server"),
 }
+# The same request would fail again, and cost as much again.
+HOPELESS: frozenset[Cause] = frozenset(
+    {"auth", "billing", "refused", "window", "content_filter", "budget", "invalid", "timeout", "cut_off"}
+)
+REPEATED = frozenset({408, 409, 429})  # statuses below 500 after which the official SDKs ask again
 
 
 class ProblemError(Exception):
-    """A request is answered with a problem."""
+    """Ends a request: the response is the `Problem`, in the format of the request's API."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -51,7 +58,7 @@ class ProblemError(Exception):
 
 
 def unusable(error: PartsongError) -> Problem:
-    """The problem of a request whose run could not start."""
+    """The problem that tells the client why its run could not start."""
     match error:
         case RequestError():
             return Problem(400, "invalid_request", str(error), field=error.field)
@@ -63,14 +70,41 @@ def unusable(error: PartsongError) -> Problem:
             return Problem(400, "invalid_request", str(error), field="model")
         case ConfigurationError():
             return Problem(404, "not_found", str(error), field="model", code="model_not_found")
-        case StoreError():
+        case StoreOffError() | BusyError():
             return Problem(503, "overloaded", str(error), retry_after=5.0)
+        case StoreError():
+            # The error names a file of the server, which is for its log alone.
+            message = "the store of the server does not work now, and this request needs it"
+            return Problem(503, "overloaded", message, code="store", retry_after=5.0)
         case _:
-            return Problem(500, "server", str(error))
+            return Problem(500, "server", str(error), retryable=False)
 
 
-def failed(error: Failure, report: dict[str, Any]) -> Problem:
-    """The problem of a run that ended without an answer."""
+def failed(error: Failure, report: dict[str, Any], strict: bool = False) -> Problem:
+    """The problem that tells the client why its run ended without an answer.
+
+    error: why the run failed
+    report: the report on the run, as plain values
+    strict: whether a loss ended the run of a strict recipe (default: no). Its calls were already retried, so the client
+        is told not to retry.
+    """
     status, kind = STATUSES[error.cause]
-    after = 5.0 if status in (429, 503) else None
-    return Problem(status, kind, error.message, code=error.cause, retry_after=after, partsong=report)
+    if error.status is not None and 300 <= error.status < 400:
+        status, kind = 502, "server"  # the provider answered with a redirection, which is no fault of the client
+    hopeless = error.cause in HOPELESS or strict
+    after = 5.0 if status in (429, 503) and not hopeless else None
+    return Problem(
+        status, kind, error.message, code=error.cause, retry_after=after, retryable=not hopeless, partsong=report
+    )
+
+
+def problem_headers(problem: Problem) -> dict[str, str]:
+    """The HTTP headers of a problem's response: when a client should retry, or that it should not retry."""
+    headers = {"cache-control": "no-store"}
+    if problem.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(problem.retry_after)))
+    if not problem.retryable or (problem.status < 500 and problem.status not in REPEATED):
+        headers["x-should-retry"] = "false"
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return headers

@@ -1,4 +1,4 @@
-"""The usage and the losses of one run, as the field `partsong` of a response tells them."""
+"""The report on the usage and the losses of one run, which a response has in its field `partsong`."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ class Report:
     error: the reason of a run that has failed, else `None`
     usage: tokens and dollars of all calls of the run
     losses: number of losses
+    kept: whether the store keeps the run, as far as it should
     calls: the calls whose usage is known. Their usages add up to `usage`.
     """
 
@@ -26,11 +27,12 @@ class Report:
         self.error: Failure | None = None
         self.usage: Usage = NOTHING_USED
         self.losses = 0
+        self.kept = True
         self.calls: list[tuple[CallFinished, Usage]] = []
         self._end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
-        """Take in one event. The deltas may be left out."""
+        """Add one event of the run. Deltas may be left out."""
         match event:
             case RunStarted():
                 self.started = True
@@ -49,6 +51,8 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """The report as plain values for JSON: the calls, the losses and the total dollars."""
         plain: dict[str, Any] = {"run": self.run, "recipe": self.recipe}
+        if not self.kept:
+            plain["kept"] = False
         if (end := self._end) is not None:
             plain |= {
                 "dollars": _in_text(self.usage),
@@ -78,5 +82,5 @@ def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
 
 
 def _in_text(usage: Usage) -> str | None:
-    """The dollars as text, so that no digit is lost in a JSON number."""
+    """The dollars as text, so that no digit is lost in a JSON number; `None` if they are unknown."""
     return None if usage.dollars is None else str(usage.dollars)

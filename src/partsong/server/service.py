@@ -7,16 +7,17 @@ one.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
-from partsong.errors import InputError, RecipeError, RequestError
+from partsong.documents.reader import DocumentReader
+from partsong.errors import RecipeError, RequestError, StoreError
 from partsong.folders import keys_path
 from partsong.keys import Key, Keys
-from partsong.model import Message
 from partsong.money.funding import DailyFunds
 from partsong.recipe import Recipe, replace, single
 from partsong.recipes.reading import overridden
@@ -27,6 +28,7 @@ from partsong.server.metrics import Metrics
 from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
+from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
 from partsong.store import Store
@@ -43,8 +45,13 @@ class Service:
     recipes: the usable recipes, by name
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
-    slowest: seconds that a client may take to send a body, or to read what was sent
+    telemetry: makes spans; `None` (default) if no endpoint for spans is configured
+    documents: reads the documents of requests, and remembers the last ones
+    slowest: seconds that a client may take to send a body, or to read what was sent (default 60)
     working: the tasks of requests under way
+    staying: the runs that continue without their client
+    stopping: whether the server is shutting down, so that it refuses new requests
+    draining: the task that drains the server; `None` before a signal to stop
     """
 
     configuration: Configuration
@@ -57,6 +64,7 @@ class Service:
     shelf: dict[str, Found]
     log: Log
     metrics: Metrics
+    documents: DocumentReader
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
     working: set[asyncio.Task[None]] = field(default_factory=set)
@@ -73,18 +81,19 @@ class Service:
         """Whether a run may continue without its client: only with a single process and stored events."""
         return self.serving.workers == 1 and self.store.mode == "full"
 
-    def recipe_for(self, asked: ParsedRequest, key: Key | None) -> Recipe:
+    def recipe_for(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
         """The recipe of a request, with the options of the request.
 
         Raises `ProblemError`, `RequestError` or `RecipeError` if there is none, or if the key may not use it.
         """
-        name, options = asked.model, asked.options
+        name, options = parsed.model, parsed.options
         if key is not None and key.recipes and name not in key.recipes:
             raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "model"))
         if name in self.recipes:
             recipe = self.recipes[name]
         elif name in self.unusable:
-            raise ProblemError(Problem(503, "overloaded", f'the recipe "{name}" cannot be used: {self.unusable[name]}'))
+            message = f'the recipe "{name}" cannot be used: {self.unusable[name]}'
+            raise ProblemError(Problem(503, "overloaded", message, retryable=False))
         elif ":" in name and self.serving.models:
             recipe = single(name)
         else:
@@ -119,44 +128,16 @@ class Service:
         return replace(recipe, strict=True) if options.strict else recipe
 
     def limit(self, name: str) -> Decimal | None:
-        """The limit of dollars in the served recipe of this name. A request cannot raise it."""
+        """The limit of dollars of the served recipe called `name`, which no request can raise; `None` for no limit."""
         return self.recipes[name].max_dollars if name in self.recipes else None
 
     def funds_for(self, key: Key | None) -> DailyFunds | None:
-        """The daily funds that pay for a run of the key."""
+        """The daily funds from which the runs of a key are paid; `None` if no cap applies."""
         funds = daily_funds(self.configuration, self.store)
         if key is None or key.dollars_per_day is None:
             return funds
         caps = {} if funds is None else funds.caps
         return DailyFunds(self.store, caps, {f"key:{key.owner}": key.dollars_per_day})
-
-    async def messages_before(self, asked: ParsedRequest, key: Key | None) -> tuple[Message, ...]:
-        """The conversation of the response that the request continues. Raises `ProblemError` if there is none."""
-        from partsong.events import RunFinished, RunStarted
-
-        name = asked.previous.removeprefix("resp_")
-        missing = ProblemError(
-            Problem(
-                404,
-                "not_found",
-                f'there is no response "{asked.previous}" to continue',
-                "previous_response_id",
-                "previous_response_not_found",
-            )
-        )
-        try:
-            run = await self.store.find_run(name)
-            if run.id != name or run.caller != caller_of(key) or run.labels.get("keep") != "yes":
-                raise missing
-            events = [event for _, event in await self.store.events(run.id)]
-        except InputError:
-            raise missing from None
-        start, end = events[0], events[-1]
-        if not isinstance(start, RunStarted) or not isinstance(end, RunFinished):
-            raise missing
-        # Instructions are not carried over to the next response (OpenAI API reference, `previous_response_id`).
-        messages = start.conversation.messages[1 if run.labels.get("instructions") == "yes" else 0 :]
-        return (*messages, Message("assistant", end.answer.parts))
 
     def stop(self) -> None:
         """Start to drain. Called when the process gets a signal to stop, while its connections are still open."""
@@ -179,16 +160,34 @@ def caller_of(key: Key | None) -> str:
     return "" if key is None else key.owner
 
 
+def _open_store(configuration: Configuration, mode: StoreMode | None) -> AbstractAsyncContextManager[Store]:
+    """The store, also if it cannot be opened: the server then answers without it, and tries again."""
+    return open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+
+
+def tell_health(metrics: Metrics, failing: StoreError | None) -> None:
+    """Tell the log and the metrics that the store begins to fail, or works again."""
+    metrics.store(failing=failing is not None)
+    if failing is None:
+        LOG.warning("the store works again: runs and calls are kept")
+    else:
+        LOG.warning("the store fails, so that runs and calls are not kept: %s", failing)
+
+
 @asynccontextmanager
 async def open_service(
     configuration: Configuration, mode: StoreMode | None = None, slowest: float = SLOWEST
 ) -> AsyncIterator[Service]:
-    """Open the service. When the block is left, its runs have ended, and the store and the log are written."""
+    """Open the service, and yield it. When the block is left, its runs end, and the store and the log are written.
+
+    mode: what the store keeps; by default `configuration.store`
+    slowest: seconds that a client may take to send a body, or to read what was sent (default 60)
+    """
     async with AsyncExitStack() as stack:
         log = Log(configuration.server.log)
         stack.push_async_callback(asyncio.to_thread, log.close)
         stack.enter_context(log.taking(LOG))
-        store = await stack.enter_async_context(open_journal(configuration, mode))
+        store = await stack.enter_async_context(_open_store(configuration, mode))
         assembly = await stack.enter_async_context(assembling(configuration, store=store))
         known, broken = found(configuration)
         recipes, unusable = usable(known, assembly)
@@ -201,6 +200,7 @@ async def open_service(
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
         keys, metrics = Keys(keys_path()), Metrics(recipes.values())
+        store.health.listen(partial(tell_health, metrics))
         service = Service(
             configuration,
             store,
@@ -212,6 +212,7 @@ async def open_service(
             shelf,
             log,
             metrics,
+            DocumentReader(configuration.documents),
             telemetry,
             slowest,
         )

@@ -5,6 +5,7 @@ models. The database is behind `backend.Backend`; today that is one SQLite file.
 """
 
 from partsong.call import Call, call_key
+from partsong.store.backend import StoreOffError
 from partsong.store.limits import Refusal, owed
 from partsong.store.recorder import Recorder, new_id
 from partsong.store.runs import Pruned, Search, StoredRun, Timed
@@ -24,6 +25,7 @@ __all__ = [
     "Refusal",
     "Search",
     "Store",
+    "StoreOffError",
     "StoredRun",
     "Throughput",
     "Timed",

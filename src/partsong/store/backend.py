@@ -24,6 +24,10 @@ class UnstorableError(StoreError):
     """One value cannot be stored, such as a text that is not valid Unicode. The store itself works."""
 
 
+class StoreOffError(StoreError):
+    """There is no store, because the configuration says so."""
+
+
 class Backend(Protocol):
     """A database with calls, runs, votes, the money of each day, and the requests of keys.
 
@@ -31,7 +35,7 @@ class Backend(Protocol):
     writes are made in the order of the calls, and the future is done when the write is committed. A caller may leave
     before. Every method belongs to the event loop in which the back end was opened.
 
-    Every method but `open` raises `StoreError` if the database fails or is closed, and a write raises
+    Every method but `open` raises `StoreError` if the database fails, is not open or is closed, and a write raises
     `UnstorableError` if its value cannot be stored. The message names `address`.
 
     Days (UTC) and moments are those of the back end's clock, because several machines may share one database.
@@ -42,15 +46,24 @@ class Backend(Protocol):
         """Where the database is, as error messages name it."""
 
     async def open(self) -> None:
-        """Open the database and bring its schema up to date. Raises `StoreError` if this cannot be done."""
+        """Open the database and bring its schema up to date. Raises `StoreError` if this cannot be done.
+
+        Opening that has failed may be tried again.
+        """
 
     async def close(self) -> None:
         """Wait for the queued writes and close the database, also if `open` failed."""
 
+    async def probe(self) -> None:
+        """Write about as much as a run does, and delete it again: shows whether the database can be written."""
+
     # Calls
 
     def keep_call(self, call: Call, *, words: bool) -> "asyncio.Future[None]":
-        """Store a finished call; without its key (a digest of words), request and answer unless `words`."""
+        """Store a finished call.
+
+        words: whether to store the key (a digest of words), the request and the answer too
+        """
 
     async def find_answer(self, key: bytes) -> Answer | None:
         """The latest answer to the call with this key; `None` if there is none that this version can read."""
@@ -63,25 +76,35 @@ class Backend(Protocol):
     def save_run(
         self, run: StoredRun, index: int, events: Sequence[Timed], shares: Sequence[Share]
     ) -> "asyncio.Future[None]":
-        """Replace the summary of a run, add `events` as the piece `index`, and replace the shares of these models.
+        """Store the progress of a run: replace its summary `run` and the shares of some models, and add new events.
 
-        Index 0 begins the run anew: its earlier pieces and shares are deleted.
+        index: index of this piece among the pieces of the run's events. Index 0 begins the run anew: its earlier pieces
+            and shares are deleted.
+        events: the events since the piece before
+        shares: the new share of each model that has one
         """
 
     def join_events(self, run: str) -> "asyncio.Future[None]":
-        """Make one piece of all pieces of the run with this id, to save room."""
+        """Replace all pieces of events of the run with the id `run` by one piece, which needs less space."""
 
     async def find_run(self, run: str) -> StoredRun | None:
-        """The run with this id."""
+        """The summary of the run with the id `run`; `None` if there is no such run."""
 
     async def run_ids(self, prefix: str, limit: int | None = None) -> list[str]:
-        """The ids that begin with `prefix`, the newest run first; at most `limit` of them."""
+        """The ids that begin with `prefix`, the newest run first; at most `limit` of them.
+
+        For the command line alone: with a short prefix, the number of ids grows with the table.
+        """
 
     async def latest_runs(self, limit: int) -> list[StoredRun]:
         """The newest runs of all callers, newest first."""
 
     async def search_runs(self, search: Search) -> tuple[list[StoredRun], bool]:
-        """The runs that the search wants, newest first, and whether there are more. `before` is empty or exists."""
+        """The summaries of the runs that match, newest first, and whether there are more than `search.limit`.
+
+        `search.before` must be empty or the id of a stored run. A search with conditions other than `caller`, `before`
+        and `after` looks at the newest 20,000 runs within these, so that no search takes longer as the table grows.
+        """
 
     async def read_events(self, run: str) -> tuple[str, list[Timed]] | None:
         """The mode of the run with this id and its events; `None` if there is no such run.
@@ -93,10 +116,13 @@ class Backend(Protocol):
         """Delete the run with this id, its events and its shares, if there is such a run."""
 
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
-        """The days since a Unix time on which the caller's runs began, the first day first."""
+        """The totals of the days on which runs of the caller began, in order of time.
+
+        Only days that begin at the Unix time `since` or later are listed.
+        """
 
     async def model_totals(self, caller: str, since: float) -> list[ModelTotal]:
-        """The models of the caller's runs since a Unix time, the dearest model first."""
+        """The totals of each model in the caller's runs on the days of `day_totals`, the most expensive model first."""
 
     # Votes
 
@@ -104,25 +130,37 @@ class Backend(Protocol):
         """Store a vote. It replaces an earlier vote of the caller on the same two runs: people change their mind."""
 
     async def vote_tallies(self, caller: str) -> list[VoteTally]:
-        """The caller's votes for each pair of recipes, the pair with most votes first. See `votes.in_order`."""
+        """A tally of the caller's votes for each pair of recipes, the pair with the most votes first.
+
+        In a pair, the recipe whose name sorts first is `a`; see `votes.in_order`.
+        """
 
     async def vote_tally(self, caller: str, a: str, b: str) -> VoteTally:
-        """The caller's votes on two recipes, in the given order."""
+        """The tally of the caller's votes on the recipes `a` and `b`, in this order."""
 
-    # Money of the day, in scopes that the caller names: all money, that of a provider, that of a key
+    # Money of the day in dollars. The caller names the scopes: all money, a provider's, a key's
 
     async def left(self, caps: Mapping[str, Decimal]) -> dict[str, Decimal]:
-        """Dollars that may still be spent today in each scope; negative if a cap was lowered."""
+        """Dollars that may still be spent today, by scope; negative if a cap was lowered.
+
+        caps: most dollars of the day, by scope
+        """
 
     def hold(self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal]) -> "asyncio.Future[int | None]":
-        """Hold the worst case of what is about to be spent today; `None`, and nothing is held, if a cap forbids it.
+        """Hold money for a run today, and return the id of the hold; `None`, and nothing is held, if a cap forbids it.
 
-        The result names the hold. Holds that are made at the same time, in any number of processes, never exceed a cap
-        together. A hold that nobody settles counts in full until its day is over.
+        amounts: most dollars that the run can spend, by scope
+        caps: most dollars of the day, by scope
+
+        Holds that are made at the same time, in any number of processes, never exceed a cap together. A hold that is
+        never settled counts in full until its day is over.
         """
 
     def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> "asyncio.Future[None]":
-        """Replace a hold by what was spent, on the day of the hold. Only the first settling of a hold counts."""
+        """Replace a hold by the dollars that were spent, by scope, on the day of the hold.
+
+        Only the first settlement of a hold counts.
+        """
 
     # Requests of keys, counted over all processes
 
@@ -144,4 +182,7 @@ class Backend(Protocol):
     # Pruning
 
     async def prune(self, before: float) -> Pruned:
-        """Delete runs, calls and days from before a Unix time and the questions of votes; give the room back."""
+        """Delete runs, calls and daily sums from before the Unix time `before`, and the questions of votes from then.
+
+        The freed disk space is given back to the operating system.
+        """

@@ -8,7 +8,7 @@ import asyncio
 import datetime
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -41,6 +41,7 @@ class Recorder:
     id: under which the run is stored
     backend: where the run is stored; `None` to store nothing
     note: hears the failure of the store
+    wait: waits for a write, but not for long if the store fails
     words: whether events, question and labels are stored, or the summary alone
     caller: name of the server's key that asked for the run
     labels: what the caller calls the run
@@ -51,6 +52,7 @@ class Recorder:
         backend: Backend | None,
         run: str,
         note: Callable[[StoreError], None],
+        wait: "Callable[[asyncio.Future[None]], Awaitable[None]]",
         *,
         words: bool,
         caller: str = "",
@@ -58,7 +60,8 @@ class Recorder:
     ) -> None:
         self.id = run
         self._caller, self._labels = caller, dict(labels) if words else {}
-        self._backend, self._note, self._words = backend, note, words
+        self._backend, self._note, self._wait, self._words = backend, note, wait, words
+        self._failed = False
         self._run: StoredRun | None = None
         self._shares = Shares()
         self._began = 0.0
@@ -97,11 +100,21 @@ class Recorder:
             self._save_within(STEPS)
 
     async def close(self) -> None:
-        """Wait until all events that were heard are stored. Raises nothing: a failure is in `Store.problem`."""
+        """Wait until all events that were heard are stored, or the store fails. Raises nothing; see `kept`."""
         if self._timer is not None:
             self._save()
         if self._written is not None:
-            await asyncio.wait([self._written])
+            await self._wait(self._written)
+
+    @property
+    def kept(self) -> bool:
+        """Whether all events that were written are in the store. After `close`: whether the run is kept.
+
+        A store that is off keeps what it should, which is nothing.
+        """
+        if self._failed or self._written is None:
+            return not self._failed
+        return self._written.done() and self._written.exception() is None
 
     def _save_within(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -130,7 +143,7 @@ class Recorder:
     def _look_at(self, written: "asyncio.Future[None]") -> None:
         problem = None if written.cancelled() else written.exception()
         if isinstance(problem, StoreError):
-            self._backend = None
+            self._backend, self._failed = None, True
             self._note(problem)
         elif problem is not None:
             raise problem  # a fault in this program: the event loop reports it
@@ -181,6 +194,6 @@ def _after(run: StoredRun, event: AnyEvent) -> StoredRun:
 
 
 def new_id() -> str:
-    """Twelve letters: eight for the moment, so that ids sort by time, and four at random."""
+    """A new id of a run: 12 letters and digits, of which 8 are the time, so that ids sort by time, and 4 are random."""
     number = int((time.time() - _EPOCH) * 1000) << 20 | secrets.randbits(20)
     return "".join(_LETTERS[number >> shift & 31] for shift in range(55, -1, -5))

@@ -3,19 +3,23 @@
 Mode "full" keeps everything. Mode "metadata" keeps names, numbers, times and causes, but no words. Mode "off" keeps
 nothing and touches no file.
 
-A store that fails must never break a run: the run goes on without the store, and the first failure stays in `problem`
-for someone to report. Money is the exception, because a cap per day that cannot be kept is an error.
+A store that fails must never break a run: the run goes on without the store, and `health` says what failed. Money is
+the exception, because a cap per day that cannot be kept is an error.
+
+A caller waits for the database for `patience` seconds at most. Then the store counts as failing, and all callers go on
+at once. While writes fail nothing is waited for, and a probe finds out when they work again. The writes of runs are
+queued all the same, so that a short lock loses no run.
 """
 
 import asyncio
 import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -23,8 +27,9 @@ from msgspec.structs import replace
 from partsong.call import Call
 from partsong.errors import InputError, RequestError, StoreError
 from partsong.model import Answer
-from partsong.store.backend import Backend, UnstorableError
+from partsong.store.backend import Backend, StoreOffError
 from partsong.store.finding import find_run
+from partsong.store.health import Health
 from partsong.store.limits import Refusal
 from partsong.store.recorder import Recorder, new_id
 from partsong.store.runs import Pruned, Search, StoredRun, Timed
@@ -36,49 +41,89 @@ from partsong.store.votes import Vote, VoteTally
 
 Mode = Literal["off", "metadata", "full"]
 T = TypeVar("T")
-REST = 30.0  # seconds for which a store that has failed is not asked again
+TURNS = 5  # of the event loop, until a write that the thread has finished is known to be done
+PROBE = 2.0  # seconds between two tries of a database that fails
 
 
 @asynccontextmanager
-async def open_store(path: Path, mode: Mode = "full", *, patience: float = LOCK_TIMEOUT) -> AsyncIterator["Store"]:
+async def open_store(
+    path: Path,
+    mode: Mode = "full",
+    *,
+    lock: float = LOCK_TIMEOUT,
+    patience: float | None = None,
+    must_open: bool = True,
+) -> AsyncIterator["Store"]:
     """Open the store in the file `path`. A new file is made for this user alone; leaving the block writes everything.
 
-    `patience` is how many seconds another process may keep the file locked. Raises `StoreError`, which names the file.
+    lock: seconds for which another process may keep the file locked before a read or write fails
+    patience: seconds for which a caller waits for a write; `None` to wait until the write is made or has failed
+    must_open: whether a file that cannot be opened is an error. Otherwise the store fails until the file can be opened
+
+    Raises `StoreError`, which names the file.
     """
     if mode == "off":
         yield Store(None, mode)
         return
-    backend = SQLite(path, patience)
+    backend = SQLite(path, lock)
+    store = Store(backend, mode, patience)
     try:
-        await backend.open()
-        yield Store(backend, mode)
+        try:
+            await backend.open()
+        except StoreError as problem:
+            if must_open:
+                raise
+            store.health.failed(problem, writing=True)
+            store.opened = False
+        yield store
     finally:
+        await store.close()
         await backend.close()
 
 
 class Store:
-    """Calls, runs, votes, the money of each day and the requests of keys.
+    """Stores and finds calls, runs, votes, the money of each day and the requests of keys. See `backend.Backend`.
 
     mode: what is kept
-    problem: the first failure to read or write calls or runs; `None` if there was none
+    health: whether the database works
+    opened: whether the database could be opened
     """
 
-    def __init__(self, backend: Backend | None, mode: Mode) -> None:
+    def __init__(self, backend: Backend | None, mode: Mode, patience: float | None = None) -> None:
         self.mode: Mode = mode
-        self.problem: StoreError | None = None
-        self._backend = backend
-        self._resting: tuple[float, StoreError] | None = None
+        self.health = Health()
+        self.opened = True
+        self._backend, self._patience = backend, patience
+        self._unsettled: dict[int, Mapping[str, Decimal]] = {}  # holds whose settling has failed, by id
+        self._probing: asyncio.Task[None] | None = None
+        self._closed = False
+        self.health.listen(self._probe_soon)
+
+    @property
+    def problem(self) -> StoreError | None:
+        """The first failure; `None` if there was none."""
+        return self.health.problem
+
+    async def close(self) -> None:
+        """Stop probing. The back end is closed by whoever opened it."""
+        self._closed = True
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
 
     async def find_call(self, key: bytes) -> Answer | None:
         """The latest answer to the call with this key; `None` if there is none, or where no words are kept."""
         if self._backend is None or self.mode != "full":
             return None
-        return await self._noting(partial(self._backend.find_answer, key))
+        return await self._read(partial(self._backend.find_answer, key))
 
     async def keep_call(self, call: Call) -> None:
-        """Store a finished call. Returns when the call would survive the end of this process. Raises `StoreError`."""
+        """Store a finished call. Returns once the call is committed, so that it survives a crash of this process.
+
+        Raises `StoreError` if the database fails.
+        """
         if self._backend is not None:
-            await self._noting(partial(self._backend.keep_call, call, words=self.mode == "full"))
+            await self._write(partial(self._backend.keep_call, call, words=self.mode == "full"))
 
     def record(
         self, run: str | None = None, *, caller: str = "", labels: Mapping[str, str] = MappingProxyType({})
@@ -88,11 +133,12 @@ class Store:
         `caller` is the name of the key that asked for the run, and `labels` is what the caller calls the run.
         """
         words = self.mode == "full"
-        return Recorder(self._backend, run or new_id(), self._note, words=words, caller=caller, labels=labels)
+        note, wait = partial(self.health.failed, writing=True), self._wait
+        return Recorder(self._backend, run or new_id(), note, wait, words=words, caller=caller, labels=labels)
 
     async def runs(self, limit: int = 20) -> list[StoredRun]:
         """The newest runs, newest first."""
-        return [] if self._backend is None else await self._backend.latest_runs(limit)
+        return [] if self._backend is None else await self._read(partial(self._backend.latest_runs, limit))
 
     async def search(self, wanted: Search) -> tuple[list[StoredRun], bool]:
         """The runs that the search wants, newest first, and whether there are more.
@@ -102,33 +148,41 @@ class Store:
         if self._backend is None:
             return [], False
         if wanted.before:
-            run = await self._backend.find_run(wanted.before)
+            run = await self._read(partial(self._backend.find_run, wanted.before))
             if run is None or run.caller != wanted.caller:
                 raise RequestError(f'before: there is no run "{wanted.before}" of yours', "before")
-        return await self._backend.search_runs(wanted)
+        return await self._read(partial(self._backend.search_runs, wanted))
 
     async def totals(self, caller: str, since: float) -> tuple[list[DayTotal], list[ModelTotal]]:
         """The totals of a caller's runs since a Unix time, by day and by model."""
         if self._backend is None:
             return [], []
-        days = await self._backend.day_totals(caller, since)
-        return days, await self._backend.model_totals(caller, since)
+        days = await self._read(partial(self._backend.day_totals, caller, since))
+        return days, await self._read(partial(self._backend.model_totals, caller, since))
 
     async def vote(self, vote: Vote) -> None:
         """Store a vote, without its question where no words are kept."""
-        await self._needed("a vote").keep_vote(vote if self.mode == "full" else replace(vote, question=""))
+        kept = vote if self.mode == "full" else replace(vote, question="")
+        await self._write(partial(self._needed("a vote").keep_vote, kept))
 
     async def tally(self, caller: str) -> list[VoteTally]:
         """A caller's votes for each pair of recipes."""
-        return [] if self._backend is None else await self._backend.vote_tallies(caller)
+        return [] if self._backend is None else await self._read(partial(self._backend.vote_tallies, caller))
 
     async def tally_of(self, caller: str, a: str, b: str) -> VoteTally:
         """A caller's votes on two recipes."""
-        return VoteTally(a, b, 0, 0, 0) if self._backend is None else await self._backend.vote_tally(caller, a, b)
+        if self._backend is None:
+            return VoteTally(a, b, 0, 0, 0)
+        return await self._read(partial(self._backend.vote_tally, caller, a, b))
+
+    async def run(self, run: str) -> StoredRun | None:
+        """The run with exactly this id; `None` if there is none."""
+        return await self._read(partial(self._needed().find_run, run))
 
     async def find_run(self, prefix: str) -> StoredRun:
-        """The run whose id begins with `prefix`, or the newest run for "last".
+        """The run whose id begins with `prefix`, or the newest run for "last", as people type it.
 
+        For the command line alone: the search grows with the number of runs, and does not ask whose runs they are.
         Raises `InputError`, which suggests similar ids, if there is no such run or more than one.
         """
         return await find_run(self._needed(), prefix)
@@ -141,7 +195,7 @@ class Store:
         """
         backend = self._needed()
         try:
-            found = await backend.read_events(run)
+            found = await self._read(partial(backend.read_events, run))
         except msgspec.DecodeError as problem:
             message = f"{backend.address}: the events of run {run} cannot be read by this version: {problem}"
             raise StoreError(message) from None
@@ -154,7 +208,7 @@ class Store:
 
     async def delete_run(self, run: str) -> None:
         """Delete the run with this id and its events. Answers to its calls stay in the store until they are pruned."""
-        await self._needed().delete_run(run)
+        await self._write(partial(self._needed().delete_run, run))
 
     async def prune(self, older_than: datetime.timedelta) -> Pruned:
         """Delete older runs, calls and days, and the questions of older votes. The disk gets the room back."""
@@ -163,25 +217,47 @@ class Store:
 
     async def left(self, caps: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Dollars that may still be spent today (UTC) in each scope that has a cap."""
-        return await self._needed("a cap per day").left(caps) if caps else {}
+        if not caps:
+            return {}
+        self._check_writes()  # whoever asks is about to hold
+        return await self._read(partial(self._needed("a cap per day").left, caps))
 
     async def hold(self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal]) -> int | None:
         """Hold the worst case of what is about to be spent, by scope; `None` if a cap forbids it."""
         if not caps and self._backend is None:
             return 0
         backend = self._needed("a cap per day")
+        self._check_writes()
         held = backend.hold(amounts, caps)
         try:
-            return await asyncio.shield(held)
-        except asyncio.CancelledError:
+            return await self._waited(held)
+        except (asyncio.CancelledError, StoreError):
             # A hold that nobody knows of would count until the day is over.
             held.add_done_callback(partial(_release, backend))
             raise
 
     async def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> None:
-        """Replace a hold by what was spent. Only the first settling of a hold counts."""
-        if self._backend is not None:
-            await self._backend.settle(hold, amounts)
+        """Replace a hold by what was spent. Only the first settling of a hold counts.
+
+        If the database fails, the hold counts in full until the settling can be made up for. The run has its answer
+        all the same.
+        """
+        if self._backend is None:
+            return
+        self._unsettled[hold] = amounts
+        await self._wait(self._settled(self._backend, hold, amounts))
+
+    def _settled(self, backend: Backend, hold: int, amounts: Mapping[str, Decimal]) -> "asyncio.Future[None]":
+        settled = backend.settle(hold, amounts)
+        settled.add_done_callback(partial(self._look_at_settled, hold))
+        return settled
+
+    def _look_at_settled(self, hold: int, settled: "asyncio.Future[None]") -> None:
+        problem = None if settled.cancelled() else settled.exception()
+        if isinstance(problem, StoreError):
+            self.health.failed(problem, writing=True)
+        else:
+            self._unsettled.pop(hold, None)
 
     async def take(
         self, place: int, key: str, *, at_once: int | None, per_minute: int | None, hold: float
@@ -191,11 +267,11 @@ class Store:
         If a limit forbids it, nothing is taken or counted, and the refusal names the limit.
         """
         take = self._needed("a limit of a key").take_place
-        return await self._noting(partial(take, place, key, at_once=at_once, per_minute=per_minute, hold=hold))
+        return await self._write(partial(take, place, key, at_once=at_once, per_minute=per_minute, hold=hold))
 
     async def keep_places(self, places: Iterable[tuple[int, str]], hold: float) -> None:
         """Keep these places of these keys for `hold` more seconds."""
-        await self._noting(partial(self._needed().keep_places, tuple(places), hold))
+        await self._write(partial(self._needed().keep_places, tuple(places), hold))
 
     def leave(self, place: int) -> None:
         """Give a place back soon. If this fails, the place comes free when its time is over."""
@@ -206,34 +282,101 @@ class Store:
         """The throughput of each model in its latest calls. A model that was never asked is absent."""
         if self._backend is None:
             return {}
-        return await self._noting(partial(self._backend.throughputs, tuple(models)))
+        return await self._read(partial(self._backend.throughputs, tuple(models)))
+
+    async def _read(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do a read, and return its result.
+
+        For 30 seconds after a failed read, no read is done and the same failure is raised. Otherwise each of many calls
+        would wait for a broken disk.
+        """
+        if not self.opened:
+            self._check_writes()
+        if (problem := self.health.reads) is not None:
+            raise problem.with_traceback(None)
+        try:
+            found = await work()
+        except StoreError as failure:
+            self.health.failed(failure, writing=False)
+            raise
+        self.health.read()
+        return found
+
+    async def _write(self, work: "Callable[[], asyncio.Future[T]]") -> T:
+        """Do a write, and return its result. While writes fail, no write is started and the failure is raised."""
+        self._check_writes()
+        return await self._waited(work())
+
+    def _check_writes(self) -> None:
+        """Raise the current failure of writes, if there is one.
+
+        The error is raised without its traceback, which would grow with each caller and keep all their frames alive.
+        """
+        if (problem := self.health.writes) is not None:
+            raise problem.with_traceback(None)
+
+    async def _waited(self, written: "asyncio.Future[T]") -> T:
+        """Wait for a write, and return its result.
+
+        Raises `StoreError` if the write fails or takes longer than `patience`. A write that takes longer stays queued,
+        and is made as soon as the database allows.
+        """
+        written.add_done_callback(self._look_at)
+        await self._wait(written)
+        if not written.done():
+            self._check_writes()
+            raise self._late()
+        return written.result()
+
+    async def _wait(self, written: "asyncio.Future[Any]") -> None:
+        """Wait until a write is done, but not beyond `patience` and not while writes fail."""
+        if written.done() or self.health.writes is not None:
+            return
+        ends = (written, self.health.next_failure())
+        done, _ = await asyncio.wait(ends, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(TURNS):
+            if done or written.done():
+                return
+            await asyncio.sleep(0)
+        self.health.failed(self._late(), writing=True)
+
+    def _late(self) -> StoreError:
+        address = "" if self._backend is None else self._backend.address
+        seconds = self._patience or 0
+        return StoreError(f"{address}: the store has not answered for {seconds:g} s: it is locked, or its disk is slow")
+
+    def _look_at(self, written: "asyncio.Future[Any]") -> None:
+        problem = None if written.cancelled() else written.exception()
+        if isinstance(problem, StoreError):
+            self.health.failed(problem, writing=True)
+
+    def _probe_soon(self, failing: StoreError | None) -> None:
+        if failing is not None and self._backend is not None and self._probing is None and not self._closed:
+            self._probing = asyncio.create_task(self._probe(self._backend))
+
+    async def _probe(self, backend: Backend) -> None:
+        """Try to write every 2 seconds until the database works, and then repeat the settlements that have failed."""
+        while self.health.writes is not None:
+            await asyncio.sleep(PROBE)
+            with suppress(StoreError):
+                if not self.opened:
+                    await backend.open()
+                    self.opened = True
+                await backend.probe()
+                for hold, amounts in list(self._unsettled.items()):
+                    await backend.settle(hold, amounts)
+                    self._unsettled.pop(hold, None)
+                self.health.wrote()
+        self._probing = None
 
     def _needed(self, what: str = "this") -> Backend:
         if self._backend is None:
-            raise StoreError(f'the store is off, but {what} needs it; set store = "metadata" or "full"')
+            raise StoreOffError(f'the store is off, but {what} needs it; set store = "metadata" or "full"')
         return self._backend
-
-    async def _noting(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work and note a failure. For a while after a failure, nothing is done and the failure is raised again.
-
-        Otherwise each of many calls would wait for a disk that is broken.
-        """
-        if self._resting is not None and asyncio.get_running_loop().time() < self._resting[0]:
-            raise self._resting[1]
-        try:
-            return await work()
-        except StoreError as problem:
-            self._note(problem)
-            raise
-
-    def _note(self, problem: StoreError) -> None:
-        self.problem = self.problem or problem
-        if not isinstance(problem, UnstorableError):
-            self._resting = asyncio.get_running_loop().time() + REST, problem
 
 
 def _release(backend: Backend, held: "asyncio.Future[int | None]") -> None:
-    """Settle a hold whose caller has left with nothing spent."""
+    """Settle a hold with nothing spent, because the task that waited for it was cancelled."""
     if held.exception() is None and (hold := held.result()) is not None:
         # Nobody waits for the settling. If it fails, the hold stays.
         backend.settle(hold, {}).add_done_callback(asyncio.Future.exception)

@@ -1,7 +1,7 @@
-"""Scores MT-Bench from stored judgments. The grade is read from the words of the judge, not from the stored number.
+"""Scores MT-Bench from stored judgments. The grade is read from the judge's text, not from the stored number.
 
-A line of the file is one judgment, as FastChat writes it: `question_id`, `turn` (1 or 2), `model`, `judgment` (the
-words of the judge), and `score` if known. A judgment without a grade counts as missing, never as 0 or -1.
+A line of the file is one judgment in JSON, as FastChat writes judgments: `question_id`, `turn` (1 or 2), `model`,
+`judgment` (the judge's text), and `score` if known. A judgment without a grade counts as missing, never as 0 or -1.
 """
 
 import re
@@ -12,15 +12,22 @@ from msgspec import Struct
 
 from partsong.errors import InputError
 
-RATING = (re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]"), re.compile(r"\[(\d+(?:\.\d+)?)\]"))
-LEAST, MOST = 1.0, 10.0
+# A grade, perhaps with its scale, in double brackets or else in single ones: [[7]], [[ 7.5 ]], [[7/10]].
+NUMBER = r"\s*(\d{1,4}(?:\.\d{1,4})?)\s*(?:/\s*(\d{1,4}(?:\.\d{1,4})?)\s*)?"
+RATING = (re.compile(rf"\[\[{NUMBER}\]\]"), re.compile(rf"\[{NUMBER}\]"))
+LEAST, MOST = 1.0, 10.0  # grades
 # The 80 questions come in tens, in this order (Zheng et al., arXiv 2306.05685, and FastChat's question file).
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
-FIRST = 81
+FIRST = 81  # id of the first question
 
 
 class Judgment(Struct, frozen=True):
-    """One stored judgment."""
+    """A line of the file: a judge's judgment of one turn.
+
+    turn: 1 or 2
+    judgment: text of the judge
+    score: the grade that FastChat read from the text; -1 if FastChat found no grade
+    """
 
     question_id: int
     turn: int
@@ -30,14 +37,15 @@ class Judgment(Struct, frozen=True):
 
 
 class Score(Struct, frozen=True):
-    """The mean grades of one model.
+    """The mean grades of one model, from 1 to 10.
 
+    model: name of the model
     n: number of judgments
-    unreadable: number of judgments without a grade
+    unreadable: number of judgments without a grade in the judge's text
     differing: number of judgments whose grade differs from the stored score
-    turns: mean of the first and of the second turn; `None` if nothing was judged
-    mean: mean of all grades; `None` if nothing was judged
-    categories: mean of each category
+    turns: mean grade of the first and of the second turn; `None` for a turn without grades
+    mean: mean of all grades; `None` without grades
+    categories: mean grade by category of the questions
     """
 
     model: str
@@ -50,19 +58,24 @@ class Score(Struct, frozen=True):
 
 
 def grade_of(judgment: str) -> float | None:
-    """The grade in the words of the judge: the first number in double brackets, or in single ones.
+    """Return the last grade in the judge's text: a number in double brackets, or else in single brackets.
 
-    `None` if there is none, or if the number is not from 1 to 10.
+    The last grade counts, because a judge that discusses several grades names its own grade last. Returns `None` if the
+    number is not from 1 to 10, or has another scale than 10, as in [[4/5]].
     """
     for pattern in RATING:
-        if (found := pattern.search(judgment)) is not None:
-            grade = float(found[1])
-            return grade if LEAST <= grade <= MOST else None
+        if found := pattern.findall(judgment):
+            grade, scale = found[-1]
+            fits = LEAST <= float(grade) <= MOST and float(scale or MOST) == MOST
+            return float(grade) if fits else None
     return None
 
 
 def score_file(path: Path) -> list[Score]:
-    """Score every model in the file. Raises `InputError`, naming file and line."""
+    """Score every model in a file of JSON lines, one judgment a line. A file ending in .zst is decompressed first.
+
+    Raises `InputError` if the file cannot be read or is empty. If a line is not a judgment, the message has its number.
+    """
     judged: dict[str, list[tuple[Judgment, float | None]]] = {}
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():

@@ -32,12 +32,12 @@ _OWN_FAULTS = (ValueError, OverflowError, msgspec.MsgspecError, sqlite3.Integrit
 class Database:
     """A file that `open` opens and `close` closes, for the event loop that opened it.
 
-    All methods raise `StoreError`, which names the file. `patience` is how many seconds another process may keep the
-    file locked.
+    All methods raise `StoreError`, which names the file. `lock` is how many seconds another process may keep the file
+    locked.
     """
 
-    def __init__(self, path: Path, patience: float = LOCK_TIMEOUT) -> None:
-        self.path, self.patience = path, patience
+    def __init__(self, path: Path, lock: float = LOCK_TIMEOUT) -> None:
+        self.path, self.lock = path, lock
         self._writer = ThreadPoolExecutor(1, "partsong-store-writer")
         self._reader = ThreadPoolExecutor(1, "partsong-store-reader")
         self._writing: sqlite3.Connection | None = None
@@ -53,9 +53,9 @@ class Database:
         self._writing = await self._in(self._writer, self._open)
 
     def write(self, job: Job[T]) -> "asyncio.Future[T]":
-        """Have `job` done in a transaction. The future is done when the transaction is committed.
+        """Queue `job` for the writer's next transaction. The future has the job's result once that is committed.
 
-        A job may be done twice: a transaction that fails for another job is repeated job by job.
+        A job may run twice: if another job of its transaction fails, the transaction is repeated job by job.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if (unusable := self._unusable()) is not None:
@@ -104,12 +104,14 @@ class Database:
                 thread.shutdown(wait=False)
 
     def _unusable(self) -> StoreError | None:
-        """Why nothing can be read or written here and now."""
+        """Why the database cannot be used: it is closed, or another event loop opened it; `None` if it can be used."""
         if self._closed:
             return StoreError(f"{self.path}: the store is closed")
         if self._loop is not asyncio.get_running_loop():
             # Whoever waits for the threads would wait forever: they answer to the loop in which the store was opened.
             return StoreError(f"{self.path}: the store was opened in another event loop; open it in this one")
+        if self._writing is None:
+            return StoreError(f"{self.path}: the store is not open")
         return None
 
     @property
@@ -119,7 +121,7 @@ class Database:
 
     def _open_reading(self) -> sqlite3.Connection:
         if self._reading is None:
-            self._reading = sqlite3.connect(self.path, timeout=self.patience, check_same_thread=False)
+            self._reading = sqlite3.connect(self.path, timeout=self.lock, check_same_thread=False)
             self._reading.execute("PRAGMA query_only = ON")
         return self._reading
 
@@ -184,10 +186,10 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         _make(self.path)
         connection = sqlite3.connect(
-            self.path, timeout=self.patience, isolation_level=None, check_same_thread=False, cached_statements=64
+            self.path, timeout=self.lock, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         try:
-            _configure(connection, self.patience, new=_check(connection, self.path) == 0)
+            _configure(connection, self.lock, new=_check(connection, self.path) == 0)
             _migrate(connection, self.path)
         except BaseException:
             connection.close()
@@ -223,10 +225,10 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
     return found
 
 
-def _configure(connection: sqlite3.Connection, patience: float, *, new: bool) -> None:
+def _configure(connection: sqlite3.Connection, lock: float, *, new: bool) -> None:
     if new:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has no effect after the first table
-    give_up = time.monotonic() + patience
+    give_up = time.monotonic() + lock
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -271,7 +273,7 @@ def explained(problem: sqlite3.Error, path: Path) -> StoreError:
 
 
 def _free_some_pages(connection: sqlite3.Connection) -> int:
-    """Give some free pages back to the disk; how many are left."""
+    """Give some free pages of the file back to the disk, and return how many free pages are left."""
     connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
     left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
     return left

@@ -12,8 +12,11 @@ from msgspec import structs
 from partsong.store.encoding import join_events, pack_events, unpack_events
 from partsong.store.runs import Search, StoredRun, Timed
 from partsong.store.shares import Share
+from partsong.store.sqlite import totals
 from partsong.store.sqlite.shares import keep as keep_shares
 
+FILL = 65_536  # bytes, as many as a run with long answers has
+EXAMINED = 20_000  # runs that a search with conditions looks at: under a tenth of a second
 COLUMNS = ", ".join(StoredRun.__struct_fields__)
 _STARTED = StoredRun.__struct_fields__.index("started")
 _LABELS = StoredRun.__struct_fields__.index("labels")
@@ -23,24 +26,27 @@ _MARKS = ", ".join("?" * len(StoredRun.__struct_fields__))
 def save(
     connection: sqlite3.Connection, run: StoredRun, index: int, events: Sequence[Timed], shares: Sequence[Share]
 ) -> None:
-    """Replace the summary of a run, add `events` as the piece `index`, and replace the shares of these models.
-
-    Index 0 begins the run anew: its earlier pieces and shares are deleted.
-    """
+    """Replace the summary of a run, add a piece of events, and replace shares. See `Backend.save_run`."""
     if index == 0:
         delete(connection, run.id)
-    keep_shares(connection, run.id, shares)
     labels = msgspec.json.encode(run.labels).decode()
-    row = structs.asdict(run) | {"started": run.started.timestamp(), "labels": labels}
-    if run.dollars is not None:
-        row["dollars"] = str(run.dollars)
+    dollars = None if run.dollars is None else str(run.dollars)
+    row = structs.asdict(run) | {"started": run.started.timestamp(), "labels": labels, "dollars": dollars}
+    # Most pieces of a run leave its totals as they are.
+    before = connection.execute("SELECT status, tokens, dollars, losses FROM runs WHERE id = ?", (run.id,)).fetchone()
+    changed = bool(shares) or before != (run.status, run.tokens, dollars, run.losses)
+    if changed and before is not None:
+        totals.take_away(connection, run.id)
     connection.execute(f"INSERT OR REPLACE INTO runs ({COLUMNS}) VALUES ({_MARKS})", tuple(row.values()))
+    keep_shares(connection, run.id, shares)
+    if changed:
+        totals.add(connection, run.id)
     if events:
         connection.execute("INSERT INTO pieces VALUES (?, ?, ?)", (run.id, index, pack_events(events)))
 
 
 def join(connection: sqlite3.Connection, run: str) -> None:
-    """Make one piece of all pieces of a run."""
+    """Replace all pieces of events of a run by one piece."""
     pieces = _pieces(connection, run)
     if len(pieces) > 1:
         connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
@@ -48,16 +54,17 @@ def join(connection: sqlite3.Connection, run: str) -> None:
 
 
 def find(connection: sqlite3.Connection, run: str) -> StoredRun | None:
-    """The run with this id."""
+    """The summary of the run with the id `run`; `None` if there is no such run."""
     row = connection.execute(f"SELECT {COLUMNS} FROM runs WHERE id = ?", (run,)).fetchone()
     return None if row is None else _run_of(row)
 
 
 def ids(connection: sqlite3.Connection, prefix: str, limit: int | None) -> list[str]:
     """The ids that begin with `prefix`, the newest run first; at most `limit` of them."""
+    within = "WHERE id >= ?1 AND id < ?1 || char(1114111) " if prefix else ""  # the last character of Unicode
     rows = connection.execute(
-        "SELECT id FROM runs WHERE substr(id, 1, ?) = ? ORDER BY started DESC, id DESC LIMIT ?",
-        (len(prefix), prefix, -1 if limit is None else limit),
+        f"SELECT id FROM runs {within}ORDER BY started DESC, id DESC LIMIT ?2",
+        (prefix, -1 if limit is None else limit),
     )
     return [identity for (identity,) in rows.fetchall()]
 
@@ -69,31 +76,56 @@ def latest(connection: sqlite3.Connection, limit: int) -> list[StoredRun]:
 
 
 def search(connection: sqlite3.Connection, search: Search) -> tuple[list[StoredRun], bool]:
-    """The runs that the search wants, newest first, and whether there are more."""
+    """The summaries of the runs that match, newest first, and whether there are more than `search.limit`.
+
+    Only the newest `EXAMINED` runs of the caller are looked at, within `before` and `after`.
+    """
     conditions: list[tuple[str, tuple[Any, ...]]] = [("caller = ?", (search.caller,))]
     if search.before:
         conditions.append(("(started, id) < (SELECT started, id FROM runs WHERE id = ?)", (search.before,)))
     if search.after is not None:
         conditions.append(("started >= ?", (search.after,)))
+    filters = _filters(connection, search)
+    unseen = None
+    if filters:
+        condition, values = _all(conditions)
+        unseen = connection.execute(
+            f"SELECT started, id FROM runs WHERE {condition} ORDER BY started DESC, id DESC LIMIT 1 OFFSET ?",
+            (*values, EXAMINED),
+        ).fetchone()
+    if unseen is not None:
+        conditions.append(("(started, id) > (?, ?)", unseen))
+    condition, values = _all([*conditions, *filters])
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM runs WHERE {condition} ORDER BY started DESC, id DESC LIMIT ?",
+        (*values, search.limit + 1),
+    ).fetchall()
+    return [_run_of(row) for row in rows[: search.limit]], len(rows) > search.limit
+
+
+def _filters(connection: sqlite3.Connection, search: Search) -> list[tuple[str, tuple[Any, ...]]]:
+    """The conditions that no index decides."""
+    filters: list[tuple[str, tuple[Any, ...]]] = []
     if search.recipe:
-        conditions.append(("recipe = ?", (search.recipe,)))
+        filters.append(("recipe = ?", (search.recipe,)))
     if search.model:
-        asked = "(model = ? OR id IN (SELECT run FROM shares WHERE model = ?))"
-        conditions.append((asked, (search.model, search.model)))
+        asked = "EXISTS (SELECT 1 FROM shares WHERE shares.run = runs.id AND shares.model = ?)"
+        filters.append((f"(model = ? OR {asked})", (search.model, search.model)))
     if search.min_dollars is not None:
-        conditions.append(("CAST(dollars AS REAL) >= ?", (search.min_dollars,)))
+        filters.append(("CAST(dollars AS REAL) >= ?", (search.min_dollars,)))
     if search.lost:
-        conditions.append(("losses > 0", ()))
+        filters.append(("losses > 0", ()))
     if words := search.text.casefold().split():
         # SQLite's own LIKE ignores case for the letters of ASCII alone.
         connection.create_function("has_words", 1, lambda text: all(word in text.casefold() for word in words))
-        conditions.append(("has_words(question)", ()))
-    rows = connection.execute(
-        f"SELECT {COLUMNS} FROM runs WHERE {' AND '.join(condition for condition, _ in conditions)} "
-        "ORDER BY started DESC, id DESC LIMIT ?",
-        (*(value for _, values in conditions for value in values), search.limit + 1),
-    ).fetchall()
-    return [_run_of(row) for row in rows[: search.limit]], len(rows) > search.limit
+        filters.append(("has_words(question)", ()))
+    return filters
+
+
+def _all(conditions: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[str, tuple[Any, ...]]:
+    """The conditions joined, and their values."""
+    condition = " AND ".join(condition for condition, _ in conditions)
+    return condition, tuple(value for _, values in conditions for value in values)
 
 
 def read_events(connection: sqlite3.Connection, run: str) -> tuple[str, list[Timed]] | None:
@@ -104,13 +136,27 @@ def read_events(connection: sqlite3.Connection, run: str) -> tuple[str, list[Tim
 
 def delete(connection: sqlite3.Connection, run: str) -> None:
     """Delete a run, its events and its shares."""
+    totals.take_away(connection, run)
     connection.execute("DELETE FROM runs WHERE id = ?", (run,))
     connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
     connection.execute("DELETE FROM shares WHERE run = ?", (run,))
 
 
+def fill(connection: sqlite3.Connection) -> None:
+    """Write a piece that belongs to no run, of about the size of a run."""
+    connection.execute("INSERT OR REPLACE INTO pieces VALUES ('', 0, zeroblob(?))", (FILL,))
+
+
+def empty(connection: sqlite3.Connection) -> None:
+    """Delete the piece that belongs to no run."""
+    connection.execute("DELETE FROM pieces WHERE run = ''")
+
+
 def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
-    """Delete up to `at_most` runs that began before a Unix time, with their events and shares; how many runs."""
+    """Delete up to `at_most` runs that began before a Unix time, with their events and shares.
+
+    Returns the number of deleted runs.
+    """
     old = connection.execute("SELECT id FROM runs WHERE started < ? LIMIT ?", (before, at_most)).fetchall()
     for (run,) in old:
         delete(connection, run)

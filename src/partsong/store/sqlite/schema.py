@@ -115,4 +115,59 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE places (place INTEGER PRIMARY KEY, caller TEXT NOT NULL, until REAL NOT NULL)",
         "CREATE TABLE debts (caller TEXT PRIMARY KEY, due REAL NOT NULL) WITHOUT ROWID",
     ),
+    (
+        # No query of a server may grow with the table.
+        "DROP INDEX runs_by_start",
+        "CREATE INDEX runs_newest ON runs (started, id)",
+        "CREATE INDEX calls_by_start ON calls (started)",
+        "DROP INDEX calls_by_model",
+        "CREATE INDEX calls_with_output ON calls (model, started) WHERE output_tokens > 0",
+        "DROP INDEX votes_by_recipes",
+        "CREATE INDEX votes_by_recipes ON votes (caller, one, other, choice)",
+        "CREATE INDEX votes_with_question ON votes (moment) WHERE question != ''",
+        "CREATE INDEX places_by_caller ON places (caller)",
+        "CREATE INDEX places_by_end ON places (until)",
+        # The totals of a caller's runs on a day (UTC), and of each model in them. Dollars are in millionths of a
+        # millionth, so that adding and taking away leaves no rest.
+        """
+        CREATE TABLE day_totals (
+            caller TEXT NOT NULL,
+            day TEXT NOT NULL,
+            runs INTEGER NOT NULL,
+            dollars INTEGER NOT NULL,
+            tokens INTEGER NOT NULL,
+            lost INTEGER NOT NULL,
+            unpriced INTEGER NOT NULL,
+            PRIMARY KEY (caller, day)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE model_totals (
+            caller TEXT NOT NULL,
+            day TEXT NOT NULL,
+            model TEXT NOT NULL,
+            runs INTEGER NOT NULL,
+            calls INTEGER NOT NULL,
+            dollars INTEGER NOT NULL,
+            tokens INTEGER NOT NULL,
+            lost INTEGER NOT NULL,
+            unpriced INTEGER NOT NULL,
+            PRIMARY KEY (caller, day, model)
+        ) WITHOUT ROWID
+        """,
+        """
+        INSERT INTO day_totals
+        SELECT caller, strftime('%Y-%m-%d', started, 'unixepoch') AS day, count(*),
+            CAST(round(total(CAST(dollars AS REAL)) * 1e12) AS INTEGER), sum(tokens), sum(losses),
+            sum(dollars IS NULL AND status != 'open')
+        FROM runs GROUP BY caller, day
+        """,
+        """
+        INSERT INTO model_totals
+        SELECT runs.caller, strftime('%Y-%m-%d', runs.started, 'unixepoch') AS day, shares.model, count(*),
+            sum(shares.calls), CAST(round(total(CAST(shares.dollars AS REAL)) * 1e12) AS INTEGER), sum(shares.tokens),
+            sum(shares.losses), sum(shares.dollars IS NULL)
+        FROM runs JOIN shares ON shares.run = runs.id GROUP BY runs.caller, day, shares.model
+        """,
+    ),
 )
