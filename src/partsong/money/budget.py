@@ -101,7 +101,7 @@ class Purse:
 
         kept: dollars by scope that must be left for later calls (default: none)
 
-        Raises `ModelError` with the cause "budget" if a cap would be exceeded, or if the purse is closed.
+        Raises `ModelError` with the cause "budget" if a cap would be exceeded, or if the run has ended (`close`).
         """
         if self.closed:
             raise ModelError("the run is over, and its money given back", "budget")

@@ -129,9 +129,9 @@ class _Download:
         await self.part.begin(Notes(self.key, etag="" if etag.startswith("W/") else etag))
 
     def linked(self, response: aiohttp.ClientResponse) -> str | None:
-        """Return the SHA-256 of the file that the hub sends; `None` if it sends none.
+        """Return the SHA-256 that the hub's response states for the file; `None` if the response states none.
 
-        Raises `SourceError` if the entry has another SHA-256.
+        Raises `SourceError` if the catalogue's entry of this file has another SHA-256.
         """
         for answer in (*response.history, response):
             digest = answer.headers.get("X-Linked-Etag", "").strip('"').lower()
