@@ -39,11 +39,11 @@ def test_a_fence_is_taken_off_wherever_the_text_is_cut(text: str, wanted: str, d
     assert "".join(part.text for part in parts if isinstance(part, Text)) == wanted
 
 
-def test_an_answer_that_is_to_be_json_may_stand_in_a_fence() -> None:
+async def test_an_answer_that_is_to_be_json_may_stand_in_a_fence() -> None:
     conversation = Conversation((Message("user", (Text("?"),)),), response_format=ANY_OBJECT)
     fenced = Answer((Text("```json\n{}\n```"),))
     answer = Answer(kept(conversation, fenced.parts))
     assert answer.text == "{}"
-    assert fault_of(conversation, answer) is None
+    assert await fault_of(conversation, answer) is None
     prose = Conversation(conversation.messages)
     assert kept(prose, fenced.parts) == fenced.parts
