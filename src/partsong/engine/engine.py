@@ -191,10 +191,12 @@ async def _perform_recipe(run: Performance) -> None:
     proposals: tuple[Proposal, ...] = ()
     told = brief(recipe, run.conversation, "proposer")
     for index in range(len(recipe.layers)):
+        await _begin(run, index)
         proposals = await perform_layer(run, index, told, proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
+        await _begin(run, len(recipe.layers))
         given = await aggregate(run, proposals)
     except ModelError as error:
         if not _may_stand_in(run, proposals):
@@ -213,6 +215,12 @@ async def _perform_recipe(run: Performance) -> None:
         given.seat,
     )
     await run.say_end(end)
+
+
+async def _begin(run: Performance, layer: int) -> None:
+    """Commit the money of a layer, where money is held. Raises `ModelError` if this cannot be done."""
+    if run.funded is not None:
+        await run.funded.begin(layer)
 
 
 async def _fail(run: Performance, error: ModelError) -> None:

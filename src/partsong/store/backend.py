@@ -19,6 +19,8 @@ from partsong.store.throughput import Throughput
 from partsong.store.totals import DayTotal, ModelTotal
 from partsong.store.votes import Vote, VoteTally
 
+LEASE = 20.0  # seconds for which a hold is kept without being renewed
+
 
 class UnstorableError(StoreError):
     """One value cannot be stored, such as a text that is not valid Unicode. The store itself works."""
@@ -134,12 +136,28 @@ class Backend(Protocol):
     async def left(self, caps: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Dollars that may still be spent today in each scope; negative if a cap was lowered."""
 
-    def hold(self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal]) -> "asyncio.Future[int | None]":
+    def hold(
+        self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal], lease: float = LEASE
+    ) -> "asyncio.Future[int | None]":
         """Hold the worst case of what is about to be spent today; `None`, and nothing is held, if a cap forbids it.
 
         The result names the hold. Holds that are made at the same time, in any number of processes, never exceed a cap
-        together. A hold that nobody settles counts in full until its day is over.
+        together. The hold lapses after `lease` seconds unless it is renewed. Of a hold that has lapsed only what has
+        begun counts, until its day is over.
         """
+
+    def begin(
+        self, hold: int, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal], lease: float = LEASE
+    ) -> "asyncio.Future[bool]":
+        """Let these amounts of the hold count even if it lapses, in place of earlier amounts, and renew the hold.
+
+        Returns `False`, and changes nothing, if the hold is settled, or if it has lapsed and a cap no longer allows
+        amounts that are higher than the earlier ones. A hold that has lapsed lives again if the caps allow all of it.
+        Without caps, the amounts are written down whatever they are, and a hold that has lapsed stays so.
+        """
+
+    def renew(self, holds: Iterable[int], lease: float = LEASE) -> "asyncio.Future[None]":
+        """Keep these holds for `lease` more seconds. One that has lapsed stays so."""
 
     def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> "asyncio.Future[None]":
         """Replace a hold by what was spent, on the day of the hold. Only the first settling of a hold counts."""

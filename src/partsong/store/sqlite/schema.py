@@ -170,4 +170,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         FROM runs JOIN shares ON shares.run = runs.id GROUP BY runs.caller, day, shares.model
         """,
     ),
+    (
+        # What of a hold counts even if its process has died, and until when the process is known to live. A hold of an
+        # earlier version counts in full.
+        "ALTER TABLE holds ADD COLUMN begun TEXT NOT NULL DEFAULT '0'",
+        "ALTER TABLE holds ADD COLUMN until REAL NOT NULL DEFAULT 0",
+        "UPDATE holds SET begun = dollars",
+    ),
 )
