@@ -22,7 +22,7 @@ class Call(Struct, frozen=True):
     """One finished call: `model` (the id, `provider:model`) was asked at `started` (Unix time) for `seconds` seconds.
 
     `first` is how many seconds it took to say its first word, `None` where nobody listened. The time that a listener
-    took does not count.
+    took does not count. `run` is the id under which its run is stored, "" if that is unknown.
     """
 
     key: bytes
@@ -32,6 +32,7 @@ class Call(Struct, frozen=True):
     started: float
     seconds: float
     first: float | None = None
+    run: str = ""
 
 
 def call_key(model: str, request: Request) -> bytes:

@@ -26,7 +26,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
 
     `dollars_per_day` is what its runs may cost in a day (UTC), `recipes` the names that it may ask for (all, if empty),
     `requests_per_minute` how many requests it may make, `at_once` how many at the same time. With `metrics` it may read
-    the server's metrics and nothing else.
+    the server's metrics and nothing else. Its runs are deleted after `keep_for` seconds; `None` keeps them.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
     requests_per_minute: int | None = None
     at_once: int | None = None
     metrics: bool = False
+    keep_for: float | None = None
 
 
 class Keys:
@@ -87,6 +88,7 @@ class Keys:
         requests_per_minute: int | None = None,
         at_once: int | None = None,
         metrics: bool = False,
+        keep_for: float | None = None,
     ) -> str:
         """Make a key; return its secret, which is kept nowhere. Raises `InputError`."""
         keys = self.all()
@@ -104,7 +106,8 @@ class Keys:
             raise InputError("a key for metrics asks nothing, so it has no limits: leave those away, or --metrics")
         secret = PREFIX + secrets.token_urlsafe(32)
         now = datetime.now(UTC)
-        self._write((*keys, Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics)))
+        limits = (dollars, recipes, requests_per_minute, at_once, metrics, keep_for)
+        self._write((*keys, Key(name, _digest(secret), now, *limits)))
         return secret
 
     def remove(self, name: str) -> None:

@@ -171,13 +171,15 @@ class Terms(Struct, frozen=True, omit_defaults=True):
 
     `until` is when nobody waits for the answer any more, by the running loop's clock. With `once`, a call that may have
     cost something is not made again. `cache` says whether a stored answer will do; `None`: where it would say the same
-    again, at a temperature of 0. Where calls must wait, those of one `run` and those of another take turns.
+    again, at a temperature of 0. Where calls must wait, those of one `run` and those of another take turns. `record` is
+    the id under which the run is stored, so that its calls can be deleted with it.
     """
 
     until: float | None = None
     once: bool = False
     cache: bool | None = None
     run: str = ""
+    record: str = ""
 
 
 class Request(Struct, frozen=True, omit_defaults=True):

@@ -144,7 +144,7 @@ async def answer(
                 failures.append(event)
 
         watch, funds = json or (drawn and not quiet), daily_funds(configuration, store)
-        await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds)
+        await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds, record=recorder.id)
     if store.problem is not None and not quiet:
         print(
             f"partsong: not everything is kept: {single_line(str(store.problem), sys.stderr.encoding)}",

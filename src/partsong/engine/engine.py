@@ -50,6 +50,7 @@ async def perform(
     live: bool = True,
     cache: bool | None = None,
     funds: Funds | None = None,
+    record: str = "",
 ) -> None:
     """Perform `recipe` on `conversation` and say everything that happens to `emit`, one event at a time.
 
@@ -60,6 +61,7 @@ async def perform(
     cache: whether stored answers will do, where there is a store; `None`: at a temperature of 0
     funds: money that runs share. With it, or with `recipe.max_dollars`, the run is made smaller until its worst case
         can be paid
+    record: the id under which a store keeps the run, so that its calls can be deleted with it
 
     The last event is `RunFinished` or `RunFailed`. A run that is cancelled ends with `RunFailed` too, and then raises
     `CancelledError`.
@@ -69,7 +71,7 @@ async def perform(
     """
     check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live)
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, record)
 
 
 @asynccontextmanager
@@ -165,13 +167,14 @@ async def _perform_to_the_end(
     watch: bool,
     cache: bool | None,
     live: bool,
+    record: str = "",
 ) -> None:
     """Perform the recipe, or the part of it that can be paid, and say how the run ended."""
     dropped: tuple[Loss, ...] = ()
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded)
+    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record)
     try:
         await _perform_recipe(run)
     except ModelError as error:

@@ -60,6 +60,7 @@ class Performance:
     cache: whether stored answers will do; `None`: at a temperature of 0
     losses: what the run has not got so far
     funded: the run's money; `None` if no cap applies
+    record: the id under which the run is stored, "" if it is not
     started: when the run began, by the running loop's clock
     said: what the aggregator has said so far, in pieces
     tally: the run's calls, and what they have used
@@ -74,6 +75,7 @@ class Performance:
     cache: bool | None
     losses: Losses
     funded: Funded | None = None
+    record: str = ""
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)
@@ -116,7 +118,7 @@ class Performance:
         return replace(sampling, max_tokens=limit_of(info_of(self.models[name]), sampling))
 
     def terms(self, until: float | None) -> Terms:
-        return Terms(until=until, cache=self.cache, run=f"{id(self):x}")
+        return Terms(until=until, cache=self.cache, run=f"{id(self):x}", record=self.record)
 
     def terms_of_advice(self, until: float | None) -> Terms:
         """The terms of a proposer. Advice from the first step of a user's turn may be used again at the later steps."""

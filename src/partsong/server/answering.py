@@ -27,6 +27,7 @@ from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
 from partsong.server.service import Service, caller_of
 from partsong.server.staying import mute
+from partsong.store import CONVERSATION
 from partsong.wire.parsed import ParsedRequest, read_options
 from partsong.wire.reply import Format, Head, Problem
 
@@ -109,11 +110,12 @@ class _Request:
 
     async def going_on(self, asked: ParsedRequest, key: Key | None) -> ParsedRequest:
         """The request with the earlier messages of its `previous_response_id`, after its own instructions."""
-        before = await self.service.messages_before(asked, key)
+        conversation, before = await self.service.messages_before(asked, key)
         messages = asked.conversation.messages
         told = 1 if asked.echo.get("instructions") else 0
         whole = (*messages[:told], *before, *messages[told:])
-        return replace(asked, conversation=replace(asked.conversation, messages=whole))
+        labels = {**asked.labels, CONVERSATION: conversation}
+        return replace(asked, conversation=replace(asked.conversation, messages=whole), labels=labels)
 
     async def refuse(self, problem: Problem) -> None:
         """Send a problem as the whole response. Nothing may have been sent before."""
@@ -225,6 +227,7 @@ class _Run:
             live=self.stream is not None,
             cache=options.cache,
             funds=funds,
+            record=self.recorders[choice].id,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:

@@ -23,6 +23,7 @@ from partsong.errors import PartsongError
 from partsong.server import listing, live
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
+from partsong.server.deleting import Deleting
 from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.pages import History, Overview, Recipes, Results, Votes
@@ -110,6 +111,7 @@ class Application:
             Route("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
+            *Deleting(self.service).routes(),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
             Route("/v1/runs/{run}/stop", self.stop_run, methods=["POST"]),
             Route("/metrics", self.metrics, methods=["GET"]),

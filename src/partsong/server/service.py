@@ -28,10 +28,11 @@ from partsong.server.metrics import Metrics
 from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
+from partsong.server.retention import retain
 from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
-from partsong.store import Store
+from partsong.store import CONVERSATION, Store
 from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Problem
 
@@ -131,8 +132,8 @@ class Service:
         caps = {} if funds is None else funds.caps
         return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
 
-    async def messages_before(self, asked: ParsedRequest, key: Key | None) -> tuple[Message, ...]:
-        """The conversation of the response that the request continues. Raises `ProblemError` if there is none."""
+    async def messages_before(self, asked: ParsedRequest, key: Key | None) -> tuple[str, tuple[Message, ...]]:
+        """The conversation that the request continues: its name, and its messages. Raises `ProblemError`."""
         from partsong.events import RunFinished, RunStarted
 
         name = asked.previous.removeprefix("resp_")
@@ -157,7 +158,7 @@ class Service:
             raise missing
         # Instructions are not carried over to the next response (OpenAI API reference, `previous_response_id`).
         messages = start.conversation.messages[1 if run.labels.get("instructions") == "yes" else 0 :]
-        return (*messages, Message("assistant", end.answer.parts))
+        return run.labels.get(CONVERSATION, run.id), (*messages, Message("assistant", end.answer.parts))
 
     def stop(self) -> None:
         """Start to drain. Called when the process gets a signal to stop, while its connections are still open."""
@@ -183,6 +184,11 @@ def caller_of(key: Key | None) -> str:
 def _open_store(configuration: Configuration, mode: StoreMode | None) -> AbstractAsyncContextManager[Store]:
     """The store, also if it cannot be opened: the server then answers without it, and tries again."""
     return open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def tell_health(metrics: Metrics, failing: StoreError | None) -> None:
@@ -216,6 +222,8 @@ async def open_service(
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
         keys, metrics = Keys(keys_path()), Metrics(recipes.values())
+        if store.mode != "off":
+            stack.push_async_callback(_end, asyncio.create_task(retain(store, keys, caller_of)))
         store.health.listen(partial(tell_health, metrics))
         service = Service(
             configuration,

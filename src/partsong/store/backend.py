@@ -13,7 +13,7 @@ from partsong.call import Call
 from partsong.errors import StoreError
 from partsong.model import Answer
 from partsong.store.limits import Refusal
-from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.shares import Share
 from partsong.store.throughput import Throughput
 from partsong.store.totals import DayTotal, ModelTotal
@@ -77,7 +77,8 @@ class Backend(Protocol):
     ) -> "asyncio.Future[None]":
         """Replace the summary of a run, add `events` as the piece `index`, and replace the shares of these models.
 
-        Index 0 begins the run anew: its earlier pieces and shares are deleted.
+        Index 0 begins the run anew: its earlier pieces and shares are deleted. A later piece of a run that was deleted
+        meanwhile is dropped.
         """
 
     def join_events(self, run: str) -> "asyncio.Future[None]":
@@ -108,8 +109,24 @@ class Backend(Protocol):
         Raises `msgspec.DecodeError` if this version cannot read the events.
         """
 
-    def delete_run(self, run: str) -> "asyncio.Future[None]":
-        """Delete the run with this id, its events and its shares, if there is such a run."""
+    def delete_run(self, run: str) -> "asyncio.Future[Deleted]":
+        """Delete the run with this id, its events, shares and calls, and the questions of votes on the run.
+
+        Later pieces of the run are dropped.
+        """
+
+    async def delete_runs(self, caller: str, *, conversation: str = "", before: float | None = None) -> Deleted:
+        """Delete runs of the caller like `delete_run`, a few at a time.
+
+        With `conversation`: the run with this id, and the runs whose label `conversation` has this value. With
+        `before`: runs that began before this Unix time. Else all runs.
+        """
+
+    def delete_votes(self, caller: str) -> "asyncio.Future[None]":
+        """Delete all votes of the caller."""
+
+    async def forget_pages(self) -> None:
+        """Give the room of what was deleted back to the disk, so that no copy of it stays in the files."""
 
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
         """The days on which the caller's runs began, the first day first.

@@ -33,7 +33,7 @@ from partsong.store.health import Health
 from partsong.store.leases import Leases
 from partsong.store.limits import Refusal
 from partsong.store.recorder import Recorder, new_id
-from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.sqlite.backend import SQLite
 from partsong.store.sqlite.database import LOCK_TIMEOUT
 from partsong.store.throughput import Throughput
@@ -210,9 +210,42 @@ class Store:
             raise InputError(f'run {run} was stored without its words (store = "{mode}"), so its events are not there')
         return events
 
-    async def delete_run(self, run: str) -> None:
-        """Delete the run with this id and its events. Answers to its calls stay in the store until they are pruned."""
-        await self._write(partial(self._needed().delete_run, run))
+    async def delete_run(self, run: str) -> Deleted:
+        """Delete the run with this id, its events and its calls. Whoever calls this checks whose run it is."""
+        backend = self._needed()
+        deleted = await self._write(partial(backend.delete_run, run))
+        await backend.forget_pages()
+        return deleted
+
+    async def delete_conversation(self, caller: str, conversation: str) -> Deleted:
+        """Delete the runs of one conversation of a caller.
+
+        `conversation` is the id of its first run, or the value of the label `conversation`.
+        """
+        self._check_writes()
+        backend = self._needed()
+        deleted = await backend.delete_runs(caller, conversation=conversation) if conversation else Deleted(0, 0)
+        await backend.forget_pages()
+        return deleted
+
+    async def delete_everything(self, caller: str) -> Deleted:
+        """Delete all runs, calls and votes of a caller. What the caller has spent today still counts."""
+        self._check_writes()
+        backend = self._needed()
+        deleted = await backend.delete_runs(caller)
+        await backend.delete_votes(caller)
+        await backend.forget_pages()
+        return deleted
+
+    async def delete_older(self, caller: str, older_than: datetime.timedelta) -> Deleted:
+        """Delete a caller's runs that are older, and their calls."""
+        self._check_writes()
+        backend = self._needed()
+        before = datetime.datetime.now(datetime.UTC).timestamp() - older_than.total_seconds()
+        deleted = await backend.delete_runs(caller, before=before)
+        if deleted.runs:
+            await backend.forget_pages()
+        return deleted
 
     async def prune(self, older_than: datetime.timedelta) -> Pruned:
         """Delete older runs, calls and days, and the questions of older votes. The disk gets the room back."""

@@ -13,7 +13,7 @@ from partsong.call import Call
 from partsong.model import Answer
 from partsong.store.backend import LEASE
 from partsong.store.limits import Refusal
-from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.shares import Share
 from partsong.store.sqlite import calls, limits, runs, spending, totals, votes
 from partsong.store.sqlite.database import LOCK_TIMEOUT, Database, Job
@@ -80,8 +80,22 @@ class SQLite:
     async def read_events(self, run: str) -> tuple[str, list[Timed]] | None:
         return await self.database.read(partial(runs.read_events, run=run))
 
-    def delete_run(self, run: str) -> "asyncio.Future[None]":
+    def delete_run(self, run: str) -> "asyncio.Future[Deleted]":
         return self.database.write(partial(runs.delete, run=run))
+
+    async def delete_runs(self, caller: str, *, conversation: str = "", before: float | None = None) -> Deleted:
+        job = partial(runs.delete_some, caller=caller, conversation=conversation, before=before, at_most=STEP)
+        deleted = [await self.database.write(job)]
+        while deleted[-1].runs:
+            deleted.append(await self.database.write(job))
+        return Deleted(sum(each.runs for each in deleted), sum(each.calls for each in deleted))
+
+    def delete_votes(self, caller: str) -> "asyncio.Future[None]":
+        return self.database.write(partial(votes.delete_of, caller=caller))
+
+    async def forget_pages(self) -> None:
+        await self.database.free_pages()
+        await self.database.shrink()
 
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
         return await self.database.read(partial(totals.by_day, caller=caller, since=since))
