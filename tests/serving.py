@@ -50,6 +50,7 @@ async def serving(
         dollars_per_day=whole.dollars_per_day,
         providers=whole.providers,
         models=whole.models,
+        documents=whole.documents,
         server=Serving(
             host=settings.host,
             workers=settings.workers,

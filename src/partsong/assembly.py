@@ -196,6 +196,7 @@ class Assembly:
             pricing(identity, self.configuration),
             _listed_window(settings, name) if listed else window,
             listed,
+            settings.documents if known.documents is None else known.documents,
             self.store,
             shared.flights,
         )

@@ -20,6 +20,7 @@ from partsong.folders import user_folder
 FILE = "partsong.toml"
 CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
 
+LEAST_MEMORY = 128  # MiB: the process that reads a PDF needs this much before it has read anything
 StoreMode = Literal["off", "metadata", "full"]
 # Each API has its row in `providers.apis`. A hosted one is asked at a `base_url`, with limits, retries and timeouts.
 HostedApi = Literal["openai", "anthropic"]
@@ -43,6 +44,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     silence: seconds for which a model that has begun may say nothing, `None` for no limit
     free: whether its models cost nothing
     dollars_per_day: dollars that all runs together may spend there in a day (UTC), `None` for no limit
+    documents: whether its models take PDFs as they are; all others read the text of a PDF
     """
 
     api: ApiName
@@ -53,6 +55,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     silence: float | None = None
     free: bool = False
     dollars_per_day: Decimal | None = None
+    documents: bool = False
 
     def __post_init__(self) -> None:
         if is_hosted(self.api) and not self.base_url.startswith(("http://", "https://")):
@@ -71,12 +74,14 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     window: tokens that it reads, the answer included
     input_dollars_per_million, output_dollars_per_million: dollars for a million tokens
     cached_input_dollars_per_million: the same for cached input; by default it costs as much as other input
+    documents: whether the model takes PDFs as they are, `None` for what is known of its provider
     """
 
     window: int | None = None
     input_dollars_per_million: Decimal | None = None
     output_dollars_per_million: Decimal | None = None
     cached_input_dollars_per_million: Decimal | None = None
+    documents: bool | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
@@ -131,6 +136,34 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
                 raise ValueError(f"{name} is {seconds}, but must be 0 seconds or more")
 
 
+class DocumentLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much of its documents a run reads: the table `[documents]`. Whoever wants more pays in time and memory.
+
+    megabytes: MiB of one document at most; a larger one is refused. All documents of a request are bounded by its body
+    pages: pages of one PDF that are read; the later ones are left out, which is told. 100 is Anthropic's limit
+    characters: text of one document at most; later pages are left out, and a longer file of text is refused
+    documents: documents of a conversation at most
+    seconds: how long the reading of all PDFs of a conversation may take; after that the question is refused
+    memory: MiB of memory for the reading of one PDF
+    """
+
+    megabytes: int = 24
+    pages: int = 100
+    characters: int = 1_000_000
+    documents: int = 20
+    seconds: float = 20.0
+    memory: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("megabytes", "pages", "characters", "documents"):
+            if (number := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {number}, but must be at least 1")
+        if not 0 < self.seconds < float("inf"):
+            raise ValueError(f"seconds is {self.seconds}, but must be a number of seconds above 0")
+        if self.memory < LEAST_MEMORY:
+            raise ValueError(f"memory is {self.memory}, but must be at least {LEAST_MEMORY} MiB")
+
+
 class Configuration(Struct, frozen=True, omit_defaults=True):
     """`partsong.toml`, read.
 
@@ -149,6 +182,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     models: dict[str, ModelSettings] = {}
     path: Path | None = None
     server: Serving = Serving()
+    documents: DocumentLimits = DocumentLimits()
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,6 +193,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     providers: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
     server: dict[str, Any] = {}
+    documents: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         _check_dollars("dollars_per_run", self.dollars_per_run)
@@ -187,6 +222,7 @@ def read_configuration(path: Path) -> Configuration:
         entries(ModelSettings, "models", file.models),
         path,
         toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
+        toml.convert(file.documents, DocumentLimits, str(path), ConfigurationError, "documents"),
     )
 
 

@@ -4,9 +4,10 @@
     ├── InputError            change what you asked for; nothing was spent
     │   ├── RecipeError       … in a recipe: says file and field
     │   ├── ConfigurationError… in partsong.toml or the environment: says file and field, or the variable
-    │   ├── QuestionError     … in the conversation: empty, too long, an image that is none
+    │   ├── QuestionError     … in the conversation: empty, too long, a picture or document that cannot be read
     │   ├── RequestError      … in a request of a client's, over HTTP: says the field
     │   └── BudgetError       … or allow more money: it would not have been enough, or a price is unknown
+    ├── BusyError             this process has too much to do for now: ask again a little later
     ├── WeightsError          a local model's file cannot be had: no source, no room, the wrong bytes
     ├── StoreError            the store cannot be opened, read or written
     ├── ModelError            one call failed: says the cause; some causes pass, so that trying again makes sense
@@ -68,7 +69,14 @@ class ConfigurationError(InputError):
 
 
 class QuestionError(InputError):
-    """The conversation cannot be sent: it is empty, too long, or holds a picture that is none."""
+    """The conversation cannot be sent: it is empty, too long, or has a picture or document that cannot be read.
+
+    `field` is the field of the conversation where it is not the messages: `tools[0]` or `response_format`.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RequestError(InputError):
@@ -83,6 +91,10 @@ class BudgetError(InputError):
     """The money that was allowed is not enough for any of it, or a price is unknown: says what would be."""
 
 
+class BusyError(PartsongError):
+    """This process has too much to do for now, and nothing was spent: ask again a little later."""
+
+
 class StoreError(PartsongError):
     """The store of runs and calls cannot be opened, read or written: the message names the file."""
 
@@ -94,10 +106,13 @@ class WeightsError(PartsongError):
 class ModelError(PartsongError):
     """One call to one model failed.
 
-    `status` is the HTTP status where there was one, `retry_after` the seconds that the provider asked us to wait,
-    `usage` what the call has cost all the same, where that is known, and `window` how many tokens the model reads,
-    where the provider said so. `sent` says of a network fault that the request was on its way: the provider may have
-    done its work.
+    status: the HTTP status, where there was one
+    retry_after: seconds that the provider asked us to wait
+    usage: what the call has cost all the same, where that is known
+    window: how many tokens the model reads, where the provider said so
+    sent: of a network fault, whether the request was on its way, so that the provider may have done its work
+    again: whether the same call may be made again, where the provider said so; `None` leaves that to the cause
+    wrote: what the model had written that could not be used, where the provider showed it
     """
 
     def __init__(
@@ -110,6 +125,8 @@ class ModelError(PartsongError):
         usage: Usage | None = None,
         window: int | None = None,
         sent: bool = False,
+        again: bool | None = None,
+        wrote: str = "",
     ) -> None:
         super().__init__(message)
         self.cause: Cause = cause
@@ -118,11 +135,13 @@ class ModelError(PartsongError):
         self.usage = usage
         self.window = window
         self.sent = sent
+        self.again = again
+        self.wrote = wrote
 
     @property
     def passing(self) -> bool:
         """Whether the same call may succeed a little later."""
-        return self.cause in PASSING
+        return self.cause in PASSING if self.again is None else self.again
 
     @property
     def unpaid(self) -> bool:

@@ -53,8 +53,9 @@ class Loss(Struct, frozen=True):
     """What a run did not get as its recipe has it, and why. The aggregator's address is (number of layers, 0).
 
     failed: the seat has no proposal. cut_off: it was too late. replaced: `model` failed, and `replaced_by` answered in
-    its place. truncated: its text ends at its limit of tokens, and was used as far as it goes. shortened: what it was
-    given to read did not fit its window. dropped: it was never asked, for the money.
+    its place. truncated: its text ends at its limit of tokens, or with an end word that nobody knows, and was used as
+    far as it goes. shortened: what it was given to read did not fit its window, or held pictures that it cannot read;
+    or its answer held more than text. dropped: it was never asked, for the money.
     """
 
     layer: int

@@ -6,7 +6,6 @@ The file is read again whenever it has changed, so that every process heeds a ke
 
 import hashlib
 import hmac
-import os
 import secrets
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from partsong.errors import ConfigurationError, InputError
+from partsong.files import PRIVATE, write_file
 from partsong.folders import keys_path
 
 PREFIX = "ps-"
@@ -120,14 +120,9 @@ class Keys:
         self._write(left)
 
     def _write(self, keys: tuple[Key, ...]) -> None:
-        written = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(keys), indent=2))
-                file.flush()
-                os.fsync(file.fileno())
-            written.replace(self.path)
+            write_file(self.path, msgspec.json.format(msgspec.json.encode(keys), indent=2), permissions=PRIVATE)
         except OSError as problem:
             raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
 

@@ -42,6 +42,48 @@ class Image(Struct, frozen=True, tag="image", tag_field="type", omit_defaults=Tr
     detail: str = ""
 
 
+PDF = "application/pdf"
+
+
+class Document(Struct, frozen=True, tag="document", tag_field="type", omit_defaults=True):
+    """A PDF or a file of text.
+
+    A run reads its documents before its first call. Models that take the file itself get `data`; all others read
+    `text`. A document whose `text` or `pages` is set counts as read.
+
+    data: the bytes of the file
+    media_type: `application/pdf`, or a type of text such as `text/plain`; "" to tell the type from the bytes
+    name: the file's name, as prompts and messages call it
+    text: what is read in place of the file; "" before it is read, and for a PDF without text
+    pages: pages of a PDF that was read; 0 for text
+    pages_read: as many of them, from the first, as `text` covers
+    left_out: what `text` lacks of the file, in words; "" for nothing
+    """
+
+    data: bytes = b""
+    media_type: str = ""
+    name: str = ""
+    text: str = ""
+    pages: int = 0
+    pages_read: int = 0
+    left_out: str = ""
+    cache_control: CacheControl = field(name="mark", default="")
+
+    @property
+    def is_read(self) -> bool:
+        return bool(self.text) or self.pages > 0
+
+    @property
+    def as_text(self) -> str:
+        """What is read in place of the file."""
+        return self.text or f"[document {self.name}, pages: {self.pages}, without text that can be read]"
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether a model may get the file itself: a PDF that is within the limits."""
+        return bool(self.data) and self.media_type == PDF and self.pages_read == self.pages > 0
+
+
 class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type", omit_defaults=True):
     """What a model thought before it spoke. `signature` is opaque: the provider wants it back unchanged."""
 
@@ -50,24 +92,28 @@ class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type", omit_def
 
 
 class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type", omit_defaults=True):
-    """A model asks for a tool; `arguments` is the JSON text exactly as the model wrote it."""
+    """A model asks for a tool; `arguments` is the JSON text exactly as the model wrote it.
+
+    signature: opaque text of Gemini's, which wants it back unchanged with the tool call; "" from other models
+    """
 
     id: str
     name: str
     arguments: str
     cache_control: CacheControl = field(name="mark", default="")
+    signature: str = ""
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type", omit_defaults=True):
     """What the tool of the call `call_id` returned. Stands in a message of role `tool`."""
 
     call_id: str
-    parts: tuple[Text | Image, ...]
+    parts: tuple[Text | Image | Document, ...]
     is_error: bool = False
     cache_control: CacheControl = field(name="mark", default="")
 
 
-Part = Text | Image | Reasoning | ToolCall | ToolResult
+Part = Text | Image | Document | Reasoning | ToolCall | ToolResult
 
 
 class TextDelta(Struct, frozen=True, tag="text", tag_field="type"):
@@ -239,12 +285,23 @@ def billed(dollars: Decimal) -> Decimal:
     return dollars
 
 
+class Caveat(Struct, frozen=True):
+    """Something that an answer lacks, in a sentence for people; the run tells it as a loss.
+
+    truncated: the answer may be cut short. shortened: the model was not shown all of the request, or said more than
+    can be passed on.
+    """
+
+    kind: Literal["truncated", "shortened"]
+    message: str
+
+
 class Answer(Struct, frozen=True):
     """What a model answered. `model` is the id that the provider says answered, whatever was asked for.
 
     An answer that was found in the store has used nothing: `stored` is what it had used when it was made. `logprobs`
     holds, for each token of the text, the likeliest tokens there with the natural logarithms of their probabilities;
-    only where they were asked for, and told.
+    only where they were asked for, and told. An answer with `caveats` is not as it should be, and is never stored.
     """
 
     parts: tuple[Part, ...]
@@ -253,6 +310,7 @@ class Answer(Struct, frozen=True):
     model: str = ""
     stored: Usage | None = None
     logprobs: tuple[dict[str, float], ...] | UnsetType = UNSET
+    caveats: tuple[Caveat, ...] | UnsetType = UNSET
 
     @property
     def text(self) -> str:
@@ -275,7 +333,9 @@ def text_of(parts: tuple[Part, ...]) -> str:
     return "".join(part.text for part in parts if type(part) is Text)
 
 
-def asking(question: str, *, system: str = "", images: tuple[Image, ...] = ()) -> Conversation:
-    """A conversation of one turn: a question, with pictures if there are any, under the caller's system prompt."""
+def asking(
+    question: str, *, system: str = "", images: tuple[Image, ...] = (), documents: tuple[Document, ...] = ()
+) -> Conversation:
+    """A conversation of one turn: a question about documents and pictures, under the caller's system prompt."""
     head = (Message("system", (Text(system),)),) if system else ()
-    return Conversation((*head, Message("user", (*images, Text(question)))))
+    return Conversation((*head, Message("user", (*documents, *images, Text(question)))))

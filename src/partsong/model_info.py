@@ -21,6 +21,7 @@ class ModelInfo:
     count: the tokens of messages, by the model's own tokenizer
     seconds: how long an answer of so many new tokens takes, at its recent speed; `None` before it was ever asked
     listed: the window is from a list of models that may be wrong: prompts are fitted to it, but none is refused for it
+    documents: whether it takes PDFs as they are; others read the text of a PDF
     """
 
     window: int | None = None
@@ -29,6 +30,7 @@ class ModelInfo:
     count: Callable[[tuple[Message, ...]], Awaitable[int]] | None = None
     seconds: Callable[[int | None], float | None] | None = None
     listed: bool = False
+    documents: bool = False
 
 
 NO_INFO = ModelInfo()

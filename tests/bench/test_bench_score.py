@@ -149,7 +149,22 @@ def test_every_stored_grade_of_mt_bench_is_read_again() -> None:
 
 @pytest.mark.parametrize(
     ("words", "grade"),
-    [("Good. Rating: [[9]]", 9), ("Rating: [7.5]", 7.5), ("[[3]] or rather [[4]]", 3), ("ten", None), ("[[11]]", None)],
+    [
+        ("Good. Rating: [[9]]", 9),
+        ("Rating: [7.5]", 7.5),
+        ("[[3]] or rather [[4]]", 4),
+        ("ten", None),
+        ("[[11]]", None),
+        ("Rating: [[7/10]]", 7),
+        ("[[ 7 ]]", 7),
+        ("[[ 7.5 / 10 ]]", 7.5),
+        ("[8 / 10]", 8),
+        ("[[4/5]]", None),
+        ("[[9]] as I said in [1]", 9),
+        ("[[5]], at most [[11]]", None),
+        ("[[rating]] is [[6]]", 6),
+        ("[" * 9999, None),
+    ],
 )
 def test_a_grade_is_read_or_missing(words: str, grade: float | None) -> None:
     assert grade_of(words) == grade

@@ -272,6 +272,14 @@ def arena_folder(path: Path) -> Path:
     return path
 
 
+def test_a_line_ends_where_json_lines_do_and_nowhere_else(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    odd = "one\u2028two\u2029three\x85four"
+    lines = [f'{{"prompt": "{odd}", "reference": "a"}}', '{"prompt": "b", "reference": "c"}']
+    path.write_bytes("\r\n".join(lines).encode())
+    assert [sample.turns for sample in own_task(path, "exact").samples] == [(odd,), ("b",)]
+
+
 async def test_arena_hard_judges_both_ways_and_a_clear_verdict_weighs_more(tmp_path: Path) -> None:
     task: ArenaHard = arena_hard(arena_folder(tmp_path))
     assert [sample.reference for sample in task.samples] == [("BASE one",), ("BASE two",)]
@@ -283,6 +291,9 @@ async def test_arena_hard_judges_both_ways_and_a_clear_verdict_weighs_more(tmp_p
     assert first.index("MINE") < first.index("BASE one")
     assert second.index("BASE one") < second.index("MINE")
     assert verdict_in("[[A>B]] at first, but [[B>A]]") == "B>A"
+    assert verdict_in("[[A>>B]], [[A>B]], [[A=B]], [[B>A]] or [[B>>A]]? **[[ a>>b ]]**") == "A>>B"
+    assert verdict_in("[[A=B]], no: [[A>>>B]]") is None
+    assert verdict_in("[[A>B]], which is not [[C]]") == "A>B"
     assert verdict_in("A>B") is None
     figures = task.summarise([grade], [Output("c", "a", ("MINE",))])
     assert figures["score"] == pytest.approx(75)

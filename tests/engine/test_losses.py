@@ -3,9 +3,12 @@
 import asyncio
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send
+from partsong.errors import ModelError
 from partsong.events import LossKind, ProposalFailed, RunFailed, RunFinished
-from partsong.model import TextDelta
+from partsong.model import Caveat, Conversation, Message, Text, TextDelta, Tool, ToolCall, Usage
 from partsong.model_info import ModelInfo
 from partsong.prompts import fenced
 from tests.clock import jumping
@@ -121,3 +124,57 @@ async def test_a_run_that_is_cancelled_counts_the_calls_that_were_open() -> None
     assert failed[0].error.cause == "cancelled"
     assert (failed[0].usage.output_tokens, failed[0].usage.dollars) == (9, Decimal("2.25"))
     assert (failed[0].planned, failed[0].answered) == (1, 0)
+
+
+class Odd(Recorder):
+    """A model whose answers have caveats."""
+
+    caveats = (Caveat("truncated", 'it ended with "pause_turn"'), Caveat("shortened", "it reads no pictures"))
+
+    async def __call__(self, request: Request, send: Send | None) -> Answer:
+        answer = await super().__call__(request, send)
+        return replace(answer, finish_reason="length", caveats=self.caveats)
+
+
+async def test_the_caveats_of_an_answer_are_losses_of_its_seat() -> None:
+    recipe = Recipe("t", (Layer((Agent("t:a"), Agent("t:b"))),), Aggregator("t:z"))
+    end = (await heard(recipe, {"t:a": Recorder("a"), "t:b": Odd("b"), "t:z": Odd("z")}))[-1]
+    assert isinstance(end, RunFinished)
+    assert [(loss.layer, loss.seat, loss.kind, loss.message) for loss in end.losses] == [
+        (layer, seat, caveat.kind, caveat.message) for layer, seat in ((0, 1), (1, 0)) for caveat in Odd.caveats
+    ]
+    strict = (await heard(replace(recipe, strict=True), {"t:a": Recorder("a"), "t:b": Odd("b"), "t:z": Recorder("z")}))[
+        -1
+    ]
+    assert isinstance(strict, RunFailed)
+    assert "pause_turn" in strict.error.message
+
+
+class Mistaken(Recorder):
+    """A model whose first tool call its provider cannot use, before or after it has said a word."""
+
+    def __init__(self, name: str, word: str) -> None:
+        super().__init__(name)
+        self.word = word
+
+    async def __call__(self, request: Request, send: Send | None) -> Answer:
+        self.requests.append(request)
+        if len(self.requests) > 1:
+            return Answer((ToolCall("c", "look", "{}"),), "tool_calls", Usage(2, 3))
+        if self.word and send is not None:
+            await send(TextDelta(self.word))
+        raise ModelError("no such parameter", "invalid", usage=Usage(5, 7), wrote='{"foo": 1}')
+
+
+async def test_a_mistake_of_the_models_that_its_provider_has_found_is_written_again() -> None:
+    for word in ("", "Let me look. "):
+        model = Mistaken("z", word)
+        asked = Conversation((Message("user", (Text("Why?"),)),), tools=(Tool("look", "", b'{"type":"object"}'),))
+        end = (await heard(Recipe("t", (), Aggregator("t:z")), {"t:z": model}, asked))[-1]
+        assert isinstance(end, RunFinished)
+        assert end.answer.text == word
+        assert [part.name for part in end.answer.parts if isinstance(part, ToolCall)] == ["look"]
+        told = model.requests[1].messages[-1].text
+        assert "no such parameter" in told
+        assert '{"foo": 1}' in told
+        assert (end.usage.input_tokens, end.usage.output_tokens) == (7, 10)

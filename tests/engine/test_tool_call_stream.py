@@ -225,7 +225,7 @@ def test_a_client_says_which_tools_are_eager_and_so_does_what_is_sent_on() -> No
     given = {"name": "save", "input_schema": {"type": "object"}, "eager_input_streaming": True}
     other = {"name": "look", "input_schema": {"type": "object"}}
     turns = [{"role": "user", "content": "Save it."}]
-    asked = messages.read(
+    asked = messages.parse_request(
         msgspec.json.encode({"model": "m", "max_tokens": 9, "messages": turns, "tools": [given, other]})
     )
     tools = asked.conversation.tools

@@ -1,20 +1,38 @@
 """The marks of a fence never reach the caller, however the answer is cut into pieces; everything else does."""
 
+import re
+import time
 from itertools import pairwise
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import partsong.events
 from partsong import Answer, Model, Request, Send, Text, TextDelta
-from partsong.engine.unfencing import Unfencing
+from partsong.engine.unfencing import LONGEST_MARK, Unfencing
 from partsong.prompts import fence_word
 from partsong.providers.scripted import Scripted
 
 PROPOSALS = ("One.", "Two.")
 NAME = f"proposal-{fence_word(PROPOSALS)}"
+MARK = re.compile(rf"</?{NAME}[^<>\n]{{0,{LONGEST_MARK - len(NAME) - 3}}}>")
 PIECES = st.sampled_from(
-    [f"<{NAME} number=1>", f"</{NAME}>", f"<{NAME}", "<", "</", "a < b", ">", "<b>", "\n", "words", "<proposal-0>", "é"]
+    [
+        f"<{NAME} number=1>",
+        f"</{NAME}>",
+        f"<{NAME}",
+        "<",
+        "</",
+        "a < b",
+        ">",
+        "<b>",
+        "\n",
+        "words",
+        "<proposal-0>",
+        "é",
+        "x" * 40,
+    ]
 )
 
 
@@ -30,7 +48,31 @@ def test_any_cut_gives_the_text_without_marks(text: str, cuts: list[int]) -> Non
     assert isinstance(whole, Text)
     assert f"</{NAME}>" not in said
     assert f"<{NAME} number=1>" not in whole.text
-    assert said == whole.text
+    assert said == whole.text == without_marks(text)
+
+
+def without_marks(text: str) -> str:
+    """What is left when marks are taken out until there is none: plain, and slow for a hostile text."""
+    while (left := MARK.sub("", text)) != text:
+        text = left
+    return text
+
+
+@pytest.mark.parametrize(
+    "piece", ["<", "</", f"<{NAME}", f"</{NAME}", f"</{NAME}>", f"<{NAME} number=1>", "<p", "<<a", f"<{NAME[:-1]}", ">"]
+)
+def test_time_grows_with_the_length_of_the_text_and_not_with_its_square(piece: str) -> None:
+    def seconds(count: int) -> float:
+        unfencing = Unfencing(PROPOSALS)
+        begun = time.process_time()
+        for _ in range(count):
+            unfencing.take(piece)
+        unfencing.rest()
+        unfencing.cleaned((Text(piece * count),))
+        return time.process_time() - begun
+
+    short = min(seconds(2000) for _ in range(3))
+    assert min(seconds(16_000) for _ in range(3)) < 30 * short  # 8 times as long; a square would be 64 times
 
 
 async def test_an_aggregator_that_copies_the_marks_is_cleaned() -> None:

@@ -36,7 +36,7 @@ from partsong import (
 )
 from partsong.errors import StoreError
 from partsong.middleware.cache import Cache, Flights
-from partsong.model import NOTHING_USED, Terms
+from partsong.model import NOTHING_USED, Caveat, Terms
 from partsong.providers.scripted import Scripted
 from partsong.store import Call, Store, call_key, open_store
 from tests.store.samples import stored_call
@@ -133,6 +133,16 @@ async def test_failures_are_never_kept_and_truncated_answers_are(store: Store) -
     assert await cache(COLD, None) == long
     assert (await cache(COLD, None)).finish_reason == "length"
     assert model.calls == 3
+
+
+async def test_an_answer_with_caveats_is_never_given_again(store: Store) -> None:
+    caveats = (Caveat("truncated", "it may be cut short"),)
+    model = Counted(replace(ANSWER, caveats=caveats), ANSWER)
+    cache = Cache(model, "lab:a", store, {})
+    assert (await cache(COLD, None)).caveats == caveats
+    assert await cache(COLD, None) == ANSWER
+    assert (await cache(COLD, None)).stored == USED
+    assert model.calls == 2
 
 
 async def test_what_is_written_down_of_a_call(store: Store, tmp_path: Path) -> None:

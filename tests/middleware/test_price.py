@@ -97,7 +97,7 @@ def test_the_price_of_an_id_needs_no_key() -> None:
         providers={"lab": Provider("openai", "http://127.0.0.1:9/v1", "LAB_KEY")},
         models={
             "lab:a": ModelSettings(None, Decimal(1), Decimal(2), Decimal("0.5")),
-            "openai:gpt-5": ModelSettings(None, *[Decimal(7)] * 2),
+            "openai:gpt-5": ModelSettings(None, Decimal(7), Decimal(7)),
         },
     )
     usage = Usage(1_000_000, 1_000_000, cached_input_tokens=500_000)

@@ -772,4 +772,5 @@ def test_the_providers_that_are_known_by_name() -> None:
         assert here or entry["base_url"].startswith("https://")
         assert not entry["base_url"].endswith("/")
         assert here == (name in ("ollama", "lmstudio", "vllm")) == ("key_env" not in entry) == entry.get("free", False)
-        assert set(entry) <= {"api", "base_url", "key_env", "free"}
+        assert set(entry) <= {"api", "base_url", "key_env", "free", "documents"}
+        assert entry.get("documents", False) == (name in ("openai", "anthropic"))

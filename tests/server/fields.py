@@ -3,6 +3,8 @@
 A row is one type of the official clients'. Each of its fields stands with a value that says something, in one of three
 places: `honoured` (what is asked of the mixture is another request), `ignored` (it is the same, for the reason given),
 or `refused` (with an error that names the field). What is refused whole, by its type, needs no row.
+
+The types in `TOLD` are what other services' own tools did: each of their fields but bookkeeping is told in words.
 """
 
 from typing import Any
@@ -34,6 +36,7 @@ class Row(Struct, frozen=True):
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 USER = {"role": "user", "content": "x"}
 DATA = "data:image/png;base64,AAAA"
+FILE = "data:application/pdf;base64,AAAA"
 LABEL = "it is only a label"
 OF_CACHE = "it is about the provider's cache, not about the answer"
 PADDING = "nothing is padded here, so there is no more or less of it"
@@ -124,6 +127,16 @@ CHAT: dict[str, Row] = {
         {"type": "image_url", "image_url": {"url": DATA}},
         {"image_url": {"url": "https://e.org"}, "prompt_cache_breakpoint": {"mode": "explicit"}},
     ),
+    "File": Row(
+        {"type": "file", "file": {"file_data": FILE}},
+        {"file": {"file_data": FILE, "filename": "a.pdf"}, "prompt_cache_breakpoint": {"mode": "explicit"}},
+    ),
+    "FileFile": Row(
+        {"file_data": FILE},
+        {"file_data": "data:text/plain;base64,BBBB", "filename": "a.pdf"},
+        refused={"file_id": "f"},
+    ),
+    "FilePromptCacheBreakpoint": CACHED,
     "ImageURL": Row({"url": DATA}, {"url": "https://e.org", "detail": "low"}),
     "PromptCacheBreakpoint": CACHED,
     "ChatCompletionContentPartRefusalParam": Row(
@@ -137,6 +150,36 @@ CHAT: dict[str, Row] = {
     "ChatCompletionMessageFunctionToolCallParam": Row(
         {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}},
         {"id": "d", "function": {"name": "clock", "arguments": "{}"}},
+    ),
+    "ChatCompletionMessageCustomToolCallParam": Row(
+        {"id": "c", "type": "custom", "custom": {"name": "weather", "input": "x"}},
+        {"id": "d", "custom": {"name": "clock", "input": "x"}},
+    ),
+    "chat_completion_message_custom_tool_call_param.Custom": Row(
+        {"name": "weather", "input": "x"}, {"name": "clock", "input": "y"}
+    ),
+    "ChatCompletionCustomToolParam": Row(
+        {"type": "custom", "custom": {"name": "weather"}}, {"custom": {"name": "clock"}}
+    ),
+    "chat_completion_custom_tool_param.Custom": Row(
+        {"name": "weather"},
+        {
+            "name": "clock",
+            "description": "Tells.",
+            "format": {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: WORD"}},
+        },
+    ),
+    "CustomFormatText": Row({"type": "text"}),
+    "CustomFormatGrammar": Row(
+        {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: WORD"}},
+        {"grammar": {"syntax": "regex", "definition": "a+"}},
+    ),
+    "CustomFormatGrammarGrammar": Row(
+        {"syntax": "lark", "definition": "start: WORD"}, {"syntax": "regex", "definition": "a+"}
+    ),
+    "ChatCompletionNamedToolChoiceCustomParam": Row(
+        {"type": "custom", "custom": {"name": "weather"}},
+        ignored={"custom": ({"name": "weather"}, "it is the only one that is declared")},
     ),
     "chat_completion_message_function_tool_call_param.Function": Row(
         {"name": "weather", "arguments": "{}"}, {"name": "clock", "arguments": '{"a":1}'}
@@ -195,6 +238,23 @@ ASSISTANT, RESULT = "AssistantMessageParam", "ToolResultBlockParam"
 SHOWN = "the reasoning is shown as its model shows it"
 BOUND = "thoughts are not checked against the conversation here"
 CITED = "what the answer cited is not read; its words are"
+
+
+def client_run(kind: str, name: str, ignored: dict[str, tuple[Any, str]] | None = None) -> Row:
+    """A tool of Anthropic's that its client runs."""
+    return Row(
+        {"type": kind, "name": name},
+        {
+            "cache_control": WISH,
+            "defer_loading": True,
+            "input_examples": [{"command": "ls"}],
+            "strict": True,
+        },
+        {"name": (name, "it has no other value"), **(ignored or {})},
+        {"allowed_callers": ["code_execution_20260120"]},
+    )
+
+
 IN_HEADER = "clients send it as a header, of which nothing is made"
 MESSAGES: dict[str, Row] = {
     "MessageCreateParamsStreaming": Row(
@@ -272,6 +332,11 @@ MESSAGES: dict[str, Row] = {
             "title": "t",
             "citations": None,
         },
+    ),
+    "Base64PDFSourceParam": Row(
+        {"type": "base64", "media_type": "application/pdf", "data": "AAAA"},
+        {"data": "BBBB"},
+        {"media_type": ("application/pdf", "it has no other value")},
     ),
     "PlainTextSourceParam": Row(
         {"type": "text", "media_type": "text/plain", "data": "x"},
@@ -407,10 +472,22 @@ MESSAGES: dict[str, Row] = {
         },
         refused={"allowed_callers": ["code_execution_20260120"]},
     ),
+    "ToolBash20241022Param": client_run("bash_20241022", "bash"),
+    "ToolBash20250124Param": client_run("bash_20250124", "bash"),
+    "MemoryTool20250818Param": client_run("memory_20250818", "memory"),
+    "ToolTextEditor20241022Param": client_run("text_editor_20241022", "str_replace_editor"),
+    "ToolTextEditor20250124Param": client_run("text_editor_20250124", "str_replace_editor"),
+    "ToolTextEditor20250429Param": client_run("text_editor_20250429", "str_replace_based_edit_tool"),
+    "ToolTextEditor20250728Param": client_run(
+        "text_editor_20250728",
+        "str_replace_based_edit_tool",
+        ignored={"max_characters": (9, "it is for the client, which cuts what it shows")},
+    ),
     "InputSchemaTyped": Row({"type": "object"}, {"properties": {"a": {}}, "required": ["a"]}),
 }
 
 ITEM = {"role": "user", "content": "x"}
+ONLY = "it is the only one that is declared"
 PHASE = "it is a hint for OpenAI's own models, and Chat Completions, in which they are asked, has no place for it"
 SAID = {
     "id": ("x", BOOKKEEPING),
@@ -427,6 +504,12 @@ PIECES = {
         {"image_url": "https://e.org", "detail": "low", "prompt_cache_breakpoint": {"mode": "explicit"}},
         refused={"file_id": "f"},
     ),
+    "input_file": Row(
+        {"type": "input_file", "file_data": FILE},
+        {"file_data": "AAAA", "filename": "a.pdf", "prompt_cache_breakpoint": {"mode": "explicit"}},
+        {"detail": ("low", "Chat Completions, in which files are sent on, has no place for it")},
+        {"file_id": "f", "file_url": "https://e.org"},
+    ),
 }
 RESPONSES: dict[str, Row] = {
     "ResponseCreateParamsStreaming": Row(
@@ -442,6 +525,8 @@ RESPONSES: dict[str, Row] = {
             "max_output_tokens": 9,
             "metadata": {"a": "b"},
             "model": "n",
+            "background": True,
+            "max_tool_calls": 1,
             "parallel_tool_calls": False,
             "previous_response_id": "resp_x",
             "prompt_cache_key": "k",
@@ -465,11 +550,9 @@ RESPONSES: dict[str, Row] = {
         },
         {
             "access_programs": {"cyber": "standard"},
-            "background": True,
             "background_options": {"completion_window": "2h"},
             "context_management": [{"type": "compaction"}],
             "conversation": "c",
-            "max_tool_calls": 1,
             "moderation": {"model": "m"},
             "prompt": {"id": "p"},
             "service_tier": "flex",
@@ -500,6 +583,8 @@ RESPONSES: dict[str, Row] = {
     "ResponseInputTextContentParam": PIECES["input_text"],
     "ResponseInputImageParam": PIECES["input_image"],
     "ResponseInputImageContentParam": PIECES["input_image"],
+    "ResponseInputFileParam": PIECES["input_file"],
+    "ResponseInputFileContentParam": PIECES["input_file"],
     "PromptCacheBreakpoint": CACHED,
     "ResponseFunctionToolCallParam": Row(
         {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"},
@@ -513,6 +598,33 @@ RESPONSES: dict[str, Row] = {
         {**SAID, **DIRECT, "name": ("weather", "the call that it answers names it")},
         NAMESPACE,
     ),
+    "ItemReference": Row({"type": "item_reference", "id": "msg_a_0"}, {"id": "msg_b_0"}),
+    "ResponseCustomToolCallParam": Row(
+        {"type": "custom_tool_call", "call_id": "c", "name": "weather", "input": "x"},
+        {"call_id": "d", "name": "clock", "input": "y"},
+        {"id": ("x", BOOKKEEPING), **DIRECT},
+        {"async": True, **NAMESPACE},
+    ),
+    "ResponseCustomToolCallOutputParam": Row(
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "x"},
+        {"call_id": "d", "output": [{"type": "input_text", "text": "y"}]},
+        {"id": ("x", BOOKKEEPING), **DIRECT},
+    ),
+    "CustomToolParam": Row(
+        {"type": "custom", "name": "weather"},
+        {
+            "name": "clock",
+            "description": "Tells.",
+            "format": {"type": "grammar", "syntax": "lark", "definition": "start: WORD"},
+        },
+        refused={"allowed_callers": ["programmatic"], "async": True, "defer_loading": True},
+    ),
+    "custom_tool_input_format.Text": Row({"type": "text"}),
+    "Grammar": Row(
+        {"type": "grammar", "syntax": "lark", "definition": "start: WORD"},
+        {"syntax": "regex", "definition": "a+"},
+    ),
+    "ToolChoiceCustomParam": Row({"type": "custom", "name": "weather"}, ignored={"name": ("weather", ONLY)}),
     "ResponseReasoningItemParam": Row(
         {"type": "reasoning", "summary": [{"type": "summary_text", "text": "x"}]},
         {
@@ -554,5 +666,48 @@ RESPONSES: dict[str, Row] = {
             "strict": True,
         },
         refused={"allowed_callers": ["programmatic"], "async": True, "defer_loading": True},
+    ),
+}
+
+TOLD = {
+    "Chat Completions": frozenset[str](),
+    "Messages": frozenset(
+        {
+            "WebFetchToolResultBlockParam",
+            "AdvisorToolResultBlockParam",
+            "CodeExecutionToolResultBlockParam",
+            "BashCodeExecutionToolResultBlockParam",
+            "TextEditorCodeExecutionToolResultBlockParam",
+            "ToolSearchToolResultBlockParam",
+            "MCPToolUseBlockParam",
+            "RequestMCPToolResultBlockParam",
+            "MCPToolListingBlockParam",
+            "CompactionBlockParam",
+        }
+    ),
+    "Responses": frozenset(
+        {
+            "ResponseFileSearchToolCallParam",
+            "ResponseComputerToolCallParam",
+            "ComputerCallOutput",
+            "ResponseFunctionWebSearchParam",
+            "ToolSearchCall",
+            "ResponseToolSearchOutputItemParamParam",
+            "ResponseCompactionItemParamParam",
+            "ImageGenerationCall",
+            "ResponseCodeInterpreterToolCallParam",
+            "LocalShellCall",
+            "LocalShellCallOutput",
+            "ShellCall",
+            "ShellCallOutput",
+            "ApplyPatchCall",
+            "ApplyPatchCallOutput",
+            "McpListTools",
+            "McpApprovalRequest",
+            "McpApprovalResponse",
+            "McpCall",
+            "Program",
+            "ProgramOutput",
+        }
     ),
 }

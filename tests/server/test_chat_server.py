@@ -39,9 +39,10 @@ from partsong.model import (
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
 from partsong.wire import chat
-from partsong.wire.chat import Said, Stream, body, failed, read, whole
+from partsong.wire.chat import Said, Stream, body, parse_request, serialize_answer, serialize_error
 from partsong.wire.chat.fields import Body
-from partsong.wire.parsed import Options, ParsedRequest
+from partsong.wire.history import short_id, with_ids
+from partsong.wire.parsed import Options, ParsedRequest, answerable
 from partsong.wire.reply import Format, Head, Problem
 from partsong.wire.sse import Decoder
 from tests.upstream import Exchange, Reply, Server, status
@@ -61,14 +62,13 @@ ASK = {"role": "user", "content": "Hello?"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "Tells.", "parameters": SCHEMA}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
-CUSTOM = {"id": "c", "type": "custom", "custom": {"name": "x", "input": ""}}
 SHAPELESS = {"type": "function", "function": {"name": "a", "parameters": 1}}
 PIXEL = base64.b64encode(b"pixel").decode()
 OLD = {"functions": [{"name": "weather", "parameters": SCHEMA}]}  # from before there were tools
 
 
 def asked(**fields: Any) -> ParsedRequest:
-    return read(json.dumps({"model": "trio", "messages": [ASK]} | fields).encode())
+    return parse_request(json.dumps({"model": "trio", "messages": [ASK]} | fields).encode())
 
 
 def user(*pieces: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def accumulated(stream: bytes) -> ChatCompletion:
 
 def test_the_package_is_a_format() -> None:
     form: Format = chat
-    assert form.read(b'{"model":"m","messages":[{"role":"user","content":"x"}]}').model == "m"
+    assert form.parse_request(b'{"model":"m","messages":[{"role":"user","content":"x"}]}').model == "m"
 
 
 def test_a_question_is_all_that_is_needed() -> None:
@@ -202,7 +202,7 @@ def test_functions_are_the_old_name_of_tools() -> None:
 
 def test_schemas_stay_the_callers_bytes() -> None:
     schema = b'{ "type":"object" ,"z":1,"a":1.0 }'
-    said = read(
+    said = parse_request(
         b'{"model":"m","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":'
         b'{"name":"f","strict":true,"parameters":' + schema + b'}}],"response_format":{"type":"json_schema",'
         b'"json_schema":{"name":"n","schema":' + schema + b"}}}"
@@ -223,7 +223,13 @@ def test_schemas_stay_the_callers_bytes() -> None:
         ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"messages": [user({"type": "input_audio", "input_audio": {}})]}, "messages[0].content[0].type"),
-        ({"messages": [ASK, user({"type": "file", "file": {"file_id": "f"}})]}, "messages[1].content[0].type"),
+        ({"messages": [ASK, user({"type": "file", "file": {"file_id": "f"}})]}, "messages[1].content[0].file.file_id"),
+        ({"messages": [user({"type": "file", "file": {"filename": "f"}})]}, "messages[0].content[0].file.file_data"),
+        (
+            {"messages": [user({"type": "file", "file": {"file_data": "https://e.org/a.pdf"}})]},
+            "messages[0].content[0].file.file_data",
+        ),
+        ({"messages": [user({"type": "input_audio"})]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages[0].audio"),
         ({"messages": [{"role": "assistant", "content": [shown("https://e.org")]}]}, "messages[0].content[0]"),
         ({"messages": [user(shown("file:///etc/passwd"))]}, "messages[0].content[0].image_url.url"),
@@ -236,13 +242,22 @@ def test_schemas_stay_the_callers_bytes() -> None:
         ({"messages": [{"role": "critic", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
-        ({"messages": [{"role": "assistant", "tool_calls": [CUSTOM]}]}, "messages[0].tool_calls[0]"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "type": "custom"}]}]},
+            "messages[0].tool_calls[0]",
+        ),
         ({"messages": [{"role": "assistant", "tool_calls": [{"type": "function"}]}]}, "messages[0].tool_calls[0].id"),
         ({"messages": []}, "messages"),
         ({"messages": None}, "messages"),
         ({"model": ""}, "model"),
         ({"model": None}, "model"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom"),
+        ({"tools": [{"type": "custom", "custom": {"name": "a b"}}]}, "tools[0].custom.name"),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "a", "format": {"type": "grammar"}}}]},
+            "tools[0].custom.format.grammar",
+        ),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tools": [SHAPELESS]}, "tools[0].function.parameters"),
@@ -299,7 +314,7 @@ def test_what_cannot_be_done_is_refused_by_the_name_of_its_field(fields: dict[st
 )
 def test_what_is_no_request_is_refused(data: bytes) -> None:
     with pytest.raises(RequestError):
-        read(data)
+        parse_request(data)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -313,7 +328,7 @@ NAMES = st.sampled_from(["x", *Body.__struct_fields__])
 @settings(max_examples=200, deadline=None)
 def test_nothing_but_a_request_error_comes_of_any_fields(fields: dict[str, Any], alone: bool) -> None:
     try:
-        said = read(json.dumps(fields).encode()) if alone else asked(**fields)
+        said = parse_request(json.dumps(fields).encode()) if alone else asked(**fields)
     except RequestError:
         pass
     else:
@@ -366,10 +381,11 @@ def test_what_a_provider_is_sent_is_what_the_server_reads(
         sampling=sampling,
         parallel_tool_calls=parallel if tools else None,
     )
-    said = read(msgspec.json.encode(body(request, "m", stream=True)))
+    said = parse_request(msgspec.json.encode(body(request, "m", stream=True)))
     assert (said.model, said.stream, said.usage_in_stream) == ("m", True, True)
     back = said.conversation
-    assert (back.messages, back.sampling) == (request.messages, request.sampling)
+    # Each tool call gets an id of its own, which fits the API.
+    assert (back.messages, back.sampling) == (answerable(with_ids(request.messages, short_id)), request.sampling)
     assert (back.tools, back.tool_choice) == (request.tools, request.tool_choice)
     assert (back.response_format, back.parallel_tool_calls) == (form, request.parallel_tool_calls)
 
@@ -390,7 +406,7 @@ def test_a_partsong_behind_a_partsong_hears_the_same_answer() -> None:
     request = asked(stream_options={"include_usage": True})
     answer = Answer(PARTS, "tool_calls")
     plain, stream = Said(), Said()
-    plain.hear_whole(whole(request, HEAD, (answer,), USED, {}))
+    plain.hear_whole(serialize_answer(request, HEAD, (answer,), USED, {}))
     deltas = stream.hear(Decoder().feed(streamed(request, [(0, delta) for delta in DELTAS], answer)))
     assert "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)) == "I ask"
     for said in (plain, stream):
@@ -404,7 +420,7 @@ def test_a_partsong_behind_a_partsong_hears_the_same_answer() -> None:
 
 def test_a_whole_answer_is_what_the_client_expects() -> None:
     answers = (Answer(PARTS, "tool_calls"), Answer((Text("Ünd"),), "length"), Answer((ToolCall("c", "f", "{}"),)))
-    written = whole(asked(n=3), HEAD, answers, USED, {"run": "r1"})
+    written = serialize_answer(asked(n=3), HEAD, answers, USED, {"run": "r1"})
     shown = ChatCompletion.model_validate_json(written, strict=True)
     assert shown.to_dict(exclude_unset=True) == json.loads(written)
     assert (shown.id, shown.created, shown.model) == ("chatcmpl-r1", 1_700_000_000, "trio")
@@ -485,7 +501,7 @@ def test_the_last_chunk_has_the_report_and_the_usage_where_it_was_asked_for() ->
 def test_who_asks_in_the_old_way_hears_it_in_the_old_way() -> None:
     answer = Answer((ToolCall("c1", "weather", '{"city":"Rome"}'),), "tool_calls")
     wanted = {"name": "weather", "arguments": '{"city":"Rome"}'}
-    shown = ChatCompletion.model_validate_json(whole(asked(**OLD), HEAD, (answer,), USED, {}), strict=True)
+    shown = ChatCompletion.model_validate_json(serialize_answer(asked(**OLD), HEAD, (answer,), USED, {}), strict=True)
     assert shown.choices[0].finish_reason == "function_call"
     assert shown.choices[0].message.to_dict()["function_call"] == wanted
     assert shown.choices[0].message.tool_calls is None
@@ -519,9 +535,9 @@ def test_any_words_are_one_event(text: str) -> None:
 def test_a_problem_is_an_error_of_openais_shape() -> None:
     problem = Problem(400, "invalid_request", "no", field="tools[0]")
     wanted = {"error": {"message": "no", "type": "invalid_request_error", "param": "tools[0]", "code": None}}
-    assert json.loads(failed(problem)) == wanted
+    assert json.loads(serialize_error(problem)) == wanted
     long = Problem(400, "invalid_request", "long", code="window", partsong={"run": "r1"})
-    assert json.loads(failed(long)) == {
+    assert json.loads(serialize_error(long)) == {
         "error": {"message": "long", "type": "invalid_request_error", "param": None, "code": "context_length_exceeded"},
         "partsong": {"run": "r1"},
     }
@@ -601,3 +617,64 @@ async def test_a_provider_that_knows_no_strict_tools_is_given_plain_ones(http: H
         first, second = (exchange.json for exchange in server.exchanges)
     assert first["tools"][0]["function"].pop("strict") is True
     assert first == second
+
+
+# ---- tools that take free text, and what the system says last
+
+
+PATCH: Any = {"type": "custom", "custom": {"name": "patch", "description": "Patches."}}
+
+
+def test_a_tool_that_takes_free_text_is_a_function_for_the_models() -> None:
+    grammar = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "a+"}}
+    tool = {"type": "custom", "custom": {"name": "patch", "format": grammar}}
+    said = asked(tools=[tool, WEATHER], tool_choice={"type": "custom", "custom": {"name": "patch"}}).conversation
+    assert said.tool_choice == "patch"
+    assert said.tools[0].description == "The input must follow this regex grammar:\na+"
+    allowed = {"mode": "auto", "tools": [{"type": "custom", "custom": {"name": "patch"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    assert [tool.name for tool in asked(tools=[tool, WEATHER], tool_choice=choice).conversation.tools] == ["patch"]
+
+
+def test_a_call_of_it_is_its_text_whole_and_streamed() -> None:
+    request = asked(tools=[PATCH, WEATHER])
+    answer = Answer((ToolCall("c1", "patch", '{"input":"+a"}'), ToolCall("c2", "weather", "{}")), "tool_calls")
+    shown = ChatCompletion.model_validate_json(serialize_answer(request, HEAD, (answer,), USED, {}), strict=True)
+    custom = {"id": "c1", "type": "custom", "custom": {"name": "patch", "input": "+a"}}
+    assert next(each.to_dict() for each in shown.choices[0].message.tool_calls or ()) == custom
+    deltas: list[tuple[int, Delta]] = [
+        (0, ToolCallDelta(0, "c1", "patch", '{"inp')),
+        (0, ToolCallDelta(1, "c2", "weather", "{}")),
+        (0, ToolCallDelta(0, arguments='ut":"+a"}')),
+    ]
+    told = [
+        each
+        for chunk in chunks_in(streamed(request, deltas, answer))
+        for choice in chunk["choices"]
+        for each in choice["delta"].get("tool_calls", ())
+    ]
+    assert [each for each in told if each["index"] == 0] == [{"index": 0, **custom}]
+    history = [
+        ASK,
+        {"role": "assistant", "tool_calls": [custom]},
+        {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+    ]
+    assert asked(messages=history).conversation.messages[1].parts == (answer.parts[0],)
+
+
+def test_a_conversation_may_end_with_the_system() -> None:
+    developer = {"role": "developer", "content": "Be brief."}
+    assert asked(messages=[ASK, developer]).conversation.messages == (
+        Message("user", (Text("Hello?"), Text("\n\n"), Text("Be brief."))),
+    )
+    assert asked(messages=[developer]).conversation.messages == (Message("user", (Text("Be brief."),)),)
+    result = {"role": "tool", "tool_call_id": "c1", "content": "Sun"}
+    history = [ASK, {"role": "assistant", "tool_calls": [CALL]}, result, developer]
+    assert asked(messages=history).conversation.messages[-1] == Message(
+        "tool", (ToolResult("c1", (Text("Sun"),)), Text("\n\n"), Text("Be brief."))
+    )
+
+
+@pytest.mark.parametrize(("stop", "meant"), [("", ()), ([], ()), (["", "END"], ("END",)), ("END", ("END",))])
+def test_a_stop_word_that_is_empty_stops_nothing(stop: Any, meant: tuple[str, ...]) -> None:
+    assert asked(stop=stop).conversation.sampling.stop == meant

@@ -32,7 +32,12 @@ async def test_a_question_is_answered_and_its_progress_told(tmp_path: Path) -> N
         told.append((progress, total, message))
 
     async with connected(tmp_path, recipe_file(tmp_path)) as client:
-        assert {tool.name for tool in (await client.list_tools()).tools} == {"ask", "recipes"}
+        ask, recipes = sorted((await client.list_tools()).tools, key=lambda tool: tool.name)
+        assert (ask.name, recipes.name) == ("ask", "recipes")
+        assert "three" in ask.input_schema["properties"]["recipe"]["description"]
+        assert ask.output_schema is not None
+        assert {"answer", "dollars", "losses", "calls"} <= ask.output_schema["properties"].keys()
+        assert recipes.output_schema is not None
         result = await client.call_tool("ask", {"question": "Is it so?"}, progress_callback=hear)
     assert not result.is_error
     assert isinstance(result.content[0], TextContent)

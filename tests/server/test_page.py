@@ -17,6 +17,7 @@ from partsong.events import CallFinished, RunFailed, RunFinished, to_builtins
 from partsong.folders import keys_path
 from partsong.keys import Keys
 from partsong.server.application import Application
+from tests import pdfs
 from tests.browsing import browsing, visiting
 from tests.serving import recipe_file, serving
 from tests.test_transcript_golden import CASES
@@ -502,6 +503,53 @@ async def test_pictures_are_dropped_pasted_and_chosen(browser: Browser, server: 
         await expect(turn.locator(".question img")).to_have_count(2)
 
 
+async def test_documents_are_chosen_dropped_asked_about_and_kept_with_the_conversation(
+    browser: Browser, server: tuple[str, Application]
+) -> None:
+    report: FilePayload = {
+        "name": "report.pdf",
+        "mimeType": "application/pdf",
+        "buffer": pdfs.pdf("Revenue was 41 million."),
+    }
+    code: FilePayload = {"name": "sum.py", "mimeType": "", "buffer": b"print(1 + 1)"}
+    secret: FilePayload = {"name": "secret.pdf", "mimeType": "application/pdf", "buffer": pdfs.encrypted()}
+    drop = """() => {
+      const data = new DataTransfer();
+      data.items.add(new File(["a,b"], "table.csv", { type: "text/csv" }));
+      const event = new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
+      document.querySelector(".composer textarea").dispatchEvent(event);
+    }"""
+    async with visiting(browser, server[0]) as page:
+        bodies: list[Any] = []
+        page.on(
+            "request",
+            lambda request: bodies.append(request.post_data_json) if request.url.endswith("/completions") else None,
+        )
+        shown = page.locator(".pictures .file")
+        await page.locator("input[type=file]").set_input_files([report, code])
+        await expect(shown).to_have_count(2)
+        await page.evaluate(drop)
+        await expect(shown).to_have_text(["report.pdf✕", "sum.py✕", "table.csv✕"])
+        await page.get_by_role("button", name="Remove table.csv").click()
+        await expect(shown).to_have_count(2)
+        turn = await ask(page, "What was the revenue?", "lost")
+        await ended(page)
+        first, second, text = bodies[-1]["messages"][0]["content"]
+        assert [each["file"]["filename"] for each in (first, second)] == ["report.pdf", "sum.py"]
+        assert first["file"]["file_data"].startswith("data:application/pdf;base64,")
+        assert text == {"type": "text", "text": "What was the revenue?"}
+        await page.reload()
+        await expect(turn.locator(".question .file")).to_have_text(["report.pdf", "sum.py"])
+        await ended(page)
+        turn = await ask(page, "And the costs?", "lost")
+        await ended(page)
+        again = bodies[-1]["messages"][0]["content"]
+        assert [each["file"]["filename"] for each in again[:2]] == ["report.pdf", "sum.py"]
+        await page.locator("input[type=file]").set_input_files([secret])
+        await ask(page, "What is in it?", "lost")
+        await expect(page.locator(".turn").last).to_contain_text("secret.pdf: is encrypted")
+
+
 async def test_the_answer_is_traced_to_its_proposals_and_cards_are_compared(
     browser: Browser, server: tuple[str, Application]
 ) -> None:
@@ -543,7 +591,7 @@ async def test_a_server_with_keys_is_shown_one_that_is_kept_nowhere(browser: Bro
             field = page.get_by_role("textbox", name="Key")
             await field.fill("wrong")
             await field.press("Enter")
-            await expect(page.locator("dialog .problem")).to_contain_text("not known")
+            await expect(page.locator("dialog .problem")).to_contain_text("unknown")
             await field.fill(secret)
             await field.press("Enter")
             turn = await ask(page, "Is it so?", "three")

@@ -189,7 +189,7 @@ async def test_models_are_listed_for_both_sdks(server: tuple[str, Application]) 
             "stric",
         ),
         ("/v1/messages", b'{"model": "three", "messages": [{"role": "user", "content": "x"}]}', 400, "max_tokens"),
-        ("/v1/responses", b'{"model": "three", "input": "x", "background": true}', 400, "background"),
+        ("/v1/responses", b'{"model": "three", "input": "x", "conversation": "c"}', 400, "conversation"),
         ("/v1/nothing", b"{}", 404, "nothing"),
     ],
 )
@@ -428,7 +428,7 @@ async def test_an_answer_against_its_schema_is_written_again_where_it_was_not_he
 
 async def test_thinking_may_be_cleared_from_the_context_and_nothing_else() -> None:
     from partsong.errors import RequestError
-    from partsong.wire.messages.parse import read
+    from partsong.wire.messages.parse import parse_request
 
     def asking(edit: str) -> bytes:
         return (
@@ -436,13 +436,13 @@ async def test_thinking_may_be_cleared_from_the_context_and_nothing_else() -> No
             b'"context_management":{"edits":[{"type":"%s","keep":"all"}]}}' % edit.encode()
         )
 
-    assert read(asking("clear_thinking_20251015")).model == "a"
+    assert parse_request(asking("clear_thinking_20251015")).model == "a"
     with pytest.raises(RequestError, match=r"context_management\.edits\[0\]\.type: clear_tool_uses_20250919"):
-        read(asking("clear_tool_uses_20250919"))
+        parse_request(asking("clear_tool_uses_20250919"))
 
 
 async def test_a_system_turn_after_the_users_belongs_to_it() -> None:
-    from partsong.wire.messages.parse import read
+    from partsong.wire.messages.parse import parse_request
 
     body = (
         b'{"model":"a","max_tokens":9,"messages":[{"role":"user","content":"Hi"},'
@@ -450,7 +450,7 @@ async def test_a_system_turn_after_the_users_belongs_to_it() -> None:
         b'{"role":"assistant","content":"Yes?"},{"role":"user","content":"Why?"},'
         b'{"role":"system","content":[{"type":"text","text":"Be kind."}]}]}'
     )
-    messages = read(body).conversation.messages
+    messages = parse_request(body).conversation.messages
     assert [(message.role, [part.text for part in message.parts]) for message in messages] == [  # type: ignore[union-attr]
         ("user", ["Hi", "\n\n", "Be brief."]),
         ("assistant", ["Yes?"]),

@@ -16,7 +16,7 @@ MARK = {"cache_control": {"type": "ephemeral"}}
 
 def sent(asked: dict[str, Any], system: str = "") -> dict[str, Any]:
     """The body that an aggregator's provider is sent, for a request to our own /v1/messages."""
-    conversation = messages.read(json.dumps({"model": "m", "max_tokens": 9, **asked}).encode()).conversation
+    conversation = messages.parse_request(json.dumps({"model": "m", "max_tokens": 9, **asked}).encode()).conversation
     told = compose(conversation, ("Look it up.",), "tail", instruction_for("tail"), system)
     made = body(Request(told, conversation.tools), "claude", stream=False)
     plain: dict[str, Any] = json.loads(msgspec.json.encode(made))

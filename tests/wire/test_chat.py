@@ -329,7 +329,12 @@ def test_counts_of_many_kinds(counted: Any, usage: Usage | None) -> None:
         ('"cost":0.95,"is_byok":true,"cost_details":{"upstream_inference_cost":19}', Decimal("19.95")),
         ('"cost":0.95,"is_byok":true,"cost_details":{"upstream_inference_cost":null}', None),
         ('"cost":0.95,"is_byok":true', None),
-        ('"cost":{"total_cost":0.006}', None),
+        ('"cost":{"total_cost":0.006}', Decimal("0.006")),  # Perplexity
+        ('"cost":{"total_cost":-1}', None),
+        ('"cost":{}', None),
+        ('"cost_in_usd_ticks":37756000', Decimal("0.0037756")),  # xAI
+        ('"cost_in_usd_ticks":-1', None),
+        ('"cost_in_usd_ticks":"many"', None),
         ('"cost":null', None),
         ('"cost":true', None),
         ('"cost":"cheap"', None),
@@ -368,7 +373,7 @@ def test_an_estimate_counts_all_that_was_written() -> None:
         ("MAX_TOKENS", "length"),
         ("content_filter", "content_filter"),
         ("refusal", "content_filter"),
-        ("something_new", "stop"),
+        ("something_new", "length"),
     ],
 )
 def test_how_it_ended(reason: str, understood: str) -> None:
@@ -507,7 +512,6 @@ def test_arguments_may_be_an_object_or_nothing() -> None:
         b"garbage",
         b'{"choices":[{"delta":{"content":"half a char\xc3"}}]}',
         b'{"choices":[{"delta":{"content":5}}]}',
-        b'{"choices":[{"delta":{"content":"\\ud800"}}]}',
         b'{"choices":"none"}',
         b"[]",
         b"7",
@@ -522,6 +526,20 @@ def test_what_is_no_chunk(data: bytes) -> None:
     with pytest.raises(ModelError, match="is no chat completion") as caught:
         Said().hear_whole(data)
     assert caught.value.cause == "server"
+
+
+HALF = b'{"choices":[{"delta":{"content":"\\ud83d"}}]}'
+
+
+def test_half_a_surrogate_pair_that_nothing_completes_is_no_text() -> None:
+    for after in ([*DONE], said({"content": "x"}), said({"content": "\U0001f600"})):
+        heard = Said()
+        assert heard.hear([("", HALF)]) == []
+        with pytest.raises(ModelError, match="the stream has half a surrogate pair") as caught:
+            heard.hear(after)
+        assert caught.value.cause == "server"
+    with pytest.raises(ModelError, match="is no chat completion"):
+        Said().hear_whole(HALF)
 
 
 def test_two_halves_of_a_chunk_are_no_chunk() -> None:

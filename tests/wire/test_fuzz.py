@@ -92,12 +92,12 @@ def put(value: Any, place: tuple[Any, ...], new: Any) -> Any:
 
 def read(form: ModuleType, body: bytes) -> None:
     with suppress(RequestError):
-        form.read(body)
+        form.parse_request(body)
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=["chat", "messages", "responses"])
 def test_a_valid_request_is_read(form: ModuleType) -> None:
-    asked = form.read(json.dumps(VALID[form]).encode())
+    asked = form.parse_request(json.dumps(VALID[form]).encode())
     assert asked.model == "m"
     assert asked.conversation.messages[-1].role == "tool"
     assert asked.conversation.tools[0].name == "clock"

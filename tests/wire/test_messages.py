@@ -356,12 +356,12 @@ def test_what_was_answered_is_sent_back_unchanged() -> None:
     [
         ("end_turn", "stop"),
         ("stop_sequence", "stop"),
-        ("pause_turn", "stop"),
+        ("pause_turn", "length"),
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("tool_use", "tool_calls"),
         ("refusal", "content_filter"),
-        ("invented_later", "stop"),
+        ("invented_later", "length"),
         (None, "stop"),
     ],
 )
@@ -556,13 +556,13 @@ def test_an_error_in_the_stream_is_kept_with_what_came_before() -> None:
     assert not said.ended
 
 
-def test_a_piece_of_a_block_that_never_began_is_left_alone() -> None:
-    (deltas,), said = heard([piece(0, "text_delta", text="lost"), closing(0)])
-    assert deltas == []
-    assert said.answer().parts == ()
+def test_a_piece_of_a_block_that_never_began_is_kept() -> None:
+    (deltas,), said = heard([piece(0, "text_delta", text="found"), closing(0)])
+    assert deltas == [TextDelta("found")]
+    assert said.answer().parts == (Text("found"),)
 
 
-@pytest.mark.parametrize("rubbish", [b" ", b"{", b"[DONE]", b"[]", b'{"index":"x"}', b'{"delta":{"text":"\xc3"}}'])
+@pytest.mark.parametrize("rubbish", [b" ", b"{", b"[DON]", b"[]", b'{"index":"x"}', b'{"delta":{"text":"\xc3"}}'])
 def test_what_is_no_event_is_not_taken_for_one(rubbish: bytes) -> None:
     with pytest.raises(ModelError, match="no event of a message") as caught:
         messages.Said().hear([("ping", b'{"type":"ping"}'), ("", rubbish)])

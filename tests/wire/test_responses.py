@@ -5,6 +5,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ from partsong.model import (
 from partsong.wire import responses
 from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Format, Head, Problem
-from partsong.wire.responses import Stream, failed, read, whole
+from partsong.wire.responses import Stream, parse_request, serialize_answer, serialize_error
 from partsong.wire.sse import Decoder
 
 HEAD = Head("r1", 1_700_000_000, "trio")
@@ -51,7 +52,7 @@ ENCRYPTED = ["reasoning.encrypted_content"]
 
 def asked(**fields: Any) -> ParsedRequest:
     request = {"model": "trio", "input": "Hello?"} | fields
-    return read(json.dumps(request).encode())
+    return parse_request(json.dumps(request).encode())
 
 
 def refused(**fields: Any) -> str | None:
@@ -92,7 +93,7 @@ def as_format(module: Format) -> Format:
 
 
 def test_the_package_is_a_format() -> None:
-    assert as_format(responses).read(b'{"model":"m","input":"x"}').model == "m"
+    assert as_format(responses).parse_request(b'{"model":"m","input":"x"}').model == "m"
 
 
 def test_a_string_is_a_question_of_the_user_under_the_instructions() -> None:
@@ -147,7 +148,7 @@ def test_every_setting_that_a_mixture_can_honour_is_read() -> None:
     assert request.labels == {"team": "a", "user": "u", "safety_identifier": "s", "prompt_cache_key": "k"}
     assert (request.keep, request.previous) == (False, "resp_0")
     assert request.options == Options(events=True, deadline=9.0)
-    shown = Response.model_validate_json(whole(request, HEAD, (Answer((Text("x"),)),), USED, {}))
+    shown = Response.model_validate_json(serialize_answer(request, HEAD, (Answer((Text("x"),)),), USED, {}))
     assert shown.tools[0].to_dict() == WEATHER
     assert (shown.temperature, shown.top_p, shown.max_output_tokens, shown.user) == (0.5, 0.9, 50, "u")
     assert (shown.store if hasattr(shown, "store") else None, shown.truncation) == (False, "auto")
@@ -158,7 +159,7 @@ def test_every_setting_that_a_mixture_can_honour_is_read() -> None:
     assert shown.reasoning.effort == "high"
     assert shown.text is not None
     assert shown.text.format is not None
-    assert shown.text.format.to_dict() == fields["text"]["format"]
+    assert shown.text.format.to_dict() == {"description": None, "strict": False, **fields["text"]["format"]}
 
 
 def test_a_turn_of_the_assistants_is_put_together_again() -> None:
@@ -225,7 +226,7 @@ def test_a_turn_of_the_assistants_is_put_together_again() -> None:
 def test_schemas_stay_the_callers_bytes() -> None:
     schema = b'{ "b":1.0,  "a":"\\u00e4" }'
     body = b'{"model":"m","input":"x","tools":[{"type":"function","name":"f","parameters":%b}],' % schema
-    request = read(body + b'"text":{"format":{"type":"json_schema","name":"n","schema":%b}}}' % schema)
+    request = parse_request(body + b'"text":{"format":{"type":"json_schema","name":"n","schema":%b}}}' % schema)
     assert request.conversation.tools[0].parameters == schema
     assert request.conversation.response_format == schema
     assert asked(text={"format": {"type": "json_object"}}).conversation.response_format == ANY_OBJECT
@@ -249,10 +250,10 @@ def test_a_choice_of_some_tools_leaves_only_these() -> None:
         ({"input": None}, "input"),
         ({"input": []}, "input"),
         ({"input": 3}, "input"),
-        ({"background": True}, "background"),
+        ({"background": True, "store": False}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"max_tool_calls": 3}, "max_tool_calls"),
+        ({"max_tool_calls": 0}, "max_tool_calls"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"truncation": "some"}, "truncation"),
@@ -265,7 +266,25 @@ def test_a_choice_of_some_tools_leaves_only_these() -> None:
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
         ({"text": {"format": {"type": "json_schema", "name": "n", "schema": 1}}}, "text.format.schema"),
         ({"tools": [WEATHER, {"type": "web_search"}]}, "tools[1].type"),
-        ({"tools": [{"type": "custom", "name": "f"}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].name"),
+        ({"tools": [{"type": "custom", "name": "f", "format": {"type": "json"}}]}, "tools[0].format.type"),
+        (
+            {"tools": [{"type": "custom", "name": "f", "format": {"type": "grammar", "syntax": "ebnf"}}]},
+            "tools[0].format.syntax",
+        ),
+        (
+            {
+                "tools": [
+                    {
+                        "type": "custom",
+                        "name": "f",
+                        "format": {"type": "grammar", "syntax": "lark", "definition": "x" * 70_000},
+                    }
+                ]
+            },
+            "tools[0].format",
+        ),
+        ({"tools": [{"type": "custom", "name": "f"}, WEATHER | {"name": "f"}]}, "tools[1].name"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [WEATHER | {"name": "a b"}]}, "tools[0].name"),
         ({"tools": [WEATHER | {"parameters": []}]}, "tools[0].parameters"),
@@ -274,11 +293,12 @@ def test_a_choice_of_some_tools_leaves_only_these() -> None:
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name"),
         ({"tools": [WEATHER], "tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice.type"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
-        ({"input": [{"type": "local_shell_call_output", "output": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "item_reference"}]}, "input[0].id"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}] * 2001}, "input[2000]"),
+        ({"input": [{"type": "compaction_trigger"}]}, "input[0].type"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
-        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].file_data"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
             "input[0].content[0].file_id",
@@ -302,7 +322,7 @@ def test_what_cannot_be_done_is_refused_by_the_name_of_its_field(fields: dict[st
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"model":"\xff"}', b"[" * 100_000, b"null"])
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(RequestError):
-        read(body)
+        parse_request(body)
 
 
 json_values = st.recursive(
@@ -370,15 +390,17 @@ def test_nothing_but_a_request_error_comes_of_any_json(body: Any) -> None:
     if isinstance(body, dict):
         body = {"model": "m", "input": "x"} | body
     try:
-        request = read(json.dumps(body).encode())
+        request = parse_request(json.dumps(body).encode())
     except RequestError:
         return
-    assert whole(request, HEAD, (Answer((Text("x"),)),), USED, {})
+    assert serialize_answer(request, HEAD, (Answer((Text("x"),)),), USED, {})
 
 
 def test_a_whole_answer_is_what_the_client_expects() -> None:
     parts = (Reasoning("hm", "sig"), Text("I "), Text("ask"), ToolCall("c1", "weather", '{"city":"Rome"}'))
-    shown = Response.model_validate_json(whole(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"}))
+    shown = Response.model_validate_json(
+        serialize_answer(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"})
+    )
     assert (shown.id, shown.created_at, shown.model, shown.status) == ("resp_r1", 1_700_000_000, "trio", "completed")
     assert [item.type for item in shown.output] == ["reasoning", "message", "function_call"]
     assert shown.output_text == "I ask"
@@ -403,7 +425,7 @@ def test_a_whole_answer_is_what_the_client_expects() -> None:
 
 @pytest.mark.parametrize(("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
 def test_an_answer_that_broke_off_is_incomplete(finish: Any, reason: str) -> None:
-    shown = Response.model_validate_json(whole(asked(), HEAD, (Answer((Text("I"),), finish),), USED, {}))
+    shown = Response.model_validate_json(serialize_answer(asked(), HEAD, (Answer((Text("I"),), finish),), USED, {}))
     assert shown.status == "incomplete"
     assert shown.incomplete_details is not None
     assert shown.incomplete_details.reason == reason
@@ -457,7 +479,7 @@ def test_a_stream_tells_items_in_the_documented_order() -> None:
     ]
     final = accumulated(stream)
     assert final.output_text == "I äsk"
-    plain = json.loads(whole(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"}))
+    plain = json.loads(serialize_answer(asked(), HEAD, (Answer(parts, "tool_calls"),), USED, {"run": "r1"}))
     assert events[-1]["response"] == plain
     assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == plain["output"]
 
@@ -474,8 +496,8 @@ def test_reasoning_keeps_its_signature_where_it_is_asked_for() -> None:
     again = asked(input=[*items[:2], {"role": "user", "content": "And?"}]).conversation.messages
     assert again[0] == Message("assistant", (Reasoning("hm", "sig"), Text("I")))
     assert b"sig" not in streamed(asked(), [ReasoningDelta("hm"), TextDelta("I")], parts)
-    assert b"sig" not in whole(asked(), HEAD, (Answer(parts),), USED, {})
-    whole_items = json.loads(whole(request, HEAD, (Answer(parts),), USED, {}))["output"]
+    assert b"sig" not in serialize_answer(asked(), HEAD, (Answer(parts),), USED, {})
+    whole_items = json.loads(serialize_answer(request, HEAD, (Answer(parts),), USED, {}))["output"]
     assert asked(input=whole_items).conversation.messages[0].parts == (Reasoning("", "veiled"), *parts[:2])
 
 
@@ -531,9 +553,228 @@ def test_a_stream_that_fails_says_so_and_what_there_was() -> None:
 
 
 def test_a_problem_is_an_error_of_openais_shape() -> None:
-    body = json.loads(failed(Problem(400, "invalid_request", "no", field="tools[0]", code=None)))
+    body = json.loads(serialize_error(Problem(400, "invalid_request", "no", field="tools[0]", code=None)))
     assert body == {"error": {"message": "no", "type": "invalid_request_error", "param": "tools[0]", "code": None}}
-    assert json.loads(failed(Problem(400, "invalid_request", "long", code="window", partsong={"run": "r"}))) == {
+    assert json.loads(
+        serialize_error(Problem(400, "invalid_request", "long", code="window", partsong={"run": "r"}))
+    ) == {
         "error": {"message": "long", "type": "invalid_request_error", "param": None, "code": "context_length_exceeded"},
         "partsong": {"run": "r"},
     }
+
+
+# ---- tools that take free text
+
+
+PATCH = {"type": "custom", "name": "patch", "description": "Patches.", "format": {"type": "text"}}
+FREE: Any = [PATCH, WEATHER]
+
+
+def test_a_tool_that_takes_free_text_is_a_function_for_the_models() -> None:
+    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: WORD"}
+    request = asked(tools=[PATCH | {"format": grammar}], tool_choice={"type": "custom", "name": "patch"})
+    (tool,) = request.conversation.tools
+    assert json.loads(tool.parameters)["required"] == ["input"]
+    assert tool.description == "Patches.\n\nThe input must follow this lark grammar:\nstart: WORD"
+    assert request.conversation.tool_choice == "patch"
+    shown = Response.model_validate_json(serialize_answer(request, HEAD, (Answer((Text("x"),)),), USED, {}))
+    assert shown.tools[0].to_dict() == PATCH | {"format": grammar}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [('{"input":"*** Begin\\n+a"}', "*** Begin\n+a"), ("plain", "plain"), ('{"input":3}', '{"input":3}')],
+)
+def test_a_call_of_it_is_its_text_whole_and_streamed(arguments: str, text: str) -> None:
+    request = asked(tools=FREE)
+    parts = (Text("I patch."), ToolCall("c1", "patch", arguments), ToolCall("c2", "weather", "{}"))
+    shown = Response.model_validate_json(serialize_answer(request, HEAD, (Answer(parts, "tool_calls"),), USED, {}))
+    whole = [item.to_dict() for item in shown.output]
+    assert whole[1]["type"] == "custom_tool_call"
+    assert (whole[1]["call_id"], whole[1]["name"], whole[1]["input"]) == ("c1", "patch", text)
+    deltas: list[Delta] = [
+        TextDelta("I patch."),
+        ToolCallDelta(0, "c1", "patch", arguments[:5]),
+        ToolCallDelta(1, "c2", "weather", "{}"),
+        ToolCallDelta(0, arguments=arguments[5:]),
+    ]
+    for told in (deltas, deltas[:1], []):
+        stream = streamed(request, told, parts, "tool_calls")
+        events = events_in(stream)
+        assert accumulated(stream).output_text == "I patch."
+        assert events[-1]["response"]["output"] == whole
+        said = [event for event in events if event["type"] == "response.custom_tool_call_input.delta"]
+        assert "".join(event["delta"] for event in said) == text
+        (done,) = [event for event in events if event["type"] == "response.custom_tool_call_input.done"]
+        assert done["input"] == text
+
+
+def test_an_earlier_call_of_it_is_read_again() -> None:
+    items: list[Any] = [
+        {"role": "user", "content": "Go"},
+        {"type": "custom_tool_call", "call_id": "c1", "name": "patch", "input": 'a "b"'},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "Done"},
+    ]
+    PARAMS.validate_python({"model": "m", "input": items})
+    call, result = asked(input=items, tools=FREE).conversation.messages[1:]
+    assert call.parts == (ToolCall("c1", "patch", '{"input":"a \\"b\\""}'),)
+    assert result.parts == (ToolResult("c1", (Text("Done"),)),)
+
+
+# ---- what ends with the system, and what only OpenAI's own models know
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        (["developer"], [("user", "0")]),
+        (["system", "developer"], [("system", "0"), ("user", "1")]),
+        (["user", "developer"], [("user", "0\n\n1")]),
+        (["user", "developer", "system"], [("user", "0\n\n1\n\n2")]),
+        (["user", "assistant", "developer"], [("user", "0"), ("assistant", "1"), ("user", "2")]),
+        (["developer", "user"], [("system", "0"), ("user", "1")]),
+    ],
+)
+def test_a_conversation_may_end_with_the_system(roles: list[str], expected: list[tuple[str, str]]) -> None:
+    items = [{"role": role, "content": str(index)} for index, role in enumerate(roles)]
+    messages = asked(input=items).conversation.messages
+    assert [(message.role, message.text) for message in messages] == expected
+
+
+def test_data_and_what_is_too_long_are_left_out_of_words_and_said_to_be() -> None:
+    picture = {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "A" * 9000}
+    listing = {"type": "mcp_call", "id": "m", "name": "f", "arguments": "{}", "output": "word " * 20_000}
+    (message,) = asked(input=[picture, listing, {"role": "user", "content": "?"}]).conversation.messages[:1]
+    assert "(9,000 characters of data)" in message.text
+    assert "more characters are left out" in message.text
+    assert len(message.text) < 40_000
+
+
+def test_the_screen_of_a_computer_is_shown() -> None:
+    shot = {"type": "computer_screenshot", "image_url": "https://e.org/s.png"}
+    items = [{"role": "user", "content": "Go"}, {"type": "computer_call_output", "call_id": "c", "output": shot}]
+    last = asked(input=items).conversation.messages[-1]
+    assert last.role == "user"
+    assert last.parts[-1] == Image(url="https://e.org/s.png")
+
+
+def test_keeping_a_stream_alive_is_an_event() -> None:
+    stream = Stream(asked(), HEAD)
+    said = stream.wait() + stream.wait() + stream.say(TextDelta("Hi"))
+    said += stream.wait() + stream.finish((Answer((Text("Hi"),)),), USED, {})
+    kinds = [event["type"] for event in events_in(said)]
+    assert kinds.count("response.in_progress") == 4
+    assert accumulated(said).output_text == "Hi"
+
+
+# ---- the schema of Open Responses
+
+
+NUMBER, WHOLE, TEXT, FLAG, NULL = (
+    {"type": "number"},
+    {"type": "integer"},
+    {"type": "string"},
+    {"type": "boolean"},
+    {"type": "null"},
+)
+
+
+def or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, NULL]}
+
+
+def whole_object(**fields: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+STATES = {"enum": ["in_progress", "completed", "incomplete"]}
+USAGE = whole_object(
+    input_tokens=WHOLE,
+    output_tokens=WHOLE,
+    total_tokens=WHOLE,
+    input_tokens_details=whole_object(cached_tokens=WHOLE),
+    output_tokens_details=whole_object(reasoning_tokens=WHOLE),
+)
+ITEMS = {
+    "message": whole_object(id=TEXT, status=STATES, role={"const": "assistant"}, content={"type": "array"}),
+    "function_call": whole_object(id=TEXT, call_id=TEXT, name=TEXT, arguments=TEXT, status=STATES),
+    "reasoning": whole_object(id=TEXT, summary={"type": "array"}),
+}
+# Every field that the specification requires of a response, with its type (openresponses.org, April 2026).
+RESOURCE = whole_object(
+    id=TEXT,
+    object={"const": "response"},
+    created_at=WHOLE,
+    completed_at=or_null(WHOLE),
+    status=TEXT,
+    incomplete_details=or_null(whole_object(reason=TEXT)),
+    model=TEXT,
+    previous_response_id=or_null(TEXT),
+    instructions=or_null(TEXT),
+    output={"type": "array"},
+    error=or_null(whole_object(code=TEXT, message=TEXT)),
+    tools={"type": "array"},
+    tool_choice={},
+    truncation={"enum": ["auto", "disabled"]},
+    parallel_tool_calls=FLAG,
+    text=whole_object(format=whole_object(type=TEXT)),
+    top_p=NUMBER,
+    presence_penalty=NUMBER,
+    frequency_penalty=NUMBER,
+    top_logprobs=WHOLE,
+    temperature=NUMBER,
+    reasoning=or_null(whole_object(effort=or_null(TEXT), summary=or_null(TEXT))),
+    user=or_null(TEXT),
+    usage=or_null(USAGE),
+    max_output_tokens=or_null(WHOLE),
+    max_tool_calls=or_null(WHOLE),
+    store=FLAG,
+    background=FLAG,
+    service_tier=TEXT,
+    metadata={"type": "object"},
+    safety_identifier=or_null(TEXT),
+    prompt_cache_key=or_null(TEXT),
+)
+
+
+def check_resource(shown: dict[str, Any]) -> None:
+    jsonschema_rs.validate(RESOURCE, shown)
+    for item in shown["output"]:
+        jsonschema_rs.validate(ITEMS[item["type"]], item)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tools": [WEATHER], "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}},
+        {"temperature": 0, "top_p": 1, "presence_penalty": 1, "frequency_penalty": -1, "max_tool_calls": 3},
+        {"reasoning": {"effort": "low"}, "metadata": {"a": "b"}, "user": "u", "store": False},
+    ],
+)
+def test_responses_and_events_have_every_field_that_open_responses_requires(fields: dict[str, Any]) -> None:
+    request = asked(**fields)
+    parts = (Reasoning("hm"), Text("I ask"), ToolCall("c1", "weather", "{}"))
+    deltas: list[Delta] = [ReasoningDelta("hm"), TextDelta("I ask"), ToolCallDelta(0, "c1", "weather", "{}")]
+    check_resource(json.loads(serialize_answer(request, HEAD, (Answer(parts, "tool_calls"),), USED, {})))
+    failing = Stream(request, HEAD)
+    broken = failing.begin() + failing.wait() + failing.fail(Problem(502, "server", "no"))
+    for stream in (streamed(request, deltas, parts, "tool_calls"), streamed(request, [], parts, "length"), broken):
+        for event in events_in(stream):
+            if "response" in event:
+                check_resource(event["response"])
+            if "item" in event:
+                jsonschema_rs.validate(ITEMS[event["item"]["type"]], event["item"])
+            ended = event["type"] == "response.completed"
+            assert not ended or event["response"]["completed_at"] >= event["response"]["created_at"]
+
+
+def test_an_item_that_is_nested_deeply_is_told_as_far_as_anyone_reads() -> None:
+    deep: Any = "core"
+    for _ in range(200):
+        deep = [deep]
+    items = [{"type": "mcp_call", "id": "m", "output": deep}, {"role": "user", "content": "?"}]
+    assert "(nested deeper)" in asked(input=items).conversation.messages[0].text
+    endless = b'{"model":"m","input":[{"type":"mcp_call","output":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}"
+    with pytest.raises(RequestError):
+        parse_request(endless)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from partsong.bench.lines import write_whole
+from partsong.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,8 +98,8 @@ def save(figure: "Figure", path: Path) -> str:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box in the PNG; the SVG has it as text
         figure.savefig(drawn, format="svg", metadata={"Date": None})
         figure.savefig(painted, format="png", dpi=150, metadata={"Software": None})
-    write_whole(path.with_suffix(".svg"), drawn.getvalue().encode())
-    write_whole(path.with_suffix(".png"), painted.getvalue())
+    write_file(path.with_suffix(".svg"), drawn.getvalue().encode())
+    write_file(path.with_suffix(".png"), painted.getvalue())
     return drawn.getvalue()
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from partsong.bench.lines import Lines, write_whole
+from partsong.bench.lines import Lines
 from partsong.bench.money import Money
 from partsong.bench.task import Grade, Output, Sample, Verdict, key_of, pair_of
 from partsong.errors import InputError
+from partsong.files import write_file
 
 FREE = ("versions", "max_dollars")  # fields of a manifest that may change from one start to the next
 
@@ -43,13 +44,13 @@ class Folder:
 
     def remember(self, name: str, value: Any) -> None:
         """Write a decision to a file of its own, so that a later start makes the same decision."""
-        write_whole(self.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+        write_file(self.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
     def keep_samples(self, samples: Sequence[Sample]) -> None:
         """Write the samples beside the answers, so that the folder can be read without the task."""
         path = self.path / "samples.jsonl"
         if not path.exists():
-            write_whole(path, b"".join(msgspec.json.encode(each) + b"\n" for each in samples))
+            write_file(path, b"".join(msgspec.json.encode(each) + b"\n" for each in samples))
 
     def remembered(self, name: str) -> Any:
         """The decision of an earlier start; `None` if there was none. Raises `InputError` for an unreadable file."""

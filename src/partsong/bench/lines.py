@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from partsong.errors import InputError
+from partsong.files import append, kind_of, open_to_append, target_of, write_file
 
 T = TypeVar("T", bound=Struct)
 
@@ -30,7 +31,8 @@ class Lines(Generic[T]):
         self._file: int | None = None
         decoder = msgspec.json.Decoder(kind)
         try:
-            for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+            there = kind_of(path) != "new" and target_of(path).read_bytes()
+            for line in there.splitlines(keepends=True) if there else ():
                 if not line.endswith(b"\n"):
                     os.truncate(path, end)
                     break
@@ -48,18 +50,16 @@ class Lines(Generic[T]):
     def add(self, value: T) -> None:
         """Add a value and write it to the file, so that the value outlives the process."""
         if self._file is None:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._file = open_to_append(self.path)
         self._take(value)
-        line = msgspec.json.encode(value) + b"\n"
-        while line:
-            line = line[os.write(self._file, line) :]
+        append(self._file, self.path, msgspec.json.encode(value) + b"\n")
 
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
         if self._written > len(self._values):
-            write_whole(self.path, b"".join(msgspec.json.encode(value) + b"\n" for value in self._values.values()))
+            write_file(self.path, b"".join(msgspec.json.encode(value) + b"\n" for value in self._values.values()))
             self._written = len(self._values)
 
     def _take(self, value: T) -> None:
@@ -67,10 +67,3 @@ class Lines(Generic[T]):
         self._written += 1
         self._values.pop(key, None)
         self._values[key] = value
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file in one step: a reader finds the whole file or none, never a part."""
-    whole = path.with_name(f"{path.name}.whole")
-    whole.write_bytes(data)
-    whole.replace(path)

@@ -8,13 +8,13 @@ from typing import Any
 
 from partsong.bench.comparison import quality, values_of
 from partsong.bench.figures import bars, radar, save, scatter
-from partsong.bench.lines import write_whole
 from partsong.bench.pareto import front
 from partsong.bench.report import Section, page
 from partsong.bench.runner import Study
 from partsong.bench.sheet import csv_of
 from partsong.bench.task import dollars_an_answer
 from partsong.bench.tasks.flask import SKILLS, means_by_skill
+from partsong.files import write_file
 
 WORST = 10  # prompts that are quoted for each recipe
 
@@ -36,7 +36,7 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
             if price is not None:
                 costs.append((name, float(price), spread.mean))
     headings = ["an answer of", "value", "low", "high", "n", "dollars"]
-    write_whole(study.folder.path / "values.csv", csv_of(headings, rows))
+    write_file(study.folder.path / "values.csv", csv_of(headings, rows))
     sections = [
         Section("", headings, rows, save(bars({"": reached}, "value"), study.folder.path / "values") if reached else "")
     ]
@@ -48,9 +48,9 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
     if skills := _by_skill(study):
         drawn = save(radar(list(SKILLS), skills, study.task.scale), study.folder.path / "skills")
         table = [[skill, *(f"{means[index]:.4f}" for means in skills.values())] for index, skill in enumerate(SKILLS)]
-        write_whole(study.folder.path / "skills.csv", csv_of(["skill", *skills], table))
+        write_file(study.folder.path / "skills.csv", csv_of(["skill", *skills], table))
         sections.append(Section("Skills", ["skill", *skills], table, drawn))
-    write_whole(study.folder.path / "report.html", page(title, sections, notes, _worst(study, graded)))
+    write_file(study.folder.path / "report.html", page(title, sections, notes, _worst(study, graded)))
 
 
 def _by_skill(study: Study) -> dict[str, list[float]]:

@@ -15,8 +15,9 @@ from partsong.cli.loop import complete
 from partsong.cli.options import Config, ModelId, RecipeName
 from partsong.cli.options import Store as StoreOption
 from partsong.cli.printable import single_line
-from partsong.cli.question import read_image, read_question
+from partsong.cli.question import read_document, read_image, read_question
 from partsong.configuration import Configuration, StoreMode, find_configuration
+from partsong.documents.reader import DocumentReader
 from partsong.engine import perform
 from partsong.errors import InputError, StoreError
 from partsong.events import AnyEvent, RunFailed
@@ -44,6 +45,15 @@ def ask(
             metavar="FILE|URL",
             consume_multiple=False,
             help="Picture to send with the question; repeat for more.",
+        ),
+    ] = (),
+    file: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name=("--file", "-f"),
+            metavar="PATH",
+            consume_multiple=False,
+            help="PDF or file of text to send with the question; repeat for more.",
         ),
     ] = (),
     deadline: Annotated[
@@ -85,7 +95,9 @@ def ask(
     if seed is not None:
         chosen = reseeded(chosen, seed)
     text = read_question(question, sys.stdin.buffer if sys.stdin else None)
-    conversation = asking(text, system=system, images=tuple(read_image(source) for source in image))
+    images = tuple(read_image(source) for source in image)
+    documents = tuple(read_document(source, configuration.documents) for source in file)
+    conversation = asking(text, system=system, images=images, documents=documents)
     return complete(
         answer(chosen, conversation, configuration, store, cache=cache, proposals=proposals, json=json, quiet=quiet)
     )
@@ -144,7 +156,18 @@ async def answer(
                 failures.append(event)
 
         watch, funds = json or (drawn and not quiet), daily_funds(configuration, store)
-        await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds, record=recorder.id)
+        documents, record = DocumentReader(configuration.documents), recorder.id
+        await perform(
+            recipe,
+            conversation,
+            models,
+            hear,
+            watch=watch,
+            cache=cache,
+            funds=funds,
+            documents=documents,
+            record=record,
+        )
     if store.problem is not None and not quiet:
         print(
             f"partsong: not everything is kept: {single_line(str(store.problem), sys.stderr.encoding)}",

@@ -29,6 +29,7 @@ from partsong.engine import perform
 from partsong.engine.request_checks import check
 from partsong.errors import BudgetError, InputError, QuestionError
 from partsong.events import AnyEvent, CallFinished, Failure, RunFailed, RunFinished, is_hopeless
+from partsong.files import kind_of
 from partsong.model import NOTHING_USED, Model
 from partsong.money.funding import Funds
 from partsong.recipe import Recipe, replace
@@ -67,10 +68,8 @@ def batch(
     chosen = choose(recipe, model, configuration)
     if at_once < 1:
         raise InputError(f"--at-once is {at_once}, but must be at least 1")
-    if out.resolve() == questions.resolve():
+    if kind_of(out) == "regular" and questions.exists() and out.samefile(questions):
         raise InputError(f"{out}: is the file of questions; the answers need one of their own")
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder, but must be the name of a file")
     asked = read_questions(questions)
     keyed = [(key_of(chosen, each.conversation), each) for each in asked]
     if max_dollars is not None:
@@ -99,7 +98,7 @@ async def answered(
             )
         for _, each in keyed:
             try:
-                check(recipe, each.conversation, models)
+                await check(recipe, each.conversation, models)
             except QuestionError as problem:
                 raise QuestionError(f"{source}, line {each.line}: {problem}") from None
         answers = Answers(out)

@@ -1,12 +1,11 @@
 """`partsong bench score`: computes scores from stored judgments, without calling any model."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from cyclopts import Parameter
 
+from partsong.cli.json_output import print_json
 from partsong.cli.table import print_table
 from partsong.errors import ConfigurationError, InputError
 
@@ -56,7 +55,7 @@ def _alpaca_eval(place: Path, c: float | None, weights: Path | None, upstream_ro
         raise InputError(f"--c is {c}, but must be above 0")
     scores = score_folder(place, c=c, weights=weights, upstream_row_order=upstream_row_order)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode({"models": scores, "note": NOTE}) + b"\n")
+        print_json({"models": scores, "note": NOTE})
         return 0
     scores.sort(key=lambda score: -score.length_controlled_winrate)
     rows = [
@@ -79,7 +78,7 @@ def _mt_bench(place: Path, json: bool) -> int:
 
     scores = score_file(place)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode({"models": scores}) + b"\n")
+        print_json({"models": scores})
         return 0
 
     def number(value: float | None) -> str:
@@ -106,7 +105,7 @@ def _flask(place: Path, json: bool) -> int:
 
     scores = score_file(place)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode({"models": scores}) + b"\n")
+        print_json({"models": scores})
         return 0
     rows = [
         (skill, *(f"{each.skills[skill]:.2f}" if skill in each.skills else "–" for each in scores)) for skill in SKILLS
@@ -122,7 +121,7 @@ def _arena_hard(place: Path, json: bool) -> int:
 
     scores = score_folder(place)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode({"models": scores}) + b"\n")
+        print_json({"models": scores})
         return 0
     rows = [
         (

@@ -1,12 +1,11 @@
 """`partsong bench similar`: tests on stored judgments whether better outputs are more similar to aggregated ones."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 
+from partsong.cli.json_output import print_json
 from partsong.cli.study import need_statistics
 from partsong.cli.table import print_table
 
@@ -27,7 +26,7 @@ def similar(
 
     found = similar_in(place, aggregate, seed)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+        print_json(found)
         return 0
 
     def cell(name: str) -> str:

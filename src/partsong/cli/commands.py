@@ -46,6 +46,7 @@ ASK = (
             'ask --recipe moa-lite --proposals "Is 2027 a prime number?"',
             'ask --model openai:gpt-6.1-sol "Write a haiku about rain"',
             'ask "Summarise this for a child:" - < report.txt',
+            'ask --file report.pdf "What has changed since last year?"',
             'ask --image receipt.jpg "What did I pay?"',
             'ask --json "Name three rivers" | jq -r "select(.event == \\"run_finished\\").answer.text"',
         ),

@@ -3,16 +3,18 @@
 "At most" is what a budget reserves. "Typically" is a guess, which `partsong.money.typical` explains.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import msgspec
 from cyclopts import Parameter
 
 from partsong.assembly import info_without_model
 from partsong.cli.journal import reading
+from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
 from partsong.cli.options import Config
+from partsong.cli.printable import printable
 from partsong.cli.table import print_table
 from partsong.configuration import find_configuration
 from partsong.errors import InputError, StoreError
@@ -43,7 +45,7 @@ def cost(
     everything = all_of(rows)
     unknown = [name for name in chosen.models if not is_priced(info[name])]
     if json:
-        print(as_json(chosen, prompt_tokens, rows, everything, unknown))
+        print_json(as_document(chosen, prompt_tokens, rows, everything, unknown))
         return 0
     names = [*(f"layer {index}" for index in range(len(rows) - 1)), "aggregator", "all"]
     print_table(
@@ -54,8 +56,9 @@ def cost(
         ],
     )
     if unknown:
-        print(f"\nThe price of {', '.join(unknown)} is unknown. In partsong.toml, say what a million tokens cost:")
-        print("".join(map(lines_for, unknown)).removeprefix("\n"))
+        told = f"\nThe price of {', '.join(unknown)} is unknown. In partsong.toml, say what a million tokens cost:"
+        print(printable(told, sys.stdout.encoding))
+        print(printable("".join(map(lines_for, unknown)).removeprefix("\n"), sys.stdout.encoding))
     return 0
 
 
@@ -64,8 +67,11 @@ def cells(part: Sum) -> tuple[str, str, str]:
     return f"{part.input_tokens:,}", f"{part.output_tokens:,}", dollars
 
 
-def as_json(recipe: Recipe, tokens: int, rows: Sequence[Row], everything: Row, unknown: Sequence[str]) -> str:
-    document: dict[str, Any] = {
+def as_document(
+    recipe: Recipe, tokens: int, rows: Sequence[Row], everything: Row, unknown: Sequence[str]
+) -> dict[str, Any]:
+    """The estimate as plain values, for JSON."""
+    return {
         "recipe": recipe.name,
         "prompt_tokens": tokens,
         "layers": rows[:-1],
@@ -73,7 +79,6 @@ def as_json(recipe: Recipe, tokens: int, rows: Sequence[Row], everything: Row, u
         "all": everything,
         "unknown_prices": unknown,
     }
-    return msgspec.json.encode(document).decode()
 
 
 async def usual_tokens(names: Sequence[str]) -> Mapping[str, int]:

@@ -7,6 +7,7 @@ this machine. Only a provider that the user has set up can be broken; a local se
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -15,6 +16,7 @@ from partsong.cli.ask import DEFAULT_RECIPE
 from partsong.cli.loop import complete
 from partsong.cli.models import key_of
 from partsong.cli.options import Config
+from partsong.cli.printable import single_line
 from partsong.cli.table import print_table
 from partsong.configuration import FILE, Configuration, Provider, find_configuration, has_key, known_providers
 from partsong.errors import RecipeError
@@ -60,7 +62,7 @@ def doctor(*, config: Config = None) -> int:
         ],
     )
     for problem in broken:
-        print(f"\nbroken: {problem}")
+        print(f"\nbroken: {single_line(problem, sys.stdout.encoding)}")
     return 1 if broken else 0
 
 

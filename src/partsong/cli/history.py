@@ -7,11 +7,11 @@ import sys
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-import msgspec
 from cyclopts import Parameter
 
 from partsong.cli.ages import read_age
 from partsong.cli.journal import how_it_is_empty, reading, status, when
+from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
 from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
@@ -69,7 +69,7 @@ async def print_runs(limit: int, *, json: bool) -> int:
         runs = [] if store is None else await store.runs(limit)
     if json:
         for run in runs:
-            sys.stdout.buffer.write(msgspec.json.encode(plain(run)) + b"\n")
+            print_json(plain(run))
         return 0
     if not runs:
         print(how_it_is_empty(), file=sys.stderr)

@@ -4,10 +4,10 @@ import sys
 from decimal import Decimal
 from typing import Annotated, Literal
 
-import msgspec
 from cyclopts import Parameter
 
 from partsong.cli.ages import read_age, written_age
+from partsong.cli.json_output import print_json
 from partsong.cli.table import print_table
 from partsong.errors import InputError
 from partsong.keys import keys_of_server
@@ -42,7 +42,7 @@ def keys(
     if action == "list":
         if json:
             for key in known.all():
-                sys.stdout.buffer.write(msgspec.json.encode(key) + b"\n")
+                print_json(key)
             return 0
         rows = [
             (

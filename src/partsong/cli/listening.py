@@ -28,7 +28,7 @@ async def listen(
     if json:
         from partsong.cli.jsonl import JsonLines
 
-        return JsonLines(Output(sys.stdout.buffer), ascii_only=sys.stdout.isatty()).hear
+        return JsonLines(Output(sys.stdout.buffer)).hear
     if not drawn:
         from partsong.cli.plain import Plain
 

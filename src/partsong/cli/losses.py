@@ -23,10 +23,26 @@ def told(event: RunFinished | RunFailed, *, messages: bool = False) -> list[str]
         losses = list(group)
         if kind == "dropped":
             some.append(dropped(losses, messages=messages))
+        elif kind == "shortened":
+            some += shortened(losses, messages=messages)
         elif len(losses) > FEW and not messages:
             some.append(many(kind, losses))
         else:
             some += [one(loss, messages=messages) for loss in losses]
+    return some
+
+
+def shortened(losses: Sequence[Loss], *, messages: bool = False) -> list[str]:
+    """Seats that read less than they were given. What no window is the cause of is told once for all its seats."""
+    fitted = [loss for loss in losses if loss.cause == "window"]
+    some = [many("shortened", fitted)] if len(fitted) > FEW and not messages else [one(loss) for loss in fitted]
+    others: dict[str, list[Loss]] = {}
+    for loss in losses:
+        if loss.cause != "window":
+            others.setdefault(single_line(loss.message), []).append(loss)
+    for message, seats in others.items():
+        who = name(seats[0]) if len(seats) == 1 else f"{len(seats):,} seats"
+        some.append(f"{who} read a shortened prompt: {message}")
     return some
 
 

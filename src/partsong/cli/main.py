@@ -133,5 +133,8 @@ def _reader_left() -> type[Exception]:
 def _say(problem: BaseException) -> None:
     from partsong.cli.printable import printable
 
+    told = str(problem)
+    if isinstance(problem, OSError) and problem.filename is not None and problem.strerror is not None:
+        told = f"{problem.filename}: {problem.strerror}"
     with suppress(OSError):
-        print(f"partsong: {printable(str(problem), sys.stderr.encoding)}", file=sys.stderr)
+        print(f"partsong: {printable(told, sys.stderr.encoding)}", file=sys.stderr)

@@ -7,15 +7,19 @@ similar plain character is printed.
 
 from collections.abc import Mapping
 
-# Removed: C0 and C1 controls (a carriage return would overwrite its line), DEL, and the marks that change the direction
-# of writing, which could disguise a line. Unicode's line and paragraph separators become newlines.
+# The marks that change the direction of writing, which could disguise a line, and their deprecated kin.
+_DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x2070))
+# Removed: C0 and C1 controls (a carriage return would overwrite its line), DEL, and the marks of direction. Unicode's
+# line and paragraph separators become newlines.
 _CONTROLS: Mapping[int, str | None] = {
-    **dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
+    **dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *_DIRECTIONS]),
     0x09: "\t",
     0x0A: "\n",
     0x2028: "\n",
     0x2029: "\n",
 }
+# JSON escapes C0 controls by itself, and leaves all others as they are.
+_IN_JSON = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_DIRECTIONS, 0x2028, 0x2029)}
 # Each replacement is one character, so that the text keeps its width.
 _PLAIN = str.maketrans("█░•▌│─━┃═·…–—‘’“”×→←\u00a0", "#.*||--|=..--''\"\"x>< ")
 
@@ -23,6 +27,16 @@ _PLAIN = str.maketrans("█░•▌│─━┃═·…–—‘’“”×→�
 def printable(text: str, encoding: str = "utf-8") -> str:
     """The text without control characters, and with replacements for characters that `encoding` lacks."""
     return encodable(text.translate(_CONTROLS), encoding)
+
+
+def printable_json(line: bytes) -> bytes:
+    """The same JSON, in which each control character and mark of direction is escaped.
+
+    This is done in a pipe, too, since `| head` or `| jq .answer` may write to a terminal; the values stay the same.
+    """
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return line.decode("utf-8", "surrogatepass").translate(_IN_JSON).encode("utf-8", "surrogatepass")
 
 
 def encodable(text: str, encoding: str) -> str:

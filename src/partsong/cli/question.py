@@ -1,4 +1,4 @@
-"""Reads the question of a command from its arguments, standard input and picture files, and checks it.
+"""Reads the question of a command from its arguments, standard input, and files of pictures and documents.
 
 The arguments are joined with spaces. A `-` among them stands for standard input. Without arguments, standard input is
 read, too, unless it is a terminal. Reading stops at the length of the longest question, so that a wrong file is refused
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from partsong.configuration import DocumentLimits
 from partsong.engine.request_checks import LONGEST_QUESTION
 from partsong.errors import QuestionError
-from partsong.model import Image
+from partsong.model import Document, Image
 
 LARGEST_IMAGE = 20 * 1024 * 1024  # bytes; the highest limit of any provider
 _BEGINNINGS = {
@@ -64,6 +65,25 @@ def read_image(source: str) -> Image:
     if not _is_whole(data, media_type):
         raise QuestionError(f"{source}: begins as a picture ({media_type}), but is broken or incomplete")
     return Image(data, media_type)
+
+
+def read_document(source: str, limits: DocumentLimits) -> Document:
+    """Read the bytes of a PDF or a file of text. The run reads what they say.
+
+    Raises `QuestionError` if the file cannot be opened, or is larger than the limits allow.
+    """
+    largest = limits.megabytes * 1024 * 1024
+    path = Path(source).expanduser()
+    try:
+        with path.open("rb") as file:
+            data = file.read(largest + 1)
+    except OSError as problem:
+        raise QuestionError(f"{source}: cannot be read: {problem.strerror}") from None
+    if len(data) > largest:
+        raise QuestionError(
+            f"{source}: has more than {limits.megabytes:,} MiB; see `megabytes` in [documents] of partsong.toml"
+        )
+    return Document(data, name=path.name)
 
 
 def _is_whole(data: bytes, media_type: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from partsong.cli.printable import printable
 from partsong.cli.table import print_table
 from partsong.errors import RecipeError
 from partsong.folders import recipes_folder
@@ -15,14 +16,15 @@ def recipes(name: Annotated[str | None, Parameter(help="Recipe to print: its nam
     """List the shipped recipes and your own, or print one to copy and edit."""
     if name is not None:
         named_recipe(name)  # raises if the recipe cannot be performed
-        sys.stdout.write(source_of(source_named(name)))
+        text = source_of(source_named(name))
+        sys.stdout.write(printable(text, sys.stdout.encoding) if sys.stdout.isatty() else text)
         return 0
     known = list(shipped())
     for path in sorted(recipes_folder().glob("*.toml")):
         try:
             known.append(find_recipe(str(path)))
         except RecipeError as problem:  # one that is broken must not hide the others
-            print(f"partsong: {problem}", file=sys.stderr)
+            print(f"partsong: {printable(str(problem), sys.stderr.encoding)}", file=sys.stderr)
     rows = [
         # As in the paper, the aggregator counts as a layer.
         (each.name, str(each.calls), str(len(each.layers) + 1), str(each.date or ""), each.about)

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from cyclopts import Parameter
 
 from partsong.cli.journal import status, stored_run, when
+from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
 from partsong.cli.losses import LAST_RESORT, short_id
 from partsong.cli.printable import printable, single_line
 from partsong.cli.summary import dollars, summary
 from partsong.events import AnyEvent, RunFailed, RunFinished
+from partsong.model import Conversation
+from partsong.prompts import documents_of
 from partsong.store import StoredRun
 from partsong.transcript import Transcript
 
@@ -49,7 +51,7 @@ async def print_run(name: str, *, brief: bool, json: bool) -> int:
     if json:
         from partsong.store.document import as_json, plain
 
-        sys.stdout.buffer.write(msgspec.json.encode(as_json(plain(run), events)) + b"\n")
+        print_json(as_json(plain(run), events))
         return 0
     from rich.console import Console
 
@@ -80,7 +82,7 @@ async def page(
         await terminal.hear(event)
         transcript.hear(event)
     rows = [row for row in terminal.all_rows if row.started is not None]
-    question = "" if transcript.conversation is None else transcript.conversation.messages[-1].text
+    question = "" if transcript.conversation is None else asked(transcript.conversation)
     pieces: list[RenderableType] = list(head(run, question or run.question))
     if not events:
         pieces += [Text(), Text('It was stored without its words (store = "metadata"): this is all there is of it.')]
@@ -109,6 +111,12 @@ async def page(
     return pieces
 
 
+def asked(conversation: Conversation) -> str:
+    """The last message, below the names of its documents."""
+    last = conversation.messages[-1]
+    return "\n".join([*(f"[document {document.name}]" for document in documents_of((last,))), last.text])
+
+
 def head(run: StoredRun, question: str) -> "Iterator[Text]":
     """The recipe, when the run began, how it ended, and the question."""
     from rich.text import Text
@@ -132,7 +140,9 @@ def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator
     for row in rows:
         aggregates = row.layer == len(transcript.layers)
         text = transcript.text if aggregates else transcript.layers[row.layer][row.seat].text
-        title = f"{LAST_RESORT}, of {short_id(model)}" if aggregates and transcript.last_resort else row.model
+        title = (
+            f"{LAST_RESORT}, of {short_id(model)}" if aggregates and transcript.last_resort else single_line(row.model)
+        )
         if text.strip():
             yield f"## {row.address} {title}", printable(text)
 

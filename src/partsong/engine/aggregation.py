@@ -24,7 +24,7 @@ from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
 from partsong.model import Answer, Delta, Message, Request, Sampling, TextDelta
-from partsong.model_info import ModelInfo
+from partsong.model_info import ModelInfo, info_of
 
 
 class Aggregated(Struct, frozen=True):
@@ -54,7 +54,7 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
         raise error from None
     finally:
         seat.ended = True
-    seat.note_losses(truncated=answer.finish_reason == "length" and work.role != "selector")
+    seat.note_losses(None if work.role == "selector" else answer)
     return Aggregated(seat.model, answer, work.chosen)
 
 
@@ -92,7 +92,8 @@ class _Aggregating:
             case "selector":
                 return await self.select(seat, model, fitted)
             case "synthesizer" | "actor":
-                synthesis = Synthesis(seat, self.unfencing(fitted))
+                json = self.run.conversation.response_format is not None
+                synthesis = Synthesis(seat, self.unfencing(fitted, json))
                 return await synthesis.write(model, replace(fitted.request, terms=self.run.terms(until)))
             case _:
                 assert_never(self.role)
@@ -130,16 +131,19 @@ class _Aggregating:
         await say(seat, TextDelta(best.answer.text))
         return replace(best.answer, usage=said.usage, stored=said.stored)
 
-    def unfencing(self, fitted: Fitted) -> Unfencing | None:
-        """Takes the marks of this prompt's fence out of an answer; `None` if the prompt has no fence."""
-        if not self.fenced:
+    def unfencing(self, fitted: Fitted, json: bool = False) -> Unfencing | None:
+        """Takes the marks of this prompt's fence out of an answer; `None` if there are none to be taken out.
+
+        json: whether the answer is to be JSON, which loses a code fence around it as well
+        """
+        if not self.fenced and not json:
             return None
-        return Unfencing((*fitted.texts, self.tool_calls) if self.tool_calls else fitted.texts)
+        return Unfencing((*fitted.texts, self.tool_calls) if self.tool_calls else fitted.texts, json)
 
     def write(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for the answer, with `texts` in place of the proposals at `indexes`."""
         conversation = self.run.conversation
-        return Request(
+        request = Request(
             self.messages(self.told, texts, indexes),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
@@ -148,12 +152,17 @@ class _Aggregating:
             sampling=self.sampling(model),
             terms=self.run.terms(self.run.end),
         )
+        return self.run.for_model(request, info_of(self.run.models[model]))
+
+    def left_out(self, model: str) -> str:
+        return self.run.left_out(model, self.run.conversation)
 
     def write_draft(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for a draft: prose, and no tools."""
         told = brief(self.run.recipe, self.run.conversation, "drafter")
         messages = self.messages(told, texts, indexes)
-        return Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
+        request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
+        return self.run.for_model(request, info_of(self.run.models[model]))
 
     def messages(self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...]) -> tuple[Message, ...]:
         truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)

@@ -21,6 +21,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from partsong.briefing import brief
+from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
 from partsong.engine.emitter import Emit, Emitter
@@ -33,6 +34,7 @@ from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
 from partsong.model import NOTHING_USED, Conversation, Model, asking
 from partsong.money.funding import Funded, Funds, fund
+from partsong.prompts import documents_of
 from partsong.recipe import Recipe
 from partsong.transcript import Transcript
 
@@ -50,6 +52,7 @@ async def perform(
     live: bool = True,
     cache: bool | None = None,
     funds: Funds | None = None,
+    documents: DocumentReader | None = None,
     record: str = "",
 ) -> None:
     """Perform `recipe` on `conversation` and say everything that happens to `emit`, one event at a time.
@@ -61,6 +64,7 @@ async def perform(
     cache: whether stored answers will do, where there is a store; `None`: at a temperature of 0
     funds: money that runs share. With it, or with `recipe.max_dollars`, the run is made smaller until its worst case
         can be paid
+    documents: reads the documents of the conversation; `None`: within the limits that hold where nothing is configured
     record: the id under which a store keeps the run, so that its calls can be deleted with it
 
     The last event is `RunFinished` or `RunFailed`. A run that is cancelled ends with `RunFailed` too, and then raises
@@ -69,7 +73,8 @@ async def perform(
     Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event, and nothing else that is expected
     (`StoreError` where the funds are kept in a store that fails).
     """
-    check(recipe, conversation, models)
+    conversation = await _read(conversation, documents)
+    await check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, record)
 
@@ -83,6 +88,7 @@ async def stream(
     watch: bool = True,
     cache: bool | None = None,
     funds: Funds | None = None,
+    documents: DocumentReader | None = None,
 ) -> AsyncIterator[AsyncIterator[AnyEvent]]:
     """The events of a run, to iterate over; leaving the block ends the run and closes every call.
 
@@ -92,7 +98,8 @@ async def stream(
     Raises `QuestionError`, `RecipeError` or `BudgetError` on entering.
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
-    check(recipe, conversation, models)
+    conversation = await _read(conversation, documents)
+    await check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
     room = asyncio.Event()
@@ -140,6 +147,7 @@ async def run(
     watch: bool = False,
     cache: bool | None = None,
     funds: Funds | None = None,
+    documents: DocumentReader | None = None,
 ) -> Transcript:
     """Perform the recipe and return the transcript of the whole run.
 
@@ -152,10 +160,19 @@ async def run(
         transcript.hear(event)
 
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
-    await perform(recipe, conversation, models, hear, watch=watch, live=False, cache=cache, funds=funds)
+    await perform(
+        recipe, conversation, models, hear, watch=watch, live=False, cache=cache, funds=funds, documents=documents
+    )
     if transcript.error is not None:
         raise RunError(transcript.error.message, transcript)
     return transcript
+
+
+async def _read(conversation: Conversation, reader: DocumentReader | None) -> Conversation:
+    """The conversation with its documents read. Raises `QuestionError` if one cannot be read."""
+    if not documents_of(conversation.messages):
+        return conversation
+    return await (DocumentReader() if reader is None else reader).read(conversation)
 
 
 async def _perform_to_the_end(

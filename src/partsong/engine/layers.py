@@ -69,13 +69,16 @@ class _Proposing:
         request, sampling = self.request, self.run.limited(model, self.request.sampling)
         if sampling is not request.sampling:
             request = replace(request, sampling=sampling)
-        return await fit(info, model, partial(self.write, request), self.reading.texts, self.run.recipe.fit)
+        return await fit(info, model, partial(self.write, request, info), self.reading.texts, self.run.recipe.fit)
 
-    def write(self, request: Request, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
+    def write(self, request: Request, info: ModelInfo, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request with these texts of the proposals."""
-        if texts == self.reading.texts:
-            return request
-        return replace(request, messages=self.reading.messages(texts, indexes, self.agent))
+        if texts != self.reading.texts:
+            request = replace(request, messages=self.reading.messages(texts, indexes, self.agent))
+        return self.run.for_model(request, info)
+
+    def left_out(self, model: str) -> str:
+        return self.run.left_out(model, self.reading.told.conversation)
 
     async def ask(self, seat: Seat, model: str, fitted: Fitted, until: float | None) -> Answer:
         run, (layer, index) = self.run, seat.address
@@ -157,7 +160,7 @@ class _Layer:
         seat.ended, seat.answer = True, answer
         self.run.losses.answered += 1
         await self.run.say_end(ProposalFinished(*seat.address, answer, seat.model))
-        seat.note_losses(truncated=answer.finish_reason == "length")
+        seat.note_losses(answer)
 
     async def cut_off(self, late: list[tuple[Seat, ModelError]]) -> None:
         """End these seats, all at the same moment, and say so."""

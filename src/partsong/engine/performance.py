@@ -23,16 +23,17 @@ from partsong.model import (
     Delta,
     Model,
     ReasoningDelta,
+    Request,
     Sampling,
     Send,
     Terms,
     TextDelta,
     ToolCall,
 )
-from partsong.model_info import info_of
+from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
-from partsong.prompts import in_a_turn
+from partsong.prompts import documents_of, in_a_turn, left_out, with_documents
 from partsong.recipe import Agent, Recipe
 
 # However slow the aggregator has been of late, proposers keep this share of a run's deadline.
@@ -64,6 +65,7 @@ class Performance:
     started: when the run began, by the running loop's clock
     said: what the aggregator has said so far, in pieces
     tally: the run's calls, and what they have used
+    has_documents: whether there are documents in the conversation
     """
 
     recipe: Recipe
@@ -79,12 +81,14 @@ class Performance:
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)
+    has_documents: bool = field(init=False)
     say: Emit = field(init=False)
     say_end: Emit = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.models, self.started, self.emitter.finished)
         self.say, self.say_end = self.emitter.say, self.emitter.say_end
+        self.has_documents = bool(documents_of(self.conversation.messages))
 
     @property
     def end(self) -> float | None:
@@ -116,6 +120,18 @@ class Performance:
         if self.funded is None or sampling.max_tokens is not None:
             return sampling
         return replace(sampling, max_tokens=limit_of(info_of(self.models[name]), sampling))
+
+    def for_model(self, request: Request, info: ModelInfo) -> Request:
+        """The request with its documents as the model is given them: the file itself, or its text."""
+        if not self.has_documents:
+            return request
+        return replace(request, messages=with_documents(request.messages, sent=info.documents))
+
+    def left_out(self, model: str, conversation: Conversation) -> str:
+        """What the model is not shown of the conversation's documents, in words; "" for nothing."""
+        if not self.has_documents:
+            return ""
+        return left_out(conversation.messages, sent=info_of(self.models[model]).documents)
 
     def terms(self, until: float | None) -> Terms:
         return Terms(until=until, cache=self.cache, run=f"{id(self):x}", record=self.record)

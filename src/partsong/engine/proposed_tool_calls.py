@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from partsong.engine.tool_calls import fault_of_tool_call
+from partsong.engine.tool_calls import counts
 from partsong.model import Conversation, ToolCall
 from partsong.prompts import listed
 from partsong.wire.tokens import estimate
@@ -21,20 +21,20 @@ _END = re.compile(r"\s*</call>")
 def gathered(conversation: Conversation, texts: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """The texts with a number in place of each tool call that counts, and the list of those; "" if there is none."""
     found = [_found(conversation, text) for text in texts]
-    counts: dict[tuple[str, str], int] = {}
+    votes: dict[tuple[str, str], int] = {}
     shortest: dict[tuple[str, str], str] = {}
     for tool_calls in found:
         for _, _, tool_call, written in tool_calls:
             # In the one form, 1e15 has 18 characters. The planning of costs relies on a list that is not longer.
             shortest[tool_call] = min(shortest.get(tool_call, tool_call[1]), written, key=estimate)
         for tool_call in dict.fromkeys(tool_call for _, _, tool_call, _ in tool_calls):  # one proposer is one voice
-            counts[tool_call] = counts.get(tool_call, 0) + 1
-    ordered = sorted(counts, key=lambda tool_call: -counts[tool_call])  # of equals, the first that was proposed
+            votes[tool_call] = votes.get(tool_call, 0) + 1
+    ordered = sorted(votes, key=lambda tool_call: -votes[tool_call])  # of equals, the first that was proposed
     if not ordered:
         return texts, ""
     numbers = {tool_call: number for number, tool_call in enumerate(ordered, 1)}
     told = tuple(_numbered(text, tool_calls, numbers) for text, tool_calls in zip(texts, found, strict=True))
-    return told, listed(tuple((each[0], shortest[each], counts[each]) for each in ordered), len(texts))
+    return told, listed(tuple((each[0], shortest[each], votes[each]) for each in ordered), len(texts))
 
 
 def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[str, str], str]]:
@@ -48,7 +48,7 @@ def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[
         arguments, end = read
         if (ended := _END.match(text, end)) is None:
             continue
-        if fault_of_tool_call(conversation, ToolCall("", begin[1], arguments)) is None:
+        if counts(conversation, ToolCall("", begin[1], arguments)):
             found.append((begin.start(), ended.end(), (begin[1], arguments), text[index:end] or arguments))
             index = ended.end()
     return found

@@ -2,29 +2,32 @@
 
 from collections.abc import Mapping
 
-from partsong.engine.tool_calls import check_schemas
+from partsong.engine.tool_calls import check_choice, check_schemas
 from partsong.errors import QuestionError, RecipeError
-from partsong.model import Conversation, Image, Model, ToolResult
+from partsong.model import Conversation, Document, Image, Model, ToolResult
 from partsong.model_info import info_of
+from partsong.prompts import documents_of, left_out, with_documents
 from partsong.recipe import Recipe, needs_proposals
 from partsong.wire.tokens import likely_tokens
 
 LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice what the widest windows hold
 
 
-def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
+async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
     """Raise `QuestionError` or `RecipeError` if the run is sure to fail."""
     if missing := [name for name in recipe.models if name not in models]:
         raise RecipeError(f"{recipe.name}: there is no model for {', '.join(missing)}")
     if not conversation.messages or conversation.messages[-1].role not in ("user", "tool"):
         raise QuestionError("the conversation must end with a message of the user, or with a tool's result")
     last = conversation.messages[-1]
-    if not last.text.strip() and not any(isinstance(part, Image | ToolResult) for part in last.parts):
+    if not last.text.strip() and not any(isinstance(part, Image | Document | ToolResult) for part in last.parts):
         raise QuestionError("the question is empty")
     for part in (part for message in conversation.messages for part in message.parts):
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
-    check_schemas(conversation)
+    _check_documents(recipe, conversation, models)
+    await check_schemas(conversation)
+    check_choice(conversation)
     if needs_proposals(recipe.aggregator) and (conversation.tools or conversation.response_format is not None):
         wanted = "call tools" if conversation.tools else "write what fits a schema"
         raise QuestionError(
@@ -32,14 +35,31 @@ def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model
             'ask a recipe whose method is "synthesize"'
         )
     length = sum(len(message.text) for message in conversation.messages)
+    length += sum(len(document.text) for document in documents_of(conversation.messages))
     if length > LONGEST_QUESTION:
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
     # A proposer whose window is too small is one lost seat. If no aggregator can read the question, every proposal is
     # in vain. A listed window may be wrong, and a fallback may have a larger window.
     info = [info_of(models[name]) for name in recipe.aggregator.models]
     windows = [known.window for known in info if known.window is not None and not known.listed]
-    if len(windows) == len(info) and (tokens := likely_tokens(conversation.messages)) > max(windows):
+    if len(windows) < len(info):
+        return
+    read = [likely_tokens(with_documents(conversation.messages, sent=known.documents)) for known in info]
+    if all(tokens > window for tokens, window in zip(read, windows, strict=True)):
         raise QuestionError(
-            f"the conversation has about {tokens:,} tokens, but {recipe.aggregator.model}, the aggregator, "
+            f"the conversation has about {min(read):,} tokens, but {recipe.aggregator.model}, the aggregator, "
             f"reads {max(windows):,}"
         )
+
+
+def _check_documents(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
+    """Raise `QuestionError` for a document that no model can read, and if a strict recipe would not get all of one."""
+    takers = [info_of(models[name]).documents for name in recipe.models]
+    for document in documents_of(conversation.messages):
+        if not document.text and not (any(takers) and document.can_be_sent):
+            raise QuestionError(
+                f"{document.name}: has no text that can be read (its pages may be scanned), and no model of "
+                f"{recipe.name} takes PDFs as they are"
+            )
+    if recipe.strict and (lacking := left_out(conversation.messages, sent=all(takers))):
+        raise QuestionError(f"{recipe.name} is strict, but its models would not be shown {lacking}")

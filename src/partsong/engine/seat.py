@@ -16,7 +16,7 @@ from typing import Protocol
 from partsong.engine.fitting import Fitted, learnt
 from partsong.engine.performance import Performance
 from partsong.engine.tally import OpenCall
-from partsong.errors import ModelError
+from partsong.errors import Cause, ModelError
 from partsong.events import AnyEvent, PromptFitted
 from partsong.model import Answer, Request, Send
 from partsong.model_info import ModelInfo, info_of
@@ -30,6 +30,9 @@ class Work(Protocol):
 
     async def ask(self, seat: "Seat", model: str, fitted: Fitted, until: float | None) -> Answer:
         """Call the model with the fitted request. `until` is when the model must have begun to answer."""
+
+    def left_out(self, model: str) -> str:
+        """What the model is not shown of the conversation's documents, in words; "" for nothing."""
 
     def may_begin_again(self) -> bool:
         """Whether another model may answer from the beginning."""
@@ -120,14 +123,29 @@ class Seat:
             read = f"it read {fitted.after:,} of {fitted.before:,} tokens, to fit its window"
             self._shortened = ModelError(read, "window")
 
-    def note_losses(self, *, truncated: bool) -> None:
-        """Note what the seat's answer is short of. Raises `ModelError` if the recipe is strict."""
+    def note_losses(self, answer: Answer | None) -> None:
+        """Note what the seat is short of. Raises `ModelError` if the recipe is strict.
+
+        `answer` is what the model itself has written; `None` where it chose another seat's. An answer's caveats tell
+        more of an early end than its finish reason does.
+        """
         losses = self.run.losses
         if self.failures:
             losses.add(*self.address, self.models[0], self.failures[0], "replaced", self.model)
         if self._shortened is not None:
             losses.add(*self.address, self.model, self._shortened, "shortened")
-        if truncated:
+        if lacking := self._work.left_out(self.model):
+            error = ModelError(f"without {lacking}", "refused")
+            losses.add(*self.address, self.model, error, "shortened")
+        caveats = () if answer is None else answer.caveats or ()
+        for caveat in caveats:
+            cause: Cause = "truncated" if caveat.kind == "truncated" else "refused"
+            losses.add(*self.address, self.model, ModelError(caveat.message, cause), caveat.kind)
+        if (
+            answer is not None
+            and answer.finish_reason == "length"
+            and not any(caveat.kind == "truncated" for caveat in caveats)
+        ):
             error = ModelError("it stopped at its limit of tokens", "truncated")
             losses.add(*self.address, self.model, error, "truncated")
 

@@ -15,7 +15,18 @@ from partsong.engine.tool_calls import fault_of, kept
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationDelta
-from partsong.model import Answer, Delta, Message, Request, Text, TextDelta, ToolCall, ToolCallDelta, text_of
+from partsong.model import (
+    NOTHING_USED,
+    Answer,
+    Delta,
+    Message,
+    Request,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    text_of,
+)
 from partsong.prompts import in_words
 
 
@@ -42,12 +53,22 @@ class Synthesis:
 
     async def write(self, model: str, request: Request) -> Answer:
         """Call the model, and pass its answer on. Raises `ModelError` if the answer is wrong, also the second time."""
-        answer = await self.seat.call(model, request, self.send)
+        try:
+            answer = await self.seat.call(model, request, self.send)
+        except ModelError as error:
+            if error.cause != "invalid":
+                raise
+            # The provider itself has found the model's mistake, before or after some words were heard.
+            await self.say_rest()
+            heard = "".join(self.seat.run.said)
+            wrong = Answer((Text(heard),) if heard else (), usage=error.usage or NOTHING_USED)
+            wrote = f" You wrote: {error.wrote}" if error.wrote else ""
+            return await self.write_again(model, request, wrong, f"{error}.{wrote}")
         if self.unfencing is not None:
             await self.say_rest()
             answer = replace(answer, parts=self.unfencing.cleaned(answer.parts))
         answer = replace(answer, parts=kept(self.conversation, answer.parts))
-        if (fault := fault_of(self.conversation, answer)) is not None:
+        if (fault := await fault_of(self.conversation, answer)) is not None:
             return await self.write_again(model, request, answer, fault)
         if self.holds_text and answer.text:
             await say(self.seat, TextDelta(answer.text))
@@ -87,7 +108,7 @@ class Synthesis:
             before = tuple(part for part in wrong.parts if not isinstance(part, ToolCall))
             parts = (*before, *(part for part in parts if isinstance(part, ToolCall)))
         answer = replace(answer, parts=parts, usage=usage)
-        if (left := fault_of(conversation, answer)) is not None:
+        if (left := await fault_of(conversation, answer)) is not None:
             raise ModelError(f"{model} did not answer as it was to, twice: {left}", "invalid", usage=usage)
         if not any(run.said) and answer.text:
             await say(self.seat, TextDelta(answer.text))

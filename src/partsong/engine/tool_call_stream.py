@@ -81,11 +81,13 @@ class ToolCallStream:
         """Pass on this tool call, and those before it; none of them, if something is wrong with one."""
         before = [other for other in self.tool_calls.values() if other.index < held.index]
         whole = [ToolCall(other.id, other.name, "".join(other.pieces)) for other in before if not other.live]
-        if fault_of_name(self.conversation, held.name) or any(
-            fault_of_tool_call(self.conversation, one) for one in whole
-        ):
+        if fault_of_name(self.conversation, held.name):
             self.stopped = True
             return
+        for one in whole:
+            if await fault_of_tool_call(self.conversation, one):
+                self.stopped = True
+                return
         for other in (*before, held):
             await self.tell(other)
 

@@ -5,24 +5,31 @@ A schema is never fetched. A schema that refers to another address, or that is n
 is asked.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from partsong.engine.code_fence import without_code_fence
+from partsong.engine.schemas import misfit, quick_misfit, refused
 from partsong.errors import QuestionError
 from partsong.model import Answer, Conversation, Part, Tool, ToolCall
 from partsong.wire.json import UNREADABLE
 
-if TYPE_CHECKING:
-    from jsonschema_rs import Validator
 
-
-def check_schemas(conversation: Conversation) -> None:
+async def check_schemas(conversation: Conversation) -> None:
     """Raise `QuestionError` if the schema of a tool or of the answer cannot be used to check anything."""
-    for tool in conversation.tools:
-        _validator(tool.parameters, f"the parameters of the tool {tool.name}")
+    schemas = [tool.parameters for tool in conversation.tools]
     if conversation.response_format is not None:
-        _validator(conversation.response_format, "the schema of the answer")
+        schemas.append(conversation.response_format)
+    if (problem := await refused(schemas)) is not None:
+        if problem.index < len(conversation.tools):
+            what = f"the parameters of the tool {conversation.tools[problem.index].name}"
+            raise QuestionError(f"tools[{problem.index}]: {what}: {problem.why}", f"tools[{problem.index}]")
+        raise QuestionError(f"response_format: the schema of the answer: {problem.why}", "response_format")
+
+
+def check_choice(conversation: Conversation) -> None:
+    """Raise `QuestionError` if the conversation asks for a tool that there is not."""
     choice = conversation.tool_choice
     if choice not in (None, "auto", "none", "required") and choice not in [tool.name for tool in conversation.tools]:
         raise QuestionError(f'tool_choice is "{choice}", but there is no such tool')
@@ -34,14 +41,16 @@ def tool_calls_of(answer: Answer) -> tuple[ToolCall, ...]:
 
 
 def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts. Where one tool call at a time is allowed, only the first of them is kept."""
+    """The parts as the client gets them: JSON without a code fence, and one tool call if only one is allowed."""
+    if conversation.response_format is not None:
+        parts = without_code_fence(parts)
     if conversation.parallel_tool_calls is not False:
         return parts
     first = next((part for part in parts if isinstance(part, ToolCall)), None)
     return tuple(part for part in parts if not isinstance(part, ToolCall) or part is first)
 
 
-def fault_of(conversation: Conversation, answer: Answer) -> str | None:
+async def fault_of(conversation: Conversation, answer: Answer) -> str | None:
     """What is wrong with the answer, in words for the model that wrote it; `None` if nothing is."""
     tool_calls = tool_calls_of(answer)
     choice = conversation.tool_choice
@@ -50,19 +59,34 @@ def fault_of(conversation: Conversation, answer: Answer) -> str | None:
     if choice not in (None, "auto", "none", "required") and not tool_calls:
         return f"The tool {choice} must be called, and no other."
     for tool_call in tool_calls:
-        if (fault := fault_of_tool_call(conversation, tool_call)) is not None:
+        if (fault := await fault_of_tool_call(conversation, tool_call)) is not None:
             return fault
     if conversation.response_format is not None and not tool_calls and answer.finish_reason != "content_filter":
-        return _fault(answer.text, conversation.response_format, "The answer")
+        return await _fault(answer.text, conversation.response_format, "The answer")
     return None
 
 
-def fault_of_tool_call(conversation: Conversation, tool_call: ToolCall) -> str | None:
+async def fault_of_tool_call(conversation: Conversation, tool_call: ToolCall) -> str | None:
     """What is wrong with one tool call; `None` if nothing is."""
     if (fault := fault_of_name(conversation, tool_call.name)) is not None:
         return fault
-    tool = next(tool for tool in conversation.tools if tool.name == tool_call.name)
-    return _fault_of_arguments(tool, tool_call)
+    return await _fault_of_arguments(_tool_of(conversation, tool_call), tool_call)
+
+
+def counts(conversation: Conversation, tool_call: ToolCall) -> bool:
+    """Whether a proposed tool call could be made as it stands.
+
+    A schema that needs a process is not tried: nothing is called yet, and the aggregator's own tool call is checked.
+    """
+    if fault_of_name(conversation, tool_call.name) is not None:
+        return False
+    tool = _tool_of(conversation, tool_call)
+    arguments = tool_call.arguments if tool_call.arguments.strip() else "{}"
+    return _no_object(tool, arguments) is None and quick_misfit(tool.parameters, arguments) is None
+
+
+def _tool_of(conversation: Conversation, tool_call: ToolCall) -> Tool:
+    return next(tool for tool in conversation.tools if tool.name == tool_call.name)
 
 
 def fault_of_name(conversation: Conversation, name: str) -> str | None:
@@ -78,39 +102,26 @@ def fault_of_name(conversation: Conversation, name: str) -> str | None:
     return None
 
 
-def _fault_of_arguments(tool: Tool, tool_call: ToolCall) -> str | None:
+async def _fault_of_arguments(tool: Tool, tool_call: ToolCall) -> str | None:
     arguments = tool_call.arguments if tool_call.arguments.strip() else "{}"
-    what = f"The arguments of {tool.name}"
+    if (fault := _no_object(tool, arguments)) is not None:
+        return fault
+    wrong = await misfit(tool.parameters, arguments)
+    return None if wrong is None else f"The arguments of {tool.name} {wrong}."
+
+
+def _no_object(tool: Tool, arguments: str) -> str | None:
     try:
         msgspec.json.decode(arguments.encode("utf-8", "surrogatepass"), type=dict[str, Any])
     except UNREADABLE as problem:
-        return f"{what} are no JSON object: {problem}."
-    return _fault(arguments, tool.parameters, what)
+        return f"The arguments of {tool.name} are no JSON object: {problem}."
+    return None
 
 
-def _fault(text: str, schema: bytes, what: str) -> str | None:
+async def _fault(text: str, schema: bytes, what: str) -> str | None:
     try:
-        value = msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
+        msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
     except UNREADABLE as problem:
         return f"{what} is no JSON: {problem}."
-    wrong = next(iter(_validator(schema, what).iter_errors(value)), None)
-    if wrong is None:
-        return None
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.instance_path)
-    return f"{what} must match the schema{f' at {path}' if path else ''}: {wrong.message}."
-
-
-def _validator(schema: bytes, what: str) -> "Validator":
-    import jsonschema_rs
-
-    def refuse(address: str) -> Any:
-        raise ValueError(f"{address} is not fetched")
-
-    try:
-        value = msgspec.json.decode(schema)
-        return jsonschema_rs.validator_for(value, retriever=refuse)
-    except UNREADABLE as problem:
-        raise QuestionError(f"{what} is no JSON: {problem}") from None
-    except ValueError as problem:
-        line = str(problem).partition("\n")[0]
-        raise QuestionError(f"{what} is no JSON Schema that can be checked: {line}") from None
+    wrong = await misfit(schema, text)
+    return None if wrong is None else f"{what} {wrong}."

@@ -1,11 +1,13 @@
 """Take the marks of a prompt's fence out of the answer: a small model sometimes copies them from its prompt.
 
+An answer that is to be JSON loses a code fence around it as well.
+
 The fence's word stands nowhere else, so text that looks like a mark of the fence is one. While an answer is streamed,
 only text that may become a mark is held back.
 """
 
-import re
-
+from partsong.engine.code_fence import CodeFence, without_code_fence
+from partsong.engine.marks import Marks
 from partsong.model import Part, Text
 from partsong.prompts import fence_word
 
@@ -15,38 +17,25 @@ LONGEST_MARK = 80  # characters
 class Unfencing:
     """Cleans one answer. `take` is given the text piece by piece, and returns the text that can be passed on."""
 
-    def __init__(self, proposals: tuple[str, ...]) -> None:
-        name = f"proposal-{fence_word(proposals)}"
-        self._starts = (f"<{name}", f"</{name}")
-        self._mark = re.compile(rf"</?{name}[^<>\n]{{0,{LONGEST_MARK - len(name) - 3}}}>")
-        self._held = ""
+    def __init__(self, proposals: tuple[str, ...], json: bool = False) -> None:
+        self._code_fence = CodeFence() if json else None
+        self._name = f"proposal-{fence_word(proposals)}"
+        self._marks = Marks(self._name, LONGEST_MARK)
 
     def take(self, text: str) -> str:
-        if not self._held and "<" not in text:
-            return text
-        text = self._without_marks(self._held + text)
-        end = len(text)
-        # A mark may stand in the middle of another. The inner one must be gone before the outer one is seen: hold both.
-        while (before := text.rfind("<", 0, end)) >= 0 and self._may_become_a_mark(text[before:end]):
-            end = before
-        self._held = text[end:]
-        return text[:end]
+        text = self._marks.take(text)
+        return text if self._code_fence is None else self._code_fence.take(text)
 
     def rest(self) -> str:
         """The text that was held back and has not become a mark."""
-        held, self._held = self._held, ""
-        return held
+        held = self._marks.rest()
+        return held if self._code_fence is None else self._code_fence.take(held) + self._code_fence.rest()
 
     def cleaned(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
         """The parts of the whole answer, without marks."""
-        return tuple(Text(self._without_marks(part.text)) if isinstance(part, Text) else part for part in parts)
+        parts = tuple(Text(self._without_marks(part.text)) if isinstance(part, Text) else part for part in parts)
+        return parts if self._code_fence is None else without_code_fence(parts)
 
     def _without_marks(self, text: str) -> str:
-        while (cleaned := self._mark.sub("", text)) != text:  # the text around a mark may be a mark now
-            text = cleaned
-        return text
-
-    def _may_become_a_mark(self, tail: str) -> bool:
-        if ">" in tail or "\n" in tail or len(tail) > LONGEST_MARK:
-            return False
-        return any(start.startswith(tail) or tail.startswith(start) for start in self._starts)
+        marks = Marks(self._name, LONGEST_MARK)
+        return marks.take(text) + marks.rest()

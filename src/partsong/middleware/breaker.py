@@ -1,7 +1,8 @@
-"""Leave a provider that keeps failing in peace for a while: its calls fail at once instead of one after another.
+"""A circuit breaker: calls to a provider that keeps failing fail at once for a while, instead of one after another.
 
-Only what says that the provider is down counts (it is broken, not reached, or silent), and only in a row, over some
-time: a burst of seats that fail together is one bad moment. After the rest one call is let through, and it decides.
+Only failures that show that the provider is down count: it is broken, not reached, or silent. They must come in a row
+and over some time, because a burst of seats that fail together is one bad moment. After the rest, one call is let
+through, and its outcome decides.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ def _loop_time() -> float:
 
 
 class Health:
-    """How a provider has been of late. All its models share it."""
+    """The recent failures of one provider. All models of the provider share them."""
 
     def __init__(self, provider: str, clock: Callable[[], float] = _loop_time) -> None:
         self.provider, self.clock = provider, clock
@@ -36,7 +37,7 @@ class Health:
         self.trying = False
 
     def begin(self) -> bool:
-        """Whether a call that begins now is the one that tries the provider out. Raises `ModelError` while it rests."""
+        """Whether a call that begins now is the trial call. Raises `ModelError` while the provider rests."""
         if self.resting_since is None:
             return False
         now = self.clock()
@@ -53,11 +54,11 @@ class Health:
         )
 
     def succeed(self) -> None:
-        """It has answered: whatever was before is over."""
+        """The provider has answered: earlier failures are forgotten."""
         self.failures, self.resting_since, self.rest = 0, None, 0.0
 
     def fail(self, why: str, *, trial: bool) -> None:
-        """It was broken, not reached, or silent."""
+        """The provider was broken, not reached, or silent."""
         now, self.last = self.clock(), why
         if self.resting_since is not None:
             if trial:
@@ -77,7 +78,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """A model of a provider whose `health` decides whether it is asked at all."""
+    """A model that is called only if the health of its provider allows it."""
 
     model: Model
     health: Health

@@ -1,8 +1,8 @@
-"""Keep every finished call, and do not make one again whose answer is there: it costs nothing, and says so.
+"""A cache of calls: every finished call is stored, and a call whose answer is stored is not made again.
 
-A stored answer will do where the request's terms say so; where they say nothing, only at a temperature of 0, where the
-model would say the same again. The same call at the same moment is made once: whoever comes second waits for the first,
-and takes over if that fails or leaves. A store that fails is as good as none.
+A stored answer is used if the request's terms allow that. If the terms do not say, it is used at a temperature of 0,
+where the model would say the same again. Equal calls at the same time are made once: later callers wait for the first,
+and the next one takes over if it fails or is cancelled. If the store fails, the call is made.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from partsong.model import (
 
 
 class Calls(Protocol):
-    """Where calls are kept. Both may raise `StoreError`."""
+    """The store of calls. Both methods may raise `StoreError`."""
 
     async def find_call(self, key: bytes) -> Answer | None: ...
 
@@ -42,7 +42,7 @@ class Calls(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A call under way that others wait for. When it has `landed`, `answer` is there, or it has failed."""
+    """A call under way that others wait for. After `landed`, `answer` is the answer, or `None` after a failure."""
 
     landed: asyncio.Event = field(default_factory=asyncio.Event)
     answer: Answer | None = None
@@ -53,9 +53,9 @@ Flights = dict[bytes, Flight]  # by key; shared by all models whose calls are to
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """The model `name` with its calls in a store. A call that fails is not kept, nor one that brought no answer.
+    """The model `name` with its calls in a store. Failed calls and answers without content are not stored.
 
-    `address` is where the model is asked: under the same name, another server is another model.
+    `address` is the address of the server: under the same name, another server has another model.
     """
 
     model: Model
@@ -91,7 +91,7 @@ class Cache:
             return None
 
     async def make(self, key: bytes, request: Request, send: Send | None, flight: Flight | None = None) -> Answer:
-        """Make the call, and keep it before anyone hears that it is finished."""
+        """Make the call, and store it before its answer is returned."""
         clock = time.perf_counter
         first: float | None = None
         listening = 0.0
@@ -118,18 +118,20 @@ class Cache:
 
 
 def may_be_stored(request: Request) -> bool:
-    """Whether a stored answer will do."""
+    """Whether a stored answer may be used."""
     allowed = request.terms.cache
     return request.sampling.temperature == 0 if allowed is None else allowed
 
 
 def has_content(answer: Answer) -> bool:
-    """Whether there is anything to keep: an answer without a word is a failure, and may not become a lasting one."""
+    """Whether the answer is worth keeping: one without a word, or with caveats, may not become a lasting one."""
+    if answer.caveats:
+        return False
     return bool(answer.text.strip()) or any(isinstance(part, ToolCall) for part in answer.parts)
 
 
 async def hit(answer: Answer, send: Send | None) -> Answer:
-    """A stored answer given again: it is said to whoever listens, has used nothing, and is marked."""
+    """A stored answer as the answer of a call that used nothing. A listener hears it as deltas."""
     if send is not None:
         for delta in deltas(answer):
             await send(delta)
@@ -137,7 +139,7 @@ async def hit(answer: Answer, send: Send | None) -> Answer:
 
 
 def deltas(answer: Answer) -> list[Delta]:
-    """What a model would have sent on its way to this answer, each part at once."""
+    """The deltas of an answer, one for each part."""
     said: list[Delta] = []
     calls = 0
     for part in answer.parts:

@@ -1,8 +1,8 @@
-"""No more calls at once, and no more in a minute, than a provider takes.
+"""Limits on the calls to a provider: how many at once, and how many requests and tokens a minute.
 
-How many at once is configured. How many requests and tokens in a minute is learnt from what the provider says, for each
-of its models; until it has said something, there is no limit. Who must wait, waits in the order of coming within a run,
-while runs take turns: a hundred seats of one run do not keep the only seat of another waiting.
+The number of calls at once is configured. Requests and tokens a minute are learnt for each model from the headers of
+the provider's responses; until then they are not limited. The calls of one run wait in the order in which they came,
+and runs take turns. So a hundred seats of one run do not keep the only seat of another waiting.
 """
 
 import asyncio
@@ -23,7 +23,11 @@ LONGEST_PAUSE = 3600.0  # seconds after which a provider is asked again, however
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """A call inside: what it has reserved (`None`: nothing was limited), and the how-manieth of its gate it is."""
+    """A call that was admitted.
+
+    cost: what the call has reserved; `None` if nothing was limited
+    number: the calls of a gate are numbered in the order in which they were admitted
+    """
 
     lane: Lane
     cost: Cost | None
@@ -42,14 +46,14 @@ class Waiter:
 
 @dataclass(eq=False, slots=True)
 class Queue:
-    """Those of one run who wait for one model, and what all of them will use."""
+    """The calls of one run that wait for one model, and their cost together."""
 
     waiters: deque[Waiter] = field(default_factory=deque)
     cost: Cost = FREE
 
 
 class Gate:
-    """The gate that all models of a provider share. It belongs to the loop that the calls are made on."""
+    """The gate that all models of a provider share. A gate belongs to the event loop of its calls."""
 
     def __init__(self, provider: str, concurrency: int) -> None:
         self.provider = provider
@@ -60,7 +64,7 @@ class Gate:
         self.timer: asyncio.TimerHandle | None = None
 
     def hear(self, model: str, allowance: RateLimits) -> None:
-        """Learn what the provider has said about a model."""
+        """Take in the rate limits that the provider has told of a model."""
         lane, now = self.lane(model), asyncio.get_running_loop().time()
         lane.hear(allowance, now)
         if self.queues:
@@ -72,7 +76,7 @@ class Gate:
         return self.lanes[model]
 
     async def enter(self, model: str, request: Request) -> Entry:
-        """Wait for a turn. Raises `ModelError` where it would come too late."""
+        """Wait until the call may begin. Raises `ModelError` if that would be too late."""
         lane = self.lane(model)
         if not self.queues and self.free and not lane.limited:  # nearly always
             return self.admit(lane, None)

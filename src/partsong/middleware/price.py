@@ -1,8 +1,8 @@
-"""Write the dollars of a call, once, from the tokens that the provider reported. Nobody else knows a price.
+"""The dollars of a call, computed once from the tokens that the provider reported. No other module knows a price.
 
-What each kind of token costs, the user says or the table that genai-prices ships: cached input and cache writes have
-prices of their own; reasoning is billed as output unless the table says otherwise; pictures are input tokens like any
-other, as providers of chat models count and bill them. Each call is rounded once, so that sums are exact.
+Prices come from the configuration or from the table that genai-prices ships. Cached input and cache writes have prices
+of their own. Reasoning is billed as output unless the table says otherwise. Pictures are input tokens like any other,
+as providers of chat models bill them. Each call is rounded once, so that sums are exact.
 """
 
 from collections.abc import Callable
@@ -80,6 +80,6 @@ def listed(base_url: str, model: str) -> Pricing:
 
 
 def _parts_of_input(usage: Usage) -> tuple[int, int]:
-    """The input tokens that were read from a cache and written to one: never more than there were."""
+    """The input tokens that were read from a cache, and those written to a cache; never more than all input tokens."""
     cached = min(usage.cached_input_tokens, usage.input_tokens)
     return cached, min(usage.cache_write_tokens, usage.input_tokens - cached)

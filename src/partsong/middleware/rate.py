@@ -1,7 +1,8 @@
-"""How long a call must wait for its share of what a provider allows: arithmetic, without a clock or a queue.
+"""How long a call must wait for a provider's rate limits: arithmetic, without a clock or a queue.
 
-What a provider says is the truth about what it has counted, but calls under way may or may not be in it. So what is
-left is at most what it said, and at least that less what is under way; in between, our own count stands.
+A provider tells how much of a quota remains. Calls under way may or may not be counted in that number. So the true
+level is at most the told number, and at least the told number less what the open calls have reserved. Between the two,
+our own count stands.
 """
 
 from partsong.model import Request, Usage
@@ -13,8 +14,8 @@ FREE: Cost = (0.0, 0.0, 0.0, 0.0)
 ONE_REQUEST: Cost = (1.0, 0.0, 0.0, 0.0)
 
 MINUTE = 60.0  # what a limit is for, where nobody says
-# A refill is worked out from what is missing and the time until it is back. Where less than this share of the limit is
-# missing, that is the difference of two rounded numbers.
+# The refill rate is computed from the missing amount and the time until the quota is full. If less than this share of
+# the limit is missing, the result is the difference of two rounded numbers and tells little.
 TRUSTED = 0.1
 TYPICAL_OUTPUT = 1_000.0  # tokens, before a model has answered
 NEWEST = 0.2  # the weight of the newest answer in what is typical
@@ -22,7 +23,7 @@ SLACK = 1e-6  # so that a wait that was just long enough does not end a rounding
 
 
 class Bucket:
-    """What may still be used of one quota; it fills steadily, or at once at the end of its window."""
+    """The level of one quota. A bucket fills steadily, or all at once at the end of its window."""
 
     __slots__ = ("at", "capacity", "filling", "full_at", "level")
 
@@ -35,7 +36,7 @@ class Bucket:
         self.hear(quota, now, 0.0)
 
     def hear(self, quota: Quota, now: float, under_way: float) -> None:
-        """Learn what a provider said at `now`, while calls that had reserved `under_way` had not ended yet."""
+        """Take in what the provider told at `now`. `under_way` is what the open calls have reserved."""
         self.fill(now)
         remaining = quota.remaining
         if quota.limit is not None:
@@ -65,7 +66,7 @@ class Bucket:
         self.at = now
 
     def wait(self, need: float, now: float) -> float:
-        """Seconds from `now` until `need` is there. What is more than it ever holds is let go when it is full."""
+        """Seconds from `now` until the level reaches `need`, or the bucket is full if `need` exceeds its capacity."""
         self.fill(now)
         missing = min(need, self.capacity) - self.level
         if missing <= SLACK * self.capacity:
@@ -75,18 +76,27 @@ class Bucket:
         return missing / self.filling
 
     def take(self, amount: float) -> None:
-        """Use `amount`, or give it back if it is below 0."""
+        """Use `amount`; a negative amount is given back."""
         self.level = min(self.capacity, self.level - amount)
 
 
 class Lane:
-    """What is known of one model at its gate: what it allows, until when it is paused, and which calls are inside."""
+    """The limits of one model at its provider's gate.
+
+    buckets: the quotas, by their index in a `Cost`
+    under_way: what the open calls have reserved
+    inside: number of open calls
+    paused: when calls may begin again, by the loop's clock; `None` for now
+    most: how many calls may be open at once, after the provider has said "too many"; `None` for no limit
+    cut_at: number of the call that was admitted last when `most` was set
+    typical: tokens of a typical answer
+    """
 
     __slots__ = ("buckets", "cut_at", "inside", "most", "name", "paused", "typical", "under_way")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.buckets: dict[int, Bucket] = {}  # by the place in a cost
+        self.buckets: dict[int, Bucket] = {}  # by their index in a cost
         self.under_way = FREE
         self.inside = 0
         self.paused: float | None = None
@@ -97,71 +107,71 @@ class Lane:
 
     @property
     def limited(self) -> bool:
-        """Whether there is anything to wait for."""
+        """Whether a call may have to wait at all."""
         return bool(self.buckets) or self.most is not None or self.paused is not None
 
     @property
     def full(self) -> bool:
-        """Whether a call that is inside must end first."""
+        """Whether an open call must end before another begins."""
         return self.most is not None and self.inside >= self.most
 
     def hear(self, allowance: RateLimits, now: float) -> None:
-        """Learn what the provider said."""
+        """Take in the rate limits that the provider told."""
         told = (allowance.requests, allowance.tokens, allowance.input_tokens, allowance.output_tokens)
-        for place, quota in enumerate(told):
+        for index, quota in enumerate(told):
             if quota is None:
                 continue
-            if place in self.buckets:
-                self.buckets[place].hear(quota, now, self.under_way[place])
+            if index in self.buckets:
+                self.buckets[index].hear(quota, now, self.under_way[index])
             else:
-                self.buckets[place] = Bucket(quota, now)
+                self.buckets[index] = Bucket(quota, now)
 
     def hear_length(self, tokens: int) -> None:
-        """Learn how long an answer was."""
+        """Take in the length of an answer."""
         self.typical += NEWEST * (tokens - self.typical)
 
     def cost(self, request: Request) -> Cost:
-        """What a request will use, erring high."""
+        """An estimate of what a request will use, which errs high."""
         asked, said = float(estimate_tokens(request)), float(request.sampling.max_tokens or self.typical)
         return (1.0, asked + said, asked, said)
 
     def wait(self, cost: Cost, now: float) -> float:
-        """Seconds until a call of this cost may go."""
+        """Seconds until a call of this cost may begin."""
         wait = 0.0
         if self.paused is not None:
             if now < self.paused:
                 wait = self.paused - now
             else:
                 self.paused = None
-        for place, bucket in self.buckets.items():
-            wait = max(wait, bucket.wait(cost[place], now))
+        for index, bucket in self.buckets.items():
+            wait = max(wait, bucket.wait(cost[index], now))
         return wait
 
     def wait_behind(self, ahead: Cost, cost: Cost, now: float) -> float:
-        """Seconds until a call may go that must let others go first, which will use what is `ahead`."""
+        """Seconds until a call may begin after others, which will use `ahead`."""
         wait = self.wait(cost, now)
-        for place, bucket in self.buckets.items():
+        for index, bucket in self.buckets.items():
             if bucket.full_at is None:
-                wait = max(wait, (ahead[place] + min(cost[place], bucket.capacity) - bucket.level) / bucket.filling)
+                wait = max(wait, (ahead[index] + min(cost[index], bucket.capacity) - bucket.level) / bucket.filling)
         return wait
 
     def take(self, cost: Cost) -> None:
-        """Use so much."""
-        for place, bucket in self.buckets.items():
-            bucket.take(cost[place])
+        """Reserve this cost in every bucket."""
+        for index, bucket in self.buckets.items():
+            bucket.take(cost[index])
 
 
 def used_by(usage: Usage) -> Cost:
-    """What a call has used. What the provider read from its own cache is free of limits, or nearly so."""
+    """The cost of a call that has ended. Providers do not count cached input, or count little of it."""
     asked = float(usage.input_tokens - usage.cached_input_tokens)
     return (1.0, asked + usage.output_tokens, asked, float(usage.output_tokens))
 
 
 def total(one: Cost, other: Cost) -> Cost:
-    """Both costs together."""
+    """The sum of two costs."""
     return (one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3])
 
 
 def difference(one: Cost, other: Cost) -> Cost:
-    """One cost less the other."""
+    """The first cost less the second."""
     return (one[0] - other[0], one[1] - other[1], one[2] - other[2], one[3] - other[3])

@@ -1,4 +1,4 @@
-"""Try again, with growing pauses, while nothing has been said yet, and while somebody still waits for the answer."""
+"""Retries with growing pauses, as long as the listener has heard nothing and the deadline allows another attempt."""
 
 import asyncio
 import random
@@ -15,10 +15,10 @@ LONGEST_PAUSE = 30.0  # seconds: a provider that asks for more is not coming bac
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A model that is asked up to `attempts` times, for causes that can pass.
+    """A model that is called up to `attempts` times if its failures can pass.
 
-    What failed attempts have used is part of the usage of the answer, or of the error. Prices belong inside: what is
-    priced by the size of a call is not the same for two calls together.
+    The usage of failed attempts is part of the usage of the answer, or of the error. `Price` belongs inside, because
+    prices that depend on the size of a call differ for two calls added up.
     """
 
     model: Model
@@ -50,7 +50,7 @@ class Retry:
 
 
 def pause(attempt: int, retry_after: float | None) -> float:
-    """Seconds to wait after the `attempt`-th failure (counted from 0): what the provider asked for, or a growing time.
+    """Seconds to wait after a failure (`attempt` counts from 0): the provider's wish, or a growing time.
 
     The jitter keeps the seats of a layer, which failed together, from coming back together.
     """
@@ -59,7 +59,7 @@ def pause(attempt: int, retry_after: float | None) -> float:
 
 
 def _worth_it(error: ModelError, request: Request, again: float) -> bool:
-    """Whether the call may be made again in so many seconds."""
+    """Whether the call may be made again, `again` seconds from now."""
     terms = request.terms
     if not error.passing or (error.retry_after or 0) > LONGEST_PAUSE:
         return False

@@ -35,6 +35,7 @@ class Wrapping:
     pricing: what a usage costs, `None` if that is unknown
     window: tokens that the model reads, `None` if that is unknown
     listed: whether the window is from a list that may be wrong
+    documents: whether the model takes PDFs as they are
     store: where calls are kept and found again, `None` for nowhere
     flights: calls under way, shared by all models
     """
@@ -47,6 +48,7 @@ class Wrapping:
     pricing: Pricing | None
     window: int | None
     listed: bool
+    documents: bool
     store: "Store | None"
     flights: Flights
 
@@ -68,6 +70,12 @@ def wrapped(model: Model, wrapping: Wrapping) -> Model:
     if wrapping.store is not None:
         model = Cache(model, wrapping.identity, wrapping.store, wrapping.flights, settings.base_url)
     info = ModelInfo(
-        wrapping.window, own.max_tokens, wrapping.pricing, own.count, wrapping.speed.seconds, wrapping.listed
+        wrapping.window,
+        own.max_tokens,
+        wrapping.pricing,
+        own.count,
+        wrapping.speed.seconds,
+        wrapping.listed,
+        documents=own.documents or (wrapping.documents and hosted),
     )
     return Window(model, wrapping.identity, info)

@@ -1,7 +1,8 @@
-"""How fast a model has been of late, so that the time that its next answer takes can be told ahead.
+"""The recent speed of a model, from which the time of its next answer is estimated.
 
-Means and deviations weigh what is recent more, as TCP does it with round trips: nothing is kept but two numbers each.
-What is told errs high, since whoever asks wants to know what to leave room for. A listener's time does not count.
+Means and deviations are weighted towards recent calls, as TCP estimates round trips, so only two numbers are kept of
+each measure. Estimates err high, because they are used to leave enough time. The time of a slow listener does not
+count.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ SPREAD = 0.25  # and in a deviation
 
 
 class Recent:
-    """A mean of late, and how far values are from it. `None` before there was one."""
+    """A moving mean and a moving deviation; `None` before the first value."""
 
     __slots__ = ("deviation", "mean")
 
@@ -34,10 +35,13 @@ class Recent:
 
 
 class Speed:
-    """How fast one model is: all that call it share this.
+    """The speed of one model, shared by all its callers.
 
-    Seconds to the first token, seconds for each after it, and tokens of a `typical` answer; earlier values can be given
-    as seeds.
+    first: seconds to the first token
+    each: seconds for each later token
+    typical: tokens of a typical answer
+
+    Values of earlier processes can be given as seeds.
     """
 
     def __init__(self, first: float | None = None, each: float | None = None, typical: float | None = None) -> None:
@@ -45,7 +49,7 @@ class Speed:
         self.whole = Recent()  # seconds of calls that came in one piece, however long
 
     def seconds(self, tokens: int | None) -> float | None:
-        """How long an answer of so many tokens likely takes, or one of typical length; `None` if it never answered."""
+        """Seconds that an answer of `tokens` takes (`None`: of typical length); `None` before the first answer."""
         typical, times = self.typical.high, []
         length = typical if tokens is None else tokens
         if length is None:
@@ -53,7 +57,7 @@ class Speed:
         if (first := self.first.high) is not None and (each := self.each.high) is not None:
             times.append(first + each * max(0.0, length - 1))
         if (whole := self.whole.high) is not None:
-            # What of it is waiting, and what is writing, nobody saw: shorter answers are taken to be no quicker.
+            # Waiting and writing cannot be told apart here, so shorter answers are assumed to take as long.
             times.append(whole * max(1.0, length / max(1.0, self.typical.mean or 1.0)))
         return max(times, default=None)
 
@@ -69,7 +73,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """A model that is timed. Failed calls tell nothing."""
+    """A model whose calls are timed. Failed calls are not counted."""
 
     model: Model
     speed: Speed

@@ -1,6 +1,6 @@
-"""Refuse what a model cannot read, before it costs anything; and show what is known of it.
+"""The check of a model's window: a request that is too long is refused before it costs anything.
 
-What a provider says of the window when it refuses a request is remembered from then on: it has the last word.
+If a provider refuses a request and tells its window, that number is used from then on.
 """
 
 from dataclasses import dataclass, replace
@@ -42,6 +42,6 @@ class Window:
             )
 
     def learn(self, window: int) -> None:
-        """A provider has told its window. One that was known for sure may have been set lower on purpose."""
+        """Take in the window that a provider has told. A configured window may be lower on purpose, and then stays."""
         if self.info.window is None or self.info.listed or window < self.info.window:
             self.info = replace(self.info, window=window, listed=False)

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from partsong.briefing import Role, brief, longest_marks, role_of_aggregator
 from partsong.model import Conversation, Request, Sampling
 from partsong.model_info import ModelInfo
 from partsong.money.budget import Dollars, dearest, limit_of, provider_of
+from partsong.prompts import with_documents
 from partsong.recipe import Agent, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
 
@@ -73,6 +76,9 @@ class Costs:
 
     def __init__(self, recipe: Recipe, conversation: Conversation, info: Mapping[str, ModelInfo]) -> None:
         self.recipe, self.info = recipe, info
+        # A model that takes files may be the dearest of those that can answer: then files are counted for all.
+        sent = any(known.documents for known in info.values())
+        conversation = replace(conversation, messages=with_documents(conversation.messages, sent=sent))
         role = role_of_aggregator(recipe, conversation)
         self.proposer = Reading(recipe, conversation, "proposer")
         self.aggregator = Reading(recipe, conversation, role)

@@ -1,55 +1,15 @@
 """A model behind the Anthropic Messages API: streamed if somebody listens, else one plain call.
 
-What newer models, or servers that imitate the API, do not accept is one table, `QUIRKS`.
+What newer models, or servers that imitate the API, do not accept is one table: `MESSAGES` in `quirks`.
 """
-
-import re
 
 from partsong.model import Answer, Request, Send
 from partsong.providers.exchange import ask
 from partsong.providers.http import Endpoint, Http, Told
-from partsong.providers.quirks import NO_STREAM, Body, Quirk, Quirks, drop, refuses
+from partsong.providers.quirks import MESSAGES, Quirks
 from partsong.wire import messages
 
 VERSION = "2023-06-01"  # of the API; there has been no later one
-
-
-def _one_of_two(body: Body) -> None:
-    if "temperature" in body:
-        body.pop("top_p", None)
-
-
-def _drop_thoughts(body: Body) -> None:
-    body["messages"] = [
-        turn | {"content": [block for block in turn["content"] if "thinking" not in block["type"]]}
-        for turn in body["messages"]
-    ]
-
-
-def _adapt(body: Body) -> None:
-    """The other way to let a model think: newer ones take no budget, older ones only that."""
-    thinking = body.get("thinking", {})
-    if thinking.get("type") == "enabled":
-        body["thinking"] = {"type": "adaptive"}
-    elif thinking.get("type") == "adaptive":
-        body.pop("thinking")
-
-
-def _think_anyway(body: Body) -> None:
-    if body.get("thinking") == {"type": "disabled"}:
-        body.pop("thinking")
-
-
-# A refusal is matched against the rows in this order, and the first that changes the body is tried.
-QUIRKS: tuple[Quirk, ...] = (
-    Quirk("no top_p beside temperature", re.compile(r"temperature\W+and\W+top_p\W.{0,40}(both|together)"), _one_of_two),
-    Quirk("no temperature", refuses("temperature"), drop("temperature")),
-    Quirk("no top_p", refuses("top_p"), drop("top_p")),
-    Quirk("always thinks", re.compile(r"thinking.{0,40}\bdisabled\b.{0,40}\bnot\b", re.DOTALL), _think_anyway),
-    Quirk("no budget for thinking, or no other way", re.compile("adaptive"), _adapt),
-    NO_STREAM,
-    Quirk("no thoughts of another", re.compile(r"\bsignature\b"), _drop_thoughts, remembered=False),
-)
 
 
 class Anthropic:
@@ -71,7 +31,7 @@ class Anthropic:
         """
         self.name = name
         self.endpoint = Endpoint(http, provider, base_url, _path(base_url, "messages"), _headers(key), key, told)
-        self.quirks = Quirks(QUIRKS, name)
+        self.quirks = Quirks(MESSAGES, name, f"{provider} {self.endpoint.host}")
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         return await ask(self.endpoint, messages, self.name, self.quirks, request, send)

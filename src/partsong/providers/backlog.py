@@ -1,8 +1,8 @@
-"""How far the event loop has fallen behind, and how long streams gather words because of it.
+"""How far the event loop has fallen behind, and how long streams wait between two reads because of that.
 
-To pass on what a read has brought costs the same for one word and for ten. A loop that cannot keep up would let
-everybody wait for a first word; so while it is behind, streams that have begun are read less often. That is measured
-only while streams are open.
+Passing on one read costs the same for one word as for ten. An event loop that cannot keep up would delay the first
+words of all calls. So while the loop is late, streams that have begun are read less often. The delay is measured only
+while streams are open.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ FADING = 0.95  # of what was late stays in mind at the next look: a moment's res
 
 
 class Backlog:
-    """`pause` is how many seconds a stream that has begun waits before it is read again; 0 in a loop that keeps up."""
+    """`pause` is the time in seconds that a stream waits before its next read; 0 if the loop keeps up."""
 
     __slots__ = ("_late", "_streams", "_timer", "pause")
 
@@ -27,7 +27,7 @@ class Backlog:
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
-        """A stream is open until the block is left."""
+        """Count a stream as open until the `with` block ends."""
         self._streams += 1
         if self._timer is None:
             self._look_again()
@@ -36,7 +36,7 @@ class Backlog:
         self._streams -= 1
 
     def hear(self, late: float) -> None:
-        """The loop was so many seconds late."""
+        """Take in a delay of the loop, in seconds."""
         self._late = max(late, self._late * FADING)
         self.pause = min(LONGEST, GATHERED * self._late) if self._late >= BEHIND else 0.0
 

@@ -1,11 +1,11 @@
-"""One request to a hosted model, whatever its API: posted until it is accepted, then read as a stream or as a whole.
+"""One call to a hosted model, whatever its API: the request is sent, changed if a refusal can be healed, and answered.
 
-What is particular to an API comes as its `Format`, a module of `partsong.wire`. An answer that was not said to its end,
-has no word, or was stopped by a filter is a failure, whatever came before: such text must not pass for an answer.
+The parts that differ between APIs are in a `Format`, a module of `partsong.wire`. An answer without an end, without a
+word, or stopped by a filter is a failure, whatever came before: such text must not pass for an answer.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -14,26 +14,45 @@ from msgspec.structs import replace
 
 from partsong.errors import ModelError
 from partsong.model import Answer, Delta, Request, Send, ToolCall, Usage
+from partsong.providers.bodies import Body
 from partsong.providers.http import Call, Endpoint
-from partsong.providers.quirks import NO_STREAM, Body, Lesson, Quirks
+from partsong.providers.quirks import NO_STREAM, THINKS_FIRST, Lesson, Quirks
+from partsong.wire.history import HistoryRules
 from partsong.wire.sse import Decoder
 
 # Seconds from the announced end of an answer for what may still come, such as the count of tokens, before a server that
 # keeps the response open is left.
 REST = 1.0
+# Seconds for the same where words may still come. Some servers announce an end with each chunk, or after the reasoning;
+# after such an end only the stream's own end is one, and few servers keep a response open beyond it.
+LONG_REST = 60.0
+ANSWERED = frozenset({200, 201, 202, 203})  # statuses that come with an answer
 
 
 class Said(Protocol):
     """What a model has said so far, in one format: bytes go in, deltas come out, and in the end an answer.
 
-    `heard` turns true with the first of it, `ended` when the end was announced, `done` when nothing more will come;
-    `problem` is the JSON of an error that came in its place, and `refusal` says why it was stopped, if anything does.
+    heard: turns true with the first bytes that belong to an answer
+    ended: whether an end was announced
+    settled: whether that end looks like the last word
+    broken: whether words have followed an announced end
+    done: whether nothing more will come
+    problem: the JSON of an error that came in place of an answer
+    refusal: why the provider stopped the answer, if it says so
+    lone_tag: whether a `</think>` has shown that the content began with thoughts
     """
 
     heard: bool
     ended: bool
+    broken: bool
     done: bool
     problem: bytes | None
+
+    @property
+    def settled(self) -> bool: ...
+
+    @property
+    def lone_tag(self) -> bool: ...
 
     @property
     def refusal(self) -> str: ...
@@ -41,6 +60,8 @@ class Said(Protocol):
     def hear(self, events: Sequence[tuple[str, bytes]]) -> list[Delta]: ...
 
     def hear_whole(self, document: bytes) -> list[Delta]: ...
+
+    def finish(self, deltas: list[Delta]) -> None: ...
 
     def used(self, request: Request) -> Usage: ...
 
@@ -50,50 +71,63 @@ class Said(Protocol):
 class Format(Protocol):
     """How requests are written and answers read."""
 
-    def body(self, request: Request, model: str, *, stream: bool) -> Body: ...
+    def body(self, request: Request, model: str, *, stream: bool, rules: HistoryRules) -> Body: ...
 
-    def Said(self) -> Said: ...
+    def Said(self, tools: Collection[str] = (), *, thinks_first: bool = False) -> Said: ...
 
 
 async def ask(
     endpoint: Endpoint, wire: Format, model: str, quirks: Quirks, request: Request, send: Send | None
 ) -> Answer:
     """Ask the model for its answer; `quirks` learns what it does not accept. Raises `ModelError`."""
-    lesson = Lesson(quirks)
-    body = wire.body(request, model, stream=send is not None)
+    lesson = Lesson(quirks, lambda rules: wire.body(request, model, stream=send is not None, rules=rules))
     while True:
-        sent = lesson.change(body)
+        sent = lesson.body()
         async with endpoint.post(_encode(sent)) as call:
             endpoint.tell(model, call.headers)
-            if call.status == 200:
+            if call.status in ANSWERED:
                 quirks.remember(*lesson.in_force)
-                said = wire.Said()
-                try:
-                    data = await call.read()
-                    while data.isspace():  # it is kept waiting
-                        data = await call.read()
-                    if data.lstrip()[:1] not in (b"{", b"[", b"<"):  # it streams, whoever listens
-                        with call.backlog:
-                            return await _hear_stream(call, data, said, request, send)
-                    answer = await _hear_whole(call, data, said, request, send)
-                except ModelError as fault:
-                    if said.heard and fault.usage is None:
-                        fault.usage = said.used(request)
-                    raise
-                if "stream" in sent:
+                answer = await _hear(call, wire, quirks, request, send)
+                if "stream" in sent and not call.streamed:
                     quirks.remember(NO_STREAM)  # it does as if nobody had asked for one
-                return answer
+                quirks.hear(answer)
+                return lesson.with_caveats(answer)
             rejection = await call.rejection()
-        if not lesson.learn(rejection, body):
+        if not lesson.learn(rejection):
             raise rejection.error()
+
+
+async def _hear(call: Call, wire: Format, quirks: Quirks, request: Request, send: Send | None) -> Answer:
+    """The answer, streamed or whole. Raises `ModelError`, with the usage so far."""
+    said = wire.Said(frozenset(tool.name for tool in request.tools), thinks_first=THINKS_FIRST in quirks.known)
+    try:
+        data = await call.read()
+        while data.isspace():  # it is kept waiting
+            data = await call.read()
+        call.streamed = data.lstrip()[:1] not in (b"{", b"[", b"<")  # whoever listens
+        if call.streamed:
+            with call.backlog:
+                answer = await _hear_stream(call, data, said, request, send)
+        else:
+            answer = await _hear_whole(call, data, said, request, send)
+    except ModelError as fault:
+        if said.heard and fault.usage is None:
+            fault.usage = said.used(request)
+        raise
+    if said.lone_tag:
+        quirks.remember(THINKS_FIRST)
+    return answer
 
 
 async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, send: Send | None) -> Answer:
     if not data:
         raise ModelError("the provider answered nothing at all", "empty")
-    decoder, until, spoke, backlog = Decoder(), None, False, call.backlog
+    decoder, spoke, backlog = Decoder(), False, call.backlog
+    until: float | None = None  # when what may still come after an end is no longer waited for
+    settled = False
     while data:
-        for delta in said.hear(decoder.feed(data)):
+        deltas = said.hear(decoder.feed(data))
+        for delta in deltas:
             spoke = True
             if send is not None:
                 await send(delta)
@@ -101,18 +135,45 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
             raise call.problem(said.problem).error()
         if said.done:
             await call.finish()
-            break
-        if said.ended and until is None:
-            until = asyncio.get_running_loop().time() + REST
+            return _answer(call, said, request)
+        if said.ended and (deltas or until is None or settled != said.settled):
+            settled = said.settled
+            until = asyncio.get_running_loop().time() + (REST if settled else LONG_REST)
         if backlog.pause and spoke and until is None:
             await call.rest(backlog.pause)
-        data = await call.read(until)
-    else:
-        with suppress(ModelError):  # half an event is no answer, but an end may come without its last line
-            for delta in said.hear(decoder.end()):
-                if send is not None:
-                    await send(delta)
+        data = await _read_on(call, said, until)
+    rest: list[Delta] = []
+    with suppress(ModelError):  # half an event is no answer, but an end may come without its last line
+        rest += said.hear(decoder.end())
+    if said.problem is not None:
+        raise call.problem(said.problem).error()
+    if said.ended:
+        said.finish(rest)
+    if send is not None:
+        for delta in rest:
+            await send(delta)
     return _answer(call, said, request)
+
+
+async def _read_on(call: Call, said: Said, until: float | None) -> bytes:
+    """What one network read brings; nothing at the end of the answer.
+
+    After an end that may not be the last word, a fault or a long silence is an answer that broke off, unless the server
+    has said nothing after an end so far. Raises `ModelError`.
+    """
+    if until is None or said.settled:
+        return await call.read(until)
+    try:
+        async with asyncio.timeout_at(until):
+            return await call.read()
+    except TimeoutError:
+        pass
+    except ModelError as fault:
+        if fault.cause != "timeout":
+            raise
+    if said.broken:
+        raise ModelError("the stream fell silent before its end", "truncated")
+    return b""
 
 
 async def _hear_whole(call: Call, data: bytes, said: Said, request: Request, send: Send | None) -> Answer:
@@ -140,16 +201,27 @@ def _answer(call: Call, said: Said, request: Request) -> Answer:
         # Whatever came before was cut off where the filter struck, and nothing may be built on it.
         why = f": {call.quote(said.refusal)}" if said.refusal else ""
         raise ModelError(f"the provider's filter stopped the answer{why}", "content_filter", usage=answer.usage)
-    if answer.text.strip() or any(type(part) is ToolCall for part in answer.parts):
+    called = any(type(part) is ToolCall for part in answer.parts)
+    if answer.finish_reason == "tool_calls" and not called:
+        raise ModelError("it ended for a tool call, but there is none in the answer", "invalid", usage=answer.usage)
+    if called or answer.text.strip():
         return answer
-    why = "it answered without a word"
+    raise ModelError(_why_empty(answer, request), "empty", usage=answer.usage)
+
+
+def _why_empty(answer: Answer, request: Request) -> str:
+    """In words, why an answer has none."""
+    if answer.caveats:
+        return f"it answered without a word: {'; '.join(caveat.message for caveat in answer.caveats)}"
     if answer.finish_reason == "length":
-        why += (
-            ", as its tokens went into reasoning; max_tokens must be higher"
+        return (
+            "it answered without a word, as its tokens went into reasoning; max_tokens must be higher"
             if answer.parts
-            else ": max_tokens is too low"
+            else "it answered without a word: max_tokens is too low"
         )
-    raise ModelError(why, "empty", usage=answer.usage)
+    if request.messages and request.messages[-1].role == "tool":
+        return "it answered without a word after a tool's result"
+    return "it answered without a word"
 
 
 def _encode(body: Body) -> bytes:

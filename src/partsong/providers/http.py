@@ -1,9 +1,9 @@
-"""The HTTP edge that hosted models share: one pool of connections, and network faults as `ModelError`s.
+"""HTTP for hosted models: one pool of connections, and network faults as `ModelError`s.
 
-A call is opened with `async with`, read in the pieces in which the network brings it, and closed on leaving: what was
-read to its end goes back to the pool, and what was not is given up, so that cancelling a call ends it at the provider.
-There is no limit on connections here; limits are somebody else's. Redirects are not followed: they would take the key
-elsewhere.
+A `Call` is opened with `async with` and read in the pieces that the network brings. On leaving, a connection whose
+response was read to its end goes back to the pool; any other connection is closed, so that cancelling a call ends the
+request at the provider. The middleware limits calls, so connections are not limited here. Redirects are not followed,
+because they would send the key to another host.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ Told = Callable[[str, RateLimits], None]
 
 
 class Http:
-    """One session for all that is hosted. Enter it on the loop that the calls are made on.
+    """One HTTP session for all hosted models. Enter it on the event loop of the calls.
 
-    `silence` is how many seconds a provider may say nothing. `proxies` are as `urllib.request.getproxies()` returns
-    them; loopback is always reached directly.
+    `silence` is the longest time in seconds without a byte. `proxies` have the form of `urllib.request.getproxies()`;
+    loopback addresses are always reached directly.
     """
 
     def __init__(self, *, silence: float = SILENCE, proxies: Mapping[str, str] | None = None) -> None:
@@ -80,7 +80,7 @@ class Http:
 
 
 class Endpoint:
-    """An address and what is sent with every request to it. `secret` is kept out of everything that is said."""
+    """An address, and the headers of every request to it. `secret` never appears in messages."""
 
     def __init__(
         self,
@@ -127,12 +127,12 @@ class Endpoint:
         return Call(self, "GET", None)
 
     def tell(self, model: str, headers: Mapping[str, str]) -> None:
-        """Pass on what the headers of a response say about how much of the model may be used, if they say anything."""
+        """Pass on the rate limits in the headers of a response, if there are any."""
         if self.told is not None and (allowance := parse_rate_limit_headers(headers, time.time())) is not None:
             self.told(model, allowance)
 
     async def probe(self) -> str | None:
-        """What is wrong with this address, asked by a GET; `None` if it answers as it should."""
+        """What is wrong with this address, found out by a GET request; `None` if nothing is."""
         try:
             async with asyncio.timeout(PROBE):
                 async with self.get() as call:
@@ -174,10 +174,11 @@ class Endpoint:
 class Call:
     """A request under way. Use it with `async with`; within, `status` and `headers` are there."""
 
-    __slots__ = ("_body", "_endpoint", "_method", "_response")
+    __slots__ = ("_body", "_endpoint", "_method", "_response", "streamed")
 
     def __init__(self, endpoint: Endpoint, method: str, body: bytes | None) -> None:
         self._endpoint, self._method, self._body = endpoint, method, body
+        self.streamed = False  # whether the answer is a stream; set by whoever reads it
 
     async def __aenter__(self) -> Self:
         endpoint, body = self._endpoint, self._body
@@ -211,13 +212,13 @@ class Call:
 
     @property
     def backlog(self) -> Backlog:
-        """How far the loop has fallen behind. It is entered for as long as a stream is read."""
+        """The delay of the event loop. Enter it while a stream is read."""
         return self._endpoint.http.backlog
 
     async def read(self, until: float | None = None) -> bytes:
-        """What one network read brought; empty at the end. Raises `ModelError`.
+        """The bytes of one network read; empty at the end. Raises `ModelError`.
 
-        `until` is for what is welcome and not needed: at that time of the loop, or at a fault, that is the end.
+        With `until`, a time of the loop, the bytes are welcome but not needed: a later time or a fault is the end.
         """
         content = self._response.content
         try:
@@ -231,7 +232,7 @@ class Call:
             raise self._endpoint.explain(fault, answered=True) from None
 
     async def rest(self, seconds: float) -> None:
-        """Read nothing for so long: what comes meanwhile waits in the network, and is then read at once."""
+        """Read nothing for a time: bytes that arrive meanwhile wait in the network, and are then read at once."""
         connection = self._response.connection
         if connection is None or connection.protocol is None:
             return  # all of it is here
@@ -243,7 +244,7 @@ class Call:
             protocol.resume_reading()
 
     async def whole(self, start: bytes = b"") -> bytes:
-        """All the rest, after `start`. Raises `ModelError`."""
+        """The whole body, which begins with `start`. Raises `ModelError`."""
         pieces, size = [start], len(start)
         while data := await self.read():
             pieces.append(data)
@@ -253,7 +254,7 @@ class Call:
         return b"".join(pieces)
 
     async def finish(self) -> None:
-        """Wait a moment for the end of a response that has said everything, so that its connection can be kept."""
+        """Wait a moment for the end of a response whose content is complete, so that its connection can be kept."""
         content = self._response.content
         if content.at_eof():
             return
@@ -265,7 +266,7 @@ class Call:
             pass
 
     async def rejection(self) -> Rejection:
-        """What the provider said instead of answering."""
+        """The error that the provider sent instead of an answer."""
         body = b""
         try:
             async with asyncio.timeout(PROBE):
@@ -276,7 +277,7 @@ class Call:
         return read_rejection(self.status, self.headers, body[:LONGEST_REJECTION], self._endpoint.secret)
 
     def problem(self, data: bytes) -> Rejection:
-        """What the provider said, as JSON, in the middle of an answer."""
+        """The error that the provider sent, as JSON, in the middle of an answer."""
         return read_problem(data, self._endpoint.secret)
 
     def quote(self, text: str) -> str:

@@ -94,6 +94,11 @@ class Local:
                 else:
                     await woken.wait()
             self._check(call, said)
+            deltas = []
+            said.finish(deltas)
+            if send is not None:
+                for delta in deltas:
+                    await send(delta)
         except ModelError as error:
             if error.usage is None and said.heard:
                 error.usage = replace(said.usage or said.estimate(request), dollars=Decimal(0))

@@ -1,11 +1,11 @@
-"""What a provider said instead of answering, and which of our causes that is.
+"""Errors that providers send instead of an answer, and the `Cause` of each.
 
-Providers agree on little: a wrong key is 401 here and 400 there, an empty account 402, 403 or 429, and the error's body
-has a dozen shapes. So the words are looked for wherever they stand, and a status decides where it is unmistakable.
+Providers agree on little: a wrong key is 401 or 400, an empty account 402, 403 or 429, and the body of an error has a
+dozen shapes. So the words are looked for wherever they stand, and the status decides only where it is unmistakable.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -14,10 +14,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from partsong.errors import Cause, ModelError
 from partsong.model import Usage
 
+LONGEST_WRITTEN = 4_000  # characters of what the model had written
+DEEPEST = 6  # steps into an error's body
+AGAIN = {"true": True, "false": False}  # values of the header x-should-retry
 LONGEST_MESSAGE = 300  # characters of the provider's words that are passed on
 
 STATUSES: dict[int, Cause] = {
@@ -25,8 +29,10 @@ STATUSES: dict[int, Cause] = {
     402: "billing",
     403: "auth",
     408: "timeout",
+    409: "server",  # a conflict that passes
     413: "window",
     424: "server",  # what it depends on has failed
+    425: "server",  # too early
     429: "rate",
     504: "timeout",
     524: "timeout",  # the proxy in front of it has waited long enough
@@ -46,8 +52,10 @@ BILLING = re.compile(
 )
 NO_MONEY = re.compile(r"insufficient.(balance|credits?|funds)|credit balance")
 WINDOW = re.compile(
-    r"context.?(length|window|size|limit)|prompt is too long|too many (input |prompt )?tokens|input token count"
-    r"|\b(input|prompt|request)\b.{0,40}too (long|large)|reduce the length|max_model_len|model token limit"
+    r"context.?(length|window|size|limit)|prompt is too long|too[ _]many[ _]((input|prompt)[ _])?tokens"
+    r"|input token count|token limit (was |has been |is )?(reached|exceeded)"
+    r"|\b(input|prompt|request|length of all messages)\b.{0,40}too (long|large)|reduce the length"
+    r"|max_model_len|model token limit"
     r"|maximum (prompt|model|allowed) length|input length should be|\btokens?\b.{0,30}exceeds? the.{0,20} limit of"
     r"|tokens \+ `?max_new_tokens"
 )
@@ -71,16 +79,48 @@ LIMIT = re.compile(
     re.VERBOSE,
 )
 LEAST_WINDOW, MOST_WINDOW = 256, 100_000_000  # tokens: what lies outside is no window but some other number
+TOKEN_LIMIT = re.compile(r"token limit (was |has been |is )?(reached|exceeded)")
+LINK = re.compile(r"(https?://|www\.)\S+|\b[\w.-]+\.(com|org|net|ai|dev|io)/\S*")  # what it is called tells no cause
+# What a model has written and its provider could not use: no fault of the request's.
+MISTAKE = re.compile(
+    r"tool_use_failed|json_validate_failed|output_parse_failed|tool call validation failed|did not call a tool"
+    r"|failed to call a function|malformed_function_call"
+)
+# What a server that reports every fault as 500 says of a fault of the request's. Asking again cannot help.
+CLIENTS_FAULT = re.compile(
+    r"invalid_request|param requires|jinja|(this|chat) template|grammar|not supported|unsupported|json.?schema"
+    r"|at row \d|failed to (parse|decode|load) (the )?(input|image|tool|messages|prompt|request|grammar|schema)"
+    r"|cannot make get request|must (be|have|contain|alternate)"
+    r"|invalid (argument|parameter|type|value|role|message|request|schema)"
+)
+PAUSE = re.compile(
+    r"(?:try|retry|wait)(?: your request)?(?: again)?(?: after| in| for)? (?:about )?((?:\d+(?:\.\d+)?\s*[a-zµ]+\s*)+)"
+)
+PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|sec|secs|seconds?|m|min|mins|minutes?|h|hours?)(?![a-z])")
+SECONDS = {"ms": 0.001, "mi": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_PAUSE = 86_400.0  # seconds: what is longer is no pause
 FILTER = re.compile(
     r"content.?(filter|policy|management|moderation)|responsible.?ai|data_inspection|moderation|flagged"
 )
 KEY = re.compile(r"(invalid|incorrect|missing|wrong).{0,20}api.?key|api key not valid")
 
 
-class Rejection(Struct, frozen=True):
-    """An error as the provider reported it. `message` is for people.
+WORDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (("content_filter", FILTER), ("billing", BILLING), ("auth", KEY))
+CERTAIN = (401, 402, 408, 409, 413, 424, 425, 504, 524, 529)  # statuses that tell the cause whatever the words
 
-    The rest is lower-case, to look things up in: what the error calls itself, what it says, and all of it.
+
+class Rejection(Struct, frozen=True):
+    """An error as the provider reported it.
+
+    status: the HTTP status, or the one that the error gives itself in the middle of a stream
+    message: for people
+    kind: what the error calls itself, in lower case
+    words: what the error says, in lower case and without links
+    text: all of it, in lower case
+    retry_after: seconds to wait, if the provider says so
+    again: whether the same request may be sent again, if the provider says so
+    wrote: what the model had written that could not be used
+    midway: whether the error came in place of an answer, or in the middle of one
     """
 
     status: int | None
@@ -89,37 +129,47 @@ class Rejection(Struct, frozen=True):
     words: str
     text: str
     retry_after: float | None = None
+    again: bool | None = None
+    wrote: str = ""
+    midway: bool = False
 
     @property
     def cause(self) -> Cause:
-        """What it means to the caller."""
+        """What the error means to the caller."""
         words = f"{self.kind} {self.words}"
         status = self.status
+        if MISTAKE.search(words):
+            return "invalid"
         if status == 429:
             return "billing" if BILLING.search(self.kind) or NO_MONEY.search(words) else "rate"
-        if status in (401, 402, 408, 413, 424, 504, 524, 529):
+        if status in CERTAIN:
             return STATUSES[status]
+        if TOKEN_LIMIT.search(words) and self.midway:
+            return "truncated"  # it had begun to answer
         if WINDOW.search(words):
             return "window"
+        if status in (500, 501) and CLIENTS_FAULT.search(words):
+            return "refused"
         if status is not None and status >= 500:
             return "server"
-        if FILTER.search(words):
-            return "content_filter"
-        if BILLING.search(words):
-            return "billing"
-        if KEY.search(words):
-            return "auth"
-        if status is None:
+        return self._by_words(words)
+
+    def _by_words(self, words: str) -> Cause:
+        """The cause where the status is too broad to tell, or missing."""
+        for cause, pattern in WORDS:
+            if pattern.search(words):
+                return cause
+        if self.status is None:
             return next((cause for cause, kind in KINDS if kind.search(self.kind)), "server")
-        return STATUSES.get(status, "refused")
+        return STATUSES.get(self.status, "refused")
 
     @property
     def window(self) -> int | None:
-        """How many tokens the model reads, if that is what it says."""
+        """The model's window in tokens, if the error tells it."""
         return told_window(self.words) or told_window(self.text) if self.cause == "window" else None
 
     def error(self, usage: Usage | None = None) -> ModelError:
-        """The same as an error to raise."""
+        """The rejection as an error to raise."""
         return ModelError(
             self.message,
             self.cause,
@@ -127,6 +177,8 @@ class Rejection(Struct, frozen=True):
             retry_after=self.retry_after,
             usage=usage,
             window=self.window,
+            again=self.again,
+            wrote=self.wrote,
         )
 
 
@@ -142,7 +194,13 @@ def read_rejection(status: int, headers: Mapping[str, str], body: bytes, secret:
         )
     elif words:
         message += f": {words}"
-    return Rejection(status, message, _kind(value), words.lower(), text.lower(), _retry_after(headers))
+    found = Rejection(status, message, _kind(value), _plain(words), text.lower(), wrote=_wrote(value))
+    pause = _retry_after(headers)
+    return replace(
+        found,
+        retry_after=_pause_in(value, found) if pause is None else pause,
+        again=AGAIN.get(headers.get("x-should-retry", "").strip().lower()),
+    )
 
 
 def read_problem(data: bytes, secret: str | None) -> Rejection:
@@ -151,7 +209,10 @@ def read_problem(data: bytes, secret: str | None) -> Rejection:
     value = _read(text)
     words = shortened(_message(value))
     message = f"the provider reported: {words or 'an error without a word'}"
-    return Rejection(_status(value), message, _kind(value), words.lower(), text.lower())
+    found = Rejection(
+        _status(value), message, _kind(value), _plain(words), text.lower(), wrote=_wrote(value), midway=True
+    )
+    return replace(found, retry_after=_pause_in(value, found))
 
 
 def told_window(words: str) -> int | None:
@@ -216,6 +277,71 @@ def _inner(value: Any) -> Any:
             value = value["error"]
         else:
             return value
+
+
+def _plain(words: str) -> str:
+    """Words to look causes up in: in lower case, without links."""
+    return LINK.sub(" ", words.lower())
+
+
+def _wrote(value: Any) -> str:
+    """What the model had written that its provider could not use, as Groq shows it."""
+    inner = _inner(value)
+    wrote = inner.get("failed_generation") if isinstance(inner, dict) else None
+    return wrote[:LONGEST_WRITTEN] if isinstance(wrote, str) else ""
+
+
+def _pause_in(value: Any, rejection: Rejection) -> float | None:
+    """The seconds to wait that the body of an error tells: in Google's `RetryInfo`, in a field, or in words."""
+    for name, field in _fields(value, 0):
+        if name in ("retrydelay", "retry_delay", "retry_after", "retryafter", "retry_after_seconds"):
+            seconds = _duration(field)
+        elif name in ("retry_after_ms", "retryafterms"):
+            seconds = _duration(field)
+            seconds = None if seconds is None else seconds / 1000
+        else:
+            continue
+        if seconds is not None:
+            return seconds
+    if rejection.status not in (429, 503, 529) and not (rejection.midway and rejection.cause == "rate"):
+        return None
+    found = PAUSE.search(rejection.words)
+    return None if found is None else _duration(found[1])
+
+
+def _fields(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """The fields of an error, at any place in it that is not too deep."""
+    if depth > DEEPEST:
+        return
+    if isinstance(value, dict):
+        for name, field in value.items():
+            yield str(name).lower(), field
+            yield from _fields(field, depth + 1)
+    elif isinstance(value, list):
+        for item in value[:20]:
+            yield from _fields(item, depth + 1)
+
+
+def _duration(value: Any) -> float | None:
+    """Seconds, out of a number, or of words such as `34.07s`, `6m0s` and `20 seconds`."""
+    if isinstance(value, dict):  # seconds and nanoseconds apart, as Google's libraries write them
+        value = value.get("seconds")
+    if isinstance(value, str):
+        pieces = PIECE.findall(value.lower())
+        if pieces:
+            value = sum(float(number) * SECONDS.get(unit[:2], SECONDS.get(unit[:1], 1.0)) for number, unit in pieces)
+        else:
+            value = _float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= LONGEST_PAUSE else None
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _kind(value: Any) -> str:

@@ -1,8 +1,8 @@
-"""Models that follow a script: seeded text, latency, failures, length and price, the same in every run.
+"""Models that follow a script: text, latency, failures, length and price are the same in every run.
 
-They are for tests, documentation and simulation, and they need no key and no network. The id carries the script, so a
-recipe is all there is to write: `scripted:alice?tokens=40&first=0.05&each=0.01`. What a scripted model says depends on
-its name, its seed and what it is asked, and on nothing else.
+Scripted models are for tests, documentation and simulation; they need no key and no network. The script is part of the
+model's id, `scripted:alice?tokens=40&first=0.05&each=0.01`, so a recipe needs nothing beside. The text of a scripted
+model depends on its name, its seed and the request, and on nothing else.
 """
 
 import asyncio
@@ -28,14 +28,17 @@ WORDS = (  # noqa: SIM905  (a list of words reads worse than the words)
 
 
 class Script(Struct, frozen=True):
-    """What a scripted model does. Times are seconds, prices dollars per million tokens.
+    """What a scripted model does. Times are in seconds, prices in dollars per million tokens.
 
-    text: what it says, word for word; without it, `tokens` seeded words
-    first, each: the pause before the first token, and before every later one
-    fail: the cause of a failure (see `errors.Cause`), with probability `chance`, after `after` tokens were said
-    echo: it answers with the last message that it was given
-    seed: another seed, another text
-    input, output: what a million tokens cost; free if not said
+    text: the answer, word for word; "" for `tokens` random words
+    tokens: number of random words; 20 by default
+    first, each: pause before the first token, and before each later token; 0 by default
+    fail: cause of a failure (see `errors.Cause`); "" for no failure
+    chance: probability of the failure; 1 by default
+    after: number of tokens before the failure; 0 by default
+    echo: whether the answer is the last message of the request
+    seed: another seed gives another text
+    input, output: prices of tokens read and written; 0 by default
     """
 
     text: str = ""
@@ -52,7 +55,7 @@ class Script(Struct, frozen=True):
 
 
 class Scripted:
-    """A model that follows its script. `name` is what stands after `scripted:`, with the script behind a `?`."""
+    """A model that follows its script. `name` is the id without `scripted:`; the script stands behind a `?`."""
 
     def __init__(self, name: str) -> None:
         self.name, _, query = name.partition("?")
@@ -68,8 +71,8 @@ class Scripted:
         if send is None:
             await asyncio.sleep(script.each * max(0, len(said) - 1))
         else:
-            for number, token in enumerate(said):
-                if number and script.each:
+            for index, token in enumerate(said):
+                if index and script.each:
                     await asyncio.sleep(script.each)
                 await send(TextDelta(token))
         usage = self.usage(request, len(said))
@@ -82,7 +85,7 @@ class Scripted:
         return Answer((Text("".join(said)),), "length" if cut else "stop", usage, f"scripted:{self.name}")
 
     def dice(self, request: Request) -> random.Random:
-        """Chance that depends on who is asked what, for the how-manieth time, and on nothing else."""
+        """Random numbers that depend on the model, the request, and the number of the sample, and on nothing else."""
         asked = msgspec.json.encode((self.name, self.script.seed, replace(request, terms=Terms())))
         return random.Random(hashlib.sha256(asked).digest())
 
@@ -93,7 +96,7 @@ class Scripted:
             words = text.split(" ")
         else:
             words = [f"{self.name}:", *(chance.choice(WORDS) for _ in range(max(0, script.tokens - 1)))]
-        tokens = [f" {word}" if number else word for number, word in enumerate(words)]
+        tokens = [f" {word}" if index else word for index, word in enumerate(words)]
         return tokens[: request.sampling.max_tokens]
 
     def length(self, request: Request) -> int:
@@ -108,7 +111,7 @@ class Scripted:
 
 
 def read_script(query: str, name: str) -> Script:
-    """The script behind the `?` of an id. Raises `ConfigurationError` for a field or a value that makes no sense."""
+    """The script behind the `?` of an id. Raises `ConfigurationError` for an unknown field or a wrong value."""
     fields = Script.__struct_fields__
     values: dict[str, Any] = {}
     for field, value in parse_qsl(query, keep_blank_values=True):

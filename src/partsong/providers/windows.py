@@ -1,6 +1,6 @@
-"""How many tokens a hosted model reads, by the table that genai-prices ships (no network).
+"""The windows of hosted models, from the table that genai-prices ships (no network).
 
-The table has gaps and mistakes; so what it says is good for fitting prompts, never for refusing one.
+The table has gaps and mistakes. So its numbers are used to fit prompts, never to refuse one.
 """
 
 

@@ -17,18 +17,28 @@ from msgspec.structs import replace
 
 from partsong.engine import perform
 from partsong.errors import PartsongError, RequestError
-from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, to_json
+from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunStarted, to_json
 from partsong.keys import Key
 from partsong.model import NOTHING_USED, Answer, Conversation, Usage
 from partsong.recipe import Recipe
-from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
-from partsong.server.problems import ProblemError, failed, unusable
+from partsong.server.incoming import (
+    ClientLeftError,
+    headers_of,
+    identify,
+    identity_headers,
+    read_body,
+    request_id,
+    until_left,
+)
+from partsong.server.problems import ProblemError, failed, problem_headers, unusable
 from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
 from partsong.server.service import Service, caller_of
 from partsong.server.staying import mute
-from partsong.store import CONVERSATION
-from partsong.wire.parsed import ParsedRequest, read_options
+from partsong.server.stored import going_on, labels_of, look_up
+from partsong.store import new_id
+from partsong.wire import responses
+from partsong.wire.parsed import ParsedRequest, parse_options
 from partsong.wire.reply import Format, Head, Problem
 
 LOG = logging.getLogger("partsong.server")
@@ -72,8 +82,9 @@ class Answering:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
         finally:
             left.cancel()
-            if not work.done() and request.staying is not None:
-                mute(request.staying)
+            if not work.done() and request.staying:
+                if request.stream is not None:
+                    mute(request.stream)
             elif not work.done():
                 work.cancel()
                 await asyncio.wait((work,))
@@ -84,7 +95,8 @@ class Answering:
 class _Request:
     def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes) -> None:
         self.api, self.service, self.scope, self.send = api, service, scope, send
-        self.staying: EventStream | None = None  # the stream of a run that continues without its client
+        self.staying = False  # whether the run continues without its client
+        self.stream: EventStream | None = None
 
     async def answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
         """Send the answer, or the reason why there is none."""
@@ -93,41 +105,36 @@ class _Request:
 
     async def _answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
         try:
-            asked = self.api.format.read(body)
+            parsed = self.api.format.parse_request(body)
             if (options := headers.get(OPTIONS)) is not None:
-                asked = replace(asked, options=_options_of(options))
-            recipe = self.service.recipe_for(asked, key)
-            if asked.previous:
-                asked = await self.going_on(asked, key)
+                parsed = replace(parsed, options=_options_of(options))
+            recipe = self.service.recipe_for(parsed, key)
+            if parsed.background and not self.service.stays:
+                why = "runs go on alone only in a server of one process whose store keeps everything"
+                raise RequestError(f"background: {why}", "background")
+            if parsed.references:
+                known = await look_up(self.service, parsed.references, key)
+                parsed = replace(responses.parse_request(body, known), options=parsed.options)
+            if parsed.previous:
+                parsed = await going_on(self.service, parsed, key)
             async with self.service.limiter.enter(key):
                 models = await self.service.assembly.models(recipe.models)
                 with self.service.metrics.running():
-                    await _Run(self, asked, recipe, key, models, headers).perform()
+                    await _Run(self, parsed, recipe, key, models, headers).perform()
         except ProblemError as error:
             await self.refuse(error.problem)
         except PartsongError as error:
             await self.refuse(unusable(error))
 
-    async def going_on(self, asked: ParsedRequest, key: Key | None) -> ParsedRequest:
-        """The request with the earlier messages of its `previous_response_id`, after its own instructions."""
-        conversation, before = await self.service.messages_before(asked, key)
-        messages = asked.conversation.messages
-        told = 1 if asked.echo.get("instructions") else 0
-        whole = (*messages[:told], *before, *messages[told:])
-        labels = {**asked.labels, CONVERSATION: conversation}
-        return replace(asked, conversation=replace(asked.conversation, messages=whole), labels=labels)
-
     async def refuse(self, problem: Problem) -> None:
         """Send a problem as the whole response. Nothing may have been sent before."""
+        problem = replace(problem, request_id=request_id(self.scope))
         if "run" not in problem.partsong:
             self.service.log.refused(self.api.name, problem)
             self.service.metrics.refused(self.api.name, problem)
-        headers: Headers = [(b"cache-control", b"no-store")]
-        if problem.retry_after is not None:
-            headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
-        if problem.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        await send_json(self.send, problem.status, self.api.format.failed(problem), headers)
+        told = [(name.encode(), value.encode()) for name, value in problem_headers(problem).items()]
+        headers = [*told, *identity_headers(self.scope)]
+        await send_json(self.send, problem.status, self.api.format.serialize_error(problem), headers)
 
 
 class _Run:
@@ -136,20 +143,20 @@ class _Run:
     def __init__(
         self,
         request: _Request,
-        asked: ParsedRequest,
+        parsed: ParsedRequest,
         recipe: Recipe,
         key: Key | None,
         models: Any,
         headers: Mapping[str, str],
     ) -> None:
-        self.request, self.asked, self.recipe, self.key, self.models = request, asked, recipe, key, models
+        self.request, self.parsed, self.recipe, self.key, self.models = request, parsed, recipe, key, models
         self.service = request.service
-        labels = {"api": request.api.name, **asked.labels}
+        labels = {"api": request.api.name, **parsed.labels}
         if request.api.name == "responses":
-            labels |= {"keep": "yes" if asked.keep else "no"}
-            labels |= {"instructions": "yes"} if asked.echo.get("instructions") else {}
+            labels |= labels_of(parsed)
         caller = caller_of(key)
-        self.recorders = [self.service.store.record(caller=caller, labels=labels) for _ in range(asked.samples)]
+        names = [request_id(request.scope), *(new_id() for _ in range(parsed.samples - 1))]
+        self.recorders = [self.service.store.record(name, caller=caller, labels=labels) for name in names]
         self.reports = [Report(recorder.id, recipe.name) for recorder in self.recorders]
         self.began = time.monotonic()
         self.first: float | None = None
@@ -158,23 +165,25 @@ class _Run:
             None if telemetry is None else telemetry.run(recorder.id, recipe.name, request.api.name, headers)
             for recorder in self.recorders
         ]
-        self.head = Head(self.recorders[0].id, int(time.time()), asked.model)
+        self.head = Head(self.recorders[0].id, int(time.time()), parsed.model)
         self.task = asyncio.current_task()
         self.stream: EventStream | None = None
-        if asked.stream:
-            self.writer = request.api.format.Stream(asked, self.head)
+        if parsed.stream:
+            self.writer = request.api.format.Stream(parsed, self.head)
             self.stream = EventStream(request.send, self.writer, self.headers(), self.service.slowest)
-            if asked.options.stay and self.service.stays:
-                request.staying = self.stream
-                assert self.task is not None
-                self.service.staying.add(self.head.run, caller_of(key), self.task)
+            request.stream = self.stream
+        self.answered = False  # whether the client was told that the run goes on in the background
+        if parsed.background or (parsed.stream and parsed.options.stay and self.service.stays):
+            request.staying = True
+            assert self.task is not None
+            self.service.staying.add(self.head.run, caller_of(key), self.task)
 
     async def perform(self) -> None:
         try:
             async with AsyncExitStack() as stack:
                 for recorder in self.recorders:
                     stack.push_async_callback(recorder.close)
-                if self.asked.options.events and self.stream is not None:
+                if self.parsed.options.events and self.stream is not None:
                     await self.stream.start()
                 await self.perform_all()
                 # A client that has read the end may look the run up at once, or continue from it.
@@ -193,7 +202,8 @@ class _Run:
             raise
         except Exception:
             LOG.exception("run %s: an internal error", self.head.run)
-            await self.fail(Problem(500, "server", "the server has an internal error; see its log"))
+            message = "the server has an internal error; see its log"
+            await self.fail(Problem(500, "server", message, retryable=False))
         finally:
             if self.stream is not None:
                 self.stream.stop()
@@ -215,8 +225,8 @@ class _Run:
             await asyncio.wait(tasks)
 
     async def perform_one(self, choice: int) -> None:
-        options, funds = self.asked.options, self.service.funds_for(self.key)
-        conversation = _sample(self.asked.conversation, choice)
+        options, funds = self.parsed.options, self.service.funds_for(self.key)
+        conversation = _sample(self.parsed.conversation, choice)
         listener = self.listener(choice)
         await perform(
             self.recipe,
@@ -227,13 +237,14 @@ class _Run:
             live=self.stream is not None,
             cache=options.cache,
             funds=funds,
+            documents=self.service.documents,
             record=self.recorders[choice].id,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:
         recorder, report, stream = self.recorders[choice], self.reports[choice], self.stream
         spans = self.spans[choice]
-        events = self.asked.options.events and stream is not None
+        events = self.parsed.options.events and stream is not None
 
         async def hear(event: AnyEvent) -> None:
             await recorder.hear(event)
@@ -247,6 +258,9 @@ class _Run:
                     return
                 if kind is not ProposalDelta:
                     report.hear(event)
+                    if kind is RunStarted and self.parsed.background:
+                        await recorder.close()  # whoever has the id can look the run up
+                        await self.go_on()
                     if spans is not None:
                         spans.hear(event)
                 if events and stream is not None:
@@ -256,36 +270,52 @@ class _Run:
 
         return hear
 
+    async def go_on(self) -> None:
+        """Tell the client the id of its response, whose run goes on in the background."""
+        if self.stream is not None:
+            await self.stream.start()
+            return
+        self.answered = True
+        body = responses.serialize_open(self.parsed, self.head)
+        await send_json(self.request.send, 200, body, self.headers())
+
     def cut_off(self) -> None:
         """Cancel the run, as for a client that has disconnected: this client does not read its stream."""
         if self.stream is not None:
             mute(self.stream)
-        if self.request.staying is None and self.task is not None:
+        if not self.request.staying and self.task is not None:
             self.task.cancel()
 
     async def finish(self) -> None:
         """Send the answers, or the first failure."""
         for report in self.reports:
             if report.error is not None:
-                await self.fail(failed(report.error, self.plain()))
+                strict = self.recipe.strict and report.losses > 0
+                await self.fail(failed(report.error, self.plain(), strict))
                 return
-        answers = tuple(report.answer for report in self.reports if report.answer is not None)
-        usage = self.usage(answers)
-        if self.stream is not None:
-            await self.stream.close(self.writer.finish(answers, usage, self.plain()))
+        if self.answered:
             return
-        whole = self.request.api.format.whole(self.asked, self.head, answers, usage, self.plain())
+        answers = tuple(report.answer for report in self.reports if report.answer is not None)
+        usage, completed = self.usage(answers), int(time.time())
+        if self.stream is not None:
+            await self.stream.close(self.writer.finish(answers, usage, self.plain(), completed))
+            return
+        head = replace(self.head, completed=completed)
+        whole = self.request.api.format.serialize_answer(self.parsed, head, answers, usage, self.plain())
         await send_json(self.request.send, 200, whole, self.headers())
 
     async def fail(self, problem: Problem) -> None:
+        if self.answered:
+            return
         if self.stream is not None and self.stream.started:
+            problem = replace(problem, request_id=request_id(self.request.scope))
             with suppress(SlowReaderError):
                 await self.stream.close(self.writer.fail(problem))
         else:
             await self.request.refuse(problem)
 
     def usage(self, answers: tuple[Answer, ...]) -> Usage:
-        if self.asked.options.usage == "answer":
+        if self.parsed.options.usage == "answer":
             return sum((answer.usage for answer in answers), NOTHING_USED)
         return sum((report.usage for report in self.reports), NOTHING_USED)
 
@@ -304,7 +334,8 @@ class _Run:
             headers.append(("x-partsong-losses", str(sum(report.losses for report in self.reports))))
             if used.dollars is not None:
                 headers.append(("x-partsong-dollars", str(used.dollars)))
-        return [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+        told = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+        return [*told, *identity_headers(self.request.scope)]
 
 
 def _options_of(header: str) -> Any:
@@ -312,7 +343,7 @@ def _options_of(header: str) -> Any:
         value = msgspec.json.decode(header.encode("latin-1"))
     except msgspec.DecodeError as problem:
         raise RequestError(f"the header X-Partsong is not valid JSON: {problem}", "X-Partsong") from None
-    return read_options(value, "X-Partsong")
+    return parse_options(value, "X-Partsong")
 
 
 def _sample(conversation: Conversation, choice: int) -> Conversation:

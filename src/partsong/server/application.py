@@ -5,10 +5,12 @@ Streams are sent by plain ASGI instead of Starlette's response objects, which co
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,25 +18,38 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from partsong.configuration import Configuration, StoreMode
-from partsong.errors import PartsongError
-from partsong.server import listing, live
+from partsong.errors import PartsongError, QuestionError
+from partsong.prompts import with_documents
+from partsong.server import listing, live, resuming, stored
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
 from partsong.server.deleting import Deleting
-from partsong.server.incoming import ClientLeftError, headers_of, identify, read_body, until_left
+from partsong.server.incoming import (
+    ClientLeftError,
+    headers_of,
+    identify,
+    identity_headers,
+    read_body,
+    request_id,
+    until_left,
+)
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.pages import History, Overview, Recipes, Results, Votes
-from partsong.server.problems import ProblemError, unusable
+from partsong.server.problems import ProblemError, problem_headers, unusable
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
 from partsong.wire import chat, messages, responses
+from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Format, Problem
 from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
 
+# Headers that a page of another origin may read, beside those that browsers always show.
+EXPOSED = ("x-request-id", "request-id", "retry-after", "x-should-retry", "x-partsong-run", "x-partsong-recipe")
+APIS = ("/chat/completions", "/responses", "/messages", "/models")
 FULL_COLLECTION = 100  # collections of the middle generation before a full collection; Python's default is 10
 
 Settings = Callable[[], tuple[Configuration, StoreMode | None]]
@@ -68,8 +83,13 @@ class Application:
 
     async def _direct(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers bypass Starlette: each of its layers would wrap every event of a stream."""
-        answering = self._answering.get(scope["path"]) if scope.get("method") == "POST" else None
-        await (answering or self._routes)(scope, receive, send)
+        if (path := canonical(scope["path"])) != scope["path"]:
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        answering = self._answering.get(path) if scope.get("method") == "POST" else None
+        if answering is not None:
+            await answering(scope, receive, send)
+        else:
+            await self._routes(scope, receive, Identifying(send, identity_headers(scope)))
 
     def service(self) -> Service:
         if self._service is None:
@@ -81,7 +101,13 @@ class Application:
         configuration, mode = self.settings()
         origins = list(configuration.server.origins)
         if origins:
-            middleware = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+            middleware = Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=[*EXPOSED, "x-partsong-losses", "x-partsong-dollars"],
+            )
             self._inner = middleware.cls(self._direct, *middleware.args, **middleware.kwargs)
         async with open_service(configuration, mode, self.slowest) as service:
             self._service = service
@@ -111,6 +137,10 @@ class Application:
             Route("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
+            Route("/v1/responses/input_tokens", self.input_tokens, methods=["POST"]),
+            Route("/v1/responses/{name}", StoredResponse(self), methods=["GET", "DELETE"]),
+            Route("/v1/responses/{name}/cancel", self.cancel_response, methods=["POST"]),
+            Route("/v1/responses/{name}/input_items", self.input_items, methods=["GET"]),
             *Deleting(self.service).routes(),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
             Route("/v1/runs/{run}/stop", self.stop_run, methods=["POST"]),
@@ -130,6 +160,21 @@ class Application:
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         return json(listing.found(service, request.path_params["name"], key))
 
+    async def cancel_response(self, request: Request) -> Response:
+        """Stop a response that is made in the background."""
+        service = self.service()
+        key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
+        found = await stored.cancel(service, request.path_params["name"], key)
+        return Response(stored.serialize(service, found), media_type="application/json")
+
+    async def input_items(self, request: Request) -> Response:
+        """What a stored response was made from, item by item."""
+        service = self.service()
+        key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
+        page = stored.page_of(dict(request.query_params))
+        found = await stored.find(service, request.path_params["name"], key)
+        return json(stored.list_input(found, page))
+
     async def stop_run(self, request: Request) -> Response:
         """Stop a run that continues although its client has disconnected."""
         service = self.service()
@@ -140,16 +185,27 @@ class Application:
         return json({"id": name, "stopped": True})
 
     async def count_tokens(self, request: Request) -> Response:
-        """Estimates the tokens of a request. The estimate is as likely too high as too low."""
+        """The tokens of a request to Messages. The estimate is as likely too high as too low."""
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
-        asked = messages.read_count(await read_body(headers, request.receive, service.slowest))
-        service.recipe_for(asked, key)
-        conversation = asked.conversation
-        tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
-        tokens = likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
-        return Response(messages.counted(tokens), media_type="application/json")
+        parsed = messages.parse_count(await read_body(headers, request.receive, service.slowest))
+        service.recipe_for(parsed, key)
+        return Response(messages.serialize_count(await tokens_of(service, parsed)), media_type="application/json")
+
+    async def input_tokens(self, request: Request) -> Response:
+        """The tokens of a request to Responses, with those of the conversation that it goes on from: an estimate."""
+        service = self.service()
+        headers = headers_of(request.scope)
+        key = identify(request.scope, headers, service.keys, service.serving.origins)
+        body = await read_body(headers, request.receive, service.slowest)
+        parsed = responses.parse_request(body)
+        service.recipe_for(parsed, key)
+        if parsed.references:
+            parsed = responses.parse_request(body, await stored.look_up(service, parsed.references, key))
+        if parsed.previous:
+            parsed = await stored.going_on(service, parsed, key)
+        return json({"object": "response.input_tokens", "input_tokens": await tokens_of(service, parsed)})
 
     async def metrics(self, request: Request) -> Response:
         """The metrics for Prometheus. A server with keys needs one that was made with `--metrics`."""
@@ -172,6 +228,28 @@ class Application:
         return json(state | {"recipes": list(service.recipes), "unusable": list(service.unusable)})
 
 
+class Identifying:
+    """Sends a response with the request's id in its headers."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send, self._headers = send, headers
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        await self._send(message)
+
+
+def canonical(path: str) -> str:
+    """The path under `/v1` of an API that was addressed without it, or with it twice.
+
+    Clients differ in whether the base URL that they are given ends in `/v1`.
+    """
+    rest = path.removeprefix("/v1").removeprefix("/v1")
+    known = any(rest == api or rest.startswith(f"{api}/") for api in APIS)
+    return f"/v1{rest}" if known else path
+
+
 class RunEvents:
     """`GET /v1/runs/{id}/events`: a run's events as server-sent events, live or stored."""
 
@@ -182,18 +260,53 @@ class RunEvents:
         service = self.application.service()
         key = identify(scope, headers_of(scope), service.keys, service.serving.origins)
         run = await live.find(service, scope["path_params"]["run"], key)
-        telling = asyncio.create_task(live.tell(service, run, send, live.wanted(scope)))
-        left = asyncio.create_task(until_left(receive))
-        try:
-            await asyncio.wait((telling, left), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            left.cancel()
-            if not telling.done():
-                telling.cancel()
-            await asyncio.wait((telling, left))
-        if not telling.cancelled():
-            with suppress(TimeoutError):  # a client that does not read is disconnected
-                telling.result()
+        await until_either(live.tell(service, run, send, live.wanted(scope)), receive)
+
+
+class StoredResponse:
+    """`GET` and `DELETE /v1/responses/{id}`: a response that the store kept, as a stream where the client wants one."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service = self.application.service()
+        key = identify(scope, headers_of(scope), service.keys, service.serving.origins)
+        name, query = scope["path_params"]["name"], Request(scope).query_params
+        if scope["method"] == "DELETE":
+            await json(await stored.delete(service, name, key))(scope, receive, send)
+        elif query.get("stream") == "true":
+            resumed = resuming.Resumed(name, key, resuming.parse_after(query.get("starting_after", "")))
+            await until_either(resuming.tell(service, resumed, send), receive)
+        else:
+            body = stored.serialize(service, await stored.find(service, name, key))
+            await Response(body, media_type="application/json")(scope, receive, send)
+
+
+async def until_either(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Do the work until it is done, or until the client has left or reads no further."""
+    telling = asyncio.create_task(work)
+    left = asyncio.create_task(until_left(receive))
+    try:
+        await asyncio.wait((telling, left), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        left.cancel()
+        if not telling.done():
+            telling.cancel()
+        await asyncio.wait((telling, left))
+    if not telling.cancelled():
+        with suppress(TimeoutError):  # a client that does not read is disconnected
+            telling.result()
+
+
+async def tokens_of(service: Service, parsed: ParsedRequest) -> int:
+    """The input tokens of a request, as likely too many as too few. A document that cannot be read counts its bytes."""
+    conversation = parsed.conversation
+    with suppress(QuestionError):
+        read = await service.documents.read(conversation)
+        conversation = replace(read, messages=with_documents(read.messages, sent=False))
+    tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
+    return likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
 
 
 def json(value: object, status: int = 200) -> Response:
@@ -207,8 +320,9 @@ def problem_response(request: Request, problem: Problem) -> Response:
     """A problem in the format of the API that the path belongs to."""
     path = request.url.path
     form: Format = next((form for start, form in FORMATS.items() if path.startswith(start)), chat)
-    headers = {} if problem.retry_after is None else {"retry-after": str(max(1, round(problem.retry_after)))}
-    return Response(form.failed(problem), problem.status, headers, media_type="application/json")
+    problem = replace(problem, request_id=request_id(request.scope))
+    body = form.serialize_error(problem)
+    return Response(body, problem.status, problem_headers(problem), media_type="application/json")
 
 
 async def on_problem(request: Request, error: Exception) -> Response:

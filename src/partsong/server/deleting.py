@@ -18,6 +18,7 @@ from partsong.server.service import Service, caller_of
 from partsong.store import Deleted
 from partsong.wire.reply import Problem
 
+ENDING = 5.0  # seconds that a run which is stopped may take to end
 LONGEST = 512  # characters of the name of a conversation
 
 
@@ -34,9 +35,11 @@ class Deleting:
         ]
 
     async def one(self, request: Request) -> Response:
-        """Delete a run. A run under way is not kept from then on, and goes on for its client."""
+        """Delete a run. One that goes on without its client is stopped before; any other goes on, and is not kept."""
         service = self.service()
-        run = await live.own(service, request.path_params["run"], who(request, service))
+        key = who(request, service)
+        run = await live.own(service, request.path_params["run"], key)
+        await service.staying.end(run.id, caller_of(key), ENDING)
         return deleted(await service.store.delete_run(run.id))
 
     async def many(self, request: Request) -> Response:

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 
 from partsong.keys import Key, Keys
 from partsong.server.problems import ProblemError
-from partsong.server.response import SLOWEST, Receive, Scope
+from partsong.server.response import SLOWEST, Headers, Receive, Scope
+from partsong.store import new_id
 from partsong.wire.reply import Problem
 
 LARGEST = 32 * 1024 * 1024  # bytes of a body
@@ -28,6 +29,17 @@ class ClientLeftError(Exception):
 def headers_of(scope: Scope) -> dict[str, str]:
     """The headers of the request by name, in lower case."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def request_id(scope: Scope) -> str:
+    """The id of this HTTP request, which its response, its log line and its first run bear."""
+    return str(scope.setdefault("partsong.request_id", new_id()))
+
+
+def identity_headers(scope: Scope) -> Headers:
+    """The request's id under the names that OpenAI's and Anthropic's clients look for."""
+    name = request_id(scope).encode()
+    return [(b"x-request-id", name), (b"request-id", name)]
 
 
 def identify(

@@ -55,7 +55,13 @@ class Log:
 
     def refused(self, api: str, problem: Problem) -> None:
         """Write the line of a request that started no run."""
-        fields = {"api": api, "status": "refused", "code": problem.status, "message": problem.message}
+        fields = {
+            "api": api,
+            "status": "refused",
+            "code": problem.status,
+            "message": problem.message,
+            "request": problem.request_id,
+        }
         self._say("warning", fields)
 
     @contextmanager

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, Field
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, StoreMode
@@ -23,16 +24,50 @@ from partsong.errors import PartsongError
 from partsong.events import AggregationDelta, AggregationStarted, AnyEvent, ProposalFailed, ProposalFinished
 from partsong.model import asking
 from partsong.recipe import Recipe, replace
-from partsong.server.offered import offered
+from partsong.server.offered import found, offered
 from partsong.server.report import Report
 from partsong.server.settings import STORE_PATIENCE
 from partsong.store import Store
 
+MOST_LISTED = 50  # recipes that the tool's description names: every prompt of the client bears it
 INSTRUCTIONS = (
     "Each recipe asks several language models a question, and another model writes one answer from theirs. Use it "
     "where second opinions are worth some seconds and some cents. The models see the question only, so include all "
     "that they need to know."
 )
+
+
+class Answered(BaseModel):
+    """What `ask` returns beside the text: the answer, and the report on its run."""
+
+    answer: str
+    run: str = Field(description="The id of the run.")
+    recipe: str
+    model: str = Field(description="The model that wrote the answer.")
+    dollars: str | None = Field(description="What the run has cost, as a decimal number; null if a price is unknown.")
+    planned: int = Field(description="How many proposals were planned.")
+    answered: int = Field(description="How many proposals there are.")
+    losses: list[dict[str, Any]] = Field(description="What the run did not get as its recipe has it, and why.")
+    last_resort: bool = Field(description="Whether a proposal stands for the answer, as the aggregator failed.")
+    seat: int | None = Field(description="The seat whose proposal is the answer, if it is one.")
+    calls: list[dict[str, Any]] = Field(description="Each call to a model, with its tokens and dollars.")
+
+
+class ListedRecipe(BaseModel):
+    """A recipe as `recipes` lists it."""
+
+    name: str
+    about: str
+    calls: int = Field(description="How many calls to models a run of it makes.")
+    proposers: list[list[str]] = Field(description="The models of each layer.")
+    aggregator: str = Field(description="The model that writes the answer.")
+
+
+class Listing(BaseModel):
+    """What `recipes` returns."""
+
+    recipes: list[ListedRecipe]
+    unusable: dict[str, str] = Field(description="Why the others cannot be used, by name.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +90,47 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
         async with journal as store, assembling(configuration, store=store) as assembly:
             yield _Shared(configuration, store, assembly, *offered(configuration, assembly))
 
+    # Which recipes there are is known before a client connects; whether their models can be asked is known then.
+    about: dict[str, str] = {}
+    for each in found(configuration)[0]:
+        about.setdefault(each.recipe.name, each.recipe.about)
+    names = list(about)
+    listed = "; ".join(f"{name} ({about[name]})" if about[name] else name for name in names[:MOST_LISTED])
     server = MCPServer("partsong", instructions=INSTRUCTIONS, version=version("partsong"), lifespan=lifespan)
     opens = ToolAnnotations(read_only_hint=True, open_world_hint=True)
 
     @server.tool(annotations=opens)
-    async def ask(question: str, context: Context[_Shared], recipe: str | None = None) -> CallToolResult:
-        """Ask several language models a question, and get one answer written from theirs.
-
-        Args:
-            question: The question with all that the models need to know. They see nothing else.
-            recipe: The name of a recipe from the tool `recipes`. Default: the first recipe.
-        """
+    async def ask(
+        question: Annotated[
+            str, Field(description="The question with all that the models need to know. They see nothing else.")
+        ],
+        context: Context[_Shared],
+        recipe: Annotated[
+            str | None,
+            Field(
+                description=f"The name of a recipe, of: {listed}. Default: the first.",
+                examples=names[:MOST_LISTED],
+            ),
+        ] = None,
+    ) -> Annotated[CallToolResult, Answered]:
+        """Ask several language models a question, and get one answer written from theirs."""
         return await _ask(context.request_context.lifespan_context, question, recipe, context)
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
-    async def recipes(context: Context[_Shared]) -> dict[str, Any]:
+    async def recipes(context: Context[_Shared]) -> Listing:
         """List the recipes for `ask` with their models, layers and calls, and the reasons why others are unusable."""
         shared = context.request_context.lifespan_context
-        listed = [
-            {
-                "name": recipe.name,
-                "about": recipe.about,
-                "calls": recipe.calls,
-                "proposers": [[agent.model for agent in layer.seats] for layer in recipe.layers],
-                "aggregator": recipe.aggregator.model,
-            }
+        known = [
+            ListedRecipe(
+                name=recipe.name,
+                about=recipe.about,
+                calls=recipe.calls,
+                proposers=[[agent.model for agent in layer.seats] for layer in recipe.layers],
+                aggregator=recipe.aggregator.model,
+            )
             for recipe in shared.recipes.values()
         ]
-        return {"recipes": listed, "unusable": shared.unusable}
+        return Listing(recipes=known, unusable=shared.unusable)
 
     return server
 
@@ -120,15 +168,8 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
 
     try:
         models = await shared.assembly.models(recipe.models)
-        await perform(
-            recipe,
-            asking(question),
-            models,
-            hear,
-            live=False,
-            funds=daily_funds(shared.configuration, shared.store),
-            record=recorder.id,
-        )
+        funds = daily_funds(shared.configuration, shared.store)
+        await perform(recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id)
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
     finally:

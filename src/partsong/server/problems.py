@@ -9,6 +9,7 @@ from typing import Any
 
 from partsong.errors import (
     BudgetError,
+    BusyError,
     Cause,
     ConfigurationError,
     PartsongError,
@@ -41,6 +42,11 @@ STATUSES: Mapping[Cause, tuple[int, Kind]] = {
     "cancelled": (503, "overloaded"),
     "no_proposals": (502, "server"),
 }
+# The same request would fail again, and cost as much again.
+HOPELESS: frozenset[Cause] = frozenset(
+    {"auth", "billing", "refused", "window", "content_filter", "budget", "invalid", "timeout", "cut_off"}
+)
+REPEATED = frozenset({408, 409, 429})  # statuses below 500 after which the official SDKs ask again
 
 
 class ProblemError(Exception):
@@ -59,23 +65,43 @@ def unusable(error: PartsongError) -> Problem:
         case BudgetError():
             return Problem(402, "billing", str(error), code="budget")
         case QuestionError():
-            return Problem(400, "invalid_request", str(error), field="messages")
+            return Problem(400, "invalid_request", str(error), field=error.field or "messages")
         case RecipeError():
             return Problem(400, "invalid_request", str(error), field="model")
         case ConfigurationError():
             return Problem(404, "not_found", str(error), field="model", code="model_not_found")
-        case StoreOffError():
+        case StoreOffError() | BusyError():
             return Problem(503, "overloaded", str(error), retry_after=5.0)
         case StoreError():
             # The error names a file of the server, which is for its log alone.
             message = "the store of the server does not work now, and this request needs it"
             return Problem(503, "overloaded", message, code="store", retry_after=5.0)
         case _:
-            return Problem(500, "server", str(error))
+            return Problem(500, "server", str(error), retryable=False)
 
 
-def failed(error: Failure, report: dict[str, Any]) -> Problem:
-    """The problem of a run that ended without an answer."""
+def failed(error: Failure, report: dict[str, Any], strict: bool = False) -> Problem:
+    """The problem of a run that ended without an answer.
+
+    `strict`: a loss ended the run, since the caller wanted all or nothing. The seat has had its retries by then.
+    """
     status, kind = STATUSES[error.cause]
-    after = 5.0 if status in (429, 503) else None
-    return Problem(status, kind, error.message, code=error.cause, retry_after=after, partsong=report)
+    if error.status is not None and 300 <= error.status < 400:
+        status, kind = 502, "server"  # a redirection of a model's server is no fault of the client's
+    hopeless = error.cause in HOPELESS or strict
+    after = 5.0 if status in (429, 503) and not hopeless else None
+    return Problem(
+        status, kind, error.message, code=error.cause, retry_after=after, retryable=not hopeless, partsong=report
+    )
+
+
+def problem_headers(problem: Problem) -> dict[str, str]:
+    """What the headers say of a problem: when to ask again, or that asking again cannot help."""
+    headers = {"cache-control": "no-store"}
+    if problem.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(problem.retry_after)))
+    if not problem.retryable or (problem.status < 500 and problem.status not in REPEATED):
+        headers["x-should-retry"] = "false"
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return headers

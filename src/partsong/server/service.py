@@ -14,10 +14,10 @@ from functools import partial
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
-from partsong.errors import InputError, RecipeError, RequestError, StoreError
+from partsong.documents.reader import DocumentReader
+from partsong.errors import RecipeError, RequestError, StoreError
 from partsong.folders import keys_path
 from partsong.keys import Key, Keys
-from partsong.model import Message
 from partsong.money.funding import DailyFunds
 from partsong.recipe import Recipe, replace, single
 from partsong.recipes.reading import overridden
@@ -32,7 +32,7 @@ from partsong.server.retention import retain
 from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
-from partsong.store import CONVERSATION, Store
+from partsong.store import Store
 from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Problem
 
@@ -46,6 +46,7 @@ class Service:
     recipes: the usable recipes, by name
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
+    documents: reads the documents of requests, and remembers the last ones
     slowest: seconds that a client may take to send a body, or to read what was sent
     working: the tasks of requests under way
     """
@@ -60,6 +61,7 @@ class Service:
     shelf: dict[str, Found]
     log: Log
     metrics: Metrics
+    documents: DocumentReader
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
     working: set[asyncio.Task[None]] = field(default_factory=set)
@@ -76,18 +78,19 @@ class Service:
         """Whether a run may continue without its client: only with a single process and stored events."""
         return self.serving.workers == 1 and self.store.mode == "full"
 
-    def recipe_for(self, asked: ParsedRequest, key: Key | None) -> Recipe:
+    def recipe_for(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
         """The recipe of a request, with the options of the request.
 
         Raises `ProblemError`, `RequestError` or `RecipeError` if there is none, or if the key may not use it.
         """
-        name, options = asked.model, asked.options
+        name, options = parsed.model, parsed.options
         if key is not None and key.recipes and name not in key.recipes:
             raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "model"))
         if name in self.recipes:
             recipe = self.recipes[name]
         elif name in self.unusable:
-            raise ProblemError(Problem(503, "overloaded", f'the recipe "{name}" cannot be used: {self.unusable[name]}'))
+            message = f'the recipe "{name}" cannot be used: {self.unusable[name]}'
+            raise ProblemError(Problem(503, "overloaded", message, retryable=False))
         elif ":" in name and self.serving.models:
             recipe = single(name)
         else:
@@ -131,34 +134,6 @@ class Service:
             return funds
         caps = {} if funds is None else funds.caps
         return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
-
-    async def messages_before(self, asked: ParsedRequest, key: Key | None) -> tuple[str, tuple[Message, ...]]:
-        """The conversation that the request continues: its name, and its messages. Raises `ProblemError`."""
-        from partsong.events import RunFinished, RunStarted
-
-        name = asked.previous.removeprefix("resp_")
-        missing = ProblemError(
-            Problem(
-                404,
-                "not_found",
-                f'there is no response "{asked.previous}" to continue',
-                "previous_response_id",
-                "previous_response_not_found",
-            )
-        )
-        run = await self.store.run(name)
-        if run is None or run.caller != caller_of(key) or run.labels.get("keep") != "yes":
-            raise missing
-        try:
-            events = [event for _, event in await self.store.events(run.id)]
-        except InputError:
-            raise missing from None
-        start, end = events[0], events[-1]
-        if not isinstance(start, RunStarted) or not isinstance(end, RunFinished):
-            raise missing
-        # Instructions are not carried over to the next response (OpenAI API reference, `previous_response_id`).
-        messages = start.conversation.messages[1 if run.labels.get("instructions") == "yes" else 0 :]
-        return run.labels.get(CONVERSATION, run.id), (*messages, Message("assistant", end.answer.parts))
 
     def stop(self) -> None:
         """Start to drain. Called when the process gets a signal to stop, while its connections are still open."""
@@ -236,6 +211,7 @@ async def open_service(
             shelf,
             log,
             metrics,
+            DocumentReader(configuration.documents),
             telemetry,
             slowest,
         )

@@ -28,6 +28,14 @@ class Staying:
         task.cancel()
         return True
 
+    async def end(self, run: str, caller: str, seconds: float) -> bool:
+        """Stop the run and wait until it has ended, so many seconds at most; whether there was one to stop."""
+        _, task = self.runs.get(run, (None, None))
+        if task is None or not self.stop(run, caller):
+            return False
+        await asyncio.wait((task,), timeout=seconds)
+        return True
+
 
 def mute(stream: EventStream) -> None:
     """Send nothing more to a client that has disconnected."""

@@ -1,7 +1,7 @@
-"""JSON that comes from outside: what reading it may raise, and schemas, which are read before they are sent.
+"""JSON from outside: decoding with errors that name the field, schemas, and JSON that arrives in pieces.
 
-A schema stays the bytes that its author wrote; reading it only makes sure that what goes out is JSON, so that the
-caller hears what is wrong, and not the provider.
+A schema is sent as the bytes that its author wrote. It is decoded before it is sent, so that the caller hears of a
+fault and not the provider.
 """
 
 import re
@@ -16,6 +16,7 @@ from partsong.errors import ModelError, RequestError
 T = TypeVar("T")
 PLACE = re.compile(r"(.*?)(?: - at `(?:key in )?\$\.?(.*)`)?", re.DOTALL)
 MISSING = re.compile(r"Object missing required field `(.*)`")
+SIGNIFICANT = re.compile(r'["\\{}\[\]]')
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -58,3 +59,41 @@ def join(where: str, place: str) -> str:
 def given(raw: Raw) -> bool:
     """Whether a field that was left raw is there, and not null."""
     return bytes(raw) not in (b"", b"null")
+
+
+def equal(one: str, other: str) -> bool:
+    """Whether two texts are the same JSON value."""
+    if one == other:
+        return True
+    try:
+        return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+    except (*UNREADABLE, UnicodeEncodeError):
+        return False
+
+
+class Completeness:
+    """Whether a JSON object or array, which arrives in pieces, has ended. Each character is looked at once."""
+
+    __slots__ = ("_depth", "_escaped", "_quoted", "whole")
+
+    def __init__(self) -> None:
+        self.whole = False
+        self._depth = 0
+        self._quoted = self._escaped = False
+
+    def feed(self, piece: str) -> None:
+        position = 0
+        if self._escaped and piece:
+            self._escaped, position = False, 1
+        for found in SIGNIFICANT.finditer(piece, position):
+            if found.start() < position:
+                continue  # it is escaped
+            sign = found[0]
+            if sign == "\\":
+                position = found.end() + 1
+                self._escaped = position > len(piece)
+            elif sign == '"':
+                self._quoted = not self._quoted
+            elif not self._quoted:
+                self._depth += 1 if sign in "{[" else -1
+                self.whole = self._depth <= 0

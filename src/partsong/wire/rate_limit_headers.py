@@ -1,8 +1,8 @@
-"""What a provider lets us use, as the headers of its responses say: so many requests, so many tokens, until when.
+"""Rate limits in the headers of responses: how many requests and tokens may be used, and until when.
 
-Nearly every provider spells this in its own way, but all of them say limit, remaining and reset, of requests or tokens,
-at times of a window. So names are taken apart into words, and a name with a word that is not known is left alone: a
-quota that we misread would be worse than none. Nothing here raises.
+Nearly every provider spells the headers in its own way. But all of them name a limit, what remains, and a reset, for
+requests or tokens, some also for a window. So header names are taken apart into words. A name with an unknown word is
+ignored, because a misread quota would be worse than none. No function here raises.
 """
 
 import re
@@ -18,10 +18,13 @@ Kind = Literal["requests", "tokens", "input_tokens", "output_tokens"]
 
 
 class Quota(Struct, frozen=True):
-    """How much of something may be used. What the provider did not say is `None`.
+    """One quota; a number is `None` if the provider did not tell it.
 
-    `seconds` is until all of it may be used again, and `window` the time that `limit` is for. A `steady` quota comes
-    back bit by bit until then, as out of a leaking bucket; any other comes back all at once, at the end of its window.
+    limit: how much may be used in a window
+    remaining: how much may still be used
+    seconds: time until the whole limit may be used again
+    window: length of the window in seconds
+    steady: whether the quota refills bit by bit, like a leaking bucket, and not all at once at the end of its window
     """
 
     limit: int | None = None
@@ -32,7 +35,7 @@ class Quota(Struct, frozen=True):
 
 
 class RateLimits(Struct, frozen=True, omit_defaults=True):
-    """The quotas that the headers of one response told. Where several hold for one kind, the one with least left."""
+    """The quotas in the headers of one response. Of several quotas of a kind, the one with least left is kept."""
 
     requests: Quota | None = None
     tokens: Quota | None = None
@@ -68,9 +71,9 @@ LONGEST_VALUE = 1_000  # characters
 
 
 def parse_rate_limit_headers(headers: Mapping[str, str], now: float) -> RateLimits | None:
-    """The allowance in the headers of a response, `None` if they tell none.
+    """The rate limits in the headers of a response; `None` if there are none.
 
-    `now` is the time since 1970, for headers that hold a time and come without the provider's own `Date`.
+    `now` is in seconds since 1970. It is used for headers that hold a time, if the response has no `Date`.
     """
     told: dict[str, str] = {}
     for name in headers:

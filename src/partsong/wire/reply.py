@@ -1,7 +1,7 @@
-"""What the server says to a client, before it is written in one of the formats: answers, or a problem.
+"""Answers and problems, as the server hands them to one of the three formats to be written.
 
-Each format has the functions and the `Stream` of `Format`; a `Stream` makes the bytes of one streamed response, ready
-to be sent, one call for each thing that happens.
+Each format is a package with the functions of `Format`. Its `Stream` makes the bytes of one streamed response: each
+method returns the events for one thing that happens, ready to be sent.
 """
 
 from typing import Any, Literal, Protocol
@@ -27,9 +27,14 @@ Kind = Literal[
 
 
 class Problem(Struct, frozen=True):
-    """Why there is no answer. `field` is where in the request, `code` partsong's cause (see `errors.Cause`), if any.
+    """Why there is no answer.
 
-    `retry_after` is in seconds. `partsong` is the report on the run, if there was one (`run`, `losses`, `dollars` …).
+    field: where in the request the problem stands, such as `tools[0].name`
+    code: partsong's cause (`errors.Cause`) or a code of the API
+    retry_after: seconds until the client may ask again
+    retryable: whether the same request may succeed later; SDKs repeat statuses of 408, 409, 429 and from 500 otherwise
+    request_id: the id of the HTTP request, as the response's header has it
+    partsong: the report on the run, if there was one (`run`, `losses`, `dollars` …)
     """
 
     status: int
@@ -38,51 +43,65 @@ class Problem(Struct, frozen=True):
     field: str | None = None
     code: str | None = None
     retry_after: float | None = None
+    retryable: bool = True
+    request_id: str = ""
     partsong: dict[str, Any] = {}
 
 
 class Head(Struct, frozen=True):
-    """What a response says of itself: `run` is the run's id, `created` a Unix time, `model` the one asked for."""
+    """What a response says of itself.
+
+    run: the run's id
+    created: when the run began, as a Unix time in seconds
+    model: the model that was asked for
+    completed: when the answer was whole, as a Unix time in seconds; `None` as long as that is not known
+    """
 
     run: str
     created: int
     model: str
+    completed: int | None = None
 
 
 class Stream(Protocol):
-    """One streamed response, as bytes of server-sent events. `choice` counts the answers, where several are wanted."""
+    """One streamed response, as bytes of server-sent events. `choice` is the index of an answer among several."""
 
     def begin(self) -> bytes:
-        """What comes before the first delta, if anything."""
+        """The events before the first delta, if the format has any."""
 
     def say(self, delta: Delta, choice: int = 0) -> bytes:
-        """A delta of the aggregator's."""
+        """The events for a delta of the aggregator."""
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
-        """An event of the run (a JSON object), in such a way that clients who do not know of it ignore it."""
+        """An event of the run (a JSON object), written so that other clients ignore it."""
 
     def wait(self) -> bytes:
-        """What keeps the connection alive while nothing is said: a comment."""
+        """Bytes that keep the connection alive in silence: an event if the API has one for it, else a comment.
 
-    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
-        """The end, with what all of it has used, and the report on the run."""
+        Some clients count events alone, and give up on a stream that sends nothing but comments.
+        """
+
+    def finish(
+        self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
+    ) -> bytes:
+        """The end: how each answer ended, the usage, and the report on the run. `completed` is a Unix time."""
 
     def fail(self, problem: Problem) -> bytes:
-        """The end, where there is no answer, or only half of one."""
+        """The end of a stream that has no answer, or half of one."""
 
 
 class Format(Protocol):
-    """One API's way of writing: a package of `partsong.wire` that has these names."""
+    """One API's way of reading and writing: a package of `partsong.wire` with these names."""
 
-    def read(self, body: bytes) -> ParsedRequest:
-        """Read a request. Raises `RequestError`."""
+    def parse_request(self, data: bytes, /) -> ParsedRequest:
+        """Parse a request. Raises `RequestError`."""
 
-    def whole(
-        self, asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+    def serialize_answer(
+        self, request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
     ) -> bytes:
         """A response that is not streamed."""
 
-    def failed(self, problem: Problem) -> bytes:
+    def serialize_error(self, problem: Problem) -> bytes:
         """The body of an error."""
 
-    def Stream(self, asked: ParsedRequest, head: Head) -> Stream: ...
+    def Stream(self, request: ParsedRequest, head: Head) -> Stream: ...

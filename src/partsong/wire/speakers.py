@@ -1,21 +1,21 @@
-"""Who speaks, in words: for the formats that have no field for the name of one who takes part in a conversation."""
+"""The names of speakers, written into their words: for formats without a field for a name."""
 
 from msgspec.structs import replace
 
-from partsong.model import Image, Message, Text
+from partsong.model import Document, Image, Message, Text
 
 
 def spelled(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages with their speakers' names in front of what they say or show."""
+    """The messages, each with its speaker's name in front of the first text or picture."""
     return tuple(_spelled(message) if message.name else message for message in messages)
 
 
 def _spelled(message: Message) -> Message:
     named = f"{message.name}: "
-    for at, part in enumerate(message.parts):
+    for index, part in enumerate(message.parts):
         if type(part) is Text:
-            parts = (*message.parts[:at], replace(part, text=named + part.text), *message.parts[at + 1 :])
+            parts = (*message.parts[:index], replace(part, text=named + part.text), *message.parts[index + 1 :])
             return Message(message.role, parts)
-        if type(part) is Image:
-            return Message(message.role, (*message.parts[:at], Text(named), *message.parts[at:]))
+        if type(part) is Image or type(part) is Document:
+            return Message(message.role, (*message.parts[:index], Text(named), *message.parts[index:]))
     return Message(message.role, message.parts)

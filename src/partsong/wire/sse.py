@@ -1,13 +1,18 @@
-"""Server-sent events, out of the bytes that network reads bring.
+"""A decoder of server-sent events, fed with the bytes of network reads.
 
-Follows the WHATWG specification: any line end, comments, data over several lines, a byte order mark, anything cut
-anywhere. It works on bytes and on all that one read brought: half a character is whole again before anybody decodes it,
-and a stream of plain `data:` blocks, which is what models send, is split in a few calls however many events it holds.
+The decoder follows the WHATWG specification: any line end, comments, data over several lines, a byte order mark, and
+cuts at any byte. It works on bytes, so that half a character is whole again before it is decoded. A stream of plain
+`data:` blocks, which is what models send, is split in a few steps however many events it holds.
 """
+
+import re
 
 from partsong.errors import ModelError
 
 LONGEST_EVENT = 16 * 1024 * 1024  # bytes: longer than any event that was meant, short enough to be held in memory
+# What some servers send to keep a connection open. Anything else that is no JSON may be words that were lost.
+PING = re.compile(rb"\W*(ping|pong|keep[-_]?alive|heart[-_]?beat)\W*", re.IGNORECASE)
+PINGS = frozenset({"ping", "pong", "heartbeat", "keepalive", "keep-alive"})
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -94,6 +99,13 @@ def _events(whole: bytes) -> list[tuple[str, bytes]]:
                 data = value if data is None else data + b"\n" + value
             elif field == b"event":
                 name = value.decode("utf-8", "replace")
+            elif field == b"error":  # no field of the specification, but one that some servers write
+                name, data = "error", value
         if data is not None:
             events.append((name, data))
     return events
+
+
+def is_ping(name: str, data: bytes) -> bool:
+    """Whether an event only keeps the connection open."""
+    return name.lower() in PINGS or PING.fullmatch(data) is not None

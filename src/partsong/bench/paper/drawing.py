@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from partsong.bench.figures import bars, lines, radar, save, scatter
-from partsong.bench.lines import write_whole
 from partsong.bench.paper.exhibits import Exhibit
 from partsong.bench.paper.numbers import FIGURE_3
 from partsong.bench.report import Section, page
 from partsong.bench.sheet import csv_of
+from partsong.files import write_file
 
 
 def draw(
@@ -21,7 +21,7 @@ def draw(
     notes: Sequence[str],
 ) -> list[str]:
     """Write the files; return their names."""
-    write_whole(folder / f"{exhibit.name}.csv", csv_of(headings, cells))
+    write_file(folder / f"{exhibit.name}.csv", csv_of(headings, cells))
     written = [f"{exhibit.name}.csv"]
     figure = _figure(exhibit, rows)
     picture = ""
@@ -38,7 +38,7 @@ def draw(
         drawn = save(scatter(efforts, "GFLOPs a token", exhibit.measure), folder / f"{exhibit.name}-compute")
         sections.append(Section("By compute", [], [], drawn))
         written += [f"{exhibit.name}-compute.svg", f"{exhibit.name}-compute.png"]
-    write_whole(folder / "report.html", page(f"{exhibit.name}: {exhibit.title}", sections, notes))
+    write_file(folder / "report.html", page(f"{exhibit.name}: {exhibit.title}", sections, notes))
     return [*written, "report.html"]
 
 

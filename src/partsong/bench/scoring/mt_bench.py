@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from partsong.errors import InputError
 
-RATING = (re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]"), re.compile(r"\[(\d+(?:\.\d+)?)\]"))
+# A grade, perhaps with its scale, in double brackets or else in single ones: [[7]], [[ 7.5 ]], [[7/10]].
+NUMBER = r"\s*(\d{1,4}(?:\.\d{1,4})?)\s*(?:/\s*(\d{1,4}(?:\.\d{1,4})?)\s*)?"
+RATING = (re.compile(rf"\[\[{NUMBER}\]\]"), re.compile(rf"\[{NUMBER}\]"))
 LEAST, MOST = 1.0, 10.0
 # The 80 questions come in tens, in this order (Zheng et al., arXiv 2306.05685, and FastChat's question file).
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
@@ -50,14 +52,15 @@ class Score(Struct, frozen=True):
 
 
 def grade_of(judgment: str) -> float | None:
-    """The grade in the words of the judge: the first number in double brackets, or in single ones.
+    """The last grade from 1 to 10 in the judge's words, in double brackets, else in single ones.
 
-    `None` if there is none, or if the number is not from 1 to 10.
+    A judge that weighs several grades names its own last. A grade of another scale than 10 is none.
     """
     for pattern in RATING:
-        if (found := pattern.search(judgment)) is not None:
-            grade = float(found[1])
-            return grade if LEAST <= grade <= MOST else None
+        if found := pattern.findall(judgment):
+            grade, scale = found[-1]
+            fits = LEAST <= float(grade) <= MOST and float(scale or MOST) == MOST
+            return float(grade) if fits else None
     return None
 
 

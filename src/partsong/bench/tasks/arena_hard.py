@@ -177,11 +177,14 @@ def content_of(turn: Turn) -> str:
 
 
 def verdict_in(words: str) -> str | None:
-    """The last verdict in the words of the judge; `None` if there is none, or if the last one is not known."""
-    found = re.findall(r"\[\[([AB<>=]+)\]\]", words)
-    if found and found[-1] in VERDICTS:
-        return str(found[-1])
-    return None
+    """The last verdict in the words; `None` if there is none, or if the last one is none of the five.
+
+    A judge often names the choices, or its first impression, before it decides. The benchmark's second version reads
+    the last verdict, too, in letters of either case.
+    """
+    found = re.findall(r"\[\[\s*([AB]\s*[<>=]{1,3}\s*[AB])\s*\]\]", words.upper())
+    verdict = re.sub(r"\s", "", found[-1]) if found else ""
+    return verdict if verdict in VERDICTS else None
 
 
 def weighted(parts: Mapping[str, float]) -> float:

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 def _json(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not `splitlines`: JSON may hold U+2028, U+0085 and their like as they are, and no line ends there.
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
         if not line.strip():
             continue
         try:

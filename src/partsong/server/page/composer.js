@@ -1,13 +1,13 @@
 // @ts-check
-// Where a question is written: the words, pictures by drop, paste or choice, the recipe with its calls and typical
-// cost, and the button that sends or stops.
+// Where a question is written: the words, pictures and documents by drop, paste or choice, the recipe with its calls
+// and typical cost, and the button that sends or stops.
 
 import { fill, make, newId } from "./dom.js";
 import { dollars, many } from "./format.js";
 
-/** @import { About, AboutRecipe, Question } from "./types.js" */
+/** @import { About, AboutRecipe, AttachedFile, Question } from "./types.js" */
 
-const LARGEST = 20 * 1024 * 1024; // bytes of all pictures: the server takes 32 MiB, and base64 adds a third
+const LARGEST = 20 * 1024 * 1024; // bytes of all files: the server takes 32 MiB, and base64 adds a third
 const PICTURES = /^image\/(png|jpeg|gif|webp)$/;
 
 export class Composer {
@@ -19,6 +19,8 @@ export class Composer {
     this.stop = stop;
     /** @type {string[]} */
     this.images = [];
+    /** @type {AttachedFile[]} */
+    this.files = [];
     /** @type {AboutRecipe[]} */
     this.recipes = [];
     this.running = false;
@@ -31,13 +33,12 @@ export class Composer {
     this.file = make("input", {
       type: "file",
       id: newId("file"),
-      accept: "image/png,image/jpeg,image/gif,image/webp",
       multiple: true,
       class: "unseen",
       tabindex: "-1",
-      "aria-label": "Pictures to ask about",
+      "aria-label": "Pictures and documents to ask about",
     });
-    this.shown = make("ul", { class: "pictures", "aria-label": "Pictures" });
+    this.shown = make("ul", { class: "pictures", "aria-label": "Pictures and documents" });
     this.problem = make("p", { class: "problem", role: "alert" });
     this.fresh = make("a", { class: "button quiet", href: "#/ask", hidden: true }, "New conversation");
     this.button = make("button", { class: "main" }, "Send");
@@ -61,7 +62,7 @@ export class Composer {
         this.cost,
         this.file,
         this.fresh,
-        make("button", { type: "button", class: "quiet", onclick: () => this.file.click() }, "Add a picture"),
+        make("button", { type: "button", class: "quiet", onclick: () => this.file.click() }, "Add a file"),
         this.button,
       ),
     );
@@ -108,10 +109,11 @@ export class Composer {
    *
    * @param {Question} question
    */
-  edit({ text, images }) {
+  edit({ text, images, files }) {
     this.text.value = text;
     this.images = [...images];
-    this.showImages();
+    this.files = [...files];
+    this.showFiles();
     this.text.focus();
   }
 
@@ -128,15 +130,16 @@ export class Composer {
       return;
     }
     await this.offered; // a quick reader need not wait for the list
-    const question = { text: this.text.value.trim(), images: this.images };
-    if (!question.text && !question.images.length) return;
+    const question = { text: this.text.value.trim(), images: this.images, files: this.files };
+    if (!question.text && !question.images.length && !question.files.length) return;
     if (!this.recipe.value) {
       this.problem.textContent = "There is no recipe that can be used.";
       return;
     }
     this.text.value = "";
     this.images = [];
-    this.showImages();
+    this.files = [];
+    this.showFiles();
     this.send(question, this.recipe.value);
   }
 
@@ -166,32 +169,43 @@ export class Composer {
    * @param {DataTransfer | null} source
    */
   takeFrom(event, source) {
-    const files = [...(source?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+    const files = [...(source?.files ?? [])];
     if (!files.length) return;
     event.preventDefault();
     this.take(files);
   }
 
-  /** @param {File[]} files */
+  /**
+   * The server reads documents, and says which it cannot read.
+   *
+   * @param {File[]} files
+   */
   async take(files) {
     this.file.value = "";
     this.problem.textContent = "";
     for (const file of files) {
-      if (!PICTURES.test(file.type)) {
+      if (file.type.startsWith("image/") && !PICTURES.test(file.type)) {
         this.problem.textContent = `${file.name}: pictures must be PNG, JPEG, GIF or WebP`;
-      } else if (file.size + this.images.join("").length > LARGEST) {
-        this.problem.textContent = `${file.name}: all pictures together may have 20 MB`;
-      } else {
+      } else if (file.size + this.length() > LARGEST) {
+        this.problem.textContent = `${file.name}: all files together may have 20 MB`;
+      } else if (PICTURES.test(file.type)) {
         this.images = [...this.images, await addressOf(file)];
+      } else {
+        this.files = [...this.files, { name: file.name, url: await addressOf(file) }];
       }
     }
-    this.showImages();
+    this.showFiles();
   }
 
-  showImages() {
+  length() {
+    return [...this.images, ...this.files.map(({ url }) => url)].join("").length;
+  }
+
+  showFiles() {
     fill(
       this.shown,
-      this.images.map((url, index) => this.itemOf(url, index)),
+      this.files.map((file) => this.documentOf(file)),
+      this.images.map((url, index) => this.pictureOf(url, index)),
     );
   }
 
@@ -199,13 +213,32 @@ export class Composer {
    * @param {string} url
    * @param {number} index
    */
-  itemOf(url, index) {
-    const remove = make("button", { type: "button", class: "quiet", "aria-label": `Remove picture ${index + 1}` }, "✕");
-    remove.addEventListener("click", () => {
+  pictureOf(url, index) {
+    const remove = this.remover(`Remove picture ${index + 1}`, () => {
       this.images = this.images.filter((_, each) => each !== index);
-      this.showImages();
     });
     return make("li", {}, make("img", { src: url, alt: `Picture ${index + 1}` }), remove);
+  }
+
+  /** @param {AttachedFile} file */
+  documentOf(file) {
+    const remove = this.remover(`Remove ${file.name}`, () => {
+      this.files = this.files.filter((each) => each !== file);
+    });
+    return make("li", { class: "file" }, file.name, remove);
+  }
+
+  /**
+   * @param {string} label
+   * @param {() => void} act
+   */
+  remover(label, act) {
+    const remove = make("button", { type: "button", class: "quiet", "aria-label": label }, "✕");
+    remove.addEventListener("click", () => {
+      act();
+      this.showFiles();
+    });
+    return remove;
   }
 }
 

@@ -1,8 +1,8 @@
 // @ts-check
-// A conversation as data: turns, each a question (words and pictures) and its answer. A conversation travels in two
-// shapes: as messages to the server, and as messages in a run's record.
+// A conversation as data: turns, each a question (words, pictures and files) and its answer. A conversation travels in
+// two shapes: as messages to the server, and as messages in a run's record.
 
-/** @import { ChatMessage, Conversation, Image, PlainTurn, Question } from "./types.js" */
+/** @import { AttachedFile, ChatMessage, Conversation, Document, Image, PlainTurn, Question } from "./types.js" */
 
 /**
  * The messages that ask the last of these turns, in the shape of Chat Completions.
@@ -20,10 +20,11 @@ export function messagesOf(turns, system = []) {
 }
 
 /** @param {Question} question */
-function contentOf({ text, images }) {
-  if (!images.length) return text;
+function contentOf({ text, images, files }) {
+  if (!images.length && !files.length) return text;
+  const documents = files.map(({ name, url }) => ({ type: "file", file: { filename: name, file_data: url } }));
   const pictures = images.map((url) => ({ type: "image_url", image_url: { url } }));
-  return [...pictures, ...(text ? [{ type: "text", text }] : [])];
+  return [...documents, ...pictures, ...(text ? [{ type: "text", text }] : [])];
 }
 
 /**
@@ -42,9 +43,10 @@ export function turnsOf(conversation) {
       .map((part) => part.text)
       .join("");
     const images = parts.filter((part) => part.type === "image").map(addressOf);
+    const files = parts.filter((part) => part.type === "document").map(fileOf);
     const last = turns.at(-1);
     if (role === "system") system.push({ role, content: text });
-    else if (role === "user") turns.push({ question: { text, images }, answer: "" });
+    else if (role === "user") turns.push({ question: { text, images, files }, answer: "" });
     else if (role === "assistant" && last) last.answer += text;
   }
   return { turns, system };
@@ -52,10 +54,18 @@ export function turnsOf(conversation) {
 
 /** @returns {PlainTurn} */
 export function emptyTurn() {
-  return { question: { text: "", images: [] }, answer: "" };
+  return { question: { text: "", images: [], files: [] }, answer: "" };
 }
 
 /** @param {Image} image */
 function addressOf({ data, media_type: type, url = "" }) {
   return data ? `data:${type};base64,${data}` : url;
+}
+
+/**
+ * @param {Document} document
+ * @returns {AttachedFile}
+ */
+function fileOf({ name = "", media_type: type = "", data = "" }) {
+  return { name, url: `data:${type || "application/octet-stream"};base64,${data}` };
 }

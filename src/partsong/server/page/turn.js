@@ -87,11 +87,12 @@ export class TurnView {
  * @param {Question} question
  * @param {(() => void) | null} edit
  */
-function questionOf({ text, images }, edit) {
+function questionOf({ text, images, files }, edit) {
   return make(
     "div",
     { class: "question" },
     make("h2", { class: "unseen" }, "Question"),
+    files.map(({ name }) => make("p", { class: "file" }, name)),
     images.map((url, index) =>
       url.startsWith("data:")
         ? make("img", { src: url, alt: `Picture ${index + 1} of the question` })

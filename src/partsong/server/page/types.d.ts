@@ -72,7 +72,7 @@ export interface Conversation {
 
 export interface Message {
   role: "assistant" | "system" | "tool" | "user";
-  parts: (Text | Image | Reasoning | ToolCall | ToolResult)[];
+  parts: (Text | Image | Document | Reasoning | ToolCall | ToolResult)[];
   name?: string;
 }
 
@@ -91,6 +91,18 @@ export interface Image {
   detail?: string;
 }
 
+export interface Document {
+  type: "document";
+  data?: string;
+  media_type?: string;
+  name?: string;
+  text?: string;
+  pages?: number;
+  pages_read?: number;
+  left_out?: string;
+  mark?: "" | "1h" | "5m";
+}
+
 export interface Reasoning {
   type: "reasoning";
   text: string;
@@ -103,12 +115,13 @@ export interface ToolCall {
   name: string;
   arguments: string;
   mark?: "" | "1h" | "5m";
+  signature?: string;
 }
 
 export interface ToolResult {
   type: "tool_result";
   call_id: string;
-  parts: (Text | Image)[];
+  parts: (Text | Image | Document)[];
   is_error?: boolean;
   mark?: "" | "1h" | "5m";
 }
@@ -270,13 +283,19 @@ export interface ProposalFinished {
 }
 
 export interface Answer {
-  parts: (Text | Image | Reasoning | ToolCall | ToolResult)[];
+  parts: (Text | Image | Document | Reasoning | ToolCall | ToolResult)[];
   finish_reason: "content_filter" | "length" | "stop" | "tool_calls";
   usage: Usage;
   model: string;
   stored: Usage | null;
   logprobs?: Record<string, number>[];
+  caveats?: Caveat[];
   text: string;
+}
+
+export interface Caveat {
+  kind: "shortened" | "truncated";
+  message: string;
 }
 
 export interface ProposalFailed {
@@ -297,6 +316,7 @@ export interface CallFinished {
   usage?: Usage | null;
   error?: Failure | null;
   stored?: boolean;
+  stored_usage?: Usage | null;
 }
 
 export interface LayerFinished {
@@ -477,10 +497,17 @@ export interface Transcript {
   seat: number | null;
 }
 
+/** A PDF or a file of text, with its content as a `data:` address. */
+export interface AttachedFile {
+  name: string;
+  url: string;
+}
+
 /** A picture's address is a `data:` address or a URL. */
 export interface Question {
   text: string;
   images: string[];
+  files: AttachedFile[];
 }
 
 export interface PlainTurn {

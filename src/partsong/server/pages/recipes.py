@@ -6,7 +6,6 @@ only into the folder of the user's own recipes.
 
 import asyncio
 import ipaddress
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from partsong.errors import ConfigurationError, RecipeError
+from partsong.errors import ConfigurationError, InputError, RecipeError
+from partsong.files import PRIVATE, write_file
 from partsong.folders import recipes_folder
 from partsong.recipe import Recipe
 from partsong.recipes.finding import is_shipped, source_of
@@ -112,10 +112,12 @@ class Recipes:
         if path.exists() and not written.replace:
             raise wrong(f'there is a recipe "{name}" already; to replace it, set "replace": true', "replace", 409)
         try:
-            await asyncio.to_thread(write_whole, path, written.toml)
+            await asyncio.to_thread(_write, path, written.toml)
         except OSError as problem:
             message = f"{path}: cannot be written: {problem.strerror}"
             raise ProblemError(Problem(500, "server", message)) from None
+        except InputError as problem:  # a device, a pipe or a folder of this name
+            raise wrong(str(problem), "name", 409) from None
         offer(service, recipe, path)
         # The other workers of this server read recipes only when they start.
         return said({"name": name, "path": str(path), "restart": service.serving.workers > 1})
@@ -178,17 +180,6 @@ def on_loopback(host: str) -> bool:
         return False
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file atomically, readable by its owner only."""
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    whole = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(
-            os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", newline=""
-        ) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
+    write_file(path, text.encode(), permissions=PRIVATE)

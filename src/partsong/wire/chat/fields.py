@@ -1,6 +1,6 @@
 """The fields of a request to `POST /chat/completions`, as far as anything is made of them.
 
-All others are passed over unread. What may be of several shapes, or is somebody else's to read, stays raw.
+All others are passed over unread. Fields of several shapes, and schemas, which are the caller's bytes, stay raw.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,28 +20,53 @@ class Function(Struct):
     strict: bool | None = None
 
 
+class Grammar(Struct):
+    syntax: Literal["lark", "regex"]
+    definition: str
+
+
+class CustomFormat(Struct):
+    type: Literal["text", "grammar"]
+    grammar: Grammar | None = None
+
+
+class Custom(Struct):
+    """A tool that takes free text."""
+
+    name: Name
+    description: str | None = None
+    format: CustomFormat | None = None
+
+
 class ToolGiven(Struct):
     type: str
     function: Raw = Raw()
+    custom: Raw = Raw()
 
 
-class Called(Struct):
+class FunctionCalled(Struct):
     name: str
     arguments: str = ""
 
 
-class CallGiven(Struct):
+class CustomCalled(Struct):
+    name: str
+    input: str = ""
+
+
+class ToolCallGiven(Struct):
     id: str
     type: str = "function"
-    function: Called | None = None
+    function: FunctionCalled | None = None
+    custom: CustomCalled | None = None
 
 
 class MessageGiven(Struct):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Raw] | None = None
-    tool_calls: list[CallGiven] | None = None
+    tool_calls: list[ToolCallGiven] | None = None
     tool_call_id: str | None = None
-    function_call: Called | None = None
+    function_call: FunctionCalled | None = None
     name: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -53,11 +78,18 @@ class Link(Struct):
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
+class FileGiven(Struct):
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: str | None = None
+
+
 class Piece(Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
     image_url: Link | None = None
+    file: FileGiven | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
@@ -81,9 +113,17 @@ class Allowed(Struct):
 
 
 class Chosen(Struct):
+    """A choice of one tool, or of some."""
+
     type: str = "function"
-    function: Called | None = None
+    function: FunctionCalled | None = None
+    custom: FunctionCalled | None = None
     allowed_tools: Allowed | None = None
+
+    @property
+    def named(self) -> FunctionCalled | None:
+        """The tool that is named."""
+        return self.custom if self.type == "custom" else self.function
 
 
 class Body(Struct):
@@ -110,7 +150,7 @@ class Body(Struct):
     tool_choice: str | Chosen | None = None
     parallel_tool_calls: bool | None = None
     functions: list[Raw] | None = None
-    function_call: str | Called | None = None
+    function_call: str | FunctionCalled | None = None
     metadata: dict[str, str] | None = None
     user: str | None = None
     safety_identifier: str | None = None

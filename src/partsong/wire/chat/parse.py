@@ -1,6 +1,7 @@
 """A request to `POST /chat/completions`, as what is asked of a mixture.
 
-What a mixture cannot do is refused by the name of its field; what nobody knows is ignored, as the original does.
+What a mixture cannot do is refused by the name of its field. Fields that the API does not document are ignored, as the
+original does.
 """
 
 import base64
@@ -16,6 +17,7 @@ from partsong.model import (
     ANY_OBJECT,
     CacheControl,
     Conversation,
+    Document,
     Image,
     Message,
     Part,
@@ -23,14 +25,16 @@ from partsong.model import (
     Role,
     Sampling,
     Text,
-    Tool,
     ToolCall,
     ToolResult,
 )
-from partsong.wire.chat.fields import Body, Called, Chosen, Format, Function, Link, MessageGiven, Piece
+from partsong.wire.chat.fields import Body, FileGiven, Format, Link, MessageGiven, Piece, ToolCallGiven
+from partsong.wire.chat.tools import parse_choice, parse_tools
+from partsong.wire.files import parse_file
+from partsong.wire.freeform import wrap_input
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import described, given
-from partsong.wire.parsed import Options, ParsedRequest, read_options, refuse
+from partsong.wire.parsed import Options, ParsedRequest, answerable, parse_options, refuse
 
 REFUSED = {
     "logprobs": "the logarithms of probabilities are not known of a mixture",
@@ -50,102 +54,108 @@ ROLES: dict[str, Role] = {
     "function": "tool",
 }
 _body = msgspec.json.Decoder(Body)
-_function = msgspec.json.Decoder(Function)
 _piece = msgspec.json.Decoder(Piece)
 _anything = msgspec.json.Decoder(Any)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-def read(body: bytes) -> ParsedRequest:
-    """Read a request. Raises `RequestError`, naming the field."""
-    said = decode(body, _body)
-    refuse(said, REFUSED)
-    if said.modalities not in (None, [], ["text"]):
+def parse_request(data: bytes) -> ParsedRequest:
+    """Parse a request. Raises `RequestError`, naming the field."""
+    body = decode(data, _body)
+    refuse(body, REFUSED)
+    if body.modalities not in (None, [], ["text"]):
         raise RequestError('modalities: a mixture writes text alone: ["text"]', "modalities")
-    if said.service_tier not in (None, "auto", "default"):
-        raise RequestError(f'service_tier: "{said.service_tier}" is not to be had here; "auto" is', "service_tier")
-    labels = dict(said.metadata or {})
+    if body.service_tier not in (None, "auto", "default"):
+        raise RequestError(f'service_tier: "{body.service_tier}" is not to be had here; "auto" is', "service_tier")
+    labels = dict(body.metadata or {})
     for name in ("user", "safety_identifier", "prompt_cache_key"):
-        if value := getattr(said, name):
+        if value := getattr(body, name):
             labels[name] = value
-    choice, tools = _choice(said, _tools(said))
-    options = said.stream_options
+    tools, freeform = parse_tools(body)
+    choice, allowed = parse_choice(body, tools)
+    options = body.stream_options
     return ParsedRequest(
-        said.model,
+        body.model,
         Conversation(
-            _messages(said.messages),
-            tools,
+            answerable(_messages(body.messages)),
+            allowed,
             choice,
-            _format(said.response_format),
-            _sampling(said),
-            False if said.functions else said.parallel_tool_calls,  # the old way has room for one call
+            _format(body.response_format),
+            _sampling(body),
+            False if body.functions else body.parallel_tool_calls,  # the old way has room for one function call
         ),
-        stream=bool(said.stream),
-        samples=said.n or 1,
+        stream=bool(body.stream),
+        samples=body.n or 1,
         usage_in_stream=bool(options and options.include_usage),
         labels=labels,
-        options=read_options(decode(said.partsong, _anything, "partsong")) if given(said.partsong) else Options(),
-        echo={"functions": True} if said.functions else {},  # whoever asks in the old way hears it in the old way
+        options=parse_options(decode(body.partsong, _anything, "partsong")) if given(body.partsong) else Options(),
+        echo={"functions": True} if body.functions else {},  # a request in the old way gets its answer in the old way
+        freeform=freeform,
     )
 
 
-def _sampling(said: Body) -> Sampling:
-    stop = (said.stop,) if isinstance(said.stop, str) else tuple(said.stop or ())
+def _sampling(body: Body) -> Sampling:
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return Sampling(
-        temperature=said.temperature,
-        top_p=said.top_p,
-        max_tokens=said.max_completion_tokens or said.max_tokens,
-        seed=said.seed,
-        stop=stop,
-        top_k=said.top_k if said.top_k is not None and said.top_k > 0 else None,
-        frequency_penalty=said.frequency_penalty,
-        presence_penalty=said.presence_penalty,
-        effort=said.reasoning_effort,
-        verbosity=said.verbosity,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        seed=body.seed,
+        stop=tuple(word for word in stop if word),  # forms that were left empty send ""
+        top_k=body.top_k if body.top_k is not None and body.top_k > 0 else None,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        effort=body.reasoning_effort,
+        verbosity=body.verbosity,
     )
 
 
 def _messages(given_messages: list[MessageGiven]) -> tuple[Message, ...]:
     messages: list[Message] = []
-    calls: dict[str, str] = {}  # the ids of the last calls of functions, which had only names before there were tools
-    for at, said in enumerate(given_messages):
-        where = f"messages[{at}]"
-        if said.content is None and said.role not in ("assistant", "function"):
+    ids: dict[str, str] = {}  # of the last function calls, which had only names before there were tools
+    for index, message in enumerate(given_messages):
+        where = f"messages[{index}]"
+        if message.content is None and message.role not in ("assistant", "function"):
             raise RequestError(f"{where}.content is missing", f"{where}.content")
-        if said.audio:
+        if message.audio:
             raise RequestError(f"{where}.audio: a mixture reads text and pictures", f"{where}.audio")
-        parts = _content(said.content, f"{where}.content")
-        if said.role == "assistant":
-            if said.function_call is not None:
-                calls[said.function_call.name] = f"call_{at}"
-            parts = _of_assistant(said, parts, where, calls)
-        elif said.role in ("tool", "function"):
-            field, call = "tool_call_id", said.tool_call_id
-            if said.role == "function":
-                field, call = "name", calls.get(said.name or "", said.name)
-            if not call:
+        parts = _content(message.content, f"{where}.content")
+        if message.role == "assistant":
+            if message.function_call is not None:
+                ids[message.function_call.name] = f"call_{index}"
+            parts = _of_assistant(message, parts, where, ids)
+        elif message.role in ("tool", "function"):
+            field, call_id = "tool_call_id", message.tool_call_id
+            if message.role == "function":
+                field, call_id = "name", ids.get(message.name or "", message.name)
+            if not call_id:
                 raise RequestError(f"{where}.{field} is missing", f"{where}.{field}")
-            parts = (ToolResult(call, tuple(part for part in parts if isinstance(part, Text | Image))),)
-        role = ROLES[said.role]
-        messages.append(Message(role, parts, "" if role == "tool" else said.name or ""))
+            parts = (ToolResult(call_id, tuple(part for part in parts if isinstance(part, Text | Image | Document))),)
+        role = ROLES[message.role]
+        messages.append(Message(role, parts, "" if role == "tool" else message.name or ""))
     return tuple(messages)
 
 
-def _of_assistant(said: MessageGiven, parts: tuple[Part, ...], where: str, calls: dict[str, str]) -> tuple[Part, ...]:
-    for at, part in enumerate(parts):
-        if isinstance(part, Image):
-            place = f"{where}.content[{at}]"
-            raise RequestError(f"{place}: an assistant shows no pictures; only users and tools do", place)
-    head: list[Part] = [Reasoning(said.reasoning_content)] if said.reasoning_content else []
-    tail: list[Part] = [Text(said.refusal)] if said.refusal else []
-    for at, call in enumerate(said.tool_calls or []):
-        if call.type != "function" or call.function is None:
-            place = f"{where}.tool_calls[{at}]"
-            raise RequestError(f"{place}: only calls of functions are understood", place)
-        tail.append(ToolCall(call.id, call.function.name, call.function.arguments))
-    if (old := said.function_call) is not None:
-        tail.append(ToolCall(calls[old.name], old.name, old.arguments))
+def _of_assistant(message: MessageGiven, parts: tuple[Part, ...], where: str, ids: dict[str, str]) -> tuple[Part, ...]:
+    for index, part in enumerate(parts):
+        if isinstance(part, Image | Document):
+            place = f"{where}.content[{index}]"
+            raise RequestError(f"{place}: an assistant shows no pictures or files; only users and tools do", place)
+    head: list[Part] = [Reasoning(message.reasoning_content)] if message.reasoning_content else []
+    tail: list[Part] = [Text(message.refusal)] if message.refusal else []
+    tail += [_tool_call(each, f"{where}.tool_calls[{index}]") for index, each in enumerate(message.tool_calls or [])]
+    if (old := message.function_call) is not None:
+        tail.append(ToolCall(ids[old.name], old.name, old.arguments))
     return (*head, *parts, *tail)
+
+
+def _tool_call(tool_call: ToolCallGiven, where: str) -> ToolCall:
+    match tool_call:
+        case ToolCallGiven(type="function", function=function) if function is not None:
+            return ToolCall(tool_call.id, function.name, function.arguments)
+        case ToolCallGiven(type="custom", custom=custom) if custom is not None:
+            return ToolCall(tool_call.id, custom.name, wrap_input(custom.input))
+    raise RequestError(f"{where}: must be the call of a function or of a custom tool", where)
 
 
 def _content(content: str | list[Raw] | None, where: str) -> tuple[Part, ...]:
@@ -153,7 +163,8 @@ def _content(content: str | list[Raw] | None, where: str) -> tuple[Part, ...]:
         return ()
     if isinstance(content, str):
         return (Text(content),)
-    return tuple(_part(decode(raw, _piece, f"{where}[{at}]"), f"{where}[{at}]") for at, raw in enumerate(content))
+    places = ((raw, f"{where}[{index}]") for index, raw in enumerate(content))
+    return tuple(_part(decode(raw, _piece, place), place) for raw, place in places)
 
 
 def _part(piece: Piece, where: str) -> Part:
@@ -163,17 +174,28 @@ def _part(piece: Piece, where: str) -> Part:
         case Piece(type="text", text=str(text)) | Piece(type="refusal", refusal=str(text)):
             return Text(text, cache_control)
         case Piece(type="image_url", image_url=Link(url=url, detail=detail)):
-            image = read_image(url, f"{where}.image_url.url")
+            image = parse_image(url, f"{where}.image_url.url")
             return replace(image, cache_control=cache_control, detail="" if detail in (None, "auto") else detail)
-        case Piece(type="text" | "refusal" | "image_url"):
+        case Piece(type="file", file=FileGiven() as file):
+            return replace(_file(file, f"{where}.file"), cache_control=cache_control)
+        case Piece(type="text" | "refusal" | "image_url" | "file"):
             raise RequestError(f"{where}.{piece.type} is missing", f"{where}.{piece.type}")
         case _:
             raise RequestError(
-                f'{where}.type: "{piece.type}" is not understood; text and image_url are', f"{where}.type"
+                f'{where}.type: "{piece.type}" is not understood; text, image_url and file are', f"{where}.type"
             )
 
 
-def read_image(url: str, where: str) -> Image:
+def _file(file: FileGiven, where: str) -> Document:
+    if file.file_id:
+        place = f"{where}.file_id"
+        raise RequestError(f"{place}: there are no uploaded files; send the file as file_data", place)
+    if not file.file_data:
+        raise RequestError(f"{where}.file_data is missing", f"{where}.file_data")
+    return parse_file(file.file_data, file.filename or "", f"{where}.file_data")
+
+
+def parse_image(url: str, where: str) -> Image:
     """A picture by its URL: the bytes of a data URL, or the address, which nobody here fetches."""
     if url.startswith(("https://", "http://")):
         return Image(url=url)
@@ -188,69 +210,6 @@ def read_image(url: str, where: str) -> Image:
     if not shown:
         raise RequestError(f"{where}: there is no picture in it", where)
     return Image(shown, media_type)
-
-
-def _tools(said: Body) -> tuple[Tool, ...]:
-    if said.tools and said.functions:
-        raise RequestError("functions: they are the old name of tools; give either", "functions")
-    tools: list[Tool] = []
-    for at, given_tool in enumerate(said.tools or []):
-        where = f"tools[{at}]"
-        if given_tool.type != "function":
-            message = f'{where}.type: "{given_tool.type}" is a tool of its provider\'s; only function is understood'
-            raise RequestError(message, f"{where}.type")
-        if not given(given_tool.function):
-            raise RequestError(f"{where}.function is missing", f"{where}.function")
-        tools.append(_tool(given_tool.function, f"{where}.function"))
-    tools += [_tool(raw, f"functions[{at}]") for at, raw in enumerate(said.functions or [])]
-    names = [tool.name for tool in tools]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise RequestError(f'tools: "{twice}" is declared twice', "tools")
-    return tuple(tools)
-
-
-def _tool(raw: Raw, where: str) -> Tool:
-    function = decode(raw, _function, where)
-    schema = b"{}"
-    if given(function.parameters):
-        decode(function.parameters, _object, f"{where}.parameters")
-        schema = bytes(function.parameters)
-    return Tool(function.name, function.description or "", schema, function.strict)
-
-
-def _choice(said: Body, tools: tuple[Tool, ...]) -> tuple[str | None, tuple[Tool, ...]]:
-    """Which tools must or may be called, and the tools that it leaves."""
-    choice: str | Chosen | Called | None = said.tool_choice
-    field, words = "tool_choice", ["auto", "none", "required"]
-    if choice is None and said.function_call is not None:
-        choice, field, words = said.function_call, "function_call", ["auto", "none"]
-    names = [tool.name for tool in tools]
-    if isinstance(choice, Chosen) and choice.type == "allowed_tools":
-        if (allowed := choice.allowed_tools) is None:
-            raise RequestError(f"{field}.allowed_tools is missing", f"{field}.allowed_tools")
-        for at, each in enumerate(allowed.tools):
-            if each.function is None or each.function.name not in names:
-                where = f"{field}.allowed_tools.tools[{at}]"
-                raise RequestError(f"{where}: there is no such function among the tools", where)
-        left = {each.function.name for each in allowed.tools if each.function is not None}
-        return allowed.mode, tuple(tool for tool in tools if tool.name in left)
-    if isinstance(choice, Chosen):
-        if choice.type != "function":
-            raise RequestError(
-                f'{field}.type: "{choice.type}" is not understood; function and allowed_tools are', f"{field}.type"
-            )
-        if choice.function is None:
-            raise RequestError(f"{field}.function is missing", f"{field}.function")
-        choice = choice.function
-    if isinstance(choice, Called):
-        if choice.name not in names:
-            raise RequestError(f'{field}: there is no tool "{choice.name}"', field)
-        return choice.name, tools
-    if choice is not None and choice not in words:
-        raise RequestError(f"{field}: must be {', '.join(words)} or a function", field)
-    if choice == "required" and not tools:
-        raise RequestError(f"{field}: is required, but there are no tools", field)
-    return choice if tools else None, tools
 
 
 def _format(given_format: Format | None) -> bytes | None:

@@ -17,6 +17,7 @@ from partsong.model import (
     ToolCallDelta,
     Usage,
 )
+from partsong.wire.freeform import unwrap_input
 from partsong.wire.parsed import FIELD, ParsedRequest
 from partsong.wire.reply import Head, Kind, Problem
 
@@ -38,11 +39,11 @@ CODES = {"window": "context_length_exceeded", "rate": "rate_limit_exceeded"}
 _encode = msgspec.json.Encoder().encode
 
 
-def whole(
-    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+def serialize_answer(
+    request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
     """A `chat.completion`, with a choice for each answer."""
-    old = _in_the_old_way(asked)
+    old = _in_the_old_way(request)
     return _encode(
         {
             "id": f"chatcmpl-{head.run}",
@@ -52,7 +53,7 @@ def whole(
             "choices": [
                 {
                     "index": index,
-                    "message": _message(answer, old),
+                    "message": _message(answer, old, request.freeform),
                     "logprobs": None,
                     "finish_reason": _finish(answer, old),
                 }
@@ -64,7 +65,7 @@ def whole(
     )
 
 
-def failed(problem: Problem) -> bytes:
+def serialize_error(problem: Problem) -> bytes:
     """The body of an error."""
     error = {
         "message": problem.message,
@@ -78,9 +79,9 @@ def failed(problem: Problem) -> bytes:
 class Stream:
     """One streamed completion, chunk by chunk."""
 
-    def __init__(self, asked: ParsedRequest, head: Head) -> None:
-        self._asked = asked
-        self._old = _in_the_old_way(asked)
+    def __init__(self, request: ParsedRequest, head: Head) -> None:
+        self._request = request
+        self._old = _in_the_old_way(request)
         shared = {
             "id": f"chatcmpl-{head.run}",
             "object": "chat.completion.chunk",
@@ -89,14 +90,15 @@ class Stream:
         }
         self._head = b"data: " + _encode(shared)[:-1] + b',"choices":['
         # Where the usage is asked for, every chunk has the field, and the last one its value.
-        self._tail = b'],"usage":null' if asked.usage_in_stream else b"]"
+        self._tail = b'],"usage":null' if request.usage_in_stream else b"]"
         self._deltas = [
             self._head + b'{"index":%d,"logprobs":null,"finish_reason":null,"delta":{' % choice
-            for choice in range(asked.samples)
+            for choice in range(request.samples)
         ]
         self._words = [said + b'"content":' for said in self._deltas]
         self._end = b"}}" + self._tail + b"}\n\n"
-        self._calls: set[tuple[int, int]] = set()
+        self._begun: set[tuple[int, int]] = set()  # the tool calls whose id and name are told
+        self._held: dict[tuple[int, int], tuple[str, str, list[str]]] = {}  # those with free text, told at the end
 
     def begin(self) -> bytes:
         """A chunk for each choice that says who speaks."""
@@ -109,58 +111,80 @@ class Stream:
         if type(delta) is ReasoningDelta:
             return self._deltas[choice] + b'"reasoning_content":' + _encode(delta.text) + self._end
         assert type(delta) is ToolCallDelta
+        return self._say_tool_call(delta, choice)
+
+    def _say_tool_call(self, delta: ToolCallDelta, choice: int) -> bytes:
+        place = (choice, delta.index)
+        if place in self._held or delta.name in self._request.freeform:
+            # A piece of JSON is no piece of the text in it: the text is told as a whole.
+            self._held.setdefault(place, (delta.id, delta.name, []))[2].append(delta.arguments)
+            return b""
         function = {"arguments": delta.arguments}
-        call: dict[str, Any] = {"index": delta.index, "function": function}
-        if (choice, delta.index) not in self._calls:
-            self._calls.add((choice, delta.index))
-            call |= {"id": delta.id, "type": "function"}
+        tool_call: dict[str, Any] = {"index": delta.index, "function": function}
+        if place not in self._begun:
+            self._begun.add(place)
+            tool_call |= {"id": delta.id, "type": "function"}
             function["name"] = delta.name
         if self._old:
             return self._deltas[choice] + b'"function_call":' + _encode(function) + self._end
-        return self._deltas[choice] + b'"tool_calls":[' + _encode(call) + b"]" + self._end
+        return self._deltas[choice] + b'"tool_calls":[' + _encode(tool_call) + b"]" + self._end
+
+    def _release(self) -> bytes:
+        """The tool calls with free text."""
+        told = b""
+        for (choice, index), (call_id, name, pieces) in self._held.items():
+            custom = {"name": name, "input": unwrap_input("".join(pieces))}
+            tool_call = {"index": index, "id": call_id, "type": "custom", "custom": custom}
+            told += self._deltas[choice] + b'"tool_calls":[' + _encode(tool_call) + b"]" + self._end
+        return told
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
         """An event in a chunk without choices, which clients pass over."""
         return self._head + self._tail + b',"partsong":' + event + b"}\n\n"
 
     def wait(self) -> bytes:
+        """A comment: the API has no event for it."""
         return b": the proposers are at work\n\n"
 
-    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+    def finish(
+        self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
+    ) -> bytes:
         """How each choice ended, then the usage if it was asked for. The last chunk has the report on the run."""
         ends = [
             _encode({"index": choice, "delta": {}, "logprobs": None, "finish_reason": _finish(answer, self._old)})
             for choice, answer in enumerate(answers)
         ]
         report = b',"partsong":' + _encode(partsong) + b"}\n\ndata: [DONE]\n\n"
-        if self._asked.usage_in_stream:
+        if self._request.usage_in_stream:
             last = self._head + b'],"usage":' + _encode(_usage(usage)) + report
         else:  # nobody is ready for a chunk without a choice
             last = self._head + ends.pop() + self._tail + report
-        return b"".join(self._head + end + self._tail + b"}\n\n" for end in ends) + last
+        return self._release() + b"".join(self._head + end + self._tail + b"}\n\n" for end in ends) + last
 
     def fail(self, problem: Problem) -> bytes:
-        return b"data: " + failed(problem) + b"\n\n"
+        return b"data: " + serialize_error(problem) + b"\n\n"
 
 
-def _in_the_old_way(asked: ParsedRequest) -> bool:
+def _in_the_old_way(request: ParsedRequest) -> bool:
     """Whether the request has `functions`, from before there were tools, so that the answer has a `function_call`."""
-    return bool(asked.echo.get("functions"))
+    return bool(request.echo.get("functions"))
 
 
-def _message(answer: Answer, old: bool) -> dict[str, Any]:
-    calls = [
-        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-        for part in answer.parts
-        if type(part) is ToolCall
-    ]
-    text = answer.text
-    message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
+def _message(answer: Answer, old: bool, freeform: frozenset[str]) -> dict[str, Any]:
+    tool_calls = [_tool_call(part, part.name in freeform) for part in answer.parts if type(part) is ToolCall]
+    text = answer.text or (None if tool_calls else "")
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if thought := "".join(part.text for part in answer.parts if type(part) is Reasoning):
         message["reasoning_content"] = thought
-    if calls:
-        message |= {"function_call": calls[0]["function"]} if old else {"tool_calls": calls}
+    if tool_calls:
+        message |= {"function_call": tool_calls[0]["function"]} if old else {"tool_calls": tool_calls}
     return message
+
+
+def _tool_call(part: ToolCall, freeform: bool) -> dict[str, Any]:
+    if freeform:
+        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": unwrap_input(part.arguments)}}
+    return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
 
 
 def _finish(answer: Answer, old: bool) -> str:

@@ -1,7 +1,7 @@
-"""Blocks of content as parts of messages: what a mixture reads as it is, what it is told in words, what is refused.
+"""Blocks of content as parts of messages: some are read as they are, some are told in words, some are refused.
 
-Documents, search results and what a provider's own tools did become words, as every model reads those. Blocks that
-only say which tools there are change that, and say nothing else.
+Documents of text, search results and the deeds of a provider's own tools become words, as every model reads those. A
+file is read later, by the run. Blocks that load or remove tools change the list of tools, and say nothing else.
 """
 
 import base64
@@ -12,12 +12,14 @@ import msgspec
 from msgspec import Raw
 
 from partsong.errors import RequestError
-from partsong.model import CacheControl, Image, Part, Reasoning, Text, ToolCall, ToolResult
+from partsong.model import CacheControl, Document, Image, Part, Reasoning, Text, ToolCall, ToolResult
+from partsong.wire.files import file_of
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import given
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.messages.fields import Block, CacheControlGiven, Caller, Source
 from partsong.wire.parsed import refuse
+from partsong.wire.told import told
 
 # Blocks that lack a field, or stand where they may not, are told from those that are not understood at all.
 KNOWN = frozenset(
@@ -37,17 +39,32 @@ KNOWN = frozenset(
         "tool_removal",
     }
 )
+# What tools did that ran at Anthropic, in the words for it.
+DEEDS = {
+    "mcp_tool_use": "a tool of an MCP server was called",
+    "mcp_tool_result": "the MCP server returned",
+    "mcp_tool_listing": "an MCP server listed its tools",
+    "web_fetch_tool_result": "the page that was fetched",
+    "code_execution_tool_result": "the code returned",
+    "bash_code_execution_tool_result": "the command returned",
+    "text_editor_code_execution_tool_result": "the editor returned",
+    "tool_search_tool_result": "the tools that were found",
+    "advisor_tool_result": "the advisor said",
+    "compaction": "a summary of the earlier turns",
+}
 _block = msgspec.json.Decoder(Block)
+_object = msgspec.json.Decoder(dict[str, Any])
 # Which tools are loaded and which are taken away again, by what the conversation says of them.
 Loaded = dict[str, bool]
 
 
-def read_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
+def parse_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
     """The parts of a content; the tools that it loads or takes away are noted in `loaded`. Raises `RequestError`."""
     if isinstance(content, str):
         return (Text(content),)
-    places = ((decode(raw, _block, f"{where}[{at}]"), f"{where}[{at}]") for at, raw in enumerate(content))
-    return tuple(part for block, place in places for part in _parts(block, role, place, loaded))
+    places = ((raw, f"{where}[{index}]") for index, raw in enumerate(content))
+    blocks = ((decode(raw, _block, place), raw, place) for raw, place in places)
+    return tuple(part for block, raw, place in blocks for part in _parts(block, raw, role, place, loaded))
 
 
 def parse_cache_control(wish: CacheControlGiven | None) -> CacheControl:
@@ -61,9 +78,11 @@ def check_callers(allowed: list[str] | None, caller: Caller | None, where: str) 
         raise RequestError(f'{where}: no code is run here that calls tools; only "direct" is possible', where)
 
 
-def _parts(block: Block, role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
+def _parts(block: Block, raw: Raw, role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
     cache_control = parse_cache_control(block.cache_control)
     refuse(block, {"toolset_name": "there are no toolsets here"}, where)
+    if block.type in DEEDS:
+        return (Text(told(DEEDS[block.type], decode(raw, _object, where)), cache_control),)
     check_callers(None, block.caller, f"{where}.caller.type")
     match block:
         case Block(type="text", text=str(text)):
@@ -73,10 +92,10 @@ def _parts(block: Block, role: str, where: str, loaded: Loaded) -> tuple[Part, .
                 place = f"{where}.transformations.oversized_image"
                 raise RequestError(f"{place}: what becomes of large pictures is their provider's choice", place)
             return (_image(source, cache_control, f"{where}.source"),)
-        case Block(type="tool_use", id=str(call), name=str(name)) if role == "assistant":
-            return (ToolCall(call, name, _input(block), cache_control),)
-        case Block(type="tool_result", tool_use_id=str(call)) if role == "user":
-            return (ToolResult(call, _result(block.content, where, loaded), bool(block.is_error), cache_control),)
+        case Block(type="tool_use", id=str(call_id), name=str(name)) if role == "assistant":
+            return (ToolCall(call_id, name, _input(block), cache_control),)
+        case Block(type="tool_result", tool_use_id=str(call_id)) if role == "user":
+            return (ToolResult(call_id, _result(block.content, where, loaded), bool(block.is_error), cache_control),)
         case Block(type="thinking", thinking=str(text)) if role == "assistant":
             return (Reasoning(text, block.signature or ""),)
         case Block(type="redacted_thinking", data=str(data)) if role == "assistant":
@@ -86,7 +105,7 @@ def _parts(block: Block, role: str, where: str, loaded: Loaded) -> tuple[Part, .
         case Block(type="search_result", source=str(source), content=list(content)) if role in ("user", "tool"):
             _refuse_citations(block, where)
             named = f"search result: {block.title or source} ({source})"
-            return _within(named, read_blocks(content, "document", f"{where}.content", {}), cache_control)
+            return _within(named, parse_blocks(content, "document", f"{where}.content", {}), cache_control)
         case Block(type="server_tool_use", name=str(name)) if role == "assistant":
             return (Text(f"\n[called the tool {name} with {_input(block)}]\n", cache_control),)
         case Block(type="web_search_tool_result", content=list() | dict() as content) if role == "assistant":
@@ -113,32 +132,37 @@ def _input(block: Block) -> str:
     return bytes(block.input).decode() if given(block.input) else "{}"
 
 
-def _result(content: Any, where: str, loaded: Loaded) -> tuple[Text | Image, ...]:
+def _result(content: Any, where: str, loaded: Loaded) -> tuple[Text | Image | Document, ...]:
     if not content:
         return ()
     if isinstance(content, dict):
         raise RequestError(f"{where}.content: must be a string or a list of blocks", f"{where}.content")
-    return _shown(read_blocks(content, "tool", f"{where}.content", loaded), f"{where}.content")
+    return _shown(parse_blocks(content, "tool", f"{where}.content", loaded), f"{where}.content")
 
 
-def _shown(parts: tuple[Part, ...], where: str) -> tuple[Text | Image, ...]:
-    kept = tuple(part for part in parts if isinstance(part, Text | Image))
+def _shown(parts: tuple[Part, ...], where: str) -> tuple[Text | Image | Document, ...]:
+    kept = tuple(part for part in parts if isinstance(part, Text | Image | Document))
     if len(kept) < len(parts):
-        raise RequestError(f"{where}: must hold text and images", where)
+        raise RequestError(f"{where}: must hold text, images and documents", where)
     return kept
 
 
 def _document(block: Block, source: Source, cache_control: CacheControl, where: str) -> tuple[Part, ...]:
     _refuse_citations(block, where)
-    named = ": ".join(("document", *(told for told in (block.title, block.context) if told)))
+    named = ": ".join(("document", *(name for name in (block.title, block.context) if name)))
     if source.type == "text":
         return _within(named, (Text(source.data),), cache_control)
     if source.type == "content" and source.content is not None:
         place = f"{where}.source.content"
-        return _within(named, _shown(read_blocks(source.content, "document", place, {}), place), cache_control)
+        return _within(named, _shown(parse_blocks(source.content, "document", place, {}), place), cache_control)
+    if source.type == "base64":
+        about = (Text(f"[about the next document: {block.context}]\n"),) if block.context else ()
+        file = file_of(source.data, source.media_type, block.title or "", f"{where}.source.data", cache_control)
+        return (*about, file)
     place = f"{where}.source.type"
-    said = f"{source.type} {source.media_type}".strip()
-    raise RequestError(f'{place}: "{said}" is not understood in a document; text is, or content of it', place)
+    why = "no file is fetched from elsewhere" if source.type == "url" else "there are no uploaded files"
+    told = f"{why}; send its base64" if source.type in ("url", "file") else "base64, text and content are understood"
+    raise RequestError(f'{place}: "{source.type}" cannot be taken in a document: {told}', place)
 
 
 def _within(named: str, parts: tuple[Part, ...], cache_control: CacheControl) -> tuple[Part, ...]:
@@ -152,7 +176,7 @@ def _within(named: str, parts: tuple[Part, ...], cache_control: CacheControl) ->
 def _found(content: list[Raw] | dict[str, Any], where: str) -> str:
     if isinstance(content, dict):
         return f"nothing: {content.get('error_code')}"
-    pages = [decode(raw, _page, f"{where}[{at}]") for at, raw in enumerate(content)]
+    pages = [decode(raw, _page, f"{where}[{index}]") for index, raw in enumerate(content)]
     return "\n".join(f"- {page.title or ''} ({page.url or ''})" for page in pages)
 
 

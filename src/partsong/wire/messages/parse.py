@@ -1,7 +1,7 @@
 """A request to `POST /v1/messages`, as what is asked of a mixture; and to `/v1/messages/count_tokens`.
 
-A turn that brings tools' results becomes one message of role `tool`, with whatever else stands in it: harnesses put
-reminders beside results, and those are not the user speaking again.
+A turn that brings tools' results becomes one message of role `tool`, with the other parts of the turn in it: harnesses
+put reminders beside results, and those are not the user speaking again.
 """
 
 from typing import Any
@@ -21,9 +21,11 @@ from partsong.model import (
 )
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import given
-from partsong.wire.messages.blocks import Loaded, check_callers, parse_cache_control, read_blocks
+from partsong.wire.messages.blocks import Loaded, check_callers, parse_blocks, parse_cache_control
+from partsong.wire.messages.builtin import builtin
 from partsong.wire.messages.fields import Block, Body, CacheControlGiven, Choice, Format, ToolGiven, Turn
-from partsong.wire.parsed import Options, ParsedRequest, read_options, refuse
+from partsong.wire.parsed import Options, ParsedRequest, answerable, parse_options, refuse
+from partsong.wire.told import plain
 
 REFUSED = {
     "billing_policy": "whoever has given this server its keys is billed",
@@ -41,101 +43,137 @@ _anything = msgspec.json.Decoder(Any)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-def read(body: bytes) -> ParsedRequest:
-    """Read a request. Raises `RequestError`, naming the field."""
-    said = decode(body, _body)
-    if said.max_tokens is None:
+def parse_request(data: bytes) -> ParsedRequest:
+    """Parse a request. Raises `RequestError`, naming the field."""
+    body = decode(data, _body)
+    if body.max_tokens is None:
         raise RequestError("max_tokens is missing", "max_tokens")
-    return _asked(said)
+    _refuse(body)
+    loaded: Loaded = {}
+    messages = _conversation(body, loaded)
+    if not messages:
+        raise RequestError("messages: nobody says anything", "messages")
+    if messages[-1].role == "assistant":
+        where = f"messages[{len(body.messages) - 1}]"
+        raise RequestError(f"{where}: the last turn must be the user's: an answer cannot be begun for a mixture", where)
+    messages = list(answerable(messages))
+    if body.cache_control is not None:
+        messages[-1] = _marked(messages[-1], body.cache_control)
+    tools = _tools(body, loaded)
+    choice, output = body.tool_choice, body.output_config
+    return ParsedRequest(
+        body.model,
+        Conversation(
+            tuple(messages),
+            tools,
+            _choice(choice, tools),
+            _format((output.format if output else None) or body.output_format),
+            _sampling(body),
+            False if choice is not None and choice.disable_parallel_tool_use else None,
+        ),
+        stream=bool(body.stream),
+        labels={"user": body.metadata.user_id} if body.metadata and body.metadata.user_id else {},
+        options=parse_options(decode(body.partsong, _anything, "partsong")) if given(body.partsong) else Options(),
+    )
 
 
-def read_count(body: bytes) -> ParsedRequest:
-    """Read a request whose tokens are to be counted. Raises `RequestError`."""
-    return _asked(decode(body, _body))
+def parse_count(data: bytes) -> ParsedRequest:
+    """Parse a request whose tokens are to be counted: any that the API knows, whether a mixture could answer it or not.
+
+    A conversation that a mixture cannot read is counted as the JSON that it is sent as. Raises `RequestError`.
+    """
+    body = decode(data, _body)
+    try:
+        loaded: Loaded = {}
+        messages, tools = _conversation(body, loaded), _tools(body, loaded)
+    except RequestError:
+        messages = [Message(turn.role, (Text(_raw(turn.content)),)) for turn in body.messages]
+        messages += [Message("system", (Text(_raw(body.system)),))] if body.system else []
+        tools = tuple(
+            Tool(tool.name or "", tool.description or "", bytes(tool.input_schema)) for tool in body.tools or ()
+        )
+    return ParsedRequest(body.model, Conversation(tuple(messages), tools))
 
 
-def _asked(said: Body) -> ParsedRequest:
-    refuse(said, REFUSED)
-    if said.fallbacks not in (None, [], "default"):  # which says: whatever this model has
+def _raw(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    blocks = msgspec.json.decode(msgspec.json.encode(content))
+    return msgspec.json.encode(plain(blocks)).decode()  # encoded files are not read as text by anybody
+
+
+def _refuse(body: Body) -> None:
+    refuse(body, REFUSED)
+    if body.fallbacks not in (None, [], "default"):  # which says: whatever this model has
         raise RequestError("fallbacks: the recipe says who takes a model's place", "fallbacks")
-    if said.speed == "fast":
+    if body.speed == "fast":
         raise RequestError('speed: "fast" is not to be had here; "standard" is', "speed")
-    for at, edit in enumerate((said.context_management.edits or ()) if said.context_management else ()):
+    for index, edit in enumerate((body.context_management.edits or ()) if body.context_management else ()):
         if not edit.type.startswith(CLEARS_THINKING):
-            where = f"context_management.edits[{at}].type"
+            where = f"context_management.edits[{index}].type"
             why = "contexts are not edited; prompts are cut to the models' windows as they must be"
             raise RequestError(f"{where}: {edit.type}: {why}", where)
-    messages = [_told(said.system)] if said.system else []
-    loaded: Loaded = {}
-    spoke = max((at for at, turn in enumerate(said.messages) if turn.role == "user"), default=-1)
-    for at, turn in enumerate(said.messages):
-        where = f"messages[{at}]"
+    if body.output_config:
+        why = "tokens are not budgeted across requests; partsong.max_dollars limits one"
+        refuse(body.output_config, {"task_budget": why}, "output_config")
+
+
+def _conversation(body: Body, loaded: Loaded) -> list[Message]:
+    """The messages; the tools that they load or take away are noted in `loaded`."""
+    messages = [_told(body.system)] if body.system else []
+    spoke = max((index for index, turn in enumerate(body.messages) if turn.role == "user"), default=-1)
+    for index, turn in enumerate(body.messages):
+        where = f"messages[{index}]"
         refuse(turn, {"output_config": "effort is one for the whole request; say it in output_config"}, where)
         told = _messages(turn, where, loaded)
-        if turn.role == "system" and (not told[0].parts or (turn.clear_at == "next_user_message" and at < spoke)):
+        if turn.role == "system" and (not told[0].parts or (turn.clear_at == "next_user_message" and index < spoke)):
             continue
         if turn.role == "system" and messages and messages[-1].role in ("user", "tool"):
             # A harness's reminder beside the user's words: answers follow the user's turn, whatever is said with it.
             messages[-1] = Message(messages[-1].role, (*messages[-1].parts, Text("\n\n"), *told[0].parts))
         else:
             messages += told
-    if not messages:
-        raise RequestError("messages: nobody says anything", "messages")
-    if messages[-1].role == "assistant":
-        where = f"messages[{len(said.messages) - 1}]"
-        raise RequestError(f"{where}: the last turn must be the user's: an answer cannot be begun for a mixture", where)
-    if said.cache_control is not None:
-        messages[-1] = _marked(messages[-1], said.cache_control)
-    declared = [(tool, _tool(tool, f"tools[{at}]")) for at, tool in enumerate(said.tools or [])]
-    tools = tuple(made for tool, made in declared if loaded.get(made.name, not tool.defer_loading))
-    choice = said.tool_choice
-    thinking, output = said.thinking, said.output_config
-    if output:
-        why = "tokens are not budgeted across requests; partsong.max_dollars limits one"
-        refuse(output, {"task_budget": why}, "output_config")
+    return messages
+
+
+def _sampling(body: Body) -> Sampling:
+    thinking, output = body.thinking, body.output_config
     effort = output.effort if output else None
     if thinking is not None and thinking.type == "disabled":
         effort = effort or "none"
-    sampling = Sampling(
-        temperature=said.temperature,
-        top_p=said.top_p,
-        max_tokens=said.max_tokens,
-        stop=tuple(said.stop_sequences or ()),
-        top_k=said.top_k or None,
+    return Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_tokens=body.max_tokens,
+        stop=tuple(word for word in body.stop_sequences or () if word),  # forms that were left empty send ""
+        top_k=body.top_k or None,
         effort=effort,
         thinking=thinking.budget_tokens if thinking is not None and thinking.type == "enabled" else None,
         thinks={"adaptive": True, "disabled": False}.get(thinking.type) if thinking is not None else None,
     )
-    return ParsedRequest(
-        said.model,
-        Conversation(
-            tuple(messages),
-            tools,
-            _choice(choice, tools),
-            _format((output.format if output else None) or said.output_format),
-            sampling,
-            False if choice is not None and choice.disable_parallel_tool_use else None,
-        ),
-        stream=bool(said.stream),
-        labels={"user": said.metadata.user_id} if said.metadata and said.metadata.user_id else {},
-        options=read_options(decode(said.partsong, _anything, "partsong")) if given(said.partsong) else Options(),
-    )
+
+
+def _tools(body: Body, loaded: Loaded) -> tuple[Tool, ...]:
+    """The tools that can be called by now."""
+    declared = [(tool, _tool(tool, f"tools[{index}]")) for index, tool in enumerate(body.tools or [])]
+    return tuple(made for tool, made in declared if loaded.get(made.name, not tool.defer_loading))
 
 
 def _told(system: str | list[Block]) -> Message:
     if isinstance(system, str):
         return Message("system", (Text(system),))
     parts = []
-    for at, block in enumerate(system):
+    for index, block in enumerate(system):
         if block.type != "text" or block.text is None:
-            raise RequestError(f"system[{at}]: must be a block of text", f"system[{at}]")
+            raise RequestError(f"system[{index}]: must be a block of text", f"system[{index}]")
         # One paragraph each, as they are joined where the caller's blocks are not known.
-        parts.append(Text(block.text if at == 0 else f"\n\n{block.text}", parse_cache_control(block.cache_control)))
+        text = block.text if index == 0 else f"\n\n{block.text}"
+        parts.append(Text(text, parse_cache_control(block.cache_control)))
     return Message("system", tuple(parts))
 
 
 def _messages(turn: Turn, where: str, loaded: Loaded) -> list[Message]:
-    parts = read_blocks(turn.content, turn.role, f"{where}.content", loaded)
+    parts = parse_blocks(turn.content, turn.role, f"{where}.content", loaded)
     results = tuple(part for part in parts if isinstance(part, ToolResult))
     if not results:
         return [Message(turn.role, parts)]
@@ -144,30 +182,35 @@ def _messages(turn: Turn, where: str, loaded: Loaded) -> list[Message]:
 
 def _marked(message: Message, wish: CacheControlGiven) -> Message:
     """The message with a mark on the last of its parts that can bear one."""
-    for at in range(len(message.parts) - 1, -1, -1):
-        part = message.parts[at]
+    for index in range(len(message.parts) - 1, -1, -1):
+        part = message.parts[index]
         if not isinstance(part, Reasoning):
             marked = replace(part, cache_control=part.cache_control or parse_cache_control(wish))
-            return replace(message, parts=(*message.parts[:at], marked, *message.parts[at + 1 :]))
+            return replace(message, parts=(*message.parts[:index], marked, *message.parts[index + 1 :]))
     return message
 
 
 def _tool(tool: ToolGiven, where: str) -> Tool:
-    if tool.type not in (None, "custom"):
-        message = f'{where}.type: "{tool.type}" is a tool of its provider\'s; only tools of your own are understood'
-        raise RequestError(message, f"{where}.type")
-    if tool.name is None:
-        raise RequestError(f"{where}.name is missing", f"{where}.name")
-    if not given(tool.input_schema):
-        raise RequestError(f"{where}.input_schema is missing", f"{where}.input_schema")
-    decode(tool.input_schema, _object, f"{where}.input_schema")
     check_callers(tool.allowed_callers, None, f"{where}.allowed_callers")
-    description = tool.description or ""
+    eager, cache_control = bool(tool.eager_input_streaming), parse_cache_control(tool.cache_control)
+    if tool.type not in (None, "custom"):
+        if (known := builtin(tool.type)) is None:
+            message = f'{where}.type: "{tool.type}" runs at its provider; tools that you run are understood'
+            raise RequestError(message, f"{where}.type")
+        if tool.name is None:
+            raise RequestError(f"{where}.name is missing", f"{where}.name")
+        description, schema = known
+    else:
+        if tool.name is None:
+            raise RequestError(f"{where}.name is missing", f"{where}.name")
+        if not given(tool.input_schema):
+            raise RequestError(f"{where}.input_schema is missing", f"{where}.input_schema")
+        decode(tool.input_schema, _object, f"{where}.input_schema")
+        description, schema = tool.description or "", bytes(tool.input_schema)
     if tool.input_examples:  # other providers have no place for them
         examples = "\n".join(bytes(example).decode() for example in tool.input_examples)
         description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
-    eager, cache_control = bool(tool.eager_input_streaming), parse_cache_control(tool.cache_control)
-    return Tool(tool.name, description, bytes(tool.input_schema), tool.strict, cache_control, eager)
+    return Tool(tool.name, description, schema, tool.strict, cache_control, eager)
 
 
 def _choice(choice: Choice | None, tools: tuple[Tool, ...]) -> str | None:

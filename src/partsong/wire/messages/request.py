@@ -11,7 +11,21 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from partsong.model import ANY_OBJECT, Image, Message, Part, Reasoning, Request, Text, Tool, ToolCall, ToolResult
+from partsong.model import (
+    ANY_OBJECT,
+    PDF,
+    Document,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from partsong.wire.history import DETAILS, USUAL, HistoryRules, plain_id, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.speakers import spelled
@@ -22,14 +36,18 @@ MARKS = 4  # that a request may have
 OPENING = "(The user has not spoken yet.)"  # the first turn must be the user's
 
 
-def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
+def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = USUAL) -> dict[str, Any]:
     """The body, for `msgspec.json.encode`. What was not set is not sent, except `max_tokens`.
+
+    Ids of other APIs are written in the letters that this one takes; of the `rules`, only `documents` concerns it.
 
     Temperature is cut at the API's highest, 1; the seed is not sent, as the API knows none. Raises `ModelError` for a
     schema that is none.
     """
     sampling = request.sampling
-    messages = spelled(request.messages)
+    messages = with_ids(spelled(request.messages), plain_id)
+    if not rules.documents:
+        messages = with_text_of_documents(messages)
     body: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens or MAX_TOKENS}
     if system := _system(messages):
         body["system"] = system
@@ -40,6 +58,9 @@ def body(request: Request, model: str, *, stream: bool) -> dict[str, Any]:
             body["tool_choice"] = _tool_choice(request.tool_choice)
         if request.parallel_tool_calls is False and request.tool_choice != "none":
             body["tool_choice"] = body.get("tool_choice", {"type": "auto"}) | {"disable_parallel_tool_use": True}
+    elif names := tools_of(messages):  # the API wants to know the tools of the history
+        body["tools"] = [{"name": name, "input_schema": {"type": "object"}} for name in names]
+        body["tool_choice"] = {"type": "none"}
     if request.response_format == ANY_OBJECT:  # the API knows no JSON without a schema
         body["system"] = _with(body.get("system", ""), JSON_ALONE)
     elif request.response_format is not None:
@@ -150,25 +171,27 @@ def _block(part: Part) -> dict[str, Any] | None:
         case Image(data=data, media_type=media_type, cache_control=cache_control):
             source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode("ascii")}
             return {"type": "image", "source": source, **_with_cache_control(cache_control)}
+        case Document(data=data, name=name, cache_control=cache_control) if data and part.media_type == PDF:
+            source = {"type": "base64", "media_type": PDF, "data": base64.b64encode(data).decode("ascii")}
+            titled = {"title": name} if name else {}
+            return {"type": "document", "source": source, **titled, **_with_cache_control(cache_control)}
+        case Document(cache_control=cache_control):
+            return {"type": "text", "text": part.as_text, **_with_cache_control(cache_control)}
         case Reasoning(text=text, signature=signature):
             if signature.startswith(REDACTED):
                 return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
-            return {"type": "thinking", "thinking": text, "signature": signature} if signature else None
+            own = signature and not signature.startswith(DETAILS)
+            return {"type": "thinking", "thinking": text, "signature": signature} if own else None
         case ToolCall(id=call, name=name, arguments=arguments, cache_control=cache_control):
-            used = {"type": "tool_use", "id": _call_id(call), "name": name, "input": _input(arguments)}
+            used = {"type": "tool_use", "id": call, "name": name, "input": _input(arguments)}
             return used | _with_cache_control(cache_control)
         case ToolResult(call_id=call, parts=parts, is_error=is_error, cache_control=cache_control):
-            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _call_id(call)}
+            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": call}
             if content := [block for piece in parts if (block := _block(piece)) is not None]:
                 result["content"] = content
             if is_error:
                 result["is_error"] = True
             return result | _with_cache_control(cache_control)
-
-
-def _call_id(call: str) -> str:
-    """The id in the letters that the API allows: other providers' ids may have dots and colons."""
-    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in call)
 
 
 def _input(arguments: str) -> Any:

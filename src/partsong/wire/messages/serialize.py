@@ -1,13 +1,15 @@
 """Answers as messages: whole, as a stream's events, or as the error that came in their place.
 
-What a stream repeats is encoded once; for each delta only its words are.
+The parts of an event that a stream repeats are encoded once; for each delta only its words are. Fields that the API
+requires stand in every answer, as null where a mixture has nothing to say. `citations` of a text do not: the original
+leaves them out, too, and a client (Vercel's AI SDK) takes no null there.
 """
 
 from typing import Any
 
 import msgspec
 
-from partsong.model import Answer, Delta, Reasoning, ReasoningDelta, Text, TextDelta, ToolCall, Usage
+from partsong.model import Answer, Delta, Reasoning, ReasoningDelta, Text, TextDelta, ToolCall, ToolCallDelta, Usage
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.parsed import FIELD, ParsedRequest
 from partsong.wire.reply import Head, Kind, Problem
@@ -26,11 +28,14 @@ TYPES: dict[Kind, str] = {
     "timeout": "timeout_error",
 }
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+# What Anthropic's SDKs look for in `error.details`, by the field that was refused: their tool runners send `thread` by
+# themselves, and go on without it only after this code.
+DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
 _encode = msgspec.json.Encoder().encode
 
 
-def whole(
-    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+def serialize_answer(
+    request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
     """A `message`."""
     (answer,) = answers
@@ -38,14 +43,16 @@ def whole(
     return _encode(message | {FIELD: partsong})
 
 
-def failed(problem: Problem) -> bytes:
+def serialize_error(problem: Problem) -> bytes:
     """The body of an error."""
-    error = {"type": TYPES[problem.kind], "message": problem.message}
-    body: dict[str, Any] = {"type": "error", "error": error, "request_id": problem.partsong.get("run")}
+    error: dict[str, Any] = {"type": TYPES[problem.kind], "message": problem.message}
+    if problem.field in DETAILS:
+        error["details"] = DETAILS[problem.field]
+    body: dict[str, Any] = {"type": "error", "error": error, "request_id": problem.request_id or None}
     return _encode(body | {FIELD: problem.partsong} if problem.partsong else body)
 
 
-def counted(tokens: int) -> bytes:
+def serialize_count(tokens: int) -> bytes:
     """The body of an answer to `count_tokens`."""
     return _encode({"input_tokens": tokens})
 
@@ -53,10 +60,10 @@ def counted(tokens: int) -> bytes:
 class Stream:
     """One streamed message, event by event. Blocks begin and end with what is said."""
 
-    def __init__(self, asked: ParsedRequest, head: Head) -> None:
+    def __init__(self, request: ParsedRequest, head: Head) -> None:
         self._head = head
         self._index = -1
-        self._open: object = None  # the type of the deltas of the block that is open, or a tool call's index
+        self._open: object = None  # the type of the open block's deltas, or the tool call of that index
         self._words = b""
 
     def begin(self) -> bytes:
@@ -67,42 +74,48 @@ class Stream:
     def say(self, delta: Delta, choice: int = 0) -> bytes:
         """A delta, with the end of the block before it and the start of its own where it is another's."""
         if type(delta) is TextDelta:
-            begun = (
-                b"" if self._open is TextDelta else self._block(TextDelta, {"type": "text", "text": ""}, "text_delta")
-            )
+            text = {"type": "text", "text": ""}
+            begun = b"" if self._open is TextDelta else self._block(TextDelta, text, "text_delta")
             return begun + self._words + _encode(delta.text) + b"}}\n\n"
         if type(delta) is ReasoningDelta:
             thinking = {"type": "thinking", "thinking": "", "signature": ""}
             begun = b"" if self._open is ReasoningDelta else self._block(ReasoningDelta, thinking, "thinking_delta")
             return begun + self._words + _encode(delta.text) + b"}}\n\n"
+        assert type(delta) is ToolCallDelta
         begun = b""
-        if self._open != ("call", delta.index):  # type: ignore[union-attr]
-            block: dict[str, Any] = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}  # type: ignore[union-attr]
-            begun = self._block(("call", delta.index), block, "input_json_delta")  # type: ignore[union-attr]
-        if not delta.arguments:  # type: ignore[union-attr]
-            return begun
-        return begun + self._words + _encode(delta.arguments) + b"}}\n\n"  # type: ignore[union-attr]
+        if self._open != ("tool_use", delta.index):
+            use = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}
+            begun = self._block(("tool_use", delta.index), use, "input_json_delta")
+        return begun + self._words + _encode(delta.arguments) + b"}}\n\n" if delta.arguments else begun
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
         """An event under a name that clients do not know, and so pass over."""
         return b'event: partsong\ndata: {"type":"partsong","event":' + event + b"}\n\n"
 
     def wait(self) -> bytes:
-        return b": the proposers are at work\n\n"
+        """An event, as the original sends it too."""
+        return b'event: ping\ndata: {"type":"ping"}\n\n'
 
-    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
+    def finish(
+        self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
+    ) -> bytes:
         """Why the message ends, what it has used, and the report on the run."""
         (answer,) = answers
         signature = next((part.signature for part in answer.parts if type(part) is Reasoning and part.signature), "")
         last = {
-            "delta": {"stop_reason": _reason(answer), "stop_sequence": None},
+            "delta": {
+                "stop_reason": _reason(answer),
+                "stop_sequence": None,
+                "stop_details": None,
+                "container": None,
+            },
             "usage": _usage(usage),
             FIELD: partsong,
         }
         return self._end(signature) + _event("message_delta", last) + _event("message_stop", {})
 
     def fail(self, problem: Problem) -> bytes:
-        return b"event: error\ndata: " + failed(problem) + b"\n\n"
+        return b"event: error\ndata: " + serialize_error(problem) + b"\n\n"
 
     def _block(self, kind: object, block: dict[str, Any], deltas: str) -> bytes:
         ended = self._end("")
@@ -130,7 +143,15 @@ def _event(name: str, fields: dict[str, Any]) -> bytes:
 
 
 def _message(head: Head) -> dict[str, Any]:
-    return {"id": f"msg_{head.run}", "type": "message", "role": "assistant", "model": head.model, "stop_sequence": None}
+    return {
+        "id": f"msg_{head.run}",
+        "type": "message",
+        "role": "assistant",
+        "model": head.model,
+        "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
+    }
 
 
 def _content(answer: Answer) -> list[dict[str, Any]]:
@@ -143,8 +164,8 @@ def _content(answer: Answer) -> list[dict[str, Any]]:
                 blocks.append({"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)})
             case Reasoning(text=text, signature=signature):
                 blocks.append({"type": "thinking", "thinking": text, "signature": signature})
-            case ToolCall(id=call, name=name, arguments=arguments):
-                blocks.append({"type": "tool_use", "id": call, "name": name, "input": _input(arguments)})
+            case ToolCall(id=call_id, name=name, arguments=arguments):
+                blocks.append({"type": "tool_use", "id": call_id, "name": name, "input": _input(arguments)})
     return blocks
 
 
@@ -168,5 +189,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "input_tokens": max(0, usage.input_tokens - read - wrote),
         "cache_read_input_tokens": read,
         "cache_creation_input_tokens": wrote,
+        "cache_creation": None,
         "output_tokens": usage.output_tokens,
+        "server_tool_use": None,
+        "service_tier": "standard",
     }

@@ -1,7 +1,7 @@
-"""The body of a request, as far as its fields have one shape. What is not named here is ignored.
+"""The body of a request, as far as its fields have one shape. Fields that are not named here are ignored.
 
-What may be one of many things (an input item, a tool, a format) stays raw until its `type` was read, so that whoever
-sent something else hears which of its fields is wrong. Schemas stay raw for good: they are the caller's bytes.
+A field that may hold objects of many types (an input item, a tool, a format) stays raw until its `type` was read. So a
+client that sent another type hears which of its fields is wrong. Schemas stay raw for good: they are sent on as bytes.
 """
 
 from typing import Annotated, Any, Literal
@@ -16,6 +16,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]  # of Open Responses; OpenAI's own clients do not send it
 Effort = Annotated[str, Meta(min_length=1, max_length=32)]
 
 
@@ -36,6 +37,7 @@ class Schema(Struct):
     name: Name
     schema: Raw
     description: str | None = None
+    strict: bool | None = None
 
 
 class ReasoningConfig(Struct):
@@ -56,6 +58,24 @@ class Function(Struct):
     allowed_callers: list[str] | None = None
     asynchronous: bool | None = field(default=None, name="async")
     output_schema: Raw = Raw()
+
+
+class PlainTool(Struct):
+    """A tool of the type `custom`, which takes free text."""
+
+    name: Name
+    description: str | None = None
+    format: Raw = Raw()
+    defer_loading: bool | None = None
+    allowed_callers: list[str] | None = None
+    asynchronous: bool | None = field(default=None, name="async")
+
+
+class Grammar(Struct):
+    """A format of a custom tool of the type `grammar`."""
+
+    syntax: Literal["lark", "regex"]
+    definition: str
 
 
 class Choice(Struct):
@@ -91,6 +111,8 @@ class Body(Struct):
     stream: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
     max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
     tools: list[Raw] | None = None
     tool_choice: Raw = Raw()
@@ -108,12 +130,12 @@ class Body(Struct):
     prompt_cache_options: CacheOptions | None = None
     image: ImageOptions | None = None
     partsong: Raw = Raw()
+    background: bool | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
     access_programs: Any = None
-    background: Any = None
     background_options: Any = None
     context_management: Any = None
     conversation: Any = None
-    max_tool_calls: Any = None
     moderation: Any = None
     prompt: Any = None
 
@@ -124,6 +146,8 @@ read_body = Decoder(Body)
 read_kind = Decoder(Kind)
 read_schema = Decoder(Schema)
 read_function = Decoder(Function)
+read_plain_tool = Decoder(PlainTool)
+read_grammar = Decoder(Grammar)
 read_choice = Decoder(str | Choice | None)
 read_named = Decoder(Named)
 read_object = Decoder(dict[str, Any])

@@ -1,11 +1,14 @@
 """The input of a request as messages: each turn of the assistant's, which the API takes apart, is put together again.
 
-Reasoning, words and calls that follow one another are one message, as every provider wants the calls beside what was
-said before them. A second message of words begins another one, unless calls wait for their results.
+Reasoning, words and tool calls that follow one another are one message, as every provider wants the tool calls beside
+what was said before them. A second message of words begins another one, unless tool calls wait for their results.
+
+Items of tools that ran on OpenAI's servers, or that only its models know, are told in words.
 """
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import Raw, Struct, field
@@ -13,12 +16,43 @@ from msgspec.json import Decoder
 from msgspec.structs import replace
 
 from partsong.errors import RequestError
-from partsong.model import CacheControl, Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from partsong.model import CacheControl, Document, Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from partsong.wire.files import parse_file
+from partsong.wire.freeform import wrap_input
 from partsong.wire.parsed import refuse
-from partsong.wire.responses.body import decode, read_kind
+from partsong.wire.responses.body import decode, read_kind, read_object
+from partsong.wire.told import told
 
 ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
+MOST_REFERENCES = 2000  # item references in one input: each costs a look into the store
+# What the assistant did with tools that it does not have here, and the words for it.
+DEEDS = {
+    "web_search_call": "the web was searched",
+    "file_search_call": "files were searched",
+    "code_interpreter_call": "code was run",
+    "image_generation_call": "a picture was made",
+    "mcp_list_tools": "an MCP server listed its tools",
+    "mcp_call": "a tool of an MCP server was called",
+    "mcp_approval_request": "leave to call a tool of an MCP server was asked for",
+    "tool_search_call": "tools were searched",
+    "program": "a program was written",
+    "computer_call": "the computer was used",
+    "local_shell_call": "a command was run in the shell",
+    "shell_call": "commands were run in the shell",
+    "apply_patch_call": "a patch was applied",
+    "compaction": "earlier turns stood here; the service that holds them has enciphered them",
+}
+# What came back from such tools, in whoever's turn it came.
+RESULTS = {
+    "tool_search_output": "the tools that were found",
+    "program_output": "the program's output",
+    "computer_call_output": "what the computer shows",
+    "local_shell_call_output": "the command's output",
+    "shell_call_output": "the commands' output",
+    "apply_patch_call_output": "the result of the patch",
+    "mcp_approval_response": "the answer to the request for leave",
+}
 
 
 class Piece(Struct):
@@ -29,11 +63,16 @@ class Piece(Struct):
     refusal: str | None = None
     image_url: str | None = None
     file_id: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
     detail: Literal["auto", "low", "high", "original"] | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
-class Spoken(Struct):
+class SpokenItem(Struct):
+    """A `message`."""
+
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[Piece]
 
@@ -42,7 +81,9 @@ class Caller(Struct):
     type: str
 
 
-class Called(Struct):
+class ToolCallItem(Struct):
+    """A `function_call`."""
+
     call_id: str
     name: str
     arguments: str
@@ -51,112 +92,174 @@ class Called(Struct):
     asynchronous: bool | None = field(default=None, name="async")
 
 
-class Returned(Struct):
+class FreeformItem(Struct):
+    """A `custom_tool_call`."""
+
+    call_id: str
+    name: str
+    input: str
+    namespace: str | None = None
+    caller: Caller | None = None
+    asynchronous: bool | None = field(default=None, name="async")
+
+
+class ResultItem(Struct):
+    """A `function_call_output` or a `custom_tool_call_output`."""
+
     call_id: str
     output: str | list[Piece]
     namespace: str | None = None
     caller: Caller | None = None
 
 
-class Thought(Struct):
+class ReasoningItem(Struct):
+    """A `reasoning` item."""
+
     summary: list[Piece] | None = None
     content: list[Piece] | None = None
     encrypted_content: str | None = None
 
 
-read_spoken = Decoder(Spoken)
-read_called = Decoder(Called)
-read_returned = Decoder(Returned)
-read_thought = Decoder(Thought)
+class Reference(Struct):
+    """An `item_reference`."""
+
+    id: str
 
 
-def read_input(said: str | list[Raw] | None) -> list[Message]:
-    """The messages of the field `input`. Raises `RequestError`."""
-    if said is None:
-        return []
-    if isinstance(said, str):
-        return [Message("user", (Text(said),))]
+read_spoken = Decoder(SpokenItem)
+read_tool_call = Decoder(ToolCallItem)
+read_freeform = Decoder(FreeformItem)
+read_result = Decoder(ResultItem)
+read_reasoning = Decoder(ReasoningItem)
+read_reference = Decoder(Reference)
+
+
+class Input(Struct):
+    """The input as far as it is read: whole messages, the assistant's turn that is being put together, references."""
+
+    known: Mapping[str, bytes]
     messages: list[Message] = []
-    turn: list[Part] = []  # of the assistant's, as far as it was read
-    for number, item in enumerate(said):
-        where = f"input[{number}]"
-        match decode(item, read_kind, where).type:
-            case "message" | None:
-                spoken = decode(item, read_spoken, where)
-                parts = _parts(spoken.content, f"{where}.content", spoken.role == "assistant")
-                if spoken.role == "assistant":
-                    if type(turn[-1] if turn else None) is Text and not any(type(part) is ToolCall for part in turn):
-                        _end(turn, messages)
-                    turn += parts
-                else:
-                    _end(turn, messages)
-                    messages.append(Message(ROLES[spoken.role], parts))
-            case "function_call":
-                called = decode(item, read_called, where)
-                _refuse(called, where)
-                if called.asynchronous:
-                    raise RequestError(f"{where}.async: an answer waits for every result", f"{where}.async")
-                turn.append(ToolCall(called.call_id, called.name, called.arguments))
-            case "reasoning":
-                turn += _reasoning(decode(item, read_thought, where), where)
-            case "function_call_output":
-                returned = decode(item, read_returned, where)
-                _refuse(returned, where)
-                _end(turn, messages)
-                shown = _parts(returned.output, f"{where}.output")
-                messages.append(Message("tool", (ToolResult(returned.call_id, shown),)))
-            case "item_reference":
-                raise RequestError(
-                    f"{where}.type: there are no items to refer to; send the item itself, or previous_response_id",
-                    f"{where}.type",
-                )
-            case other:
-                raise RequestError(
-                    f"{where}.type: items of the type {other!r} cannot be taken; message, reasoning, function_call and "
-                    "function_call_output can",
-                    f"{where}.type",
-                )
-    _end(turn, messages)
-    return messages
+    turn: list[Part] = []
+    references: list[str] = []
+
+    def end_turn(self) -> None:
+        """Make a message of the assistant's turn, if there was any.
+
+        Reasoning that stands last was thought first: a stream tells it late where it only heard of it late.
+        """
+        late = len(self.turn)
+        while late and type(self.turn[late - 1]) is Reasoning:
+            late -= 1
+        if parts := (*self.turn[late:], *self.turn[:late]):
+            self.messages.append(Message("assistant", parts))
+        self.turn.clear()
+
+    def say(self, role: Role, parts: tuple[Part, ...]) -> None:
+        """Add a message of somebody else than the assistant."""
+        self.end_turn()
+        self.messages.append(Message(role, parts))
 
 
-def _refuse(said: Called | Returned, where: str) -> None:
-    refuse(said, {"namespace": "tools have no namespaces here"}, where)
-    if said.caller is not None and said.caller.type != "direct":
-        place = f"{where}.caller.type"
-        raise RequestError(f'{place}: there are no programs that call; only "direct" is possible', place)
+def parse_input(value: str | list[Raw] | None, known: Mapping[str, bytes]) -> tuple[list[Message], tuple[str, ...]]:
+    """The messages of the field `input`, and the ids of earlier items that it refers to.
 
-
-def _end(turn: list[Part], messages: list[Message]) -> None:
-    """Make a message of the assistant's turn, if there was any.
-
-    Reasoning that stands last was thought first: a stream tells it late where it only heard of it late.
+    `known` holds the earlier items that were looked up, by id. References to others are left out of the messages.
+    Raises `RequestError`.
     """
-    late = len(turn)
-    while late and type(turn[late - 1]) is Reasoning:
-        late -= 1
-    if parts := (*turn[late:], *turn[:late]):
-        messages.append(Message("assistant", parts))
-    turn.clear()
+    if value is None:
+        return [], ()
+    if isinstance(value, str):
+        return [Message("user", (Text(value),))], ()
+    parsed = Input(known, [], [], [])
+    for index, item in enumerate(value):
+        _add(parsed, item, f"input[{index}]")
+    parsed.end_turn()
+    return parsed.messages, tuple(parsed.references)
 
 
-def _reasoning(thought: Thought, where: str) -> list[Reasoning]:
-    name = "summary" if thought.summary else "content"
-    texts = [
-        _text(piece, f"{where}.{name}[{number}]")
-        for number, piece in enumerate(thought.summary or thought.content or ())
-    ]
-    text, signature = "\n\n".join(texts), thought.encrypted_content or ""
+def _add(parsed: Input, item: Raw | bytes, where: str) -> None:
+    match decode(item, read_kind, where).type:
+        case "message" | None:
+            _add_spoken(parsed, decode(item, read_spoken, where), where)
+        case "function_call":
+            tool_call = decode(item, read_tool_call, where)
+            _refuse(tool_call, where)
+            parsed.turn.append(ToolCall(tool_call.call_id, tool_call.name, tool_call.arguments))
+        case "custom_tool_call":
+            freeform = decode(item, read_freeform, where)
+            _refuse(freeform, where)
+            parsed.turn.append(ToolCall(freeform.call_id, freeform.name, wrap_input(freeform.input)))
+        case "reasoning":
+            parsed.turn += _reasoning(decode(item, read_reasoning, where), where)
+        case "function_call_output" | "custom_tool_call_output":
+            result = decode(item, read_result, where)
+            _refuse(result, where)
+            parts = _parts(result.output, f"{where}.output")
+            parsed.say("tool", (ToolResult(result.call_id, parts),))
+        case "item_reference":
+            _add_reference(parsed, decode(item, read_reference, where).id, where)
+        case str(kind) if kind in DEEDS:
+            parsed.turn.append(Text(told(DEEDS[kind], decode(item, read_object, where))))
+        case str(kind) if kind in RESULTS:
+            parsed.say("user", _result_in_words(kind, decode(item, read_object, where), where))
+        case other:
+            raise RequestError(
+                f"{where}.type: items of the type {other!r} cannot be taken; messages, reasoning, tool calls and "
+                "their outputs can",
+                f"{where}.type",
+            )
+
+
+def _add_spoken(parsed: Input, spoken: SpokenItem, where: str) -> None:
+    parts = _parts(spoken.content, f"{where}.content", spoken.role == "assistant")
+    if spoken.role != "assistant":
+        parsed.say(ROLES[spoken.role], parts)
+        return
+    last = parsed.turn[-1] if parsed.turn else None
+    if type(last) is Text and not any(type(part) is ToolCall for part in parsed.turn):
+        parsed.end_turn()
+    parsed.turn += parts
+
+
+def _add_reference(parsed: Input, name: str, where: str) -> None:
+    if len(parsed.references) == MOST_REFERENCES:
+        raise RequestError(f"{where}: there are more than {MOST_REFERENCES:,} item references", where)
+    parsed.references.append(name)
+    if item := parsed.known.get(name):
+        _add(parsed, item, where)
+
+
+def _result_in_words(kind: str, item: dict[str, Any], where: str) -> tuple[Part, ...]:
+    """A result in words, and the screenshot that a computer's result is."""
+    output = item.get("output")
+    shown = output.pop("image_url", None) if kind == "computer_call_output" and isinstance(output, dict) else None
+    text = Text(told(RESULTS[kind], item))
+    return (text, _image(shown, f"{where}.output.image_url", "")) if isinstance(shown, str) else (text,)
+
+
+def _refuse(item: ToolCallItem | FreeformItem | ResultItem, where: str) -> None:
+    refuse(item, {"namespace": "tools have no namespaces here"}, where)
+    if item.caller is not None and item.caller.type != "direct":
+        place = f"{where}.caller.type"
+        raise RequestError(f'{place}: there are no programs that call tools; only "direct" is possible', place)
+    if not isinstance(item, ResultItem) and item.asynchronous:
+        raise RequestError(f"{where}.async: an answer waits for every result", f"{where}.async")
+
+
+def _reasoning(item: ReasoningItem, where: str) -> list[Reasoning]:
+    name = "summary" if item.summary else "content"
+    texts = [_text(piece, f"{where}.{name}[{index}]") for index, piece in enumerate(item.summary or item.content or ())]
+    text, signature = "\n\n".join(texts), item.encrypted_content or ""
     return [Reasoning(text, signature)] if text or signature else []
 
 
-def _parts(content: str | list[Piece], where: str, assistant: bool = False) -> tuple[Text | Image, ...]:
+def _parts(content: str | list[Piece], where: str, assistant: bool = False) -> tuple[Text | Image | Document, ...]:
     if isinstance(content, str):
         return (Text(content),)
-    return tuple(_part(piece, f"{where}[{number}]", assistant) for number, piece in enumerate(content))
+    return tuple(_part(piece, f"{where}[{index}]", assistant) for index, piece in enumerate(content))
 
 
-def _part(piece: Piece, where: str, assistant: bool) -> Text | Image:
+def _part(piece: Piece, where: str, assistant: bool) -> Text | Image | Document:
     # The API keeps what was marked for half an hour at least: the shorter of our two wishes would not do.
     cache_control: CacheControl = "1h" if piece.prompt_cache_breakpoint else ""
     if piece.type == "refusal" and piece.refusal is not None:
@@ -168,13 +271,25 @@ def _part(piece: Piece, where: str, assistant: bool) -> Text | Image:
             )
         image = _image(piece.image_url or "", f"{where}.image_url", cache_control)
         return replace(image, detail="" if piece.detail in (None, "auto") else piece.detail)
+    if piece.type == "input_file" and not assistant:
+        return _file(piece, where, cache_control)
     return Text(_text(piece, where), cache_control)
+
+
+def _file(piece: Piece, where: str, cache_control: CacheControl) -> Document:
+    for name, why in (("file_id", "there are no uploaded files"), ("file_url", "no file is fetched from elsewhere")):
+        if getattr(piece, name):
+            raise RequestError(f"{where}.{name}: {why}; send the file as file_data", f"{where}.{name}")
+    if not piece.file_data:
+        raise RequestError(f"{where}.file_data is missing", f"{where}.file_data")
+    return parse_file(piece.file_data, piece.filename or "", f"{where}.file_data", cache_control)
 
 
 def _text(piece: Piece, where: str) -> str:
     if piece.type not in TEXTS:
         raise RequestError(
-            f"{where}.type: content of the type {piece.type!r} cannot be taken here; text and input_image can",
+            f"{where}.type: content of the type {piece.type!r} cannot be taken here; text, input_image and input_file "
+            "can",
             f"{where}.type",
         )
     if piece.text is None:

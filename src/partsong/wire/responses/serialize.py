@@ -1,7 +1,7 @@
-"""The response object, as it stands in an answer that is not streamed, and as a stream repeats it.
+"""The response object, as an answer that is not streamed, as a stream repeats it, and as the store gives it back.
 
-Reasoning is shown as a summary, since that is what clients display. Its signature goes where the API has what only its
-own models can read (`encrypted_content`), and only to those who ask for it, as there.
+Reasoning is shown as a summary, since clients display summaries. Its signature stands in `encrypted_content`, and only
+for clients that ask for it, as in the original.
 """
 
 from typing import Any, Literal
@@ -9,12 +9,13 @@ from typing import Any, Literal
 import msgspec
 
 from partsong.model import Answer, Reasoning, Text, ToolCall, Usage
+from partsong.wire.freeform import unwrap_input
 from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Head, Kind, Problem
 from partsong.wire.responses.parse import ENCRYPTED
 
-Status = Literal["in_progress", "completed", "incomplete", "failed"]
-PREFIXES = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
+Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+PREFIXES = {"reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc"}
 TYPES: dict[Kind, str] = {
     "invalid_request": "invalid_request_error",
     "authentication": "authentication_error",
@@ -36,19 +37,29 @@ CODES: dict[Kind, str] = {
 }
 
 
-def whole(
-    asked: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
+def serialize_answer(
+    request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
     """A response that is not streamed. There is one answer: the API knows no other number."""
     answer = answers[0]
-    status, _ = outcome(answer)
-    return msgspec.json.encode(
-        response(asked, head, status, items(answer, head, encrypts(asked)), answer=answer, usage=usage)
-        | {"partsong": partsong}
-    )
+    output = output_items(answer, head, request)
+    shown = response(request, head, outcome(answer)[0], output, answer=answer, usage=usage)
+    return msgspec.json.encode(shown | {"partsong": partsong})
 
 
-def failed(problem: Problem) -> bytes:
+def serialize_open(request: ParsedRequest, head: Head) -> bytes:
+    """A response whose run goes on."""
+    return msgspec.json.encode(response(request, head, "in_progress", []))
+
+
+def serialize_failure(request: ParsedRequest, head: Head, problem: Problem, cancelled: bool = False) -> bytes:
+    """A response whose run has ended without an answer."""
+    error = None if cancelled else error_of(problem)
+    shown = response(request, head, "cancelled" if cancelled else "failed", [], error=error)
+    return msgspec.json.encode(shown | {"partsong": problem.partsong})
+
+
+def serialize_error(problem: Problem) -> bytes:
     """The body of an error."""
     error = {
         "message": problem.message,
@@ -65,9 +76,9 @@ def error_of(problem: Problem) -> dict[str, Any]:
     return {"code": code, "message": problem.message}
 
 
-def encrypts(asked: ParsedRequest) -> bool:
+def encrypts(request: ParsedRequest) -> bool:
     """Whether the signatures of reasoning are wanted."""
-    return ENCRYPTED in asked.echo.get("include", ())
+    return ENCRYPTED in request.echo.get("include", ())
 
 
 def outcome(answer: Answer) -> tuple[Status, dict[str, Any] | None]:
@@ -81,7 +92,7 @@ def outcome(answer: Answer) -> tuple[Status, dict[str, Any] | None]:
 
 
 def response(
-    asked: ParsedRequest,
+    request: ParsedRequest,
     head: Head,
     status: Status,
     output: list[dict[str, Any]],
@@ -90,13 +101,13 @@ def response(
     usage: Usage | None = None,
     error: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The response object, for `msgspec.json.encode`."""
+    """The response object, for `msgspec.json.encode`. Its fields are those that the Open Responses schema requires."""
     return {
         "id": f"resp_{head.run}",
         "object": "response",
         "created_at": head.created,
+        "completed_at": (head.completed or head.created) if status == "completed" else None,
         "status": status,
-        "background": False,
         "error": error,
         "incomplete_details": outcome(answer)[1] if answer else None,
         "model": head.model,
@@ -104,37 +115,40 @@ def response(
         "usage": _usage(usage) if usage else None,
         "service_tier": "default",
         "top_logprobs": 0,
-        "max_tool_calls": None,
-        **{name: value for name, value in asked.echo.items() if name != "include"},
+        **{name: value for name, value in request.echo.items() if name != "include"},
     }
 
 
-def items(answer: Answer, head: Head, encrypted: bool, start: int = 0) -> list[dict[str, Any]]:
-    """The answer as output items, numbered from `start`. Texts that follow one another are one message."""
+def output_items(answer: Answer, head: Head, request: ParsedRequest) -> list[dict[str, Any]]:
+    """The answer as output items. Texts that follow one another are one message."""
+    encrypted = encrypts(request)
     output: list[dict[str, Any]] = []
     for part in answer.parts:
-        number = start + len(output)
+        index = len(output)
         match part:
             case Reasoning(text=text, signature=signature):
                 if text or (encrypted and signature):
-                    output.append(thought(identity("reasoning", head, number), text, signature if encrypted else ""))
+                    output.append(thought(identity("reasoning", head, index), text, signature if encrypted else ""))
             case Text(text=text):
                 if output and output[-1]["type"] == "message":
                     output[-1]["content"][0]["text"] += text
                 else:
-                    output.append(message(identity("message", head, number), text))
+                    output.append(message(identity("message", head, index), text))
             case ToolCall(id=call_id, name=name, arguments=arguments):
-                output.append(call(identity("function_call", head, number), call_id, name, arguments))
+                kind = "custom_tool_call" if name in request.freeform else "function_call"
+                output.append(tool_call(kind, identity(kind, head, index), call_id, name, arguments))
     if output and outcome(answer)[0] == "incomplete":
         output[-1]["status"] = "incomplete"
     return output
 
 
-def identity(kind: str, head: Head, number: int) -> str:
-    return f"{PREFIXES[kind]}_{head.run}_{number}"
+def identity(kind: str, head: Head, index: int) -> str:
+    """The id of the output item of that index."""
+    return f"{PREFIXES[kind]}_{head.run}_{index}"
 
 
 def thought(item_id: str, text: str, signature: str) -> dict[str, Any]:
+    """An item of reasoning."""
     summary = [{"type": "summary_text", "text": text}] if text else []
     return {"type": "reasoning", "id": item_id, "summary": summary} | (
         {"encrypted_content": signature} if signature else {}
@@ -142,22 +156,21 @@ def thought(item_id: str, text: str, signature: str) -> dict[str, Any]:
 
 
 def message(item_id: str, text: str, status: Status = "completed") -> dict[str, Any]:
+    """An item of words."""
     return {"type": "message", "id": item_id, "status": status, "role": "assistant", "content": [output_text(text)]}
 
 
 def output_text(text: str) -> dict[str, Any]:
+    """The content of a message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def call(item_id: str, call_id: str, name: str, arguments: str, status: Status = "completed") -> dict[str, Any]:
-    return {
-        "type": "function_call",
-        "id": item_id,
-        "status": status,
-        "call_id": call_id,
-        "name": name,
-        "arguments": arguments,
-    }
+def tool_call(
+    kind: str, item_id: str, call_id: str, name: str, arguments: str, status: Status = "completed"
+) -> dict[str, Any]:
+    """An item that asks for a tool: a function with its arguments, or a tool that takes free text."""
+    said = {"input": unwrap_input(arguments)} if kind == "custom_tool_call" else {"arguments": arguments}
+    return {"type": kind, "id": item_id, "status": status, "call_id": call_id, "name": name} | said
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

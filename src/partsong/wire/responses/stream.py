@@ -1,17 +1,18 @@
 """A response as a stream of events: each item of the output is announced, told in deltas, and told again when done.
 
-All of a delta but its number and its words is made once for its item. Items are done in the order in which they began,
-and tool calls only at the end: providers send pieces of several at once, and the engine looks at calls before they
-count. So is reasoning where its signature is wanted, which comes last.
+All of a delta but its number and its words is made once for its item. Items are done in the order in which they began.
+Tool calls are done only at the end: providers send pieces of several at once, and the engine checks them first. So is
+reasoning whose signature is wanted, as signatures come last. A tool call with free text is told at the end, as a whole.
 
-The answer has the last word. What of it was not streamed is streamed at the end; what was streamed and is not in it is
-done as incomplete, and does not stand in the final response.
+The answer has the last word. Parts of it that were not streamed are streamed at the end. Items that were streamed and
+are not part of it are done as incomplete, and do not stand in the final response.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from partsong.model import (
     Answer,
@@ -29,7 +30,6 @@ from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Head, Problem
 from partsong.wire.responses.serialize import (
     Status,
-    call,
     encrypts,
     error_of,
     identity,
@@ -38,14 +38,15 @@ from partsong.wire.responses.serialize import (
     output_text,
     response,
     thought,
+    tool_call,
 )
 
 encode = msgspec.json.encode
-WAITING = b": waiting\n\n"
 DELTAS: dict[str, tuple[str, dict[str, Any]]] = {
     "reasoning": ("response.reasoning_summary_text.delta", {"summary_index": 0}),
     "message": ("response.output_text.delta", {"content_index": 0, "logprobs": []}),
     "function_call": ("response.function_call_arguments.delta", {}),
+    "custom_tool_call": ("response.custom_tool_call_input.delta", {}),
 }
 
 
@@ -56,9 +57,9 @@ class _Item:
         "call_id",
         "dropped",
         "id",
+        "index",
         "kind",
         "name",
-        "number",
         "pieces",
         "prefix",
         "ready",
@@ -66,14 +67,14 @@ class _Item:
         "status",
     )
 
-    def __init__(self, kind: str, item_id: str, number: int, call_id: str = "", name: str = "") -> None:
-        self.kind, self.id, self.number, self.call_id, self.name = kind, item_id, number, call_id, name
+    def __init__(self, kind: str, item_id: str, index: int, call_id: str = "", name: str = "") -> None:
+        self.kind, self.id, self.index, self.call_id, self.name = kind, item_id, index, call_id, name
         self.pieces: list[str] = []
         self.status: Status = "in_progress"
         self.ready = self.dropped = False
         self.signature = ""
         event, places = DELTAS[kind]
-        fields = encode({"type": event, "item_id": item_id, "output_index": number, **places})
+        fields = encode({"type": event, "item_id": item_id, "output_index": index, **places})
         self.prefix = b"event: %b\ndata: %b," % (event.encode(), fields[:-1])
 
     @property
@@ -87,29 +88,31 @@ class _Item:
                 return shown | {"status": self.status} if self.status == "incomplete" else shown
             case "message":
                 return message(self.id, self.text, self.status)
-        return call(self.id, self.call_id, self.name, self.text, self.status)
+        # A text that broke off stands in JSON that broke off: nobody could tell it from a text that looks like JSON.
+        cut = self.kind == "custom_tool_call" and self.status == "incomplete"
+        return tool_call(self.kind, self.id, self.call_id, self.name, "" if cut else self.text, self.status)
 
 
 class Stream:
     """One streamed response; see `partsong.wire.reply.Stream`."""
 
-    __slots__ = ("_asked", "_begun", "_calls", "_count", "_done", "_encrypts", "_head", "_items", "_open")
+    __slots__ = ("_begun", "_count", "_done", "_encrypts", "_head", "_items", "_open", "_request", "_tool_calls")
 
-    def __init__(self, asked: ParsedRequest, head: Head) -> None:
-        self._asked, self._head = asked, head
-        self._encrypts = encrypts(asked)
+    def __init__(self, request: ParsedRequest, head: Head) -> None:
+        self._request, self._head = request, head
+        self._encrypts = encrypts(request)
         self._begun = False
         self._count = 0  # of events, so far
         self._items: list[_Item] = []
         self._open: _Item | None = None  # the message or the reasoning that is being told
-        self._calls: dict[int, _Item] = {}
+        self._tool_calls: dict[int, _Item] = {}
         self._done = 0  # so many items were told to be done
 
     def begin(self) -> bytes:
         if self._begun:
             return b""
         self._begun = True
-        started = response(self._asked, self._head, "in_progress", [])
+        started = response(self._request, self._head, "in_progress", [])
         return self._event("response.created", response=started) + self._event("response.in_progress", response=started)
 
     def say(self, delta: Delta, choice: int = 0) -> bytes:
@@ -118,7 +121,7 @@ class Stream:
         if type(delta) is ReasoningDelta:
             return self._say("reasoning", delta.text)
         if type(delta) is ToolCallDelta:
-            return self._call(delta)
+            return self._say_tool_call(delta)
         return b""
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
@@ -130,10 +133,23 @@ class Stream:
         return told
 
     def wait(self) -> bytes:
-        return WAITING
+        """Once more that the response is in progress.
 
-    def finish(self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]) -> bytes:
-        answer = answers[0]
+        A stream in the background may be taken up again behind an event of a given number. So there the keep-alive
+        takes no number of its own: it is not among the events that are told again.
+        """
+        begun = self.begin()
+        number = self._count
+        shown = response(self._request, self._head, "in_progress", [])
+        event = self._event("response.in_progress", response=shown)
+        if self._request.background:
+            self._count = number
+        return begun + event
+
+    def finish(
+        self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
+    ) -> bytes:
+        answer, self._head = answers[0], replace(self._head, completed=completed)
         said = [self.begin()]
         if self._items:
             said += self._complete(answer)
@@ -142,7 +158,7 @@ class Stream:
         said.append(self._close())
         status, _ = outcome(answer)
         left = [item for item in self._items if not item.dropped]
-        if status == "incomplete" and left and left[-1].number >= self._done:
+        if status == "incomplete" and left and left[-1].index >= self._done:
             left[-1].status = "incomplete"
         if self._encrypts:
             signatures = {part.text: part.signature for part in answer.parts if type(part) is Reasoning}
@@ -153,7 +169,7 @@ class Stream:
             item.ready = True
         said.append(self._release())
         output = [item.written() for item in left]
-        told = response(self._asked, self._head, status, output, answer=answer, usage=usage)
+        told = response(self._request, self._head, status, output, answer=answer, usage=usage)
         said.append(self._event(f"response.{status}", response=told | {"partsong": partsong}))
         return b"".join(said)
 
@@ -163,7 +179,7 @@ class Stream:
             if item.status == "in_progress":
                 item.status = "incomplete"
         output = [item.written() for item in self._items]
-        failed = response(self._asked, self._head, "failed", output, error=error_of(problem))
+        failed = response(self._request, self._head, "failed", output, error=error_of(problem))
         return begun + self._event("response.failed", response=failed | {"partsong": problem.partsong})
 
     def _say(self, kind: str, text: str) -> bytes:
@@ -181,13 +197,14 @@ class Stream:
             return before + added + self._delta(item, text)
         return self._delta(item, text)
 
-    def _call(self, delta: ToolCallDelta) -> bytes:
+    def _say_tool_call(self, delta: ToolCallDelta) -> bytes:
         before = b""
-        item = self._calls.get(delta.index)
+        item = self._tool_calls.get(delta.index)
         if item is None:
             before = self.begin() + self._close() + self._release()
-            item, added = self._add("function_call", delta.id, delta.name)
-            self._calls[delta.index] = item
+            kind = "custom_tool_call" if delta.name in self._request.freeform else "function_call"
+            item, added = self._add(kind, delta.id, delta.name)
+            self._tool_calls[delta.index] = item
             before += added
         elif delta.name and not item.name:
             item.name = delta.name  # some providers say it late; when the item is done, everybody knows
@@ -195,16 +212,18 @@ class Stream:
 
     def _delta(self, item: _Item, text: str) -> bytes:
         item.pieces.append(text)
+        if item.kind == "custom_tool_call":  # a piece of JSON is no piece of the text in it
+            return b""
         told = b'%b"sequence_number":%d,"delta":%b}\n\n' % (item.prefix, self._count, encode(text))
         self._count += 1
         return told
 
     def _add(self, kind: str, call_id: str = "", name: str = "") -> tuple[_Item, bytes]:
-        number = len(self._items)
-        item = _Item(kind, identity(kind, self._head, number), number, call_id, name)
+        index = len(self._items)
+        item = _Item(kind, identity(kind, self._head, index), index, call_id, name)
         self._items.append(item)
         empty = item.written() | ({"content": []} if kind == "message" else {})
-        added = self._event("response.output_item.added", output_index=number, item=empty)
+        added = self._event("response.output_item.added", output_index=index, item=empty)
         if kind == "message":
             added += self._of("response.content_part.added", item, content_index=0, part=output_text(""))
         return item, added
@@ -234,7 +253,11 @@ class Stream:
                 item.status = "completed"
             if item.kind == "function_call":
                 said += self._of("response.function_call_arguments.done", item, name=item.name, arguments=item.text)
-            said += self._event("response.output_item.done", output_index=item.number, item=item.written())
+            if item.kind == "custom_tool_call" and item.status == "completed":
+                text = item.written()["input"]
+                said += self._of("response.custom_tool_call_input.delta", item, delta=text) if text else b""
+                said += self._of("response.custom_tool_call_input.done", item, input=text)
+            said += self._event("response.output_item.done", output_index=item.index, item=item.written())
         return said
 
     def _complete(self, answer: Answer) -> list[bytes]:
@@ -253,11 +276,11 @@ class Stream:
             self._drop(item for item in self._items if item.kind == kind)
             said.append(self._close())
             said += [self._repeat(part) for part in parts]
-        calls = {item.call_id: item for item in self._calls.values()}
+        tool_calls = {item.call_id: item for item in self._tool_calls.values()}
         for part in answer.parts:
             if type(part) is not ToolCall:
                 continue
-            item = calls.pop(part.id, None)
+            item = tool_calls.pop(part.id, None)
             if item is None:
                 said.append(self._repeat(part))
                 continue
@@ -266,7 +289,7 @@ class Stream:
                 item.pieces = [part.arguments]
             elif rest := part.arguments[len(told) :]:
                 said.append(self._delta(item, rest))
-        self._drop(calls.values())
+        self._drop(tool_calls.values())
         return said
 
     def _drop(self, items: Iterable[_Item]) -> None:
@@ -288,7 +311,9 @@ class Stream:
                     return before + added
                 return before
             case ToolCall(id=call_id, name=name, arguments=arguments):
-                return self._call(ToolCallDelta(max(self._calls, default=-1) + 1, call_id, name, arguments))
+                return self._say_tool_call(
+                    ToolCallDelta(max(self._tool_calls, default=-1) + 1, call_id, name, arguments)
+                )
         return b""
 
     def _event(self, event: str, **fields: Any) -> bytes:
@@ -297,4 +322,4 @@ class Stream:
         return b"event: %b\ndata: %b\n\n" % (event.encode(), told)
 
     def _of(self, event: str, item: _Item, **fields: Any) -> bytes:
-        return self._event(event, item_id=item.id, output_index=item.number, **fields)
+        return self._event(event, item_id=item.id, output_index=item.index, **fields)
