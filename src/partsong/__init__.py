@@ -1,6 +1,6 @@
-"""Mixture-of-Agents for real: several models propose, the next layer improves, an aggregator answers.
+"""Mixture-of-Agents: several models propose answers, later layers improve them, and an aggregator gives the answer.
 
-Each name is imported when it is first asked for, so that `partsong --help` does not pay for the engine.
+A public name is imported when a program first uses it, so that `partsong --help` does not load the engine.
 """
 
 from importlib import import_module

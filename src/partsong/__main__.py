@@ -1,4 +1,4 @@
-"""`python -m partsong` is `partsong`."""
+"""Makes `python -m partsong` run the command `partsong`."""
 
 from partsong.cli.main import main
 

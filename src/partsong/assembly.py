@@ -1,7 +1,7 @@
-"""Configuration in, models out: the one assembler, which puts providers, middleware and the store together.
+"""Makes models from the configuration: connects providers, middleware and the store. No other file does this.
 
-An id, `provider:model`, is looked up among the providers of the configuration, then among those that partsong knows.
-Everything that can be wrong with an id, an address or a key is said before the first model is made.
+The provider in a model id, `provider:model`, is looked up in the configuration first, and then among the providers
+that partsong knows by name. Every mistake in an id, an address or a key is raised before the first model is made.
 """
 
 import asyncio
@@ -44,7 +44,12 @@ if TYPE_CHECKING:
 
 
 async def reachable(names: Iterable[str], configuration: Configuration) -> dict[str, str | None]:
-    """What is wrong with the endpoints of these providers, all asked at once; `None` for those that answer."""
+    """What is wrong with the endpoint of each provider, by the provider's name; `None` if the endpoint answers.
+
+    names: names of configured or known providers; providers without a `base_url` are left out of the result
+
+    All endpoints are asked at the same time. A missing key or a wrong address is reported in the result, not raised.
+    """
     providers = known_providers() | configuration.providers
 
     async def ask(name: str) -> str | None:
@@ -62,7 +67,7 @@ async def reachable(names: Iterable[str], configuration: Configuration) -> dict[
 
 
 def missing(provider: Provider) -> str:
-    """What must be installed before the provider's models can be used; "" if nothing is missing."""
+    """What the user must install before the provider's models can be used, as a sentence; "" if nothing is missing."""
     return _api(provider).missing()
 
 
@@ -73,9 +78,9 @@ def open_journal(
     patience: float | None = None,
     must_open: bool = True,
 ) -> "AbstractAsyncContextManager[Store]":
-    """This user's store of runs and calls, to be entered.
+    """This user's store of runs and calls, as an asynchronous context manager.
 
-    mode: what is kept, if not what the configuration says
+    mode: what the store keeps; by default `configuration.store`
     patience, must_open: as for `open_store`
     """
     from partsong.store import open_store
@@ -84,7 +89,7 @@ def open_journal(
 
 
 def daily_funds(configuration: Configuration, store: "Store") -> "DailyFunds | None":
-    """What may be spent in a day, as the configuration says and the store counts; `None` if there is no limit."""
+    """The configuration's caps in dollars a day, with the store that counts the spending; `None` without any cap."""
     from partsong.money.funding import DailyFunds
 
     caps = {
@@ -105,13 +110,15 @@ async def assemble(
     fetching: "Progress | None" = None,
     store: "Store | None" = None,
 ) -> AsyncIterator[Mapping[str, Model]]:
-    """A model for each id, ready to be called until the block is left.
+    """Yield a mapping from each id to its model. The models can be called until the block is left.
 
-    `ids` are usually `recipe.models`. Weights of local models that are not on this disk are fetched, and `fetching`
-    hears the progress. In a `store` every finished call is kept, and found again.
+    ids: model ids, usually `recipe.models`
+    configuration: by default the configuration that `find_configuration` finds
+    fetching: hears the progress of downloads; weights of local models are fetched if this disk does not have them
+    store: keeps every finished call, and answers equal calls; `None` to keep nothing
 
-    Raises `ConfigurationError` for an id, a provider or a key that cannot be used, and `WeightsError` if weights cannot
-    be fetched. Both are raised before any model is called.
+    Raises `ConfigurationError` for an unknown provider, a malformed id or a missing key, and `WeightsError` if weights
+    cannot be fetched. Both are raised before any model is called.
     """
     async with assembling(configuration, fetching=fetching, store=store) as assembly:
         yield await assembly.models(ids)
@@ -121,14 +128,17 @@ async def assemble(
 async def assembling(
     configuration: Configuration | None = None, *, fetching: "Progress | None" = None, store: "Store | None" = None
 ) -> AsyncIterator["Assembly"]:
-    """Makes models when they are asked for, and lets them share connections, limits and the store."""
+    """Yield an `Assembly`, which makes models on demand. See `assemble` for the parameters."""
     configuration = find_configuration() if configuration is None else configuration
     async with AsyncExitStack() as stack:
         yield Assembly(stack, configuration, fetching, store)
 
 
 class Assembly:
-    """Makes each model once. The models can be called until the block of `assembling` is left."""
+    """Makes models on demand, each id once. All its models share connections, limits and the store.
+
+    The models can be called until the block of `assembling` is left.
+    """
 
     def __init__(
         self, stack: AsyncExitStack, configuration: Configuration, fetching: "Progress | None", store: "Store | None"
@@ -141,7 +151,10 @@ class Assembly:
         self._turn = asyncio.Lock()
 
     def check(self, ids: Iterable[str]) -> None:
-        """Raise `ConfigurationError` for an id, a provider or a key that cannot be used; nothing is made or fetched."""
+        """Raise `ConfigurationError` for an unknown provider, a malformed id or a missing key.
+
+        No model is made and no weights are fetched.
+        """
         for identity in ids:
             if identity in self._made:
                 continue
@@ -151,7 +164,10 @@ class Assembly:
             key_of(provider, settings)
 
     def window(self, identity: str) -> int | None:
-        """Tokens that the model reads, as far as that is known, also before it is made."""
+        """The model's context window in tokens, prompt and answer together; `None` if the window is not known.
+
+        The model need not have been made. Without a configured window, a list of hosted models may supply one.
+        """
         if identity in self._made:
             return info_of(self._made[identity]).window
         provider, name = _parts(identity, self.providers)
@@ -160,7 +176,10 @@ class Assembly:
         return known or _api(settings).window() or _listed_window(settings, name)
 
     async def models(self, ids: Iterable[str]) -> dict[str, Model]:
-        """A model for each id. Raises as `assemble` does, before anything is fetched."""
+        """A mapping from each id to its model, in the order of `ids`. Models that were made before are reused.
+
+        Raises `ConfigurationError` before anything is fetched, and `WeightsError` if weights cannot be fetched.
+        """
         names = tuple(dict.fromkeys(ids))
         if new := [name for name in names if name not in self._made]:
             self.check(new)
@@ -170,11 +189,11 @@ class Assembly:
 
     async def _make(self, ids: Sequence[str]) -> None:
         await self._shared.remember(ids)
-        # All are made before any is kept: if one cannot be made, none is there in part.
+        # All models are made before any is kept. If one cannot be made, the assembly stays as it was.
         self._made.update({identity: await self._made_of(identity) for identity in ids})
 
     async def _made_of(self, identity: str) -> Model:
-        """The model of an id, in its middleware."""
+        """The provider's model for an id, wrapped in its middleware."""
         from partsong.middleware.stack import Wrapping, wrapped
         from partsong.providers.apis import Making
 
@@ -185,7 +204,7 @@ class Assembly:
         making = Making(name, provider, settings, key, known.window, shared.connections, gate.hear, shared.weights)
         model = await _api(settings).make(making)
         window = known.window or info_of(model).window
-        # Hosted models are in a list, which may be wrong.
+        # The window of a hosted model may come from a list, which may be wrong.
         listed = window is None and settings.base_url.startswith("https://")
         wrapping = Wrapping(
             identity,
@@ -204,7 +223,7 @@ class Assembly:
 
 
 class _Shared:
-    """What the models of one assembly share, each made when it is first asked for."""
+    """The connections, limits and measurements that the models of one assembly share, each made at its first use."""
 
     def __init__(
         self,
@@ -221,32 +240,32 @@ class _Shared:
         self.flights: Flights = {}
 
     async def remember(self, ids: Iterable[str]) -> None:
-        """Read from the store how fast the models have been."""
+        """Read the recent throughput of these models from the store, if there is a store."""
         if self.store is not None:
-            with suppress(StoreError):  # a store that fails is as good as none; it says so itself
+            with suppress(StoreError):  # runs go on without a store that fails; `Store.problem` keeps the failure
                 self.throughputs.update(await self.store.throughputs(ids))
 
     def speed(self, identity: str) -> "Speed":
-        """How fast a model has been, as far as the store knows."""
+        """The model's recent throughput as the store measured it; an empty `Speed` if the store has no calls of it."""
         from partsong.middleware.throughput import Speed
 
         pace = self.throughputs.get(identity)
         return Speed() if pace is None else Speed(first=pace.first or 0.0, each=pace.each, typical=pace.tokens)
 
     async def weights(self, name: str) -> Path:
-        """The file of a local model, fetched if it is not on this disk."""
+        """The path of a local model's weights, which are fetched first if this disk does not have them."""
         from partsong.weights.fetch import ensure
 
         return await ensure(name, weights_folder(), progress=self.fetching, access=access())
 
     async def connections(self) -> "Http":
-        """The pool of connections that all hosted models share."""
+        """The connection pool that all hosted models share."""
         if self.http is None:
             self.http = await self.stack.enter_async_context(_connections())
         return self.http
 
     def gate(self, provider: str) -> "Gate":
-        """The gate that all models of a provider share."""
+        """The concurrency limiter that all models of a provider share."""
         from partsong.middleware.limit import Gate
 
         if provider not in self.gates:
@@ -254,7 +273,7 @@ class _Shared:
         return self.gates[provider]
 
     def health(self, provider: str) -> "Health":
-        """The health of a provider, as all its models have seen it."""
+        """The recent failures of a provider, counted over all its models for their circuit breaker."""
         from partsong.middleware.breaker import Health
 
         if provider not in self.healths:
@@ -263,9 +282,10 @@ class _Shared:
 
 
 def pricing(identity: str, configuration: Configuration) -> "Pricing | None":
-    """The price of a model, as far as it is known; no key is needed to know it.
+    """The price of a model; `None` if the price is not known. The model is not made, and no key is needed.
 
-    Raises `ConfigurationError` for an id whose provider there is not.
+    A price in the configuration comes first, then the API's own price, then 0 for a free provider, then the price list.
+    Raises `ConfigurationError` for a malformed id or an unknown provider.
     """
     from partsong.middleware.price import fixed, listed
 
@@ -286,20 +306,26 @@ def pricing(identity: str, configuration: Configuration) -> "Pricing | None":
 
 
 def info_without_model(identity: str, configuration: Configuration) -> ModelInfo:
-    """What is known of a model without making it. Raises `ConfigurationError` as `pricing` does."""
+    """The configured window and the price of a model that has not been made.
+
+    Raises `ConfigurationError` for a malformed id or an unknown provider.
+    """
     known = configuration.models.get(identity, ModelSettings())
     return ModelInfo(window=known.window, dollars=pricing(identity, configuration))
 
 
 def access() -> "Access":
-    """How weights are fetched: the hub and the token that the environment names, as the hub's own tools do."""
+    """The hub's address and token for fetching weights, from `HF_ENDPOINT` and `HF_TOKEN` like the hub's own tools."""
     from partsong.weights.fetch import HUB, Access
 
     return Access(hub=os.environ.get("HF_ENDPOINT") or HUB, token=os.environ.get("HF_TOKEN") or None)
 
 
 def _parts(identity: str, providers: Mapping[str, Provider]) -> tuple[str, str]:
-    """The provider's name and the model's, of an id. Raises `ConfigurationError`."""
+    """Split a model id into the names of provider and model.
+
+    Raises `ConfigurationError` if the id has not the form `provider:model`, or if `providers` lacks the provider.
+    """
     provider, colon, name = identity.partition(":")
     if not (provider and colon and name):
         raise ConfigurationError(f'"{identity}" is no model id; one has the form "provider:model"')
@@ -312,14 +338,17 @@ def _parts(identity: str, providers: Mapping[str, Provider]) -> tuple[str, str]:
 
 
 def _api(settings: Provider) -> "Api":
-    """The row of the API that the provider speaks. `--help` imports this file, and need not pay for the table."""
+    """The row of the provider's API in the table of APIs.
+
+    The table is imported here because `--help` imports this file and does not need the table.
+    """
     from partsong.providers.apis import api_of
 
     return api_of(settings)
 
 
 def _listed_window(settings: Provider, name: str) -> int | None:
-    """The model's window, by a list that may be wrong; `None` for a model that is not in it."""
+    """The model's window in tokens, from a list of hosted models that may be wrong; `None` if the list lacks it."""
     if not settings.base_url.startswith("https://"):
         return None
     from partsong.providers.windows import listed_window
@@ -328,7 +357,7 @@ def _listed_window(settings: Provider, name: str) -> int | None:
 
 
 def _connections() -> "Http":
-    """Connections, through the proxies that the environment names."""
+    """A new connection pool. It uses the proxies that the environment names (such as `HTTPS_PROXY`)."""
     from urllib.request import getproxies
 
     from partsong.providers.http import Http

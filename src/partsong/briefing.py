@@ -1,7 +1,7 @@
-"""What a model is told, by its role in a run: the conversation as the role sees it, the instruction, the marks.
+"""Decides what a model is told in each role: the visible conversation, the instruction, and marks around proposals.
 
-This is the one place that decides. The engine sends the messages that `prompt` makes, and the cost planning measures
-`longest_marks` of the same brief. A plan that measured anything else could let a run outgrow its hard cap on money.
+No other file decides this. The engine sends the messages that `prompt` makes, and the cost planning measures
+`longest_marks` of the same brief. If the two disagreed, a run could cost more than its hard cap.
 """
 
 from typing import Literal, assert_never
@@ -23,17 +23,17 @@ from partsong.prompts import (
 from partsong.recipe import Layout, Recipe
 
 AggregatorRole = Literal["synthesizer", "actor", "selector"]
-# A drafter is the aggregator while it reads the proposals in steps: it writes prose for its own next step.
+# A drafter is an aggregator that reads the proposals in several steps: it writes prose, which its next step reads.
 Role = Literal["proposer", "drafter"] | AggregatorRole
 
 
 class Brief(Struct, frozen=True):
-    """What one role is told, apart from the proposals and the agent's own system prompt.
+    """The prompt of one role without the proposals and without the agent's own system prompt.
 
-    conversation: the messages, tools and schema of the answer that the role sees
-    layout: where the proposals stand
-    instruction: what to do with the proposals
-    lists_calls: whether the list of the proposed tool calls follows the proposals
+    conversation: the messages that the role sees, the tools that it may call, and the schema of its answer
+    layout: where the proposals stand in the prompt
+    instruction: text that tells the model what to do with the proposals
+    lists_calls: whether a list of the proposed tool calls follows the proposals (default: no)
     """
 
     conversation: Conversation
@@ -43,12 +43,12 @@ class Brief(Struct, frozen=True):
 
     @property
     def fences(self) -> bool:
-        """Whether each proposal stands between marks that the model might repeat in its answer."""
+        """Whether the layout puts each proposal between marks, which the model might copy into its answer."""
         return fences(self.layout)
 
 
 def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> AggregatorRole:
-    """What the recipe's aggregator does with the proposals in this conversation."""
+    """The aggregator's role: "selector" for the method `select`, "actor" if there are tools, else "synthesizer"."""
     match recipe.aggregator.method:
         case "synthesize":
             return "actor" if conversation.tools else "synthesizer"
@@ -59,7 +59,7 @@ def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> Aggregator
 
 
 def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
-    """What a model in this role is told in a run of the recipe."""
+    """The brief of a role in a run of `recipe` on `conversation`. It is the same for every agent in that role."""
     layout = recipe.layout
 
     def instruction(*, acts: bool = False) -> str:
@@ -90,15 +90,22 @@ def prompt(
     truncated: frozenset[int] = frozenset(),
     calls: str = "",
 ) -> tuple[Message, ...]:
-    """The messages for an agent with the system prompt `system` that reads `proposals`, in seat order.
+    """The messages that are sent to an agent.
 
-    `truncated` holds the indexes of the proposals that end at their limit of tokens. `calls` lists the proposed calls.
+    told: the brief of the agent's role
+    system: the agent's own system prompt; "" for none
+    proposals: texts of the proposals to read, in seat order
+    truncated: indexes of the proposals that stopped at their token limit (default: none)
+    calls: the text that lists the proposed tool calls; "" for none
     """
     return compose(told.conversation, proposals, told.layout, told.instruction, system, truncated, calls)
 
 
 def longest_marks(told: Brief, count: int) -> tuple[Message, ...]:
-    """The messages that `count` proposals add to the conversation, without a word of theirs, in their longest form."""
+    """The messages that `count` empty proposals add to a prompt, in their longest form, for the cost planning.
+
+    They hold the instruction and the marks around each proposal, with every proposal marked as truncated.
+    """
     calls = listed((), 0) if told.lists_calls else ""
     empty = replace(told, conversation=Conversation(()))
     return compose(

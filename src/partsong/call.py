@@ -1,8 +1,8 @@
-"""A call that was made, and the key under which the same call is found again.
+"""A finished call to a model, and the key under which the store finds the answer to an equal call.
 
-The key is a digest of everything that is asked, and of nothing else: the same call has the same key in every process
-and every version. What a caller allows (`terms`) and how a schema's JSON is spaced do not count. The order of its
-fields does: models write their fields in that order.
+The key is a digest of the model id and the request. Equal calls have the same key in every process and every version.
+`Request.terms` and the white space in a schema's JSON do not change the key. The order of a schema's fields does,
+because models write fields in that order.
 """
 
 import hashlib
@@ -14,15 +14,20 @@ from msgspec.structs import replace
 
 from partsong.model import Answer, Request, Sampling, Terms, Tool
 
-# Part of every key: when the same call must no longer be found, because it means something else, this number grows.
+# Part of every key. It grows when a change to partsong gives equal requests another meaning, so that old answers to
+# them are no longer found.
 KEY_VERSION = 1
 
 
 class Call(Struct, frozen=True):
-    """One finished call: `model` (the id, `provider:model`) was asked at `started` (Unix time) for `seconds` seconds.
+    """One finished call to a model.
 
-    `first` is how many seconds it took to say its first word, `None` where nobody listened. The time that a listener
-    took does not count. `run` is the id under which its run is stored, "" if that is unknown.
+    key: the digest that `call_key` computes, 32 bytes
+    model: id of the model, `provider:model`
+    started: Unix time at which the call began
+    seconds: how long the call took, without the time that the listener took to handle deltas
+    first: seconds until the first delta; `None` if the call was not streamed
+    run: id under which the run of the call is stored; "" if the run is not stored
     """
 
     key: bytes
@@ -36,8 +41,8 @@ class Call(Struct, frozen=True):
 
 
 def call_key(model: str, request: Request) -> bytes:
-    """The digest (32 bytes) of a call of `model` with `request`."""
-    # Fields that are left at their defaults are not encoded: one that is added later changes no older key.
+    """The digest (SHA-256, 32 bytes) under which the store keeps a call of the model id `model` with `request`."""
+    # Fields with their default value are not encoded, so a field that is added later changes no older key.
     asked = replace(
         request,
         tools=tuple(Tool(tool.name, tool.description, _spaced_alike(tool.parameters)) for tool in request.tools),
@@ -52,12 +57,12 @@ def _spaced_alike(schema: bytes) -> bytes:
     try:
         value: Any = msgspec.json.decode(schema)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return schema  # no JSON: whoever sends it will say so
+        return schema  # no JSON: the check of the request reports the mistake
     return msgspec.json.encode(value)
 
 
 def _as_floats(sampling: Sampling) -> Sampling:
-    """The same, with 0 and 1 written as 0.0 and 1.0."""
+    """The sampling with `temperature` and `top_p` as floats, since JSON writes 0 and 0.0 differently."""
     temperature, top_p = sampling.temperature, sampling.top_p
     return replace(
         sampling,

@@ -1,7 +1,7 @@
-"""`partsong.toml`: providers, models and the default recipe, as data. And the providers that partsong knows by name.
+"""`partsong.toml` as data (providers, models, default recipe), and the providers that partsong knows by name.
 
-Reading the file makes no model and asks no provider. The file never holds a key, only the name of the environment
-variable that does.
+Reading the file makes no model and asks no provider. The file never holds an API key, only the name of the environment
+variable that holds the key.
 """
 
 import os
@@ -22,7 +22,7 @@ CONCURRENCY = 64  # calls at once to one provider, where the configuration says 
 
 LEAST_MEMORY = 128  # MiB: the process that reads a PDF needs this much before it has read anything
 StoreMode = Literal["off", "metadata", "full"]
-# Each API has its row in `providers.apis`. A hosted one is asked at a `base_url`, with limits, retries and timeouts.
+# Each API has a row in `providers.apis`. A hosted API is asked at a `base_url`, with limits, retries and timeouts.
 HostedApi = Literal["openai", "anthropic"]
 OwnApi = Literal["local", "scripted"]
 ApiName = Literal[HostedApi, OwnApi]
@@ -34,17 +34,17 @@ def is_hosted(api: ApiName) -> bool:
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How to reach a provider.
+    """A table `[providers.NAME]`: how to reach a provider.
 
-    api: the API that it speaks
-    base_url: its address, for a hosted API
-    key_env: the environment variable that holds its key, `None` if it needs no key
-    concurrency: calls at once
-    first_token: seconds within which a model must begin to answer, `None` for no limit
-    silence: seconds for which a model that has begun may say nothing, `None` for no limit
-    free: whether its models cost nothing
-    dollars_per_day: dollars that all runs together may spend there in a day (UTC), `None` for no limit
-    documents: whether its models take PDFs as they are; all others read the text of a PDF
+    api: the API that the provider speaks
+    base_url: address of a hosted API, beginning with http:// or https://; "" for other APIs
+    key_env: name of the environment variable that holds the API key; `None` (default) if no key is needed
+    concurrency: most calls at the same time (default 64)
+    first_token: seconds within which a model must begin to answer; `None` (default) for no limit
+    silence: seconds without a new token after which an answer is given up; `None` (default) for no limit
+    free: whether the provider's models cost nothing (default: no)
+    dollars_per_day: dollars that all runs together may spend with the provider in a day (UTC); `None` for no limit
+    documents: whether its models are sent PDFs unchanged (default: no); other models are sent the text of a PDF
     """
 
     api: ApiName
@@ -69,12 +69,13 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the user says of a model.
+    """A table `[models."PROVIDER:MODEL"]`: the window and the price of a model. `None` leaves a value to partsong.
 
-    window: tokens that it reads, the answer included
-    input_dollars_per_million, output_dollars_per_million: dollars for a million tokens
-    cached_input_dollars_per_million: the same for cached input; by default it costs as much as other input
-    documents: whether the model takes PDFs as they are, `None` for what is known of its provider
+    window: context window in tokens, prompt and answer together
+    input_dollars_per_million: dollars for a million input tokens; needs the output price beside it
+    output_dollars_per_million: dollars for a million output tokens; needs the input price beside it
+    cached_input_dollars_per_million: dollars for a million cached input tokens; by default the input price
+    documents: whether the model is sent PDFs unchanged; `None` leaves this to what is known of its provider
     """
 
     window: int | None = None
@@ -97,18 +98,19 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How the server runs: the table `[server]`, of which the command line may replace fields.
+    """The table `[server]`: how the server runs. Options of the command line replace single fields.
 
-    host, port: where it listens
-    recipes: names of shipped recipes, or TOML files or folders of them; by default all shipped ones and the default one
-    models: whether callers may name a `provider:model`
-    workers: processes that share the port and the store
-    at_once: runs at once in each process
-    waiting: runs that wait for their turn in each process
-    patience: seconds that a run waits at most
-    drain: seconds that runs have to finish once the server is told to stop
-    origins: origins of web pages that may call it (CORS)
-    log: the format of its log
+    host: address to listen on (default 127.0.0.1)
+    port: TCP port from 0 to 65535 (default 8080)
+    recipes: offered recipes, as names, TOML files or folders; by default all shipped ones and the default recipe
+    models: whether callers may ask for a single `provider:model` instead of a recipe (default: yes)
+    workers: processes that share the port and the store (default 1)
+    at_once: most runs at the same time in each process (default 1000)
+    waiting: most runs that wait for their turn in each process (default 1000)
+    patience: most seconds that a run waits for its turn (default 30)
+    drain: seconds that open runs have to finish after the server is told to stop (default 30)
+    origins: origins of web pages that may call the server (CORS; default: none)
+    log: format of the log (default "text")
     """
 
     host: str = "127.0.0.1"
@@ -137,14 +139,15 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class DocumentLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How much of its documents a run reads: the table `[documents]`. Whoever wants more pays in time and memory.
+    """The table `[documents]`: limits for the documents of a run. Higher limits take more time and memory.
 
-    megabytes: MiB of one document at most; a larger one is refused. All documents of a request are bounded by its body
-    pages: pages of one PDF that are read; the later ones are left out, which is told. 100 is Anthropic's limit
-    characters: text of one document at most; later pages are left out, and a longer file of text is refused
-    documents: documents of a conversation at most
-    seconds: how long the reading of all PDFs of a conversation may take; after that the question is refused
-    memory: MiB of memory for the reading of one PDF
+    megabytes: most MiB of one document (default 24); a larger document is refused
+    pages: most pages that are read of a PDF (default 100, as Anthropic's limit); later pages are left out, as reported
+    characters: most characters of text of a document (default 1,000,000); later pages of a PDF are left out, and a
+        longer text file is refused
+    documents: most documents in a conversation (default 20)
+    seconds: most seconds to read all PDFs of a conversation (default 20); after them the question is refused
+    memory: most MiB of memory for the process that reads a PDF
     """
 
     megabytes: int = 24
@@ -165,13 +168,16 @@ class DocumentLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Configuration(Struct, frozen=True, omit_defaults=True):
-    """`partsong.toml`, read.
+    """The contents of `partsong.toml`.
 
-    recipe: the default recipe
-    store: what is kept of runs: everything, no words, or nothing
-    dollars_per_run: dollars that a run may cost if its recipe sets no limit, `None` for no limit
-    dollars_per_day: dollars that all runs of a day (UTC) may cost, `None` for no limit
-    path: the file, `None` if there was none
+    recipe: name or TOML file of the default recipe; `None` if the file names none
+    store: what is kept of runs: "full" (default) everything, "metadata" all but words, "off" nothing
+    dollars_per_run: most dollars for a run whose recipe sets no limit; `None` (default) for no limit
+    dollars_per_day: most dollars for all runs of a day (UTC); `None` (default) for no limit
+    providers: the tables `[providers.NAME]`, by name
+    models: the tables `[models."PROVIDER:MODEL"]`, by model id
+    path: the file that was read; `None` if there was no file
+    server: the table `[server]`
     """
 
     recipe: str | None = None
@@ -201,7 +207,10 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_configuration(path: Path) -> Configuration:
-    """The configuration in a file. Raises `ConfigurationError`, naming file and field."""
+    """The configuration in the file `path`.
+
+    Raises `ConfigurationError`, with the file and the field, if the file cannot be read or a field is wrong.
+    """
     file = toml.convert(toml.load(path, ConfigurationError), _File, str(path), ConfigurationError)
 
     def entries(kind: type[Any], table: str, given: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -227,9 +236,10 @@ def read_configuration(path: Path) -> Configuration:
 
 
 def find_configuration(explicit: Path | None = None) -> Configuration:
-    """The configuration in `explicit`, else in this folder, else in the user's; an empty one if there is none.
+    """The configuration in the first file that exists, or an empty configuration if there is no file.
 
-    Raises `ConfigurationError`, naming file and field.
+    The files are `partsong.toml` in the current folder, and then in the user's configuration folder. If `explicit` is
+    given, only that file is read. Raises `ConfigurationError` as `read_configuration` does.
     """
     if explicit is not None:
         return read_configuration(explicit)
@@ -240,12 +250,17 @@ def find_configuration(explicit: Path | None = None) -> Configuration:
 
 
 def has_key(provider: Provider) -> bool:
-    """Whether the provider's key is in the environment, or none is needed."""
+    """Whether the environment holds the provider's API key, or the provider needs no key."""
     return provider.key_env is None or bool(os.environ.get(provider.key_env))
 
 
 def key_of(name: str, provider: Provider) -> str | None:
-    """The provider's key, `None` if it needs none. Raises `ConfigurationError` if it is missing or cannot be one."""
+    """The API key of a provider, from the environment; `None` if the provider needs no key.
+
+    name: the provider's name, for error messages
+
+    Raises `ConfigurationError` if the key is missing or has characters that HTTP headers forbid.
+    """
     if provider.key_env is None:
         return None
     key = os.environ.get(provider.key_env, "").strip()
@@ -257,7 +272,7 @@ def key_of(name: str, provider: Provider) -> str | None:
 
 
 def known_providers() -> dict[str, Provider]:
-    """The providers that partsong knows by name."""
+    """The providers that need no entry in `partsong.toml`, by name."""
     text = (resources.files("partsong") / "providers" / "known.toml").read_text(encoding="utf-8")
     return toml.convert(tomllib.loads(text), dict[str, Provider], "known.toml", ConfigurationError)
 

@@ -1,19 +1,19 @@
-"""What can go wrong, sorted by what the caller can do about it.
+"""The exceptions that partsong raises, sorted by what the caller can do about them.
 
     PartsongError
-    ├── InputError            change what you asked for; nothing was spent
-    │   ├── RecipeError       … in a recipe: says file and field
-    │   ├── ConfigurationError… in partsong.toml or the environment: says file and field, or the variable
-    │   ├── QuestionError     … in the conversation: empty, too long, a picture or document that cannot be read
-    │   ├── RequestError      … in a request of a client's, over HTTP: says the field
-    │   └── BudgetError       … or allow more money: it would not have been enough, or a price is unknown
-    ├── BusyError             this process has too much to do for now: ask again a little later
-    ├── WeightsError          a local model's file cannot be had: no source, no room, the wrong bytes
+    ├── InputError            the input must be changed; no model was called and no money spent
+    │   ├── RecipeError       a recipe is wrong: the message has file and field
+    │   ├── ConfigurationError partsong.toml or the environment is wrong: the message has file and field, or variable
+    │   ├── QuestionError     the conversation is empty, too long, or has an image or document that cannot be read
+    │   ├── RequestError      a client's HTTP request is wrong: the message has the field
+    │   └── BudgetError       the allowed money is not enough for any part of the recipe, or a price is unknown
+    ├── BusyError             this process has too much to do; the same request may succeed a little later
+    ├── WeightsError          a local model's file cannot be fetched: no source, no disk space, or a wrong checksum
     ├── StoreError            the store cannot be opened, read or written
-    ├── ModelError            one call failed: says the cause; some causes pass, so that trying again makes sense
-    └── RunError              the run ended without an answer: carries the transcript of what there was
+    ├── ModelError            one call to a model failed: `cause` says why, `passing` whether a retry makes sense
+    └── RunError              the run ended without an answer: `transcript` holds what had happened until then
 
-A `ModelError` never ends a mixture by itself: the seat is lost, the layer goes on.
+A `ModelError` in one seat does not end a run: the seat is lost, and its layer goes on with the other seats.
 """
 
 from typing import TYPE_CHECKING, Literal, get_args
@@ -27,41 +27,42 @@ Cause = Literal[
     "auth",  # the key is missing, wrong, or may not use this model
     "billing",  # the account is out of money
     "rate",  # too many requests or tokens for now
-    "timeout",  # it took longer than allowed
-    "refused",  # the provider does not accept the request as it is, or does not know the model
-    "window",  # the request is longer than the model can read
+    "timeout",  # the answer took longer than allowed
+    "refused",  # the provider rejects the request, or does not know the model
+    "window",  # the request is longer than the model's context window
     "content_filter",  # the provider's filter stopped the request or the answer
-    "empty",  # it answered without a word
-    "truncated",  # the answer broke off before its end was announced
-    "server",  # the provider is broken, or answered what nobody can read
+    "empty",  # the answer has neither text nor a tool call
+    "truncated",  # the stream broke off before the provider announced its end
+    "server",  # the provider reported a fault of its own, or sent a response that cannot be parsed
     "network",  # the provider was not reached, or the connection broke
-    "resting",  # the provider has failed too often of late, so it was not asked
-    "budget",  # the money that was allowed would not have been enough
-    "invalid",  # what it answered is not what was asked for: an undeclared tool, arguments or JSON against the schema
-    "cut_off",  # we stopped it: the layer's quorum had answered and the grace was over
-    "cancelled",  # the caller left
+    "resting",  # the circuit breaker is open: the provider has failed too often of late, so no request was sent
+    "budget",  # the call could have cost more than the allowed money, so no request was sent
+    "invalid",  # the answer calls an undeclared tool, or its arguments or its JSON do not fit the schema
+    "cut_off",  # the layer's quorum had answered and the grace was over, so the call was stopped
+    "cancelled",  # the caller left, or the run ended before the call did
     "no_proposals",  # every seat of a layer was lost
 ]
-# What was turned away before a model worked on it, or never asked.
+# The request was rejected before a model worked on it, or was never sent, so the call has cost nothing.
 TURNED_AWAY: frozenset[Cause] = frozenset({"auth", "billing", "rate", "refused", "window", "resting", "budget"})
-# Refused on this machine, before a model was asked.
+# partsong itself refused the call, so no request was sent.
 NEVER_ASKED: frozenset[Cause] = frozenset({"resting", "budget", "window"})
-# Every other run of the same recipe fails for the same reason.
+# Every other run of the same recipe would fail for the same reason.
 HOPELESS: frozenset[Cause] = frozenset({"auth", "billing"})
+# The same call may succeed a little later.
 PASSING: frozenset[Cause] = frozenset({"rate", "timeout", "server", "network", "truncated"})
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 
 class PartsongError(Exception):
-    """Everything that partsong raises on purpose."""
+    """The base of all exceptions that partsong raises on purpose."""
 
 
 class InputError(PartsongError):
-    """What was asked for cannot be done as it stands. Raised before any model is called."""
+    """The input must be changed before a run is possible. Raised before any model is called."""
 
 
 class RecipeError(InputError):
-    """A recipe is wrong: the message names the file, the field and what would be right."""
+    """A recipe is wrong: the message names the file, the field and a correct value."""
 
 
 class ConfigurationError(InputError):
@@ -69,9 +70,9 @@ class ConfigurationError(InputError):
 
 
 class QuestionError(InputError):
-    """The conversation cannot be sent: it is empty, too long, or has a picture or document that cannot be read.
+    """The conversation cannot be sent: it is empty, too long, or has an image or document that cannot be read.
 
-    `field` is the field of the conversation where it is not the messages: `tools[0]` or `response_format`.
+    field: the wrong field, such as `tools[0]` or `response_format`; `None` (default) for the messages
     """
 
     def __init__(self, message: str, field: str | None = None) -> None:
@@ -80,7 +81,10 @@ class QuestionError(InputError):
 
 
 class RequestError(InputError):
-    """A client's request cannot be read, or asks for what a mixture cannot do. `field` says where: `tools[0].name`."""
+    """A client's HTTP request cannot be parsed, or asks for a feature that partsong does not have.
+
+    field: path of the wrong field in the body, such as `tools[0].name`; `None` if no single field is wrong
+    """
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -88,11 +92,14 @@ class RequestError(InputError):
 
 
 class BudgetError(InputError):
-    """The money that was allowed is not enough for any of it, or a price is unknown: says what would be."""
+    """The allowed money does not even pay for the smallest part of the recipe, or the price of a model is unknown.
+
+    The message says what the run may cost, or which price is missing.
+    """
 
 
 class BusyError(PartsongError):
-    """This process has too much to do for now, and nothing was spent: ask again a little later."""
+    """This process has too much to do, and no money was spent. The same request may succeed a little later."""
 
 
 class StoreError(PartsongError):
@@ -100,19 +107,19 @@ class StoreError(PartsongError):
 
 
 class WeightsError(PartsongError):
-    """A local model's weights cannot be had: the message says which source failed, and how."""
+    """The weights of a local model cannot be fetched or read: the message says which source failed, and why."""
 
 
 class ModelError(PartsongError):
     """One call to one model failed.
 
-    status: the HTTP status, where there was one
-    retry_after: seconds that the provider asked us to wait
-    usage: what the call has cost all the same, where that is known
-    window: how many tokens the model reads, where the provider said so
-    sent: of a network fault, whether the request was on its way, so that the provider may have done its work
-    again: whether the same call may be made again, where the provider said so; `None` leaves that to the cause
-    wrote: what the model had written that could not be used, where the provider showed it
+    status: the HTTP status of the response; `None` if there was no response
+    retry_after: seconds that the provider asked the client to wait; `None` if the provider did not say
+    usage: tokens and dollars of the failed call; `None` if they are not known
+    window: the model's context window in tokens, if the provider's refusal names it; else `None`
+    sent: for the cause "network", whether the request had been sent, so that the provider may charge for it
+    again: whether the provider allows a retry; `None` if the provider did not say, so that the cause decides
+    wrote: the unusable text of the model, if the provider's error shows it; else ""
     """
 
     def __init__(
@@ -152,13 +159,15 @@ class ModelError(PartsongError):
             case "network":
                 return not self.sent
             case "server":
-                return self.status is not None  # in place of an answer; without one, nobody could read the answer
+                # A status means that an error came instead of an answer. Without one, an answer came that could not
+                # be parsed, and the provider may charge for it.
+                return self.status is not None
             case cause:
                 return cause in TURNED_AWAY
 
 
 class RunError(PartsongError):
-    """The run ended without an answer. `transcript` holds everything there was until then."""
+    """The run ended without an answer. `transcript` holds the proposals, calls and losses until then."""
 
     def __init__(self, message: str, transcript: "Transcript") -> None:
         super().__init__(message)

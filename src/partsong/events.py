@@ -1,4 +1,4 @@
-"""Everything a run says, once, to whoever listens: the terminal, the server, the page, the store, the bench.
+"""The events of a run. Every listener (terminal, server, page, store, bench) hears the same events, each of them once.
 
 The grammar, checked by `tests/grammar.py`:
 
@@ -16,8 +16,8 @@ a time and are awaited. Layers and seats are counted from 0.
 
 There is one CallFinished for each call to a model, said before the event that ends its seat. A call that is still open
 when its seat or the run ends is given up: its CallFinished has an error and an estimated usage. The usages of a run's
-calls add up to the `usage` of RunFinished or RunFailed. A run that was stored before
-this event existed has none.
+calls add up to the `usage` of RunFinished or RunFailed. Runs that were stored before CallFinished was introduced have
+no such events.
 
 Only CallFinished carries times, in seconds since the run's start. A listener that needs other times keeps its own
 clock.
@@ -39,7 +39,12 @@ def _snake(name: str) -> str:
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
-    """Why something failed: its cause, a sentence for people, and the HTTP status where there was one."""
+    """Why a call, a seat or a run failed.
+
+    cause: the kind of failure, for programs
+    message: the failure in a sentence, for people
+    status: HTTP status of the provider's response; `None` if there was no response
+    """
 
     cause: Cause
     message: str
@@ -50,12 +55,23 @@ LossKind = Literal["failed", "cut_off", "replaced", "truncated", "shortened", "d
 
 
 class Loss(Struct, frozen=True):
-    """What a run did not get as its recipe has it, and why. The aggregator's address is (number of layers, 0).
+    """One respect in which a run fell short of its recipe, and why.
 
-    failed: the seat has no proposal. cut_off: it was too late. replaced: `model` failed, and `replaced_by` answered in
-    its place. truncated: its text ends at its limit of tokens, or with an end word that nobody knows, and was used as
-    far as it goes. shortened: what it was given to read did not fit its window, or held pictures that it cannot read;
-    or its answer held more than text. dropped: it was never asked, for the money.
+    layer: index of the layer, or the number of layers for the aggregator
+    seat: index of the seat in its layer; 0 for the aggregator
+    model: id of the model that was at fault
+    cause: the kind of failure, for programs
+    message: the reason in a sentence, for people
+    kind: what became of the seat, as below (default "failed")
+    replaced_by: id of the model that answered instead, for the kind "replaced"; else ""
+
+    failed: the seat has no proposal, because its model and every fallback failed
+    cut_off: the seat has no proposal, because it was not done in time
+    replaced: `model` failed, and its fallback `replaced_by` answered
+    truncated: the answer ends at its token limit or with an unknown finish reason, and was used as far as it goes
+    shortened: the model did not read its whole prompt (too long, or with unsupported images), or the answer lost parts
+        that are no text
+    dropped: the seat was never asked, because the allowed money does not pay for the whole recipe
     """
 
     layer: int
@@ -68,16 +84,22 @@ class Loss(Struct, frozen=True):
 
 
 def is_hopeless(error: Failure, losses: Sequence[Loss]) -> bool:
-    """Whether every other run of the same recipe would fail like the one that failed with `error` and `losses`."""
+    """Whether every other run of the same recipe would fail for the same reason, such as a wrong API key.
+
+    error: the error of the failed run
+    losses: the losses of the failed run
+    """
     if error.cause == "no_proposals":
         return {loss.cause for loss in losses} <= HOPELESS
     return error.cause in HOPELESS
 
 
 class Cut(Struct, frozen=True):
-    """What was taken out of a proposal (counted from 0, in seat order): its tokens before and after.
+    """A proposal that was shortened to make a prompt fit a model's window.
 
-    -1 is the draft of an aggregation in steps.
+    proposal: index of the proposal in seat order; -1 for the draft of an aggregation in several steps
+    before: tokens of the whole proposal
+    after: tokens that are left
     """
 
     proposal: int
@@ -86,11 +108,16 @@ class Cut(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True, tag_field="event", tag=_snake):
-    """What every event is: a frozen value, in JSON named by `event` in snake case."""
+    """The base of all events. In JSON, the field `event` holds the name of the class in snake case."""
 
 
 class RunStarted(Event, frozen=True, omit_defaults=True):
-    """`recipe` is what is performed; `dropped` names the seats of the one that was asked for that the money forbids."""
+    """A run has begun.
+
+    recipe: the recipe that is performed, already without the seats in `dropped`
+    conversation: the messages to answer
+    dropped: losses of the kind "dropped": seats of the original recipe that the allowed money does not pay for
+    """
 
     recipe: Recipe
     conversation: Conversation
@@ -98,26 +125,35 @@ class RunStarted(Event, frozen=True, omit_defaults=True):
 
 
 class LayerStarted(Event, frozen=True):
-    """`models` holds the model id of each seat."""
+    """The layer with the index `layer` has begun. `models` holds the model id of each seat, in seat order."""
 
     layer: int
     models: tuple[str, ...]
 
 
 class ProposalStarted(Event, frozen=True):
+    """A seat has begun: its model is asked for a proposal."""
+
     layer: int
     seat: int
     model: str
 
 
 class ProposalDelta(Event, frozen=True):
+    """A seat's model has written the next piece of its proposal."""
+
     layer: int
     seat: int
     delta: Delta
 
 
 class ProposalReplaced(Event, frozen=True, omit_defaults=True):
-    """The seat's model failed with `error`, having used `usage`; `model` is asked in its place, from the beginning."""
+    """The seat's model has failed, and its next fallback is asked from the beginning.
+
+    model: id of the fallback
+    error: why the model before it failed
+    usage: tokens and dollars of the failed call; `None` if they are not known
+    """
 
     layer: int
     seat: int
@@ -127,7 +163,13 @@ class ProposalReplaced(Event, frozen=True, omit_defaults=True):
 
 
 class PromptFitted(Event, frozen=True):
-    """What a seat was given did not fit its model's window; `cuts` says what it reads instead. Tokens before, after."""
+    """A prompt did not fit its model's window, so proposals in it were shortened.
+
+    layer: index of the layer, or the number of layers for the aggregator
+    before: tokens of the whole prompt
+    after: tokens of the shortened prompt
+    cuts: the shortened proposals
+    """
 
     layer: int
     seat: int
@@ -138,7 +180,11 @@ class PromptFitted(Event, frozen=True):
 
 
 class ProposalFinished(Event, frozen=True):
-    """`model` is the id that answered: the seat's own, or the one that replaced it."""
+    """A seat has its proposal.
+
+    answer: the proposal
+    model: id of the model that wrote it: the seat's own or a fallback; "" in runs that old versions stored
+    """
 
     layer: int
     seat: int
@@ -147,7 +193,11 @@ class ProposalFinished(Event, frozen=True):
 
 
 class ProposalFailed(Event, frozen=True, omit_defaults=True):
-    """`usage` is what the call has cost all the same, where that is known."""
+    """A seat is lost: neither its model nor a fallback has answered in time.
+
+    error: why the last model that was asked failed
+    usage: tokens and dollars of the failed call; `None` if they are not known
+    """
 
     layer: int
     seat: int
@@ -156,17 +206,17 @@ class ProposalFailed(Event, frozen=True, omit_defaults=True):
 
 
 class CallFinished(Event, frozen=True, omit_defaults=True):
-    """One call to a model has ended: the model has answered, the call has failed, or nobody waits for it any more.
+    """One call to a model has ended: the model has answered, the call has failed, or the call was given up.
 
-    There is exactly one for each time a model is asked, before the event that ends its seat and before the run's end.
-    The usages of a run's calls add up to the usage of the run.
+    There is exactly one such event for each call. It comes before the event that ends the call's seat, and before the
+    end of the run. The usages of a run's calls add up to the usage of the run.
 
     layer: index of the layer, or the number of layers for the aggregator
     seat: index of the seat in its layer; 0 for the aggregator
     model: id of the model that was asked
     started: seconds from the run's start to the start of the call
     seconds: how long the call took
-    usage: tokens and dollars, an estimate where the call was given up; `None` where nothing is known to have been used
+    usage: tokens and dollars, estimated if the call was given up; `None` if no usage is known
     error: why the call failed; `None` for an answer
     stored: whether the answer came from the store
     stored_usage: what a stored answer used when it was made; `None` if the answer is not stored
@@ -184,23 +234,30 @@ class CallFinished(Event, frozen=True, omit_defaults=True):
 
     @property
     def reached(self) -> bool:
-        """Whether the call was passed on to the model or the store, and not refused before that."""
+        """Whether a model or the store was asked. It is false if a check (budget, window, breaker) refused the call."""
         return self.error is None or self.error.cause not in NEVER_ASKED
 
 
 class LayerFinished(Event, frozen=True):
-    """`answered` of the layer's seats have a proposal."""
+    """A layer is done: `answered` is the number of its seats that have a proposal."""
 
     layer: int
     answered: int
 
 
 class AggregationStarted(Event, frozen=True):
+    """The aggregator has begun: the model with the id `model` is asked for the answer."""
+
     model: str
 
 
 class AggregationReplaced(Event, frozen=True, omit_defaults=True):
-    """The aggregator failed with `error` before it said a word, having used `usage`; `model` is asked in its place."""
+    """The aggregator's model has failed before its first word, and its next fallback is asked.
+
+    model: id of the fallback
+    error: why the model before it failed
+    usage: tokens and dollars of the failed call; `None` if they are not known
+    """
 
     model: str
     error: Failure
@@ -208,7 +265,12 @@ class AggregationReplaced(Event, frozen=True, omit_defaults=True):
 
 
 class AggregationStep(Event, frozen=True):
-    """The proposals did not fit the aggregator's window at once: it has aggregated some of them (counted from 0)."""
+    """The aggregator has aggregated some of the proposals, because all of them together did not fit its window.
+
+    proposals: indexes of these proposals, in seat order
+    tokens: tokens of the prompt with these proposals
+    answer: the draft, which the next step reads in place of these proposals
+    """
 
     proposals: tuple[int, ...]
     tokens: int
@@ -216,15 +278,21 @@ class AggregationStep(Event, frozen=True):
 
 
 class AggregationDelta(Event, frozen=True):
+    """The aggregator has written the next piece of the run's answer."""
+
     delta: Delta
 
 
 class RunFinished(Event, frozen=True):
-    """`usage` counts every call of the run; `model` is the id that wrote the answer, or selected it.
+    """The run has an answer.
 
-    Of `planned` seats of proposers, `answered` have a proposal. With `last_resort` the aggregator failed, and the
-    answer is the proposal that is most like the others. Where the answer is a proposal (for that reason, or because it
-    was selected), `seat` is its seat in the last layer.
+    usage: tokens and dollars of all calls of the run
+    losses: where the run fell short of its recipe
+    model: id of the aggregator's model that wrote or selected the answer; with `last_resort`, of the proposer
+    planned: number of proposers' seats in all layers, dropped seats included
+    answered: number of these seats that have a proposal
+    last_resort: whether the aggregator failed and the answer is the proposal that is most like the others
+    seat: if the answer is a proposal (selected, or the last resort), its seat in the last layer; else `None`
     """
 
     answer: Answer
@@ -238,7 +306,15 @@ class RunFinished(Event, frozen=True):
 
 
 class RunFailed(Event, frozen=True):
-    """`usage` counts every call of the run: a failed run costs money, too. `text` is what the aggregator had said."""
+    """The run has ended without a whole answer.
+
+    error: why the run failed
+    usage: tokens and dollars of all calls of the run
+    losses: where the run fell short of its recipe
+    planned: number of proposers' seats in all layers, dropped seats included
+    answered: number of these seats that have a proposal
+    text: what the aggregator had written of the answer; "" if nothing
+    """
 
     error: Failure
     usage: Usage
@@ -269,7 +345,10 @@ AnyEvent = (
 
 
 def to_builtins(event: Event) -> dict[str, Any]:
-    """The event as plain values for JSON. An answer also gets its `text`, so that a reader need not join parts."""
+    """The event as dicts, lists and plain values for JSON.
+
+    An answer in the event also gets a field `text`, the joined text parts.
+    """
     plain: dict[str, Any] = msgspec.to_builtins(event)
     if isinstance(event, ProposalFinished | AggregationStep | RunFinished):
         plain["answer"]["text"] = event.answer.text
@@ -277,11 +356,14 @@ def to_builtins(event: Event) -> dict[str, Any]:
 
 
 def to_json(event: Event) -> bytes:
-    """The event as one line of JSON, without the line's end."""
+    """The event as one line of JSON in UTF-8, without a newline."""
     return msgspec.json.encode(to_builtins(event))
 
 
 def from_json(line: bytes | str) -> AnyEvent:
-    """The event that `to_json` wrote. Raises `msgspec.ValidationError` for anything else."""
+    """The event in a line that `to_json` wrote.
+
+    Raises `msgspec.ValidationError` for other JSON, and `msgspec.DecodeError` for text that is not JSON.
+    """
     event: AnyEvent = msgspec.json.decode(line, type=AnyEvent)
     return event

@@ -1,8 +1,9 @@
-"""The one way in which partsong writes a file that a user named or will look for.
+"""Writes the files that users name or look for. No other module writes such files.
 
-A file is written beside its path and renamed over it: a reader finds the whole file or none of it. Renaming over
-a device, a pipe or a link would replace that thing by a regular file: run as root, `--out /dev/null` once took the
-system's /dev/null away. So links are followed, and whatever is no regular file is written to as a stream or refused.
+The new content is written to a temporary file in the same folder, which is then renamed. So a reader finds the old or
+the new content and never a part. Renaming over a device, a pipe or a link would replace it by a regular file: as root,
+`--out /dev/null` once deleted the system's /dev/null. So links are followed, and a path that is no regular file is
+written to as a stream or refused.
 """
 
 import os
@@ -15,14 +16,14 @@ from typing import Literal
 
 from partsong.errors import InputError
 
-PUBLIC, PRIVATE = 0o666, 0o600  # permissions of a new file: everything the umask allows, or its owner alone
+PUBLIC, PRIVATE = 0o666, 0o600  # permissions of a new file: all that the umask allows, or only the owner's
 
 
 def kind_of(path: Path) -> Literal["new", "regular", "stream"]:
-    """The kind of thing that the path leads to, through all links.
+    """What the path is after all links are followed: no file yet ("new"), a regular file, or a stream.
 
-    A pipe and a character device are streams, and so is a standard output, even where a shell sent it to a file.
-    Raises `InputError` for a folder, a disk, a socket, or a path that cannot be followed.
+    Pipes and character devices are streams. So are standard output and standard error, even if the shell redirects them
+    to a file. Raises `InputError` for a folder, a disk, a socket, or a path that cannot be followed.
     """
     try:
         found = os.stat(path)
@@ -40,7 +41,7 @@ def kind_of(path: Path) -> Literal["new", "regular", "stream"]:
 
 
 def target_of(path: Path) -> Path:
-    """The path of a regular file, new or there, with all links followed. Raises `InputError` for anything else."""
+    """The path with all links followed, for a new or a regular file. Raises `InputError` for any other kind."""
     if kind_of(path) == "stream":
         raise InputError(f"{path}: is a device or a pipe, but must be the name of a file")
     return Path(os.path.realpath(path))
@@ -49,12 +50,14 @@ def target_of(path: Path) -> Path:
 def write_file(
     path: Path, data: bytes | Iterable[bytes], *, permissions: int = PUBLIC, may_stream: bool = False
 ) -> None:
-    """Write a file in one step.
+    """Write a file atomically.
 
-    permissions: of a new file; a file that is there keeps its own, unless these are `PRIVATE`
-    may_stream: whether a device or a pipe is written to; otherwise it is refused
+    data: the content, whole or in pieces
+    permissions: permissions of a new file (default `PUBLIC`); an existing file keeps its own unless this is `PRIVATE`
+    may_stream: whether a device or a pipe is allowed, which is then written to directly (default: no)
 
-    Raises `InputError` if the path leads to something else, and an `OSError` that names the path if the disk is full.
+    Raises `InputError` if the path cannot be written to as a file, and `OSError` with the path for other failures, such
+    as a full disk.
     """
     pieces = (data,) if isinstance(data, bytes) else data
     try:
@@ -67,7 +70,10 @@ def write_file(
 
 
 def open_to_append(path: Path) -> int:
-    """The descriptor of a regular file that is read, and written at its end. Raises `InputError` or `OSError`."""
+    """Open a regular file for reading and for appending, make it if there is none, and return its descriptor.
+
+    Raises `InputError` if the path is no regular file, and `OSError` with the path if the file cannot be opened.
+    """
     target = target_of(path)
     try:
         return os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND, PUBLIC)
@@ -76,7 +82,7 @@ def open_to_append(path: Path) -> int:
 
 
 def append(descriptor: int, path: Path, line: bytes) -> None:
-    """Write a line at the end of the file. The `OSError` of a full disk names the path."""
+    """Append a line, with its newline, to an open file. Raises `OSError` with the path, as for a full disk."""
     try:
         _write(descriptor, line)
     except OSError as problem:
@@ -84,12 +90,12 @@ def append(descriptor: int, path: Path, line: bytes) -> None:
 
 
 def named(problem: OSError, path: Path) -> OSError:
-    """The same error, with the path that the user knows: a descriptor has none, and a file beside another."""
+    """The error with `path`, which the user knows. The original error has no path, or that of a temporary file."""
     return OSError(problem.errno, problem.strerror or str(problem), str(path))
 
 
 def _replace(target: Path, pieces: Iterable[bytes], permissions: int) -> None:
-    # The name is random and must be new, so that no file of the user's is taken for one of ours.
+    # The name of the temporary file is random and must be new, so that no file of the user is overwritten.
     beside = target.with_name(f".partsong-{secrets.token_hex(8)}.whole")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
     try:
@@ -117,7 +123,7 @@ def _keep_owner(descriptor: int, target: Path, permissions: int) -> None:
 
 
 def _write_stream(path: Path, pieces: Iterable[bytes]) -> None:
-    # A standard output is written where it stands. Opened anew, a file would be overwritten from its beginning.
+    # Standard output is written at its current position. A redirected file that is opened again would be overwritten.
     standard = _standard_output(os.stat(path))
     descriptor = os.open(path, os.O_WRONLY) if standard is None else os.dup(standard)
     try:
@@ -128,7 +134,7 @@ def _write_stream(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def _standard_output(found: os.stat_result) -> int | None:
-    """The descriptor of the standard output, or of standard error, that is this very file; `None` if neither is."""
+    """The descriptor of standard output or standard error if it is the file `found`; `None` if neither is."""
     for descriptor in (1, 2):
         with suppress(OSError):
             if os.path.samestat(found, os.fstat(descriptor)):

@@ -1,6 +1,7 @@
-"""Where this user's files are: configuration, recipes, weights, the store, and the keys of the server.
+"""The paths of this user's files: configuration, recipes, weights, the store, and the keys of the server.
 
-platformdirs knows the folders of each system, and follows `XDG_CONFIG_HOME`, `XDG_CACHE_HOME` and `XDG_STATE_HOME`.
+The package platformdirs gives the usual folders of each operating system. On Linux it follows `XDG_CONFIG_HOME`,
+`XDG_CACHE_HOME` and `XDG_STATE_HOME`.
 """
 
 import os
@@ -9,9 +10,10 @@ from typing import Literal, assert_never
 
 
 def user_folder(kind: Literal["config", "cache", "state"]) -> Path:
-    """The folder of this user's configuration, downloads or store.
+    """The folder of this user's configuration ("config"), downloads ("cache"), or store and keys ("state").
 
-    `PARTSONG_CACHE` names another folder for the downloads, and `PARTSONG_STATE` one for the store.
+    The environment variable `PARTSONG_CACHE` replaces the folder of downloads, and `PARTSONG_STATE` that of the store.
+    The folder need not exist.
     """
     # Imported here, since `partsong --help` asks for no folder.
     from platformdirs import PlatformDirs
@@ -29,20 +31,20 @@ def user_folder(kind: Literal["config", "cache", "state"]) -> Path:
 
 
 def recipes_folder() -> Path:
-    """The folder of this user's own recipes, which the page saves."""
+    """The folder of this user's own recipes, to which the web page saves recipes."""
     return user_folder("config") / "recipes"
 
 
 def weights_folder() -> Path:
-    """The folder of the files of local models."""
+    """The folder of the downloaded weights of local models."""
     return user_folder("cache") / "models"
 
 
 def store_path() -> Path:
-    """The file in which this user's runs and calls are kept."""
+    """The file of the store, which keeps this user's runs and calls."""
     return user_folder("state") / "journal.db"
 
 
 def keys_path() -> Path:
-    """The file in which the keys of this user's server are kept."""
+    """The file with the keys that callers of this user's server must show."""
     return user_folder("state") / "keys.json"

@@ -1,12 +1,15 @@
-"""The keys that callers of the server show: made here, stored as digests, each with limits of its own.
+"""The keys with which callers of the server authenticate: made here, stored as digests, each with limits of its own.
 
-A secret is 256 random bits, so that a plain digest of it is as good as a slow one. It is shown once, when it is made.
-The file is read again whenever it has changed, so that every process heeds a key that is added or taken away.
+A secret has 256 random bits, so a plain SHA-256 digest protects it as well as a slow password hash would. The secret
+is shown once, when the key is made. The file is read again whenever it has changed, so that every process of the
+server notices added and removed keys.
 """
 
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,14 +22,22 @@ from partsong.files import PRIVATE, write_file
 from partsong.folders import keys_path
 
 PREFIX = "ps-"
+LOCKED = 10  # most seconds to wait while another process changes the keys
 
 
 class Key(Struct, frozen=True, omit_defaults=True):
-    """A key, without its secret: `digest` is the SHA-256 of that.
+    """A key without its secret. `None` means no limit.
 
-    `dollars_per_day` is what its runs may cost in a day (UTC), `recipes` the names that it may ask for (all, if empty),
-    `requests_per_minute` how many requests it may make, `at_once` how many at the same time. With `metrics` it may read
-    the server's metrics and nothing else. Its runs are deleted after `keep_for` seconds; `None` keeps them.
+    name: name of the key, 1 to 64 printable characters
+    digest: SHA-256 of the secret, in hexadecimal
+    created: when the key was made
+    dollars_per_day: most dollars for all runs of the key in a day (UTC)
+    recipes: names of the recipes that the key may ask for; all recipes if empty (default)
+    requests_per_minute: most requests in a minute
+    at_once: most requests at the same time
+    metrics: whether the key may read the server's metrics and nothing else (default: no)
+    id: identifies the key in the store, see `owner`
+    keep_for: seconds after which the server deletes runs of the key; `None` (default) keeps the runs
     """
 
     name: str
@@ -37,11 +48,21 @@ class Key(Struct, frozen=True, omit_defaults=True):
     requests_per_minute: int | None = None
     at_once: int | None = None
     metrics: bool = False
+    id: str = ""
     keep_for: float | None = None
+
+    @property
+    def owner(self) -> str:
+        """The text under which the store keeps the runs, votes and spending of the key: its id, or its name without id.
+
+        A key that is deleted and made again gets another id, so a new holder of a name does not see the runs of the old
+        holder. Keys that earlier versions made have no id.
+        """
+        return self.id or self.name
 
 
 class Keys:
-    """The keys in one file. A file that cannot be read is an error, never the same as no keys."""
+    """The keys in the file `path`. A missing file holds no keys; an unreadable file is an error, never "no keys"."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,11 +70,14 @@ class Keys:
         self._keys: tuple[Key, ...] = ()
 
     def any(self) -> bool:
-        """Whether there are keys, so that callers must show one."""
+        """Whether there is a key. If there is, callers of the server must show one.
+
+        Raises `ConfigurationError` if the file cannot be read.
+        """
         return bool(self.all())
 
     def all(self) -> tuple[Key, ...]:
-        """All keys, in the order in which they were made. Raises `ConfigurationError`."""
+        """All keys, in the order in which they were made. Raises `ConfigurationError` if the file cannot be read."""
         try:
             state = self.path.stat()
         except FileNotFoundError:
@@ -71,7 +95,10 @@ class Keys:
         return self._keys
 
     def find(self, secret: str) -> Key | None:
-        """The key with this secret. All are compared, each in constant time, so that time tells nothing."""
+        """The key with this secret; `None` if there is none. Raises `ConfigurationError` if the file cannot be read.
+
+        The secret is compared with all keys, each in constant time, so that response times give no secret away.
+        """
         digest = _digest(secret).encode()
         found = None
         for key in self.all():
@@ -90,12 +117,13 @@ class Keys:
         metrics: bool = False,
         keep_for: float | None = None,
     ) -> str:
-        """Make a key; return its secret, which is kept nowhere. Raises `InputError`."""
-        keys = self.all()
+        """Make a key and return its secret, which is stored nowhere. See `Key` for the parameters.
+
+        Raises `InputError` if the name is taken or malformed, if a limit is out of range, or if `metrics` is combined
+        with a limit. Raises `ConfigurationError` if the file cannot be read or written.
+        """
         if not name or not name.isprintable() or len(name) > 64:
             raise InputError(f"the name of a key is 1 to 64 printable characters, not {name!r}")
-        if any(key.name == name for key in keys):
-            raise InputError(f'there is a key "{name}" already; remove it first (partsong keys remove {name})')
         dollars = None if dollars_per_day is None else Decimal(dollars_per_day)
         if dollars is not None and not (dollars.is_finite() and dollars >= 0):
             raise InputError(f"dollars a day are {dollars}, but must be 0 or more")
@@ -106,29 +134,64 @@ class Keys:
             raise InputError("a key for metrics asks nothing, so it has no limits: leave those away, or --metrics")
         secret = PREFIX + secrets.token_urlsafe(32)
         now = datetime.now(UTC)
-        limits = (dollars, recipes, requests_per_minute, at_once, metrics, keep_for)
-        self._write((*keys, Key(name, _digest(secret), now, *limits)))
+        owner = f"{name}#{secrets.token_hex(8)}"
+        made = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner, keep_for)
+        with self._alone():
+            keys = self.all()
+            if any(key.name == name for key in keys):
+                raise InputError(f'there is a key "{name}" already; remove it first (partsong keys remove {name})')
+            self._write((*keys, made))
         return secret
 
     def remove(self, name: str) -> None:
-        """Take a key away. Raises `InputError`."""
-        keys = self.all()
-        left = tuple(key for key in keys if key.name != name)
-        if len(left) == len(keys):
-            known = ", ".join(key.name for key in keys) or "none"
-            raise InputError(f'there is no key "{name}"; known: {known}')
-        self._write(left)
+        """Delete the key with this name.
+
+        Raises `InputError` if there is no such key, and `ConfigurationError` if the file cannot be read or written.
+        """
+        with self._alone():
+            keys = self.all()
+            left = tuple(key for key in keys if key.name != name)
+            if len(left) == len(keys):
+                known = ", ".join(key.name for key in keys) or "none"
+                raise InputError(f'there is no key "{name}"; known: {known}')
+            self._write(left)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of the file until the block is left.
+
+        Without the lock, two processes that read and then write could lose a key. The lock file is never deleted, since
+        a third process could then lock another file of the same name. Raises `ConfigurationError` if another process
+        holds the lock for too long.
+        """
+        # Imported here, since a server that only reads keys needs no lock.
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(f"{self.path}.lock", timeout=LOCKED, mode=PRIVATE, thread_local=False)
+            lock.acquire()
+        except Timeout:
+            raise ConfigurationError(
+                f"{self.path}: another process has been changing the keys for {LOCKED} s"
+            ) from None
+        except OSError as problem:
+            raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
+        self._seen = None  # the file is read again, even if its modification time is the same
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(self.path, msgspec.json.format(msgspec.json.encode(keys), indent=2), permissions=PRIVATE)
         except OSError as problem:
             raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
 
 
 def keys_of_server() -> Keys:
-    """The keys that callers of this user's server show."""
+    """The keys for this user's server, in the file `folders.keys_path()`."""
     return Keys(keys_path())
 
 

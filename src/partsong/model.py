@@ -1,10 +1,10 @@
-"""What a model is: something that answers a request. The one protocol of partsong, and the values it speaks in.
+"""The protocol `Model`, and the values that go into a model and come out: messages, requests, answers, usage.
 
-A `Model` is any async callable of the shape `(request, send) -> answer`. Providers are models, and so is everything
-that wraps one (a price, a retry, a limit): each is one short file and knows nothing of the others.
+A `Model` is any async callable of the form `(request, send) -> answer`. Providers are models, and so is everything
+that wraps a model (a price, a retry, a limit). Each of them is one short file that does not know the others.
 
-Values are frozen msgspec structs: they cost a fifth of a frozen dataclass to make, and they go to JSON and come back
-without a line of code. Identity (ids, keys, clocks) is not theirs; it belongs to whoever stores them.
+Values are frozen msgspec structs: making one takes a fifth of the time of a frozen dataclass, and msgspec converts
+them to JSON and back without code of ours. Values have no ids, keys or times of their own; the store adds these.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,22 +17,29 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-# How long a caller wants everything up to a part to stay in the provider's cache: "5m", "1h", or "" for no wish. Only
-# providers whose API has such marks are told; to others it says nothing.
+# How long the provider should cache the prompt up to and including a part: "5m", "1h", or "" for no request. Only
+# Anthropic's API has such marks; other providers are not sent them.
 CacheControl = Literal["", "5m", "1h"]
 
 
 class Text(Struct, frozen=True, tag="text", tag_field="type", omit_defaults=True):
-    """Words."""
+    """A text part of a message.
+
+    cache_control: how long the provider should cache the prompt up to this part; "" (default) for no request
+    """
 
     text: str
     cache_control: CacheControl = field(name="mark", default="")
 
 
 class Image(Struct, frozen=True, tag="image", tag_field="type", omit_defaults=True):
-    """A picture: its bytes with their media type (`image/png`), or a URL that the provider fetches (we never do).
+    """An image part of a message: either `data` with `media_type`, or `url`.
 
-    `detail` is how closely it is looked at (`low`, `high` …), for those who can choose; "" leaves it to the provider.
+    data: the bytes of the image
+    media_type: media type of the bytes, such as `image/png`
+    url: address that the provider fetches; partsong never fetches it
+    cache_control: how long the provider should cache the prompt up to this part; "" (default) for no request
+    detail: resolution at which the model looks (`low`, `high` …); "" (default) leaves the choice to the provider
     """
 
     data: bytes = b""
@@ -46,18 +53,19 @@ PDF = "application/pdf"
 
 
 class Document(Struct, frozen=True, tag="document", tag_field="type", omit_defaults=True):
-    """A PDF or a file of text.
+    """A document part of a message: a PDF or a text file.
 
-    A run reads its documents before its first call. Models that take the file itself get `data`; all others read
-    `text`. A document whose `text` or `pages` is set counts as read.
+    A run extracts the text of its documents before its first call. Models that take files get `data`, and all others
+    get `text`. A document counts as read if `text` or `pages` is set.
 
     data: the bytes of the file
-    media_type: `application/pdf`, or a type of text such as `text/plain`; "" to tell the type from the bytes
-    name: the file's name, as prompts and messages call it
-    text: what is read in place of the file; "" before it is read, and for a PDF without text
-    pages: pages of a PDF that was read; 0 for text
-    pages_read: as many of them, from the first, as `text` covers
-    left_out: what `text` lacks of the file, in words; "" for nothing
+    media_type: `application/pdf`, or a type of text such as `text/plain`; "" (default) to detect it from the bytes
+    name: the name of the file, for prompts and error messages
+    text: the extracted text; "" before the extraction, and for a PDF without text
+    pages: number of pages of a PDF; 0 before the extraction, and for a text file
+    pages_read: number of pages, from the first, that `text` covers
+    left_out: the part of the file that `text` lacks, such as a range of pages; "" if `text` is complete
+    cache_control: how long the provider should cache the prompt up to this part; "" (default) for no request
     """
 
     data: bytes = b""
@@ -75,26 +83,33 @@ class Document(Struct, frozen=True, tag="document", tag_field="type", omit_defau
 
     @property
     def as_text(self) -> str:
-        """What is read in place of the file."""
+        """The text of the document for a prompt, or a note that a PDF has no text."""
         return self.text or f"[document {self.name}, pages: {self.pages}, without text that can be read]"
 
     @property
     def can_be_sent(self) -> bool:
-        """Whether a model may get the file itself: a PDF that is within the limits."""
+        """Whether a model may get the file itself: the document is a PDF, and all its pages are within the limits."""
         return bool(self.data) and self.media_type == PDF and self.pages_read == self.pages > 0
 
 
 class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type", omit_defaults=True):
-    """What a model thought before it spoke. `signature` is opaque: the provider wants it back unchanged."""
+    """The reasoning that a model wrote before its answer.
+
+    signature: opaque text of the provider, which must be sent back unchanged in later requests; "" if there is none
+    """
 
     text: str
     signature: str = ""
 
 
 class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type", omit_defaults=True):
-    """A model asks for a tool; `arguments` is the JSON text exactly as the model wrote it.
+    """A model's request to run a tool.
 
-    signature: opaque text of Gemini's, which wants it back unchanged with the tool call; "" from other models
+    id: identifies the tool call, so that a `ToolResult` can refer to it
+    name: name of the tool
+    arguments: the arguments as JSON text, exactly as the model wrote it
+    cache_control: how long the provider should cache the prompt up to this part; "" (default) for no request
+    signature: opaque text of Gemini, which must be sent back unchanged with the tool call; "" for other models
     """
 
     id: str
@@ -105,7 +120,13 @@ class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type", omit_defa
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type", omit_defaults=True):
-    """What the tool of the call `call_id` returned. Stands in a message of role `tool`."""
+    """The result of a tool call, in a message of the role `tool`.
+
+    call_id: `id` of the `ToolCall`
+    parts: what the tool returned
+    is_error: whether the tool failed (default: no)
+    cache_control: how long the provider should cache the prompt up to this part; "" (default) for no request
+    """
 
     call_id: str
     parts: tuple[Text | Image | Document, ...]
@@ -117,19 +138,24 @@ Part = Text | Image | Document | Reasoning | ToolCall | ToolResult
 
 
 class TextDelta(Struct, frozen=True, tag="text", tag_field="type"):
-    """Some more words of the answer."""
+    """The next piece of the answer's text."""
 
     text: str
 
 
 class ReasoningDelta(Struct, frozen=True, tag="reasoning", tag_field="type"):
-    """Some more of the reasoning before the answer."""
+    """The next piece of the reasoning before the answer."""
 
     text: str
 
 
 class ToolCallDelta(Struct, frozen=True, tag="tool_call", tag_field="type", omit_defaults=True):
-    """A piece of the `index`-th tool call: `id` and `name` come with the first piece, `arguments` in pieces."""
+    """The next piece of a tool call.
+
+    index: index of the tool call among the tool calls of the answer
+    id, name: come with the first piece of the tool call; "" in later pieces
+    arguments: the next piece of the JSON text
+    """
 
     index: int
     id: str = ""
@@ -142,7 +168,12 @@ Send = Callable[[Delta], Awaitable[None]]
 
 
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One turn's words: who speaks, and what they say. `name` tells apart those who speak in one role."""
+    """One message of a conversation.
+
+    role: who speaks
+    parts: what the message contains, in order
+    name: name of the speaker, if several speakers share a role; "" (default) for none
+    """
 
     role: Role
     parts: tuple[Part, ...]
@@ -150,15 +181,19 @@ class Message(Struct, frozen=True, omit_defaults=True):
 
     @property
     def text(self) -> str:
-        """The message's text parts, joined."""
+        """The text parts of the message, joined without separators."""
         return text_of(self.parts)
 
 
 class Tool(Struct, frozen=True, omit_defaults=True):
-    """A tool that a model may call. `parameters` is its JSON Schema, kept as the bytes that the caller sent.
+    """A tool that a model may call.
 
-    With `strict` the provider is asked to let the model write nothing that the schema forbids. The caller of an `eager`
-    tool wants the arguments as they are written, before anyone can check them.
+    name: name of the tool
+    description: tells the model what the tool does; "" (default) for none
+    parameters: JSON Schema of the arguments, as the bytes that the caller sent (default: `{}`, which allows anything)
+    strict: whether the provider must force the arguments to fit the schema; `None` leaves the provider's default
+    cache_control: how long the provider should cache the prompt up to this tool; "" (default) for no request
+    eager: whether the caller wants the arguments streamed while they are written, before they can be checked
     """
 
     name: str
@@ -169,16 +204,25 @@ class Tool(Struct, frozen=True, omit_defaults=True):
     eager: bool = False
 
 
-ANY_OBJECT = b'{"type":"object","additionalProperties":true}'  # as a `response_format`: any JSON object will do
+ANY_OBJECT = b'{"type":"object","additionalProperties":true}'  # a `response_format` that allows any JSON object
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
-    """How a model samples. `None` leaves the provider's default; `max_tokens` counts new tokens.
+    """How a model samples its answer. `None` (the default) leaves a setting to the provider.
 
-    `effort` is how much it reasons, in its provider's words (`minimal`, `low`, `medium`, `high` …; `none` for not at
-    all), `thinking` at most how many tokens of that; `thinks` is whether it thinks at all, as much as it sees fit, for
-    providers that want to be told. `verbosity` is how much it says (`low`, `medium`, `high`). With `top_logprobs` the
-    answer comes with the likeliest tokens at each place, where the provider tells them.
+    temperature: randomness of the sampling; 0 for nearly deterministic answers
+    top_p: share of the probability mass, from 0 to 1, among which tokens are sampled
+    max_tokens: most output tokens
+    seed: seed of the provider's random numbers
+    stop: texts at which the answer ends; empty (default) for none
+    top_k: number of the likeliest tokens among which tokens are sampled
+    frequency_penalty: penalty on a token for each time that it has occurred
+    presence_penalty: penalty on a token that has occurred at all
+    effort: how much the model reasons, in its provider's words (`none`, `minimal`, `low`, `medium`, `high` …)
+    thinking: most tokens of reasoning
+    verbosity: how long the answer is (`low`, `medium`, `high`)
+    top_logprobs: number of the likeliest tokens to report for each token of the answer, if the provider supports it
+    thinks: whether the model reasons at all, to an extent that it chooses itself
     """
 
     temperature: float | None = None
@@ -197,11 +241,14 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
 
 
 class Conversation(Struct, frozen=True, omit_defaults=True):
-    """What a caller brings: the messages so far, the last one to be answered, and what the answer may be made of.
+    """The input of a run. Every field but `messages` concerns the aggregator alone, since proposers only advise.
 
-    Tools, `tool_choice` (`"auto"`, `"none"`, `"required"` or a tool's name) and `response_format` (a JSON Schema's
-    bytes) are the aggregator's alone: it acts, proposers advise. `parallel_tool_calls` says whether it may call several
-    at once; `None` leaves the provider's default. `sampling` overrides the aggregator's.
+    messages: the messages so far; the last one is to be answered
+    tools: tools that the aggregator may call
+    tool_choice: `"auto"`, `"none"`, `"required"` or the name of a tool; `None` leaves the provider's default
+    response_format: JSON Schema of the answer, as bytes; `None` for free text
+    sampling: settings that replace those of the recipe's aggregator, where they are not `None`
+    parallel_tool_calls: whether one answer may have several tool calls; `None` leaves the provider's default
     """
 
     messages: tuple[Message, ...]
@@ -213,12 +260,13 @@ class Conversation(Struct, frozen=True, omit_defaults=True):
 
 
 class Terms(Struct, frozen=True, omit_defaults=True):
-    """What the caller allows one call: no part of what is asked, so that it never makes two equal requests differ.
+    """What the caller of a model allows for one call. Terms are not part of the key under which a call is stored.
 
-    `until` is when nobody waits for the answer any more, by the running loop's clock. With `once`, a call that may have
-    cost something is not made again. `cache` says whether a stored answer will do; `None`: where it would say the same
-    again, at a temperature of 0. Where calls must wait, those of one `run` and those of another take turns. `record` is
-    the id under which the run is stored, so that its calls can be deleted with it.
+    until: time of the running event loop's clock after which nobody waits for the answer; `None` for no limit
+    once: whether a failed call that may have cost money must not be retried (default: no)
+    cache: whether an answer from the store may be used; `None` (default): only at a temperature of 0
+    run: names the run of the call; where calls wait for a limit, different runs take turns
+    record: id under which the run of the call is stored, so that the call can be deleted with it; "" for none
     """
 
     until: float | None = None
@@ -229,10 +277,13 @@ class Terms(Struct, frozen=True, omit_defaults=True):
 
 
 class Request(Struct, frozen=True, omit_defaults=True):
-    """One call to one model.
+    """One request to one model. See `Conversation` for the fields that are not explained here.
 
-    `sample` tells apart calls that are otherwise equal (the samples of Self-MoA), so that a cache does not make one of
-    them, and a provider whose sampling is seeded does not answer all of them alike.
+    messages: the whole prompt
+    sampling: how the model samples its answer
+    sample: distinguishes requests that are otherwise equal, such as the samples of Self-MoA (default 0). Each gets its
+        own entry in the store, and a seeded provider gives each its own answer.
+    terms: what the caller allows for this call
     """
 
     messages: tuple[Message, ...]
@@ -246,10 +297,15 @@ class Request(Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(Struct, frozen=True):
-    """What a call, or a run, has used. Cached input and cache writes are part of the input, reasoning of the output.
+    """The tokens and dollars that a call or a run has used. Usages can be added with `+`.
 
-    `dollars` is `None` where a price is unknown: unknown is not 0, and a sum with an unknown in it is unknown.
-    `estimated` says that the provider did not count, so that we did (high rather than low).
+    input_tokens: tokens of the prompt, including `cached_input_tokens` and `cache_write_tokens`
+    output_tokens: tokens of the answer, including `reasoning_tokens`
+    cached_input_tokens: prompt tokens that the provider read from its cache
+    reasoning_tokens: output tokens of reasoning
+    dollars: the price; `None` (default) if it is unknown. A sum with an unknown price is unknown.
+    estimated: whether partsong estimated the tokens (rather too high), because the provider did not report them
+    cache_write_tokens: prompt tokens that the provider wrote to its cache
     """
 
     input_tokens: int = 0
@@ -274,11 +330,11 @@ class Usage(Struct, frozen=True):
 
 
 NOTHING_USED = Usage(dollars=Decimal(0))
-_FINEST = Decimal("1e-12")  # dollars: a millionth of what a token costs
+_FINEST = Decimal("1e-12")  # dollars: a millionth of the price of one token at a dollar a million
 
 
 def billed(dollars: Decimal) -> Decimal:
-    """The dollars of one call, rounded up at 12 decimals if they have more: few enough digits that sums are exact."""
+    """The price of one call in dollars, rounded up to 12 decimals. Sums of prices with so few digits stay exact."""
     exponent = dollars.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -12:
         return dollars.quantize(_FINEST, ROUND_UP)
@@ -286,10 +342,11 @@ def billed(dollars: Decimal) -> Decimal:
 
 
 class Caveat(Struct, frozen=True):
-    """Something that an answer lacks, in a sentence for people; the run tells it as a loss.
+    """A shortcoming of an answer. The run reports it as a loss.
 
-    truncated: the answer may be cut short. shortened: the model was not shown all of the request, or said more than
-    can be passed on.
+    kind: "truncated" if the answer may be incomplete; "shortened" if the model did not get the whole request, or if
+        the answer has parts that cannot be passed on
+    message: the shortcoming in a sentence, for people
     """
 
     kind: Literal["truncated", "shortened"]
@@ -297,11 +354,16 @@ class Caveat(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """What a model answered. `model` is the id that the provider says answered, whatever was asked for.
+    """The answer of a model.
 
-    An answer that was found in the store has used nothing: `stored` is what it had used when it was made. `logprobs`
-    holds, for each token of the text, the likeliest tokens there with the natural logarithms of their probabilities;
-    only where they were asked for, and told. An answer with `caveats` is not as it should be, and is never stored.
+    parts: text, reasoning and tool calls, in order
+    finish_reason: why the answer ended
+    usage: tokens and dollars of the call; zero for an answer from the store
+    model: name of the model that answered, as the provider reports it; it may differ from the requested name
+    stored: for an answer from the store, the usage of the call that made it; else `None`
+    logprobs: for each token of the text, a dict from the likeliest tokens to the natural logarithms of their
+        probabilities; `UNSET` if they were not requested or the provider does not report them
+    caveats: shortcomings of the answer; `UNSET` if there are none. An answer with caveats is never stored.
     """
 
     parts: tuple[Part, ...]
@@ -314,28 +376,35 @@ class Answer(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The answer's words: its text parts, joined, without the reasoning."""
+        """The text parts of the answer, joined without separators; reasoning and tool calls are left out."""
         return text_of(self.parts)
 
 
 class Model(Protocol):
-    """Answers a request.
+    """Any async callable that answers a request.
 
-    `send` hears each delta as it comes and is awaited; `None` means that nobody listens and one plain call will do.
-    Raises `partsong.ModelError`, and nothing else that is expected. Cancelling the call closes it at the provider.
+    request: the prompt and its settings
+    send: is awaited with each delta as it arrives; `None` if the answer need not be streamed
+
+    A model raises `partsong.ModelError` if the call fails. Cancelling the call closes the connection to the provider.
     """
 
     async def __call__(self, request: Request, send: Send | None) -> Answer: ...
 
 
 def text_of(parts: tuple[Part, ...]) -> str:
-    """The text parts, joined."""
+    """The text parts among `parts`, joined without separators."""
     return "".join(part.text for part in parts if type(part) is Text)
 
 
 def asking(
     question: str, *, system: str = "", images: tuple[Image, ...] = (), documents: tuple[Document, ...] = ()
 ) -> Conversation:
-    """A conversation of one turn: a question about documents and pictures, under the caller's system prompt."""
+    """A conversation with one question.
+
+    system: system prompt; "" (default) for none
+    images: images that come before the question (default: none)
+    documents: documents that come before the images (default: none)
+    """
     head = (Message("system", (Text(system),)),) if system else ()
     return Conversation((*head, Message("user", (*documents, *images, Text(question)))))

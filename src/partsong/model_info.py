@@ -1,7 +1,7 @@
-"""What is known of a model beside how to call it: how much it reads, what it costs, how fast it has been.
+"""Facts about a model that the engine plans with: its context window, price, tokenizer and recent speed.
 
-A model that knows something shows it as its attribute `info`; the engine plans with it, and does without where there
-is none. A model of a user's own may show them, too.
+A model that knows such facts has an attribute `info` of type `ModelInfo`. The attribute is optional, and a model that
+a user has written may have it too.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,15 +13,17 @@ from partsong.model import Message, Model, Usage
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """`None` is not known.
+    """Facts about a model. `None` (the default of most fields) means that a fact is not known.
 
-    window: tokens that it reads, the answer included
-    max_tokens: new tokens of an answer at most, where a request sets no limit of its own
-    dollars: what a usage costs; `None` for an unknown price
-    count: the tokens of messages, by the model's own tokenizer
-    seconds: how long an answer of so many new tokens takes, at its recent speed; `None` before it was ever asked
-    listed: the window is from a list of models that may be wrong: prompts are fitted to it, but none is refused for it
-    documents: whether it takes PDFs as they are; others read the text of a PDF
+    window: context window in tokens, prompt and answer together
+    max_tokens: most output tokens of an answer if the request sets no limit
+    dollars: function from a usage to its price in dollars, or to `None` if the price is unknown
+    count: function from messages to their tokens, counted by the model's own tokenizer
+    seconds: function from a number of output tokens (`None`: a typical answer) to the seconds that the answer takes at
+        the model's recent speed; it returns `None` before the first answer
+    listed: whether the window comes from a list that may be wrong (default: no). Prompts are shortened to such a
+        window, but no prompt is refused because of it
+    documents: whether the model is sent PDFs unchanged (default: no); other models are sent the text of a PDF
     """
 
     window: int | None = None
@@ -37,6 +39,6 @@ NO_INFO = ModelInfo()
 
 
 def info_of(model: Model) -> ModelInfo:
-    """What the model shows of itself."""
+    """The model's attribute `info`; `NO_INFO`, without any facts, if the model has none."""
     info = getattr(model, "info", NO_INFO)
     return info if isinstance(info, ModelInfo) else NO_INFO

@@ -1,12 +1,12 @@
-"""Conversation and proposals in, messages out: pure functions, and the wording as data.
+"""Turns a conversation and proposals into the messages of a prompt: pure functions, with wording in `instructions/`.
 
 There are two layouts. `paper` does the same as the paper's reference code: it appends the instruction and the numbered
-proposals to the system message. `tail`, the default, puts them in a last message of role user. There they have no
-system authority, and fences keep a proposal from pretending to be the end of the proposals. Everything in front of them
-stays byte for byte the same, so that a provider's prompt cache holds.
+proposals to the system message. `tail`, the default, puts both into a last message of the role user. Proposals there
+have no system authority, and fences keep a proposal from pretending to be the end of the proposals. The messages before
+it stay byte for byte the same, so that the provider's prompt cache keeps working.
 
-Proposals always refer to the latest turn only: no earlier layer's text is ever shown again. `briefing` decides which of
-these functions' words a model gets.
+A prompt has the proposals of the layer before and of no earlier layer. `briefing` decides which instruction a model
+gets.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ from msgspec.structs import replace
 from partsong.model import Conversation, Document, Image, Message, Part, Text, Tool, ToolCall, ToolResult
 from partsong.recipe import Advice, Layout
 
-TRUNCATED = ' truncated="limit of tokens"'  # in the mark of a proposal that stops in the middle
+TRUNCATED = ' truncated="limit of tokens"'  # attribute in the opening mark of a proposal that stops in the middle
 LONGEST_DESCRIPTION = 200  # characters of a tool's description that an adviser is shown
 LONGEST_RESULT = 4000  # characters of a tool's result that an adviser is shown
 WORD_LENGTH = 12  # hexadecimal digits
-WIDEST_WORD = "0" * WORD_LENGTH  # the fence's word with the most tokens: many vocabularies split numbers into digits
+WIDEST_WORD = "0" * WORD_LENGTH  # the fence word with the most tokens: many tokenizers split numbers into digits
 
 
 def instruction_for(layout: Layout, *, acts: bool = False) -> str:
-    """partsong's own instruction for a layout: to synthesize the proposals, or to act on them with tools."""
+    """partsong's own instruction to synthesize the proposals or, if `acts`, to act on them with tools."""
     match layout:
         case "tail":
             return wording("act" if acts else "tail")
         case "paper":
-            return wording("paper")  # the reference code knows no tools
+            return wording("paper")  # the reference code has no tools
         case _:
             assert_never(layout)
 
@@ -69,12 +69,13 @@ def compose(
     calls: str = "",
     word: str | None = None,
 ) -> tuple[Message, ...]:
-    """The messages for an agent that sees `proposals` (in seat order; none in the first layer).
+    """The messages of the prompt for an agent.
 
-    system: the agent's own system prompt; it follows the caller's after a blank line
-    truncated: the indexes of the proposals that end at their limit of tokens; `paper` does not mark them
-    calls: the list of the proposed tool calls, which follows the proposals; "" for none
-    word: the fence's word; by default a digest of the proposals
+    proposals: texts that the agent reads, in seat order; empty in the first layer, which gets no instruction
+    system: the agent's own system prompt; it follows the caller's system prompt after a blank line
+    truncated: indexes of the proposals that stopped at their token limit; the layout `paper` does not mark them
+    calls: text that lists the proposed tool calls, after the proposals; "" (default) for none
+    word: the word in the fences, see `fence_word`; by default made from the proposals
     """
     messages = _told(conversation.messages, system) if system else conversation.messages
     if not proposals:
@@ -100,10 +101,12 @@ def fenced(
     calls: str = "",
     word: str | None = None,
 ) -> str:
-    """The instruction and the proposals, each between fences that no proposal can write.
+    """The instruction, with the proposals in it or after it, each proposal between fences that it cannot imitate.
 
-    In the instruction, `{fence}` stands for the fence, so that the model can be told what to look for. `{proposals}`
-    stands for the proposals, which otherwise follow the instruction. `word` replaces the fence's word.
+    instruction: `{fence}` in it becomes the name of the fence, so that it can tell the model about the marks;
+        `{proposals}` becomes the proposals, which otherwise follow the instruction
+
+    See `compose` for the other parameters.
     """
     fence = f"proposal-{word or fence_word((*proposals, calls) if calls else proposals)}"
     blocks = "\n\n".join(
@@ -117,7 +120,11 @@ def fenced(
 
 
 def listed(calls: tuple[tuple[str, str, int], ...], advisers: int) -> str:
-    """The list of the proposed tool calls: a line for each (tool's name, arguments, how many advisers propose it)."""
+    """The text that lists the proposed tool calls, a numbered line for each.
+
+    calls: for each tool call, the tool's name, the arguments as JSON, and how many proposers propose it
+    advisers: number of proposers
+    """
     lines = (
         f"{number}. proposed by {count} of {advisers}: {name} {_shortened(arguments)}"
         for number, (name, arguments, count) in enumerate(calls, 1)
@@ -126,10 +133,10 @@ def listed(calls: tuple[tuple[str, str, int], ...], advisers: int) -> str:
 
 
 def fence_word(proposals: tuple[str, ...]) -> str:
-    """A word that stands in none of the proposals and that none of their authors could know.
+    """A word of 12 hexadecimal digits that occurs in no proposal and that no author of a proposal could know.
 
-    The word is a digest of all proposals, so that it depends on the other seats' words. The same proposals give the
-    same prompt, so that a stored call is found again. A random nonce would make every later layer a new request.
+    The word is a digest of all proposals, so each author lacks the text of the other seats. Equal proposals give equal
+    prompts, so that the store finds the answer to an equal call. With a random word it would never find one.
     """
     digest = hashlib.sha256()
     for text in proposals:
@@ -144,10 +151,11 @@ def fence_word(proposals: tuple[str, ...]) -> str:
 
 
 def as_document(name: str, text: str, extent: str = "") -> str:
-    """The text of a file as models read it: under its name, between marks that the text itself cannot hold.
+    """The text of a file for a prompt: its name, and the text between marks that do not occur in it.
 
-    `extent` says how much of the file is there, such as "pages 1-20 of 43". The marks are a digest of the text, so the
-    same file gives the same prompt in every seat and every run.
+    extent: the part of the file that `text` covers, such as "pages 1-20 of 43"; "" (default) for the whole file
+
+    The word in the marks is a digest of the text, so the same file gives the same prompt in every seat and every run.
     """
     label = f"[document {name}, {extent}]" if extent else f"[document {name}]"
     mark = f"document-{fence_word((text,))}"
@@ -155,7 +163,10 @@ def as_document(name: str, text: str, extent: str = "") -> str:
 
 
 def with_documents(messages: tuple[Message, ...], *, sent: bool) -> tuple[Message, ...]:
-    """The messages as one model is given them: documents as text, or as they are if `sent` is true and they can be."""
+    """The messages with each document as text.
+
+    sent: whether documents that can be sent stay documents, for a model that takes the file itself
+    """
     return tuple(
         replace(message, parts=_shown(message.parts, sent))
         if any(isinstance(part, Document | ToolResult) for part in message.parts)
@@ -165,7 +176,7 @@ def with_documents(messages: tuple[Message, ...], *, sent: bool) -> tuple[Messag
 
 
 def left_out(messages: tuple[Message, ...], *, sent: bool) -> str:
-    """What a model is not shown of the documents, in words; "" for nothing. `sent` is as in `with_documents`."""
+    """A clause that names the parts of documents that `with_documents` leaves out; "" if there are none."""
     lacks = (
         f"{document.left_out} of {document.name}"
         for document in documents_of(messages)
@@ -175,7 +186,7 @@ def left_out(messages: tuple[Message, ...], *, sent: bool) -> str:
 
 
 def documents_of(messages: tuple[Message, ...]) -> tuple[Document, ...]:
-    """All documents of the messages, also those in results of tools."""
+    """All documents in the messages and in their tool results, in order."""
     return tuple(
         piece
         for message in messages
@@ -186,7 +197,7 @@ def documents_of(messages: tuple[Message, ...]) -> tuple[Document, ...]:
 
 
 def _shown(parts: tuple[Part, ...], sent: bool) -> tuple[Part, ...]:
-    """The parts with documents as text, each on lines of its own."""
+    """The parts with documents as text on lines of their own; see `with_documents`."""
     shown: list[Part] = []
     for part in parts:
         match part:
@@ -203,12 +214,14 @@ def _shown(parts: tuple[Part, ...], sent: bool) -> tuple[Part, ...]:
 
 
 def advised(conversation: Conversation, advice: Advice = "user_turn") -> Conversation:
-    """The conversation as a proposer sees it: up to the message where advice was last due, tool messages as text.
+    """The conversation as proposers see it: without tools, and without the steps since advice was last due.
 
-    Proposers advise, and the aggregator acts: it alone gets the tools' schemas. Providers refuse tool messages where no
-    tools are declared, and a model that is shown tool calls would write some. So both become text. The aggregator's
-    steps since advice was due are left out: until it is due again, the same is asked and found in the store. Marks for
-    a provider's cache are removed, since clients move them from step to step.
+    advice: when proposers are asked while the aggregator acts with tools; see `Recipe`
+
+    Tool calls and tool results become text, because providers refuse them if no tools are declared, and because a model
+    that sees tool calls imitates them. The steps of the aggregator since advice was last due are left out. Until advice
+    is due again, proposers therefore get the same request, which the store answers. Marks for the provider's cache are
+    removed, since clients move them from step to step.
     """
     messages = _in_words(conversation.messages[: _due(conversation, advice) + 1])
     if conversation.tools:
@@ -218,17 +231,17 @@ def advised(conversation: Conversation, advice: Advice = "user_turn") -> Convers
 
 
 def proposing(conversation: Conversation, advice: Advice) -> bool:
-    """Whether proposers are to propose tool calls."""
+    """Whether proposers are told to propose tool calls: `advice` is "calls", and the aggregator may call tools."""
     return advice == "calls" and bool(conversation.tools) and conversation.tool_choice != "none"
 
 
 def in_a_turn(conversation: Conversation, advice: Advice = "user_turn") -> bool:
-    """Whether the aggregator has begun to act on the advice that it was given last."""
+    """Whether the conversation has steps of the aggregator after the message at which advice was last due."""
     return _due(conversation, advice) < len(conversation.messages) - 1
 
 
 def _due(conversation: Conversation, advice: Advice) -> int:
-    """The index of the last message that proposers are shown."""
+    """The index of the message at which advice was last due: the last message that proposers see."""
     last, spoke = len(conversation.messages) - 1, _user_spoke(conversation)
     match advice:
         case "user_turn":
@@ -245,12 +258,13 @@ def _due(conversation: Conversation, advice: Advice) -> int:
 
 
 def _advising(tools: tuple[Tool, ...]) -> str:
+    """The instruction to advise, with the name and the first line of the description of each tool."""
     listed = "\n".join(f"- {tool.name}: {_line(tool.description)}".rstrip(": ") for tool in tools)
     return wording("advise").replace("{tools}", listed)
 
 
 def _proposing(tools: tuple[Tool, ...]) -> str:
-    """The instruction to propose tool calls. It needs the whole of each tool, so nothing is left out."""
+    """The instruction to propose tool calls, with the whole description and schema of each tool."""
     told = "\n\n".join(
         f"{tool.name}: {tool.description.strip()}".rstrip(": ") + f"\n{tool.parameters.decode('utf-8', 'replace')}"
         for tool in tools
@@ -271,10 +285,10 @@ def _user_spoke(conversation: Conversation) -> int:
 
 
 def _in_words(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages without tools and cache marks; a tool's message becomes one of the user's.
+    """The messages without tools and cache marks: tool messages become messages of the user.
 
-    The fence's word of each result is a digest of everything before it and of the result. Nobody who writes a result
-    knows all of that, and a later message changes no word of an earlier one, so that a provider's cache still holds.
+    The fence word of each tool result is a digest of the result and of everything before it. No author of a result
+    knows all of this text. A later message changes no fence of an earlier one, so the provider's cache keeps working.
     """
     made: list[Message] = []
     word = ""
@@ -286,7 +300,7 @@ def _in_words(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _text_in(part: Part) -> str:
-    """The text of a part that someone wrote, for the digest of a fence."""
+    """The text of a part, as far as the digest of a fence word needs it."""
     match part:
         case Text(text=text) | ToolCall(arguments=text):
             return text
@@ -297,10 +311,12 @@ def _text_in(part: Part) -> str:
 
 
 def in_words(part: Part, word: str = "") -> Part:
-    """The part without tools and cache marks: a tool call, or the result of one, becomes text.
+    """The part as a prompt without tools may have it: tool calls and tool results as text, without cache marks.
 
-    A result stands between fences of this word, by default a digest of the result. A tool may return the words of
-    anyone, who could otherwise write what looks like the result's end and then speak as the user.
+    word: fence word around a tool result; by default a digest of the result
+
+    A tool may return text of anyone. Without the fence, such a text could imitate the end of the result and then speak
+    as the user.
     """
     match part:
         case ToolCall(name=name, arguments=arguments):
@@ -340,12 +356,12 @@ def _shortened(text: str) -> str:
 
 
 def cut_out(text: str, start: int, end: int) -> str:
-    """The text without the characters from `start` to `end`; a note in their place says how many there were."""
+    """The text without the characters from the index `start` up to `end`. A note in their place has their number."""
     return f"{text[:start]}\n[… {end - start:,} of {len(text):,} characters left out …]\n{text[end:]}"
 
 
 def _told(messages: tuple[Message, ...], more: str) -> tuple[Message, ...]:
-    """The messages with `more` appended to the system message after a blank line, or as a new one in front."""
+    """The messages with `more` appended to the first system message; without one, `more` becomes that message."""
     if messages and messages[0].role == "system":
         head = messages[0]
         # A part with a mark for the provider's cache stays a part of its own, so that the mark still holds.

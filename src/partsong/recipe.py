@@ -1,8 +1,8 @@
-"""A recipe: layers of agents and an aggregator, as data, checked when it is made.
+"""A recipe as data: layers of agents and an aggregator.
 
-As in the paper, the aggregator counts as a layer: MoA has three layers, two of proposers and the aggregator. Every
-`Recipe` can be run: a value that cannot be run is refused here, with the field's name. `recipes` reads recipes from
-TOML.
+Every `Recipe` can be run: making one that cannot be run raises `ValueError`, which names the field. In the paper's
+count the aggregator is a layer too, so that MoA has three layers: two of proposers, and the aggregator. `recipes` reads
+recipes from TOML.
 """
 
 import datetime
@@ -20,16 +20,24 @@ Fit = Literal["fail", "truncate", "window"]
 Method = Literal["synthesize", "select"]
 LastResort = Literal["fail", "best_proposal"]
 Advice = Literal["user_turn", "every_step", "calls"] | int
-# Of a run's deadline, the aggregator keeps this share: proposals without an answer are worthless.
+# Share of a run's deadline that is kept for the aggregator: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
-MAX_SEATS = 1000  # of a layer: more is a slip of the pen, and an expensive one
+MAX_SEATS = 1000  # of a layer: a larger number is probably a typing error, and an expensive one
 
 
 class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A model in a part: which one (`provider:model`), how it samples, and what it is told (`system`).
+    """A model with its sampling and its role prompt. `None` (the default) leaves a setting to the provider.
 
-    `samples` asks the same agent that many times, in as many seats (Self-MoA, arXiv 2502.00674). `fallback` names other
-    models, which are asked in turn when this one fails. `effort` is how much it reasons, in its provider's words.
+    model: id of the model, `provider:model`
+    samples: number of seats, from 1 to 1000, in which the agent is asked (default 1; Self-MoA, arXiv 2502.00674)
+    temperature: randomness of the sampling, from 0 to 2
+    top_p: share of the probability mass, above 0 and up to 1, among which tokens are sampled
+    max_tokens: most output tokens
+    seed: seed of the provider's random numbers; each further sample gets the next number
+    stop: texts at which the answer ends; empty (default) for none
+    system: system prompt of the agent, after the caller's; "" (default) for none
+    fallback: ids of models that are asked in turn if `model` fails; empty (default) for none
+    effort: how much the model reasons, in its provider's words (`low`, `high` …)
     """
 
     model: str
@@ -61,7 +69,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The ids that may answer, in the order in which they are asked."""
+        """The ids of the agent's model and its fallbacks, in the order in which they are asked."""
         return (self.model, *self.fallback)
 
     @property
@@ -70,10 +78,10 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The one agent that gives the final answer, out of all the proposals of the last layer.
+    """The agent that reads the proposals of the last layer and gives the answer of the run.
 
-    With the method `synthesize` it writes one; with `select` it names the best proposal, which is the answer as it
-    stands (the paper's LLM ranker, section 3.3).
+    method: `synthesize` (default) to write an answer out of the proposals, or `select` to name the best proposal. The
+        selected proposal is the answer without a change (the LLM ranker of the paper, section 3.3).
     """
 
     method: Method = "synthesize"
@@ -85,7 +93,7 @@ class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 def needs_proposals(aggregator: Aggregator) -> bool:
-    """Whether the aggregator's answer is one of the proposals, so that it cannot answer alone."""
+    """Whether the aggregator selects one of the proposals, so that it cannot answer without proposals."""
     match aggregator.method:
         case "synthesize":
             return False
@@ -96,10 +104,14 @@ def needs_proposals(aggregator: Aggregator) -> bool:
 
 
 class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Agents that work at the same time and see the same earlier layer.
+    """Agents that are asked at the same time and read the same proposals, those of the layer before.
 
-    Once `quorum` of the seats have answered, the others get `grace` seconds more; `deadline` bounds the whole layer,
-    in seconds. A seat that is too late is lost, and said to be.
+    agents: at least one agent; together they have at most 1000 seats
+    quorum: number of answers after which the other seats have `grace` seconds left; `None` (default) to wait for all
+    grace: seconds that the other seats have after the quorum; `None` (default) means 0
+    deadline: seconds after which the whole layer ends; `None` (default) for no limit
+
+    A seat without an answer at the end of the layer is lost and reported as a loss.
     """
 
     agents: tuple[Agent, ...]
@@ -123,22 +135,32 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
     @property
     def seats(self) -> tuple[Agent, ...]:
-        """An agent for each seat, in order: one with `samples = 3` has three seats."""
+        """The agent of each seat, in seat order. An agent with `samples = 3` occurs three times."""
         return tuple(agent for agent in self.agents for _ in range(agent.samples))
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Layers of proposers and an aggregator. Without layers it is the aggregator alone: a single model.
+    """Layers of proposers, and an aggregator. A recipe without layers is a single model.
 
-    `layout` says where the proposals stand in a prompt (see `prompts`), `instruction` replaces our own wording,
-    `deadline` bounds the run in seconds, of which the aggregator keeps the share `reserve`, and with a `seed` every
-    seat that has none gets one derived from it. `max_dollars` is what a run may cost. `fit` says what becomes of
-    proposals that do not fit a model's window, `last_resort` what becomes of a run whose aggregator fails; with
-    `strict`, any loss is a failure.
-
-    Where there are tools, the aggregator acts and proposers advise: once for each turn of the user's (`advice` is
-    `user_turn`), at every step of it (`every_step`), or at every n-th (a number); with `calls` at every step, and they
-    propose calls as well.
+    name: name of the recipe
+    layers: the layers of proposers, in the order in which they are performed
+    aggregator: the agent that gives the answer
+    about: description for people; "" (default) for none
+    date: day on which the model ids were valid; `None` (default) if unknown
+    layout: where the proposals stand in a prompt, "tail" (default) or "paper"; see `prompts`
+    instruction: text that replaces partsong's own instruction for reading proposals; `None` (default) for partsong's
+    deadline: seconds after which the run ends; `None` (default) for no limit
+    reserve: share of the deadline, from 0 to 0.9, that is kept for the aggregator (default 0.4)
+    max_dollars: most dollars for a run; `None` (default) for no limit
+    strict: whether the first loss ends the run (default: no)
+    fit: what is done if proposals do not fit a model's window: "truncate" (default) shortens them, "window" lets the
+        aggregator read them in several steps, "fail" fails the call
+    last_resort: what is done if the aggregator fails: "fail" (default) fails the run, "best_proposal" answers with the
+        proposal that is most like the others
+    seed: number from which every seat without a seed gets its own; `None` (default) for no seeds
+    advice: when proposers are asked while the aggregator acts with tools: "user_turn" (default) once for each message
+        of the user, "every_step" before every step, a number n before every n-th step. With "calls" they are asked
+        before every step, and propose tool calls as well.
     """
 
     name: str
@@ -177,7 +199,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         """Whether the aggregator reads proposals in several steps if they do not fit its window at once."""
         match self.fit:
             case "window":
-                return not needs_proposals(self.aggregator)  # one that selects must see all proposals at once
+                return not needs_proposals(self.aggregator)  # an aggregator that selects must see all at once
             case "truncate" | "fail":
                 return False
             case _:
@@ -185,18 +207,21 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     @property
     def calls(self) -> int:
-        """Calls to models that a question costs, if none is repeated."""
+        """Number of calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate."""
         return sum(len(layer.seats) for layer in self.layers) + 1
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model id of the recipe, once, in order of appearance."""
+        """Every model id of the recipe, fallbacks included, once and in order of appearance."""
         agents = [*(agent for layer in self.layers for agent in layer.agents), self.aggregator]
         return tuple(dict.fromkeys(name for agent in agents for name in agent.models))
 
 
 def single(model: str) -> Recipe:
-    """A recipe that is one model alone. Raises `RecipeError` for an id that is none."""
+    """The recipe without layers that asks only the model with this id.
+
+    Raises `RecipeError` if `model` has not the form `provider:model`.
+    """
     try:
         return Recipe(model, (), Aggregator(model))
     except ValueError as problem:
@@ -209,7 +234,10 @@ def _check_deadline(deadline: float | None) -> None:
 
 
 def replace(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with some fields changed, checked anew. Raises `RecipeError`."""
+    """The recipe with changed fields, which are checked. Raises `RecipeError` if the changed recipe cannot be run.
+
+    changes: new values, by the name of the field
+    """
     try:
         changed = msgspec.structs.replace(recipe, **changes)
         changed.__post_init__()

@@ -1,4 +1,4 @@
-"""TOML that people wrote, read into a struct: what is wrong is said with file, field and what would be right."""
+"""Reads TOML that people wrote into structs. An error names the file, the wrong field and the allowed values."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def load(path: Path, error: type[InputError]) -> dict[str, Any]:
-    """The file's tables. Raises `error` where the file cannot be read or is not TOML."""
+    """The top-level table of a TOML file, as a dict. Raises `error` if the file cannot be read or is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -29,7 +29,14 @@ def load(path: Path, error: type[InputError]) -> dict[str, Any]:
 
 
 def convert(tables: Any, kind: type[T], where: str, error: type[InputError], prefix: str = "") -> T:
-    """`tables` as a `kind`. Raises `error`: `where: field: what is wrong, and what would be right`."""
+    """Convert plain values that were read from TOML into a value of the type `kind`.
+
+    where: name of the file, for error messages
+    error: class of the exception to raise if the values do not fit `kind`
+    prefix: path of `tables` in the file, such as `server`; "" (default) if `tables` is the whole file
+
+    The message of the exception has the form `where: field: what is wrong, and the allowed values`.
+    """
     try:
         return msgspec.convert(tables, kind)
     except msgspec.ValidationError as problem:
@@ -38,13 +45,17 @@ def convert(tables: Any, kind: type[T], where: str, error: type[InputError], pre
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean "…"?` where one of the known words is near, else nothing."""
+    """The text `; did you mean "…"?` with the known word most similar to `word`; "" if no known word is similar."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
 def explain(problem: msgspec.ValidationError, kind: Any, prefix: str = "") -> tuple[str, str]:
-    """Which field is wrong ("" for all of it), and what would be right."""
+    """The path of the wrong field ("" for the whole value), and a text with the mistake and the allowed values.
+
+    problem: the error of converting plain values to the type `kind`
+    prefix: path of these values in the file; "" (default) if they are the whole file
+    """
     reason, at, path = str(problem).rpartition(" - at `$")
     reason, path = (reason, path.rstrip("`")) if at else (path, "")
     place = (prefix + path).lstrip(".")
@@ -64,7 +75,7 @@ def explain(problem: msgspec.ValidationError, kind: Any, prefix: str = "") -> tu
 
 
 def _type_at(kind: Any, path: str) -> Any:
-    """The type of what stands at `.layers[0].agents[1]` below `kind`."""
+    """msgspec's description of the type at a path such as `.layers[0].agents[1]` below the type `kind`."""
     info: Any = msgspec.inspect.type_info(kind)
     for step in re.findall(r"\.[^.\[]+|\[[^\]]*\]", path):
         if step.startswith("."):
@@ -75,13 +86,13 @@ def _type_at(kind: Any, path: str) -> Any:
 
 
 def _struct_in(info: Any) -> Any:
-    """The struct type itself, or the one in an optional's union."""
+    """The struct type in `info`: the type itself, or the first struct of a union such as `Layer | None`."""
     if isinstance(info, msgspec.inspect.UnionType):
         return next(kind for kind in info.types if isinstance(kind, msgspec.inspect.StructType))
     return info
 
 
 def _choices(info: Any) -> list[str]:
-    """The words that may stand where only certain words may."""
+    """The allowed values of a `Literal` type, or of the `Literal` types in a union."""
     kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
     return [str(value) for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType) for value in kind.values]

@@ -1,7 +1,7 @@
-"""A run's events folded into what a reader wants: who said what in which layer, the answer, the usage, the losses.
+"""Folds a run's events into one value: the proposals of each layer, the answer, the calls, the usage and the losses.
 
-One fold for everybody. `Transcript` can be asked at any moment, also in the middle of a run; what has not happened yet
-is absent, never invented.
+A `Transcript` can be read at any moment, also in the middle of a run. Fields for what has not happened yet keep their
+empty defaults.
 """
 
 from collections.abc import Iterable
@@ -32,9 +32,14 @@ from partsong.recipe import Recipe
 
 @dataclass(slots=True)
 class Seat:
-    """What is known of one seat: `text` grows while the model speaks; at the end `answer` or `error` is there.
+    """One seat of a layer, as far as the run has come.
 
-    `model` is the one that is asked now; `replaced` holds those that were asked before it, and why they failed.
+    model: id of the model that is asked now, or that was asked last
+    replaced: ids of the models that failed in this seat before `model` was asked, each with its failure
+    started: whether the seat has begun
+    text: what `model` has written so far; at the end, the text of the answer
+    answer: the proposal; `None` until it is whole
+    error: why the seat is lost; `None` if it is not lost
     """
 
     model: str
@@ -47,12 +52,24 @@ class Seat:
 
 @dataclass(slots=True)
 class Transcript:
-    """A run as far as it has come. `layers[i][j]` is the seat (i, j); `text` is the aggregator's so far.
+    """A run as far as it has come.
 
-    `aggregator` is the model that is asked to aggregate, and `replaced` those that failed at it; `fitted` says which
-    prompts were cut. `calls` holds every call that has ended; a run stored before calls were events has none. At the
-    end, of `planned` seats of proposers `answered` have a proposal, and `losses` says what became of the others. Where
-    the answer is a proposal (with `last_resort`, or since it was selected), `seat` is its seat in the last layer.
+    recipe: the recipe that is performed; `None` before the run begins
+    conversation: the messages to answer; `None` before the run begins
+    layers: `layers[i][j]` is the seat with the index j of the layer with the index i
+    aggregator: id of the aggregator's model that is asked now; "" before the aggregation begins
+    replaced: ids of the aggregator's models that failed before `aggregator` was asked, each with its failure
+    fitted: an event for each prompt that was shortened
+    calls: every call that has ended; empty for runs stored before CallFinished was introduced
+    text: what the aggregator has written so far; at the end, the text of the answer
+    answer: the answer; `None` until it is whole
+    error: why the run failed; `None` if it has not failed
+    usage: tokens and dollars of all calls, once the run has ended
+    losses: where the run fell short of its recipe; until the end, only the dropped seats
+    planned: number of proposers' seats, dropped seats included, once the run has ended
+    answered: number of these seats that have a proposal, once the run has ended
+    last_resort: whether the aggregator failed and the answer is the proposal that is most like the others
+    seat: if the answer is a proposal (selected, or the last resort), its seat in the last layer; else `None`
     """
 
     recipe: Recipe | None = None
@@ -73,11 +90,11 @@ class Transcript:
     seat: int | None = None
 
     def proposals(self, layer: int) -> tuple[Answer, ...]:
-        """The proposals of a layer (counted from 0), in seat order, without the lost seats."""
+        """The proposals of the layer with the index `layer`, in seat order, without lost and unfinished seats."""
         return tuple(seat.answer for seat in self.layers[layer] if seat.answer is not None)
 
     def hear(self, event: AnyEvent) -> None:
-        """Take in one event."""
+        """Add one event. The events of a run must come in their order, and each of them once."""
         match event:
             case ProposalDelta(layer=layer, seat=seat, delta=delta):
                 self.layers[layer][seat].text += _words(delta)
@@ -124,9 +141,9 @@ def _words(delta: Delta) -> str:
 
 
 def usage_when_made(calls: Iterable[CallFinished]) -> Usage:
-    """The tokens and dollars of calls, where a stored answer counts with what it used when it was made.
+    """The sum of the usages of `calls`. An answer from the store counts with the usage of the call that made it.
 
-    Whoever starts a piece of work again sees what all of the work has used, and not only the calls since the start.
+    So a batch that is started again reports the usage of all its work, not only of the calls since the restart.
     """
     usage = NOTHING_USED
     for call in calls:

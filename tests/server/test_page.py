@@ -424,6 +424,76 @@ async def test_a_long_answer_is_rendered_block_by_block(browser: Browser, server
         assert (await answer.inner_text()).split() == question.split()
 
 
+GROWN = """async (text) => {
+  const { Growing } = await import("/page/markdown.js");
+  let longest = 0, last = performance.now(), on = true;
+  const tick = () => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+    if (on) setTimeout(tick);
+  };
+  tick();
+  const place = document.createElement("div");
+  document.querySelector("main").append(place);
+  const growing = new Growing(place);
+  for (let part = 1; part <= 4; part++) {
+    growing.show(text.slice(0, (text.length * part) / 4), false);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  growing.show(text, true);
+  await new Promise((done) => setTimeout(done, 1500));
+  on = false;
+  const shown = place.textContent;
+  place.remove();
+  return [longest, shown];
+}"""
+FREEZING = {
+    "code": "```js\n" + "a" * 40_000 + "\n```",
+    "slashes": "```js\n" + "/" * 40_000 + "\n```",
+    "templates": "```js\n" + "`${" * 13_000 + "\n```",
+    "python": "```python\n" + "f'{" * 13_000 + "\n```",
+    "dollars": "$" * 60_000,
+    "formulas": "$x$ " * 15_000,
+    "brackets": "[" * 60_000,
+    "stars": "**a " * 15_000,
+    "quotes": "> " * 20_000,
+    "columns": "|a" * 20_000 + "\n" + "|-" * 20_000,
+    "items": "1. a\n" * 10_000,
+}
+
+
+@pytest.mark.parametrize("name", FREEZING)
+async def test_no_text_of_a_model_freezes_the_page(
+    browser: Browser, server: tuple[str, Application], name: str
+) -> None:
+    text = FREEZING[name]
+    async with visiting(browser, server[0]) as page:
+        page.set_default_timeout(120_000)
+        longest, shown = await page.evaluate(GROWN, text)
+        # It was up to 24 s. Nothing is measured more finely than that, since the machine may be busy.
+        assert longest < 8000
+        assert shown.count("a") >= text.count("a")
+
+
+async def test_code_is_coloured_beside_code_that_takes_too_long(
+    browser: Browser, server: tuple[str, Application]
+) -> None:
+    async with visiting(browser, server[0]) as page:
+        coloured = await page.evaluate(
+            """async (text) => {
+              const { codeBlock } = await import("/page/code.js");
+              const blocks = [text, "const a = 'b'; // c"].map((each) => codeBlock(each, "js", true).element);
+              document.querySelector("main").append(...blocks);
+              while (!blocks[1].querySelector(".is-str")) await new Promise((done) => setTimeout(done, 20));
+              return [blocks[0].querySelector("code").textContent === text, blocks[1].textContent];
+            }""",
+            "a" * 40_000,
+        )
+        assert coloured[0]
+        assert "const a = 'b'; // c" in coloured[1]
+
+
 async def test_turns_are_edited_retried_and_sent_with_what_came_before(
     browser: Browser, server: tuple[str, Application]
 ) -> None:

@@ -110,7 +110,8 @@ def test_no_imports_form_a_cycle() -> None:
 def test_every_module_is_loaded_and_checked() -> None:
     modules = {path.name: path.read_text(encoding="utf-8") for path in written() if path.suffix == ".js"}
     named = {name for text in modules.values() for pair in IMPORTS.findall(text) for name in pair}
-    assert set(modules) <= named | {"page.js", "theme.js"}
+    assert set(modules) <= named | {"page.js", "theme.js", "colours-worker.js"}
+    assert 'new URL("./colours-worker.js", import.meta.url)' in modules["colours.js"]
     assert [name for name, text in modules.items() if not text.startswith("// @ts-check\n")] == []
 
 

@@ -1,8 +1,8 @@
-"""The baselines that a mixture must beat: its best member, and that member asked as often as the same money allows.
+"""The baselines that a mixture must beat: its best member alone, and several answers of this member for the same price.
 
-They are part of every comparison unless the user refuses them. A mixture costs many calls, and as many calls to one
-good model are its real competitor (Self-MoA, arXiv 2502.00674). The best member is chosen on the prompts of the
-comparison itself, which favours the baselines a little, and never the mixture.
+A member is a model of the mixture with its settings. Every comparison includes the baselines, unless the user refuses
+them. A mixture costs many calls, and as many calls to one good model are the real alternative (Self-MoA, arXiv
+2502.00674). The best member is chosen on the prompts of the comparison, which favours the baselines a little.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ from partsong.bench.task import Output
 from partsong.recipe import Agent, Layer, Recipe
 from partsong.recipe import replace as changed
 
-WRITTEN = 4  # input tokens that an output token counts as, where prices are unknown
-MOST_SAMPLES = 64  # of a baseline; more samples change almost nothing
+WRITTEN = 4  # number of input tokens that an output token counts as, if prices are unknown
+MOST_SAMPLES = 64  # answers of one model in a baseline; more answers change almost nothing
 
 
 def members(recipe: Recipe) -> dict[str, Agent]:
-    """The agents of a recipe by model id. A model that occurs several times has the settings of its first occurrence.
+    """Return the members of a recipe by model id, as agents that propose once; empty for a recipe without layers.
 
-    A recipe without layers has none.
+    The aggregator's model is a member too. A model that occurs several times has the settings of its first occurrence.
     """
     if not recipe.layers:
         return {}
@@ -31,7 +31,11 @@ def members(recipe: Recipe) -> dict[str, Agent]:
 
 
 def singles(recipes: Iterable[Recipe]) -> dict[str, dict[str, Contestant]]:
-    """For each recipe, its members as contestants of their own, by name. Recipes with equal members share them."""
+    """Return the members of each recipe as contestants that answer alone, by name of the recipe and of the contestant.
+
+    Recipes that have a member with the same settings share one contestant. The name of a contestant is the model id. If
+    another recipe has the model with other settings, the recipe's name is added.
+    """
     taken: dict[str, Contestant] = {}
     found: dict[str, dict[str, Contestant]] = {}
     for recipe in recipes:
@@ -47,10 +51,15 @@ def singles(recipes: Iterable[Recipe]) -> dict[str, dict[str, Contestant]]:
 def baselines(
     recipe: Recipe, best: Agent, price: float, prices: Mapping[str, float], votes: bool
 ) -> dict[str, Contestant]:
-    """The best member asked as often as the recipe's price allows, and a Self-MoA of that member.
+    """Return the baselines of a recipe: several answers of its best member, and a Self-MoA of that member, by name.
 
-    `price` is the price of an answer of the recipe, and `prices` that of each member alone, in the same unit. With
-    `votes` the majority of the final answers is taken; otherwise the member picks the best of its own answers.
+    best: the best member
+    price: price of one answer of the recipe, as from `price_of`
+    prices: price of one answer of each member alone, by model id, in the unit of `price`
+    votes: whether a vote over the final answers chooses the answer; if not, the member selects the best of its answers
+
+    The number of answers is the number that costs as much as one answer of the recipe, from 2 to `MOST_SAMPLES`. The
+    Self-MoA is left out if it is the recipe itself.
     """
     if votes:
         count = _as_many(price, prices[best.model])
@@ -67,7 +76,12 @@ def baselines(
 
 
 def self_mixed(recipe: Recipe, best: Agent, prices: Mapping[str, float]) -> Recipe:
-    """The recipe with its best member in all seats; each layer has as many seats as cost the same as before."""
+    """Return the recipe with its best member in all seats (Self-MoA). The aggregator stays the same.
+
+    prices: price of one answer of each member alone, by model id
+
+    Each layer gets the number of seats that costs the same as before, from 2 to `MOST_SAMPLES`.
+    """
     layers = []
     for layer in recipe.layers:
         whole = sum(prices[agent.model] * agent.samples for agent in layer.agents)
@@ -77,20 +91,30 @@ def self_mixed(recipe: Recipe, best: Agent, prices: Mapping[str, float]) -> Reci
 
 
 def reading(recipe: Recipe, price: float, prices: Mapping[str, float]) -> float:
-    """The price of reading a proposal and choosing, as a share of the price of the same model's own answer."""
+    """Return the price of selecting among answers, for each answer read, divided by the price of writing an answer.
+
+    price: price of one answer of the recipe
+    prices: price of one answer of each member alone, by model id, in the unit of `price`
+
+    The result is estimated from the recipe's own aggregation: the part of `price` that its proposals do not cost.
+    """
     proposed = sum(prices[agent.model] * agent.samples for layer in recipe.layers for agent in layer.agents)
     seats = len(recipe.layers[-1].seats)
     return max(0.0, price - proposed) / seats / prices[recipe.aggregator.model]
 
 
 def _as_many(price: float, each: float) -> int:
+    """Return the number of answers at the price `each` that cost `price` together, from 2 to `MOST_SAMPLES`."""
     return min(MOST_SAMPLES, max(2, round(price / each)))
 
 
 def price_of(outputs: Sequence[Output], in_dollars: bool) -> float:
-    """The mean price of an answer: in dollars, or in tokens if prices are unknown or zero.
+    """Return the mean price of an output.
 
-    An output token then counts as four input tokens, which is about the ratio of most price lists, and of the time.
+    in_dollars: whether the unit is dollars; if not, the unit is input tokens
+
+    In tokens, an output token counts as four input tokens, which is about the ratio of most price lists, and of the
+    time that the tokens take.
     """
     if in_dollars:
         return float(sum((each.usage.dollars or Decimal(0) for each in outputs), Decimal(0))) / len(outputs)
@@ -98,12 +122,16 @@ def price_of(outputs: Sequence[Output], in_dollars: bool) -> float:
 
 
 def in_dollars(outputs: Iterable[Output]) -> bool:
-    """Whether every output has a price above zero."""
+    """Return whether every output has a known price above zero, so that prices can be compared in dollars."""
     return all(each.usage.dollars for each in outputs)
 
 
 def family(model: str) -> str:
-    """The family of a model, as far as its name shows. Judges favour models of their own family."""
+    """Return the family of a model, such as "Llama", guessed from the model's id.
+
+    The family is needed because judges favour models of their own family. An unknown name gives the beginning of the
+    name.
+    """
     name = model.partition(":")[2].partition("?")[0].lower().rpartition("/")[2]
     for word, owner in FAMILIES.items():
         if word in name:
@@ -111,7 +139,7 @@ def family(model: str) -> str:
     return name.split("-")[0].rstrip("0123456789.")
 
 
-FAMILIES = {  # part of a name, and the family that it belongs to
+FAMILIES = {  # part of a model's name: family of the model
     "gpt": "OpenAI",
     "chatgpt": "OpenAI",
     "o1": "OpenAI",
@@ -137,13 +165,13 @@ FAMILIES = {  # part of a name, and the family that it belongs to
 
 
 def related(judge: str, recipes: Iterable[Recipe]) -> list[str]:
-    """The models of the recipes that are of the same family as the judge."""
+    """Return the ids of the recipes' models that belong to the judge's family. `judge` is a model id."""
     models = dict.fromkeys(model for recipe in recipes for model in recipe.models)
     return [model for model in models if family(model) == family(judge)]
 
 
 def _same_agents(one: Recipe, other: Recipe) -> bool:
-    """Whether the same models are in the same seats."""
+    """Return whether the two recipes have the same models in the same seats; aggregators are not compared."""
     return [[agent.model for agent in layer.seats] for layer in one.layers] == [
         [agent.model for agent in layer.seats] for layer in other.layers
     ]

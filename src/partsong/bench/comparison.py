@@ -1,8 +1,8 @@
-"""Compares two contestants, prompt by prompt: which one is better, and how sure that is.
+"""Compares two contestants, prompt by prompt: which contestant is better, and how sure the difference is.
 
-Both have answered the same prompts, so that easy and hard prompts cancel out. One is called better only if the interval
-of the difference excludes zero. The intervals are not corrected for several comparisons: of twenty comparisons between
-equals, one is expected to show a difference.
+Both contestants have answered the same prompts, so that easy and hard prompts cancel out. A contestant is called better
+only if the interval of the difference excludes zero. The intervals are not corrected for several comparisons: of twenty
+comparisons between equals, one is expected to show a difference.
 """
 
 import math
@@ -21,17 +21,18 @@ from partsong.bench.statistics.intervals import (
 )
 from partsong.bench.task import Grade, Verdict
 
-Attempt = tuple[str, int]  # a sample, and the index of the attempt at it
+Attempt = tuple[str, int]  # id of a sample, and index of the attempt at the sample
 
 
 class Difference(Struct, frozen=True):
-    """How much better `one` is than `other`.
+    """How much better contestant `one` is than contestant `other`.
 
-    interval: mean difference, on the task's scale; from −1 to 1 for the preferences of a judge
+    one, other: names of the contestants
+    interval: mean difference of the grades with its 95 % interval, on the task's scale; from −1 to 1 for preferences
     above, level, below: number of prompts on which `one` is better, equally good, and worse
-    missing: number of attempts for which one of the two has no grade
-    chance: probability of a split at least so uneven between equals, by the sign test
-    enough: estimated number of prompts that would show a difference of this size
+    missing: number of attempts that could not be compared, because a grade or a verdict is missing
+    chance: p value of the sign test, from 0 to 1: probability of a split at least as uneven between equals
+    enough: estimated number of prompts that a study needs to show this difference; `None` if there is no estimate
     """
 
     one: str
@@ -46,13 +47,13 @@ class Difference(Struct, frozen=True):
 
     @property
     def better(self) -> str | None:
-        """The name of the better one; `None` if the interval includes zero."""
+        """Name of the better contestant; `None` if the interval includes zero."""
         if not self.interval.excludes_zero:
             return None
         return self.one if self.interval.mean > 0 else self.other
 
     def words(self) -> str:
-        """The difference as a line of text, which calls one of the two better only if the interval excludes zero."""
+        """Return the difference as one line of text. No contestant is called better if the interval includes zero."""
         interval = self.interval
         figures = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], n = {interval.n:,}"
         split = f"{self.above:,} better, {self.level:,} level, {self.below:,} worse"
@@ -65,9 +66,12 @@ class Difference(Struct, frozen=True):
 
 
 def quality(values: Mapping[Attempt, float], scale: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
-    """The mean of one contestant's grades with its interval, which stays inside the scale.
+    """Return the mean of one contestant's grades with its 95 % interval over prompts.
 
-    Grades that are all 0 or 1, one for each sample, are a share, with the interval of a share.
+    values: grade of each attempt, from `values_of`; at least one
+    scale: lowest and highest grade, which the interval does not exceed; by default there is no limit
+
+    If all grades are 0 or 1, with one attempt at each sample, the mean is a share and has Wilson's interval.
     """
     numbers, samples = list(values.values()), [sample for sample, _ in values]
     if set(numbers) <= {0.0, 1.0} and len(set(samples)) == len(samples):
@@ -77,14 +81,19 @@ def quality(values: Mapping[Attempt, float], scale: tuple[float, float] = (-math
 
 
 def values_of(grades: Iterable[Grade], contestant: str) -> dict[Attempt, float]:
-    """The grades of one contestant, by sample and attempt."""
+    """Return the grades of one contestant, by sample id and index of the attempt."""
     return {(each.sample, each.attempt): each.value for each in grades if each.contestant == contestant}
 
 
 def difference(
     one: str, other: str, a: Mapping[Attempt, float], b: Mapping[Attempt, float], seed: int = 0
 ) -> Difference | None:
-    """Compare by grades; `None` if no prompt has a grade for both."""
+    """Compare two contestants by their grades; `None` if no attempt has a grade of both.
+
+    one, other: names of the contestants
+    a, b: grades of `one` and of `other`, from `values_of`
+    seed: seed of the bootstrap of the interval; 0 by default
+    """
     both = [attempt for attempt in a if attempt in b]
     missing = len({*a, *b}) - len(both)
     if not both:
@@ -93,7 +102,13 @@ def difference(
 
 
 def preference(one: str, other: str, verdicts: Sequence[Verdict], missing: int, seed: int = 0) -> Difference | None:
-    """Compare by the verdicts of a judge; `None` if there is no verdict."""
+    """Compare two contestants by the verdicts of a judge; `None` if there is no verdict.
+
+    one, other: names of the contestants
+    verdicts: verdicts about `one` and `other`, in this order
+    missing: number of attempts without a verdict
+    seed: seed of the bootstrap of the interval; 0 by default
+    """
     if not verdicts:
         return None
     both = [(each.sample, each.attempt) for each in verdicts]
@@ -104,6 +119,7 @@ def preference(one: str, other: str, verdicts: Sequence[Verdict], missing: int, 
 def _difference(
     one: str, other: str, both: Sequence[Attempt], a: Sequence[float], b: Sequence[float], missing: int, seed: int
 ) -> Difference:
+    """Compare the values `a` and `b` of the attempts `both`, where values at the same index are of the same attempt."""
     samples = [sample for sample, _ in both]
     by_prompt: dict[str, list[float]] = {}
     for sample, first, second in zip(samples, a, b, strict=True):

@@ -1,7 +1,8 @@
-"""A contestant of a study: a recipe that is asked once, or several times with a vote over the answers.
+"""A contestant of a study: a recipe that is run once for each answer, or several times with a vote over the answers.
 
-Several answers of one model cost as much as a mixture, so a mixture is compared with a vote over them. Every run of a
-study has its own seed, so that a sampled answer in the store is never used for another sample.
+Several answers of one model cost as much as one answer of a mixture. So a mixture is compared with the vote over
+several answers of one model. Every run of a study has its own seed, so that the store never returns an answer that was
+sampled for another run.
 """
 
 import hashlib
@@ -20,20 +21,27 @@ from partsong.recipe import replace as changed
 
 
 class Contestant(Struct, frozen=True, omit_defaults=True):
-    """A recipe, and how many times it is asked for each answer. Of several answers, the majority's is taken."""
+    """A recipe, and the number of times that it is run for each answer.
+
+    samples: number of runs for each answer; 1 by default; with several, `voted` chooses one of the answers
+    """
 
     recipe: Recipe
     samples: int = 1
 
     @property
     def calls(self) -> int:
+        """Number of calls for one answer, without retries."""
         return self.recipe.calls * self.samples
 
 
 def picking(name: str, member: Agent, count: int) -> Contestant:
-    """A contestant that asks the model of `member` `count` times, and then once more which answer is the best.
+    """Return a contestant in which one model answers `count` times, and then selects the best of its own answers.
 
-    If the model names none of them, the answer that is most similar to the others is taken.
+    name: name of the contestant's recipe
+    member: the model with its settings
+
+    If the selecting call names no answer, the answer that is most similar to the others is taken.
     """
     chooser = Aggregator(
         member.model, temperature=0.0, max_tokens=member.max_tokens, fallback=member.fallback, method="select"
@@ -43,22 +51,29 @@ def picking(name: str, member: Agent, count: int) -> Contestant:
 
 
 def alone(name: str, member: Agent) -> Recipe:
-    """A recipe in which one agent of another recipe answers alone, with the same settings but no seed."""
+    """Return a recipe without layers, in which `member` answers alone, with its settings but without its seed."""
     return Recipe(name, (), Aggregator(**_fields(with_fields(member, seed=None))))
 
 
 def proposing(member: Agent) -> Agent:
-    """An agent or an aggregator as an agent that proposes once, with the same settings."""
+    """Return an agent that proposes once, with the settings of `member`, which is an agent or an aggregator."""
     return Agent(**_fields(member))
 
 
 def sampling_anew(member: Agent) -> Agent:
-    """The agent with a temperature at which its samples differ: its own, or the paper's 0.7 if that is unset or 0."""
+    """Return the agent without a seed, and with a temperature at which its samples differ.
+
+    The temperature is the agent's own, or the paper's 0.7 if the agent's temperature is unset or 0.
+    """
     return with_fields(member, temperature=member.temperature or 0.7, seed=None)
 
 
 def reseeded(recipe: Recipe, *drawn_for: object, anew: bool) -> Recipe:
-    """The recipe with a seed made from its own and `drawn_for`. With `anew`, the seeds of single agents are removed."""
+    """Return the recipe with a seed for one run: a digest of the recipe's own seed and of `drawn_for`.
+
+    drawn_for: values that identify the run, such as sample and index of the attempt
+    anew: whether the seeds of single agents are removed, because these seeds would repeat an earlier answer
+    """
     words = "/".join(str(each) for each in (recipe.seed, *drawn_for))
     seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") >> 1
     if not anew:
@@ -71,10 +86,10 @@ def reseeded(recipe: Recipe, *drawn_for: object, anew: bool) -> Recipe:
 
 
 def voted(sample: Sample, outputs: Sequence[Output]) -> int:
-    """The index of the output to take: the first one with the most frequent final answer.
+    """Return the index of the output that wins the vote: the first output with the most frequent final answer.
 
-    Final answers are counted only if the sample has a correct answer, since two essays never end in the same words.
-    Otherwise the output that is most similar to the others is taken.
+    Final answers are counted only if the sample has a reference and is not labelled `kind: text`, since two essays
+    never end in the same words. Otherwise the output that is most similar to the others wins.
     """
     texts = [output.answers[-1] for output in outputs]
     if not sample.reference or sample.labels.get("kind") == "text":

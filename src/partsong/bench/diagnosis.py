@@ -1,4 +1,4 @@
-"""Diagnoses an aggregator: does it keep the best proposal, lose a correct one, or copy one?
+"""Diagnoses an aggregator: does its answer keep the best proposal, lose a correct proposal, or copy a proposal?
 
 The diagnosis is computed from the files of a study, and no model is called. Figures that need grades of the proposals
 are computed only for tasks that grade without a judge.
@@ -14,20 +14,22 @@ from msgspec.structs import replace as with_fields
 
 from partsong.bench.task import Grade, Output, Sample, Task, Verdict
 
-COPIED = 0.95  # share of common characters, in order; what differs then is a comma or a greeting
+COPIED = 0.95  # least ratio of difflib for a copy, which then differs in no more than a comma or a greeting
 
 
 class Diagnosis(Struct, frozen=True, omit_defaults=True):
-    """How one contestant's answers relate to their proposals. `None` stands for a figure that cannot be computed.
+    """How one contestant's answers relate to the proposals that they were made from.
 
-    n: number of answers that had proposals; all shares are of these
-    copied: share of the answers that copy a proposal
-    length: length of the answer, divided by the mean length of its proposals
-    proposals: mean grade of a random proposal
-    oracle: mean grade of the best proposal of each prompt
-    closed: how far the answers come from `proposals` to `oracle`, as a share of the way
-    lost: share of the prompts where most proposals are right but the answer is wrong
-    found: share of the prompts where most proposals are wrong but the answer is right
+    `None` stands for a figure that cannot be computed. Shares are from 0 to 1, and grades are on the task's scale.
+
+    n: number of answers that have proposals
+    copied: share of the `n` answers that copy a proposal
+    length: length of the answer divided by the mean length of its proposals, as the mean over the answers
+    proposals: mean grade of the proposals: the expected grade of a random proposal
+    oracle: mean grade of the best proposal of each answer
+    closed: (mean grade of the answers - `proposals`) / (`oracle` - `proposals`); 1 if the answers reach the oracle
+    lost: share of the graded answers that are wrong although most proposals are right
+    found: share of the graded answers that are right although most proposals are wrong
     """
 
     n: int
@@ -40,7 +42,7 @@ class Diagnosis(Struct, frozen=True, omit_defaults=True):
     found: float | None = None
 
     def words(self) -> str:
-        """The diagnosis as a line of text."""
+        """Return the diagnosis as one line of text."""
         said = [f"copies one proposal in {self.copied:.0%} of {self.n:,} answers"]
         if self.length is not None:
             said.append(f"answers are {self.length:.2f} times as long as proposals")
@@ -64,7 +66,11 @@ class _Graded:
 async def diagnose(
     task: Task, samples: Sequence[Sample], outputs: Sequence[Output], grades: Sequence[Grade]
 ) -> Diagnosis | None:
-    """The diagnosis of one contestant's outputs; `None` if they had no proposals."""
+    """Return the diagnosis of one contestant; `None` if none of its outputs has proposals.
+
+    outputs, grades: those of the contestant
+    samples: samples of the task, among them those of all outputs
+    """
     mixed = [output for output in outputs if output.proposals]
     if not mixed:
         return None
@@ -106,7 +112,7 @@ def _with_grades(diagnosis: Diagnosis, graded: Sequence[_Graded], binary: bool) 
 
 
 def copied(output: Output) -> bool:
-    """Whether the answer equals one of its proposals, except for a few characters."""
+    """Return whether the last answer equals one of its proposals, except for spaces and a few characters."""
     answer = " ".join(output.answers[-1].split())
     matcher = SequenceMatcher(None, autojunk=False)
     matcher.set_seq2(answer)
@@ -122,11 +128,11 @@ def copied(output: Output) -> bool:
 
 
 class OrderBias(Struct, frozen=True):
-    """How the order of two answers moves a judge.
+    """How the order in which two answers are shown influences a judge.
 
-    n: number of pairs, each judged in both orders
-    first: how often the judge prefers the answer that is shown first; 0.5 is fair
-    turned: share of the pairs in which the order alone reversed the verdict
+    n: number of pairs of answers, each judged in both orders
+    first: share of the verdicts, from 0 to 1, that prefer the answer shown first, a tie being half; 0.5 is unbiased
+    turned: share of the pairs, from 0 to 1, in which the judge preferred the other answer in the other order
     """
 
     n: int
@@ -134,7 +140,7 @@ class OrderBias(Struct, frozen=True):
     turned: float
 
     def words(self) -> str:
-        """The bias as a line of text."""
+        """Return the bias as one line of text."""
         return (
             f"of {self.n:,} pairs, the judge preferred what it was shown first {self.first:.0%} of the time "
             f"(50% is fair), and turned with the order in {self.turned:.0%}"
@@ -142,7 +148,7 @@ class OrderBias(Struct, frozen=True):
 
 
 def order_bias(verdicts: Iterable[Verdict]) -> OrderBias | None:
-    """How the order of the answers moved the judge; `None` without verdicts."""
+    """Return how the order of the answers influenced the judge; `None` if no pair has a verdict in both orders."""
     parts = [each.parts for each in verdicts if len(each.parts) == 2]
     if not parts:
         return None

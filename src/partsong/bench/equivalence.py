@@ -9,14 +9,14 @@ from fractions import Fraction
 
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _NUMBER = rf"[-−+]?\s?\$?{_WHOLE}(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%)?|[-−+]?\.\d+"
-# A number alone, or one with a unit: behind a space, or longer than the name of a variable.
+# A number, alone or with a unit. A unit of one letter must follow a space, because 2x is a term with a variable.
 _QUANTITY = re.compile(rf"(?:{_NUMBER})(?:\s+[a-zA-Z°]+|°C?|[a-zA-Z]{{2,}})*")
 _SAID = re.compile(r"(?:final\s+)?answer(?:\s+is)?\s*[:=]?\s*(.+)", re.IGNORECASE)
 _CHOICE = re.compile(r"\b([A-J])\b")
 
 
 def boxed(text: str) -> str | None:
-    """The content of the last \\boxed{…}, with balanced braces; `None` if there is none."""
+    """Return the text inside the last \\boxed{…}, which may contain balanced braces; `None` if there is no such box."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -29,7 +29,11 @@ def boxed(text: str) -> str | None:
 
 
 def stated(text: str) -> str | None:
-    """The answer that the text marks as such: boxed, after ####, or after “answer is”; the last one of several."""
+    """Return the part of the text that is marked as the final answer; `None` if no part is marked.
+
+    The marked answer is the content of the last \\boxed{…}. Without a box, it is the rest of the line after the last
+    ####. Without either, it is the rest of the line after the last “answer is” or “answer:”.
+    """
     if (inside := boxed(text)) is not None:
         return inside
     if "####" in text:
@@ -40,7 +44,7 @@ def stated(text: str) -> str | None:
 
 
 def final_answer(text: str) -> str:
-    """The final answer of a text: the one that is marked as such, else the last line."""
+    """Return the marked answer of a text (see `stated`), else its last line that is not blank; empty without lines."""
     if (said := stated(text)) is not None:
         return said
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -48,19 +52,27 @@ def final_answer(text: str) -> str:
 
 
 def right(text: str, references: Sequence[str]) -> bool:
-    """Whether the final answer of the text equals one of the references."""
+    """Return whether the final answer of the text equals one of the references (see `equal`)."""
     return any(equal(text, reference) for reference in references)
 
 
 def equal(text: str, reference: str) -> bool:
-    """Whether the final answer equals the reference: as a number if the reference is a number, else as text."""
+    """Return whether the final answer of `text` equals `reference`.
+
+    If the reference is a number, with or without a unit, the values are compared. Otherwise the texts are compared
+    without case, spaces, quotes and full stops.
+    """
     if _QUANTITY.fullmatch(_even(reference).strip(" .")):
         return number_of(text) == number(reference)
     return _plain(final_answer(text)) == _plain(reference)
 
 
 def number_of(text: str) -> Fraction | None:
-    """The number that is the final answer: the first one in the marked answer, else the last one in the text."""
+    """Return the final answer as a number; `None` if there is no number.
+
+    The number is that of the marked answer (see `stated` and `number`). Without a marked answer, the number is the last
+    number in the text.
+    """
     if (said := stated(text)) is not None:
         return number(said)
     found = numbers(text)
@@ -68,31 +80,41 @@ def number_of(text: str) -> Fraction | None:
 
 
 def number(text: str) -> Fraction | None:
-    """The number in an answer, without a unit or an explanation after it; in an equation, the right side."""
+    """Return the first number in a short answer; `None` if there is no number.
+
+    After an equals sign, the first number of the right side is returned.
+    """
     found = numbers(text.rpartition("=")[2]) or numbers(text)
     return found[0] if found else None
 
 
 def numbers(text: str) -> list[Fraction]:
-    """Every number in the text, in order. A fraction with the denominator 0 is left out."""
+    """Return all numbers in the text, in text order. Fractions with the denominator 0 are left out."""
     found = (_value(re.sub(r"[\s,$\\+]", "", word)) for word in re.findall(_NUMBER, _even(text)))
     return [value for value in found if value is not None]
 
 
 def choice(text: str) -> str | None:
-    """The letter chosen in a multiple choice; `None` if the final answer has none, or several different ones."""
+    """Return the letter, from A to J, that a text chooses in a multiple choice.
+
+    Returns `None` if the final answer has no such letter as a word of its own, or several different letters.
+    """
     letters = set(_CHOICE.findall(final_answer(text)))
     return letters.pop() if len(letters) == 1 else None
 
 
 def meaning(text: str) -> Fraction | str:
-    """The final answer in a form that can be counted: as a number, else as text without spaces and signs."""
+    """Return the final answer in a form in which equal answers are equal values.
+
+    The form is a number if there is a number in the answer. Otherwise it is the text in lower case, without spaces,
+    quotes and full stops.
+    """
     found = number_of(text)
     return _plain(final_answer(text)) if found is None else found
 
 
 def _even(text: str) -> str:
-    """The text with fractions written a/b, and without the LaTeX and Markdown around numbers."""
+    """Return the text with LaTeX fractions written as a/b, and without other LaTeX and Markdown around numbers."""
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}", r"(\1)/(\2)", text)
     text = re.sub(r"\\[dt]?frac\s*(\d)\s*(\d)", r"\1/\2", text)
     return re.sub(r"\\text\s*\{[^{}]*\}|\\[,!; ]|\$|\*|[()]", "", text).replace("−", "-")

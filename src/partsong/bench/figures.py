@@ -1,7 +1,7 @@
 """Draws figures with matplotlib: bars with intervals, lines, a scatter plot with its Pareto front, and a radar chart.
 
 The global state of matplotlib is not used. The colours are those of Okabe and Ito, which colour-blind people can tell
-apart, and the markers differ as well. The same data gives the same bytes: no file contains the time of its making.
+apart, and the markers differ as well. The same data gives the same bytes: no file has a time of creation in it.
 """
 
 import io
@@ -23,7 +23,11 @@ Point = tuple[str, float, float, bool]  # label, x, y, and whether it is on the 
 
 
 def bars(series: Mapping[str, Sequence[Bar]], axis: str) -> "Figure":
-    """Horizontal bars with their intervals, one for each label and series."""
+    """Draw horizontal bars with their intervals, one bar for each label and series.
+
+    series: bars by name of the series; the name is in the legend if there are several series
+    axis: title of the axis of values
+    """
     labels = list(dict.fromkeys(label for each in series.values() for label, *_ in each))
     figure, axes = _new(height=max(2.0, 0.8 + 0.32 * len(labels) * max(1, len(series))))
     thick = 0.8 / len(series)
@@ -41,7 +45,11 @@ def bars(series: Mapping[str, Sequence[Bar]], axis: str) -> "Figure":
 
 
 def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> "Figure":
-    """A line for each series, through its points (x, y)."""
+    """Draw a line with markers for each series.
+
+    series: points (x, y) by name of the series
+    x, y: titles of the axes
+    """
     figure, axes = _new()
     for index, (name, points) in enumerate(series.items()):
         style = {"color": COLOURS[index % 8], "marker": SIGNS[index % 8], "label": _label(name)}
@@ -54,9 +62,12 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -
 
 
 def scatter(points: Sequence[Point], x: str, y: str) -> "Figure":
-    """A marker for each point, with a legend below. Points on the front are filled, and joined by a line.
+    """Draw a marker for each point, with a legend below the plot.
 
-    Labels beside the points would cover each other, since a baseline costs as much as the mixture beside it.
+    x, y: titles of the axes
+
+    Points on the Pareto front have filled markers, and a dashed line joins them. Labels beside the points would cover
+    each other, since a baseline costs as much as its mixture.
     """
     figure, axes = _new(height=4.2 + 0.2 * len(points))
     front = sorted((each for each in points if each[3]), key=lambda each: each[1])
@@ -73,7 +84,12 @@ def scatter(points: Sequence[Point], x: str, y: str) -> "Figure":
 
 
 def radar(spokes: Sequence[str], series: Mapping[str, Sequence[float]], scale: tuple[float, float]) -> "Figure":
-    """A closed line for each series, with a value on each spoke."""
+    """Draw a radar chart with a closed line for each series.
+
+    spokes: names of the spokes
+    series: one value for each spoke, by name of the series
+    scale: values at the centre and at the rim
+    """
     from math import pi
 
     from matplotlib.figure import Figure
@@ -90,7 +106,7 @@ def radar(spokes: Sequence[str], series: Mapping[str, Sequence[float]], scale: t
 
 
 def save(figure: "Figure", path: Path) -> str:
-    """Write the figure as SVG and as PNG, with the suffix of each; return the SVG."""
+    """Write a figure to `path` with the suffixes .svg and .png, and return the SVG document."""
     from matplotlib import rc_context
 
     drawn, painted = io.StringIO(), io.BytesIO()
@@ -104,10 +120,11 @@ def save(figure: "Figure", path: Path) -> str:
 
 
 def _label(text: str) -> str:
-    """A name that matplotlib draws as it is: one line, with the middle of a long one left out.
+    """Return a name in a form that matplotlib draws literally, on one line of at most `LONGEST` characters.
 
-    Dollar signs are escaped, because matplotlib reads the text between two of them as a formula. A space is put before
-    an underscore at the beginning, because matplotlib leaves such names out of the legend.
+    The middle of a longer name is left out. Dollar signs are escaped, because matplotlib reads the text between two
+    dollar signs as a formula. A space is put before a leading underscore, because matplotlib leaves names with a
+    leading underscore out of the legend.
     """
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     if len(line) > LONGEST:
@@ -117,6 +134,7 @@ def _label(text: str) -> str:
 
 
 def _new(height: float = 4.2) -> "tuple[Figure, Any]":
+    """Return an empty figure, `height` inches high, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, height), layout="constrained")

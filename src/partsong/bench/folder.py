@@ -1,7 +1,8 @@
-"""The folder of a study: outputs, grades, verdicts and payments as lines, and a manifest that identifies the study.
+"""The folder of a study: outputs, grades, verdicts and payments as JSON lines, and a manifest to identify the study.
 
-A folder belongs to one study. Another study is refused with the fields that differ, and no file is changed. Newer
-versions of packages and another cap on the money are allowed, and recorded in the manifest.
+A folder belongs to one study. If the manifest of another study is in the folder, the study is refused with the fields
+that differ, and no file is changed. Other versions of packages and another cap on the dollars are allowed, and recorded
+in the manifest.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,14 @@ FREE = ("versions", "max_dollars")  # fields of a manifest that may change from 
 
 
 class Folder:
-    """The open files of a study. Raises `InputError` if the folder has another study, or cannot be written."""
+    """The open files of a study.
+
+    path: the folder; created if it does not exist
+    manifest: everything that identifies the study, with the field `versions`
+    max_dollars: most dollars that the study may cost; no cap by default
+
+    Raises `InputError` if the folder belongs to another study, has other files, or cannot be written.
+    """
 
     def __init__(self, path: Path, manifest: dict[str, Any], max_dollars: Decimal | None = None) -> None:
         self.path = path
@@ -43,21 +51,25 @@ class Folder:
             self.close = opened.pop_all().close
 
     def remember(self, name: str, value: Any) -> None:
-        """Write a decision to a file of its own, so that a later start makes the same decision."""
+        """Write a decision, such as the choice of baselines, to `name`.json, so that later starts keep the decision."""
         write_file(self.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
     def keep_samples(self, samples: Sequence[Sample]) -> None:
-        """Write the samples beside the answers, so that the folder can be read without the task."""
+        """Write samples.jsonl unless the file exists, so that the folder can be read without the task."""
         path = self.path / "samples.jsonl"
         if not path.exists():
             write_file(path, b"".join(msgspec.json.encode(each) + b"\n" for each in samples))
 
     def remembered(self, name: str) -> Any:
-        """The decision of an earlier start; `None` if there was none. Raises `InputError` for an unreadable file."""
+        """Return the decision that `remember` wrote under this name; `None` if there is none.
+
+        Raises `InputError` if the file cannot be decoded.
+        """
         file = self.path / f"{name}.json"
         return self._read(file) if file.exists() else None
 
     def _claim(self, asked: dict[str, Any]) -> None:
+        """Write the manifest, or compare it with the manifest in the folder. Raises `InputError` for another study."""
         file = self.path / "manifest.json"
         asked["versions"] = [asked["versions"]]
         if not file.exists():

@@ -1,6 +1,6 @@
-"""A file of values, one JSON line each, to which values are added as they come.
+"""A file of JSON lines, one for each value, to which values are appended as they come.
 
-A line that has no end was being written when the process died; such a line is removed.
+A last line without a line end was being written when the process died. Such a line is removed.
 """
 
 import os
@@ -18,10 +18,15 @@ T = TypeVar("T", bound=Struct)
 
 
 class Lines(Generic[T]):
-    """The file, and its values in the order in which they were added.
+    """The values of the file, in the order in which they were added.
 
-    With `key`, a later value replaces an earlier one of the same key, as when a failed call is tried again: in `all` at
-    once, and in the file when the file is closed. The file is created with its first line.
+    path: the file; created when the first value is added
+    kind: type of the values
+    key: returns the key of a value; without a key, all values are kept
+
+    A later value replaces an earlier value with the same key, for example after a failed answer was tried again. `all`
+    has the later value at once. The earlier line leaves the file when the file is closed. Raises `InputError` if the
+    file cannot be read, or if a line is not a value of the type.
     """
 
     def __init__(self, path: Path, kind: type[T], key: Callable[[T], Hashable] | None = None) -> None:
@@ -45,16 +50,18 @@ class Lines(Generic[T]):
 
     @property
     def all(self) -> list[T]:
+        """All values, in the order in which they were added."""
         return list(self._values.values())
 
     def add(self, value: T) -> None:
-        """Add a value and write it to the file, so that the value outlives the process."""
+        """Add a value, and append its line to the file at once, so that the value outlives the process."""
         if self._file is None:
             self._file = open_to_append(self.path)
         self._take(value)
         append(self._file, self.path, msgspec.json.encode(value) + b"\n")
 
     def close(self) -> None:
+        """Close the file, and write it anew without the values that were replaced."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -1,7 +1,8 @@
-"""The money of a study: what may be spent and what is spent. Both are kept in a file for the next start.
+"""The money of a study: counts dollars against a cap, in a file that later starts read.
 
-The worst case of a run, or of a call to the judge, is written before it begins, and the price after it has ended. If
-the process dies in between, the worst case counts, since the real price is unknown.
+A payment is one run of a contestant, or one call to the judge. The most that it may cost is written to the file before
+the payment begins, and its price after the payment has ended. If the process dies in between, the most counts, since
+the real price is unknown.
 """
 
 from decimal import Decimal
@@ -20,7 +21,12 @@ from partsong.money.funding import Funds
 
 
 class Payment(Struct, frozen=True, omit_defaults=True):
-    """A line of the file: payment `number` began and may cost `held` dollars, or it has ended and cost `spent`."""
+    """A line of the file: a payment has begun or ended.
+
+    number: identifies the payment in the file; counted from 1
+    held: most dollars that the payment may cost, if it has begun
+    spent: dollars that the payment has cost, if it has ended
+    """
 
     number: int
     held: Decimal | None = None
@@ -28,7 +34,13 @@ class Payment(Struct, frozen=True, omit_defaults=True):
 
 
 class Money:
-    """The dollars of one study. They are counted without a `cap` too, for a later start that has one."""
+    """The dollars of one study.
+
+    path: file of the payments
+    cap: most dollars that all payments may cost together; `None` for no cap
+
+    Payments are counted without a cap too, because a later start may have a cap.
+    """
 
     def __init__(self, path: Path, cap: Decimal | None) -> None:
         self.cap = cap
@@ -40,13 +52,16 @@ class Money:
 
     @property
     def spent(self) -> Decimal:
-        """Dollars that are spent or held."""
+        """Dollars of all payments: the price of each ended payment, and the most of each open payment."""
         return sum(self._amounts.values(), Decimal(0))
 
     def hold(self, dollars: Decimal | None, what: str) -> int:
-        """Hold the most that a payment may cost, in dollars, and return its number; `None` is an unknown price.
+        """Begin a payment, and return its number for `settle`.
 
-        `what` names the payment in the error. Raises `BudgetError` if the cap does not allow it.
+        dollars: the most that the payment may cost; `None` if the price is unknown
+        what: name of the payment for an error message
+
+        Raises `BudgetError` if there is a cap, and `dollars` is unknown or more than is left of the cap.
         """
         if self.cap is not None:
             if dollars is None:
@@ -63,14 +78,23 @@ class Money:
         return self._number
 
     def settle(self, number: int, dollars: Decimal | None) -> None:
-        """End a payment at its price in dollars. With `None` the price is unknown, and all that was held counts."""
+        """End a payment.
+
+        number: the number that `hold` returned
+        dollars: price of the payment; `None` if the price is unknown, so that the whole held amount stays counted
+        """
         held = self._amounts.get(number, Decimal(0))
         if dollars is not None and dollars != held:
             self._amounts[number] = dollars
             self._lines.add(Payment(number, spent=dollars))
 
     async def pay(self, model: Model, request: Request, what: str) -> Answer:
-        """Make one call with this money; a stored answer costs nothing. Raises `BudgetError` and `ModelError`."""
+        """Make one call to a model as a payment, and return the answer. An answer from the store costs nothing.
+
+        what: name of the payment for an error message
+
+        Raises `BudgetError` if the cap does not allow the call, and `ModelError` if the call fails.
+        """
         info = info_of(model)
         sampling = request.sampling
         if self.cap is not None:
@@ -88,13 +112,16 @@ class Money:
         return answer
 
     def close(self) -> None:
+        """Close the file of the payments."""
         self._lines.close()
 
 
 class RunFunds:
-    """The funds of one run: the dollars that the study holds for it, within what is left of the day's budget.
+    """The funds of one run: the dollars that the study holds for the run, limited by the rest of the day's budget.
 
-    After the run `spent` is what the run has cost, in dollars.
+    dollars: the most that the run may cost
+    daily: funds of the day; `None` if there is no daily budget
+    spent: dollars that the run has cost; `None` until the run has ended
     """
 
     def __init__(self, dollars: Decimal, daily: Funds | None) -> None:
@@ -103,10 +130,12 @@ class RunFunds:
         self._day: Hold | None = None
 
     async def left(self) -> Dollars:
+        """Return the dollars that may still be spent, by scope: "" is the run, other scopes are those of the day."""
         day = {} if self.daily is None else await self.daily.left()
         return {**day, "": min(self.dollars, day.get("", self.dollars))}
 
     async def hold(self, amounts: Dollars) -> Hold | None:
+        """Hold the amounts in the day's budget; `None` if the rest of the day's budget is less."""
         if self.daily is not None:
             self._day = await self.daily.hold(amounts)
             if self._day is None:
@@ -121,6 +150,7 @@ class RunFunds:
             self._day.lower(amounts)
 
     async def settle(self, amounts: Dollars) -> None:
+        """Take the price of the run from `amounts`, and settle the hold in the day's budget."""
         self.spent = amounts.get("", Decimal(0))
         if self._day is not None:
             await self._day.settle(amounts)

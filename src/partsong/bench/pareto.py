@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """For each point (cost, quality), whether it is on the front.
+    """Return for each point whether the point is on the Pareto front, in the order of the points.
 
-    A point is on the front if no other is at most as expensive and at least as good.
+    points: pairs of cost (lower is better) and quality (higher is better), in any units
+
+    A point is on the front unless a different point costs at most as much and has at least the same quality.
     """
     return [
         not any(other != point and other[0] <= point[0] and other[1] >= point[1] for other in points)

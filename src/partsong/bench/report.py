@@ -18,7 +18,13 @@ pre { white-space: pre-wrap; background: #8881; padding: .6rem; border-radius: .
 
 
 class Section(Struct, frozen=True):
-    """A titled part of the report: a table, and below it a figure as SVG. Either may be empty."""
+    """A part of the report: a table, and a figure below the table. Either may be empty.
+
+    title: heading; empty for none
+    headings: names of the columns
+    rows: cells of each row, as many as there are headings
+    svg: figure as an SVG document; empty for none
+    """
 
     title: str
     headings: Sequence[str]
@@ -29,10 +35,14 @@ class Section(Struct, frozen=True):
 def page(
     title: str, sections: Sequence[Section], notes: Sequence[str] = (), texts: Sequence[tuple[str, str]] = ()
 ) -> bytes:
-    """The report as HTML.
+    """Return the report as an HTML document in UTF-8.
 
-    `texts` are pairs of a title and a long text, such as an answer. All text is escaped: no markup in the words of
-    a model takes effect.
+    title: heading of the document
+    sections: tables and figures, in this order
+    notes: sentences for a list below the sections
+    texts: pairs of a title and a long text, such as an answer; each is folded until the reader opens it
+
+    All text is escaped, so that markup in a model's answer has no effect.
     """
     parts = [f"<h1>{escape(title)}</h1>"]
     for section in sections:

@@ -1,7 +1,8 @@
 """Runs a study: every contestant answers every sample, and every answer is graded, several at the same time.
 
-Answers and grades in the study's folder are not made again. The calls of a run that was stopped halfway are found in
-the store. The worst case of a run is held before the run begins, so that runs at the same time never exceed the cap.
+Answers and grades that are in the study's folder are not made again. If a run was stopped halfway, its finished calls
+are found in the store. The most that a run may cost is held before the run begins, so that runs at the same time never
+exceed the study's cap.
 """
 
 import asyncio
@@ -29,17 +30,28 @@ from partsong.recipe import Recipe
 from partsong.recipe import replace as changed
 from partsong.transcript import Transcript, usage_when_made
 
-Key = tuple[str, str, int]  # contestant, sample, attempt
+Key = tuple[str, str, int]  # contestant, sample id, index of the attempt
 T = TypeVar("T")
+# Makes a recorder for one run: the function that hears the run's events, and the function that closes the recorder.
 Record = Callable[[], tuple[Emit, Callable[[], Awaitable[object]]]]
 
 
 class Study:
     """A study under way.
 
-    outputs, grades: answers and grades so far, without failed ones
-    failed: why an answer or a grade failed in this start
-    extra, extra_done: calls to the judge besides the grades, planned and done
+    task, samples: the task, and those of its samples that are used
+    contestants: contestants by name
+    models: models that can be called, by id
+    folder: open files of the study
+    judge: grades the answers; `None` if the task needs no judge
+    attempts: number of answers of each contestant to each sample; 1 by default
+    seed: seed of all runs; 0 by default
+    daily: funds of the day; `None` if there is no daily budget
+    record: makes a recorder for each run; `None` if runs are not recorded
+
+    outputs, grades: answers and grades so far by key, without failed ones
+    failed: why an answer or a grade failed since this start, by key
+    extra, extra_done: number of planned and of finished calls to the judge that make no grade of an answer
     stopped: why no more work is begun; empty while work goes on
     """
 
@@ -70,7 +82,10 @@ class Study:
 
     @property
     def keys(self) -> list[Key]:
-        """The keys of all answers, sample by sample, so that a stopped study has the same samples of everyone."""
+        """The keys of all planned answers, ordered by attempt, then sample, then contestant.
+
+        In this order, a stopped study has answers of all contestants to nearly the same samples.
+        """
         return [
             (name, sample.id, attempt)
             for attempt in range(self.attempts)
@@ -80,16 +95,18 @@ class Study:
 
     @property
     def planned(self) -> int:
+        """Number of answers (and of further calls to the judge) that the study consists of."""
         return len(self.keys) + self.extra
 
     @property
     def done(self) -> int:
+        """Number of graded answers (if the task has no grades, of answers), plus that of the finished extra calls."""
         kept = self.grades if self.task.grades else self.outputs
         return sum(key in kept for key in self.keys) + self.extra_done
 
     @property
     def used(self) -> Usage:
-        """Tokens and dollars of all calls of the study, with those of earlier starts."""
+        """Tokens and dollars of all calls of the study, in this start and in earlier starts."""
         folder = self.folder
         usages = [
             each.usage for lines in (folder.outputs.all, folder.grades.all, folder.verdicts.all) for each in lines
@@ -98,13 +115,13 @@ class Study:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds until the study is done, at the speed so far; `None` before anything was done."""
+        """Estimated seconds until the study is done, at the speed so far; `None` before the first answer or grade."""
         new = self.done - self.done_before
         rest = self.planned - self.done - len(self.failed)
         return (time.monotonic() - self.began) / new * rest if new > 0 else None
 
     async def perform(self, at_once: int) -> None:
-        """Answer and grade what is not done yet, `at_once` keys at the same time."""
+        """Make all missing answers and grades, for `at_once` keys at the same time."""
         samples = {sample.id: sample for sample in self.samples}
         kept = self.grades if self.task.grades else self.outputs
         await self.each(
@@ -112,7 +129,10 @@ class Study:
         )
 
     async def each(self, keys: Sequence[T], do: Callable[[T], Awaitable[None]], at_once: int) -> None:
-        """Call `do` with every key, until the money is used up or the study is stopped."""
+        """Await `do(key)` for every key, at most `at_once` at the same time, until the study is stopped.
+
+        A `BudgetError` of `do` stops the study.
+        """
         open_keys = iter(keys)
 
         async def work() -> None:
@@ -134,7 +154,7 @@ class Study:
                 await asyncio.wait(tasks)
 
     async def one(self, key: Key, sample: Sample) -> None:
-        """Answer and grade one sample, and write both to the folder."""
+        """Let the contestant of the key answer the sample, grade the answer, and write both to the folder."""
         output = self.outputs.get(key)
         if output is None:
             output = await self.ask(key, sample)
@@ -153,7 +173,10 @@ class Study:
             self.grades[key] = grade
 
     async def ask(self, key: Key, sample: Sample) -> Output:
-        """The contestant's answers to all turns of a sample. Raises `BudgetError` if the study's money is used up."""
+        """Return the contestant's answers to all turns of a sample; of several runs, the answers that win the vote.
+
+        Raises `BudgetError` if the rest of the study's cap does not pay for the run.
+        """
         name, _, attempt = key
         contestant = self.contestants[name]
         outputs: list[Output] = []
@@ -169,7 +192,7 @@ class Study:
         return outputs[0] if len(outputs) == 1 else together(outputs, voted(sample, outputs))
 
     async def turn(self, recipe: Recipe, sample: Sample, output: Output) -> Output:
-        """The output with the answer to its next turn."""
+        """Run the recipe for the next turn of the sample, and return `output` with the answer or the failure added."""
         conversation = Conversation(conversation_of(sample, output.answers))
         transcript = Transcript()
         began = time.monotonic()
@@ -204,7 +227,7 @@ class Study:
 
     @asynccontextmanager
     async def recorded(self) -> AsyncIterator[Emit | None]:
-        """The recorder that also hears a run, until the run has ended; `None` if no run is recorded."""
+        """Yield the function that records the events of one run; `None` if runs are not recorded."""
         if self.record is None:
             yield None
             return
@@ -218,9 +241,12 @@ class Study:
     async def paid(
         self, recipe: Recipe, conversation: Conversation, transcript: Transcript
     ) -> AsyncIterator[tuple[Recipe, Funds | None]]:
-        """The recipe and the funds of one run, whose worst case is held until the block is left.
+        """Hold the most that one run may cost, and settle the run's price when the block is left.
 
-        Raises `BudgetError` if the study's money does not pay the worst case.
+        transcript: transcript of the run, from which the price is read
+
+        Yields the recipe, capped at the held dollars, and the funds of the run. Raises `BudgetError` if the rest of the
+        study's cap is less than the most that the run may cost.
         """
         money, caps = self.folder.money, {} if recipe.max_dollars is None else {"": recipe.max_dollars}
         try:
@@ -242,7 +268,10 @@ class Study:
 
 
 def together(outputs: Sequence[Output], index: int) -> Output:
-    """Several outputs as one: the answers of the one at `index`, the usage of all, and all of them as proposals."""
+    """Return one output for several runs: the answers of the output at `index`, and the usage and losses of all runs.
+
+    The final answers of all runs become the proposals.
+    """
     taken = outputs[index]
     seconds = [each.seconds for each in outputs if each.seconds is not None]
     return with_fields(
@@ -255,5 +284,5 @@ def together(outputs: Sequence[Output], index: int) -> Output:
 
 
 def total(usages: Sequence[Usage]) -> Usage:
-    """The sum of the usages."""
+    """Return the sum of tokens and dollars; the dollars are unknown if one of the summands is unknown."""
     return sum(usages, NOTHING_USED)

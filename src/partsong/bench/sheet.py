@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 
 def csv_of(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    """The table as CSV in UTF-8, with the headings as its first line."""
+    """Return a table as CSV in UTF-8, with the headings as the first line.
+
+    rows: cells of each row, as many as there are headings
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)

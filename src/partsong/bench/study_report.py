@@ -1,6 +1,7 @@
-"""Writes a study's report: `report.html` in its folder, with figures of the grades and of the cost.
+"""Writes a study's report: `report.html` in the study's folder, with figures of the grades and of the cost.
 
-The report quotes the prompts on which a recipe was furthest behind the best of the others, because a mean hides them.
+The report quotes the prompts on which a mixture was furthest behind the best other contestant, because a mean hides
+such prompts.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,11 @@ WORST = 10  # prompts that are quoted for each recipe
 
 
 def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
-    """Write the report, its figures as SVG and PNG, and the table behind them as CSV."""
+    """Write the report as HTML into the study's folder, the figures as SVG and PNG, and the tables as CSV.
+
+    title: heading of the report
+    notes: sentences to list below the tables
+    """
     names = list(study.contestants)
     outputs = {name: [each for key, each in study.outputs.items() if key[0] == name] for name in names}
     graded = {name: values_of(study.grades.values(), name) for name in names}
@@ -54,7 +59,10 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
 
 
 def _by_skill(study: Study) -> dict[str, list[float]]:
-    """The mean of each skill of FLASK, for the contestants that have a grade for every skill."""
+    """Return the mean grade of each FLASK skill, in the order of `SKILLS`, by contestant.
+
+    Contestants that lack a grade for a skill are left out. Empty for other tasks than FLASK.
+    """
     if study.task.name != "flask":
         return {}
     means = {
@@ -65,7 +73,12 @@ def _by_skill(study: Study) -> dict[str, list[float]]:
 
 
 def _worst(study: Study, graded: dict[str, dict[Any, float]]) -> list[tuple[str, str]]:
-    """Titled texts of the prompts on which each mixture was furthest behind the best other one, with both answers."""
+    """Return a title and a text for each prompt on which a mixture was furthest behind the best other contestant.
+
+    graded: grades by contestant, and then by sample id and index of the attempt
+
+    The text has the prompt and the answers of both. At most `WORST` prompts are returned for each mixture.
+    """
     samples = {sample.id: sample for sample in study.samples}
     texts = []
     for name, contestant in study.contestants.items():

@@ -1,7 +1,8 @@
-"""The words of the bench: a task is a set of samples, and a way to grade the answers to them.
+"""The terms of the bench as types: sample, output, grade, verdict, judge and task.
 
-A contestant is a recipe, or one model as a recipe of its own. Samples, outputs and grades go to JSON lines and come
-back, so that a study can be stopped, read, and graded again without asking any model twice.
+A task is a set of samples, and a way to grade the answers to them. A contestant is a recipe, or one model as a recipe
+of its own. A study lets contestants answer the samples of a task. Samples, outputs and grades are stored as JSON lines.
+So a study can be stopped, read, and graded again, and no model is called twice for the same answer.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,10 +19,11 @@ from partsong.model import NOTHING_USED, Answer, Message, Request, Text, Usage
 class Sample(Struct, frozen=True, omit_defaults=True):
     """One prompt, or one conversation of several turns.
 
-    turns: the user's messages; each is asked after the answer to the one before
-    system: system prompt, empty for none
-    reference: correct answers, or the answer to compare with
-    labels: what is known about the sample, such as its category or its skills
+    id: unique within the task
+    turns: the user's messages; each is sent after the model has answered the message before
+    system: system prompt; empty for none
+    reference: correct answers, or the answer that the contestant's answer is compared with; empty for none
+    labels: properties of the sample by name, such as `category` or `skills`; empty for none
     """
 
     id: str
@@ -32,15 +34,18 @@ class Sample(Struct, frozen=True, omit_defaults=True):
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
-    """What a contestant answered to a sample.
+    """A contestant's answers to a sample.
 
-    answers: one for each turn
-    attempt: index of the attempt, where a sample is asked several times
-    failed: why an answer is missing; empty if none is
-    usage: tokens and dollars of all calls; a stored answer counts with what it used when it was made
+    contestant: name of the contestant
+    sample: id of the sample
+    answers: one answer for each turn; fewer if a run failed
+    attempt: index of the attempt, if a sample is answered several times; 0 by default
+    failed: why an answer is missing; empty if no answer is missing
+    usage: tokens and dollars of all calls; an answer from the store counts with the usage of its original call
     seconds: duration of the runs; `None` if an answer came from the store, so that the duration is unknown
-    losses: what the runs lost
-    proposals: model and text of each proposal of the last layer in the last turn, in seat order
+    losses: losses of the runs (failed, late, replaced, truncated or shortened seats)
+    runs: unused
+    proposals: model id and text of each proposal of the last layer in the last turn, in seat order
     """
 
     contestant: str
@@ -56,13 +61,15 @@ class Output(Struct, frozen=True, omit_defaults=True):
 
 
 class Grade(Struct, frozen=True, omit_defaults=True):
-    """How good an output is.
+    """The grade of one output.
 
-    value: the grade on the task's own scale
-    attempt: index of the attempt
-    parts: grades by turn, by skill, or by the order in which the answers were shown
-    judged: what the judge wrote, once for each call
-    failed: why there is no grade; such a grade counts as missing, never as 0
+    contestant: name of the contestant
+    sample: id of the sample
+    value: the grade on the task's scale; 0, and without meaning, if `failed` is not empty
+    attempt: index of the attempt; 0 by default
+    parts: grades that `value` is computed from, by turn, by skill, or by the order in which the answers were shown
+    judged: texts that the judge wrote, one for each call
+    failed: why the output could not be graded; empty if it was graded; a failed grade counts as missing, never as 0
     usage: tokens and dollars of the judge's calls
     """
 
@@ -77,14 +84,15 @@ class Grade(Struct, frozen=True, omit_defaults=True):
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):
-    """Which of two outputs a judge prefers. The judge is asked twice, with each of the two shown first.
+    """Which of two contestants' outputs a judge prefers. The judge is called twice, with each output shown first once.
 
-    one, other: the contestants
-    value: from 0 to 1: 1 if `one` is preferred, 0 if `other` is, and the mean of both verdicts
-    attempt: index of the attempt
-    parts: the value of each verdict: `first` with `one` shown first, `second` with `one` shown second
-    judged: what the judge wrote, once for each call
-    failed: why a verdict is missing; without both there is no value
+    one, other: names of the contestants
+    sample: id of the sample
+    value: mean over both calls of 1 (`one` is preferred), 0.5 (a tie) or 0 (`other` is preferred)
+    attempt: index of the attempt; 0 by default
+    parts: the value of each call: `first` if `one` was shown first, and `second` if `one` was shown second
+    judged: texts that the judge wrote, one for each call
+    failed: why a call gave no value; empty if both gave one; a failed verdict counts as missing
     usage: tokens and dollars of the judge's calls
     """
 
@@ -99,12 +107,12 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
     usage: Usage = Usage()
 
 
-Ask = Callable[[Request], Awaitable[Answer]]  # one call to the judge; raises `ModelError`
+Ask = Callable[[Request], Awaitable[Answer]]  # makes one call to the judge; raises `ModelError` if the call fails
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A model that grades: its id, and the function that calls it."""
+    """A model that grades: its id, and the function that calls the model."""
 
     id: str
     ask: Ask
@@ -114,13 +122,13 @@ class Task(Protocol):
     """Samples, and how the answers to them are graded.
 
     name: name of the task
-    scale: the least and the greatest grade
-    grades: whether answers are graded; if not, a judge only compares them with one another
-    needs_judge: whether grading needs a model
+    scale: lowest and highest grade
+    grades: whether each answer gets a grade; if not, a judge compares the answers of two contestants
+    needs_judge: whether a judge must be named
     samples: the prompts
-    prompts: prompts of the judge, by name; their hashes go to the manifest
-    grade: grades one output; a grade that cannot be made has `failed`, and nothing is raised
-    summarise: computes the task's own figures from all grades of one contestant
+    prompts: prompts of the judge, or source of the grading function, by name; hashes of them are in the manifest
+    grade: grades one output; returns a `Grade` with `failed` set if the output cannot be graded, and raises nothing
+    summarise: computes figures that only this task has, by name, from all grades and outputs of one contestant
     """
 
     @property
@@ -147,7 +155,12 @@ class Task(Protocol):
 
 
 def conversation_of(sample: Sample, answers: Sequence[str]) -> tuple[Message, ...]:
-    """The messages of the next turn: the turns so far, each with its answer, and then the next message of the user."""
+    """Return the messages to send for the next turn.
+
+    answers: the model's answers to the first turns, fewer than the sample has turns
+
+    The messages are the system prompt, each answered turn with its answer, and the first turn without an answer.
+    """
     said = [Message("system", (Text(sample.system),))] if sample.system else []
     for turn, answer in zip(sample.turns, answers, strict=False):
         said += [Message("user", (Text(turn),)), Message("assistant", (Text(answer),))]
@@ -155,22 +168,22 @@ def conversation_of(sample: Sample, answers: Sequence[str]) -> tuple[Message, ..
 
 
 def key_of(value: Output | Grade) -> tuple[str, str, int]:
-    """The key of an output and of its grade: contestant, sample, attempt."""
+    """Return the key that an output and its grade share: contestant, sample id, index of the attempt."""
     return value.contestant, value.sample, value.attempt
 
 
 def pair_of(verdict: Verdict) -> tuple[str, str, str, int]:
-    """The key of a verdict: both contestants, sample, attempt."""
+    """Return the key of a verdict: both contestants, sample id, index of the attempt."""
     return verdict.one, verdict.other, verdict.sample, verdict.attempt
 
 
 def used(answer: Answer) -> Usage:
-    """What the answer used, now or, if it comes from the store, when it was made."""
+    """Return the tokens and dollars of an answer. An answer from the store has those of its original call."""
     return answer.usage + (answer.stored or NOTHING_USED)
 
 
 def dollars_an_answer(outputs: Sequence[Output]) -> Decimal | None:
-    """What an answer costs on average, in dollars; `None` without outputs, or where a price is unknown."""
+    """Return the mean cost of an output in dollars; `None` without outputs, or if the price of one is unknown."""
     prices = [output.usage.dollars for output in outputs]
     known = [price for price in prices if price is not None]
     return sum(known, Decimal(0)) / len(prices) if prices and len(known) == len(prices) else None

@@ -1,7 +1,7 @@
-"""A judge's preference as a probability, read from the probabilities of the two tokens that could be the verdict.
+"""A judge's preference as a probability, read from the probabilities of the two tokens that can be the verdict.
 
-This is the method of AlpacaEval 2.0: a probability is finer than a verdict, and costs one token. If the provider
-returns no probabilities, the judge is asked several times instead, and the verdicts are counted.
+This is the method of AlpacaEval 2.0: a probability tells more than a verdict, and costs one token. If the provider
+returns no token probabilities, the judge is called several times instead, and the verdicts are counted.
 """
 
 import math
@@ -12,14 +12,20 @@ from partsong.bench.task import Judge, used
 from partsong.errors import ModelError
 from partsong.model import NOTHING_USED, Message, Request, Sampling
 
-TOP = 5  # tokens whose probabilities are requested
-TIMES = 5  # calls to a judge that returns no probabilities
-MAX_TOKENS = 2048  # one would do, but for judges that reason first
-TEMPERATURE = 1.0  # at which the probabilities are the model's own, and at which verdicts that are counted differ
+TOP = 5  # most likely tokens whose probabilities are requested
+TIMES = 5  # number of calls to a judge whose provider returns no probabilities
+MAX_TOKENS = 2048  # one token is enough for the verdict, but some judges reason first
+TEMPERATURE = 1.0  # leaves the model's probabilities as they are, and lets repeated verdicts differ
 
 
 async def prefer_by_token(judge: Judge, messages: tuple[Message, ...], first: str, second: str) -> Heard:
-    """The probability, from 0 to 1, that the judge says `first` and not `second`."""
+    """Ask a judge to name one of two answers. The value is the probability, from 0 to 1, that the judge names `first`.
+
+    messages: prompt of the judge
+    first, second: the tokens that stand for the two answers
+
+    Without token probabilities, the value is the share of `TIMES` calls that name `first`.
+    """
     usage, words = NOTHING_USED, list[str]()
     verdicts: list[float] = []
     for sample in range(TIMES):
@@ -41,7 +47,12 @@ async def prefer_by_token(judge: Judge, messages: tuple[Message, ...], first: st
 
 
 def chance_in(places: tuple[Mapping[str, float], ...], first: str, second: str) -> float | None:
-    """The probability of `first` as a share of both, at the first token that may be either; `None` if there is none."""
+    """Return p(first) / (p(first) + p(second)); `None` if neither token is among the likely tokens anywhere.
+
+    places: for each token of the judge's answer, the natural logarithms of the probabilities of its likely tokens
+
+    The probabilities are read at the first token of the answer that is likely to be `first` or `second`.
+    """
     for tokens in places:
         likely = {first: 0.0, second: 0.0}
         for token, logprob in tokens.items():

@@ -1,10 +1,12 @@
-"""The answers of a batch on disk: each is written to a file beside as soon as it is there, and all in order at the end.
+"""The answers of a batch on disk: a file of answers, and a partial file that has the answers while the batch runs.
 
-The file beside (`.partial`) has the answers in the order in which they came. The key of each is a digest of everything
-that was asked, so that a batch that is started again finds its answers there. A last line without an end was being
-written when the process died, and is removed. The file of answers itself is created only when it is complete.
+Each answer is appended to the partial file (`.partial`) as soon as it is finished. The key of an answer is a digest of
+recipe and conversation, so that a batch that is started again finds its answers in the partial file. A last line
+without a line end was being written when the process died, and is removed. The file of answers has the answers in the
+order of the questions, and is created only when the batch has ended.
 
-Where the answers go to a device or a pipe, no file can stand beside. The answers are then held until all are there.
+If the answers go to a device or a pipe, no partial file can stand beside it. Then all answers are held in memory until
+the batch has ended.
 """
 
 import hashlib
@@ -28,9 +30,12 @@ from partsong.recipe import Recipe
 class Outcome(Struct, frozen=True, omit_defaults=True):
     """The outcome of one question: an answer or an error.
 
-    usage: tokens and dollars of all calls; a stored answer counts with what it used when it was made
-    model: id of the model that wrote the answer
-    losses: what the run lost
+    key: key of the answer (see `key_of`)
+    usage: tokens and dollars of all calls; an answer from the store counts with the usage of its original call
+    answer: text of the answer; `None` if the run failed
+    error: why the run failed; `None` if there is an answer
+    model: id of the model that wrote the answer; empty if unknown
+    losses: losses of the run (failed, late, replaced, truncated or shortened seats)
     """
 
     key: str
@@ -41,7 +46,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     losses: tuple[Loss, ...] = ()
 
     def line(self, asked: ParsedRequest) -> dict[str, Any]:
-        """The line for the file of answers, as plain values."""
+        """Return the object for the line of the file of answers. `asked` is the question of this outcome."""
         answered = {"answer": self.answer} if self.error is None else {"answer": None, "error": to_builtins(self.error)}
         return {
             "id": asked.id,
@@ -54,20 +59,26 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
 
 
 _outcome = msgspec.json.Decoder(Outcome)
-_BEGINNING = b'{"key":"'  # of each line of the file beside
+_BEGINNING = b'{"key":"'  # first bytes of each line of the partial file
 
 
 def key_of(recipe: Recipe, conversation: Conversation) -> str:
-    """The key of an answer: a digest of the recipe and the conversation.
+    """Return the key of an answer: a SHA-256 digest of the recipe and the conversation, in hexadecimal.
 
-    The cap on the cost is left out, so that answers are kept if the user raises it for the questions without one.
+    The recipe's cap in dollars is left out of the digest. So a user can raise the cap for the questions that failed,
+    and the other answers are kept.
     """
     asked = (structs.replace(recipe, max_dollars=None), conversation)
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
 
 
 class Answers:
-    """The file of answers and the file beside it. `kept` holds the outcomes that are there, by key.
+    """The file of answers and the partial file.
+
+    path: file of answers
+    beside: partial file
+    kept: outcomes in the partial file, by key
+    streams: whether the answers go to a device or a pipe, so that there is no partial file
 
     Raises `InputError` if the path leads to something that cannot be written.
     """
@@ -75,14 +86,17 @@ class Answers:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.streams = kind_of(path) == "stream"
-        # Through a link, the file beside stands where the answers will be.
+        # If `path` is a link, the partial file is in the folder of the link's target.
         target = path if self.streams else target_of(path)
         self.beside = target.with_name(target.name + ".partial")
         self.kept: dict[str, Outcome] = {}
         self._file: int | None = None
 
     def open(self) -> None:
-        """Read the answers of earlier starts, and open the file beside for more. Raises `InputError`."""
+        """Read the answers of earlier starts from the partial file, and open it for more answers.
+
+        Raises `InputError` if the partial file cannot be read or written, or has lines that are no outcomes.
+        """
         if self.streams:
             return
         try:
@@ -97,9 +111,10 @@ class Answers:
             raise
 
     def _read(self, data: bytes) -> int:
-        """Read the lines that are whole; return their length in bytes. Raises `InputError` for a file of other lines.
+        """Read the complete lines of the partial file, and return their length in bytes.
 
-        Only the beginning of a line of ours is ever cut off, so that no other file of this name loses a byte.
+        An incomplete last line is ignored only if it begins like an outcome. All other lines that are no outcomes raise
+        `InputError`, so that the file of another program with this name never loses a byte.
         """
         end = 0
         for line in data.splitlines(keepends=True):
@@ -117,18 +132,23 @@ class Answers:
         return end
 
     def keep(self, outcome: Outcome) -> None:
-        """Write an outcome to the file beside, so that it outlives the process."""
+        """Append an outcome to the partial file at once, so that the outcome outlives the process."""
         self.kept[outcome.key] = outcome
         if not self.streams:
             assert self._file is not None, "the file is not open"
             append(self._file, self.beside, msgspec.json.encode(outcome) + b"\n")
 
     def finish(self, questions: Sequence[tuple[str, ParsedRequest]], failed: Mapping[str, Outcome]) -> None:
-        """Write the file of answers in the order of the questions. A failed question has its error there."""
+        """Write the file of answers in the order of the questions, and remove the partial file if no question failed.
+
+        questions: all questions with their keys
+        failed: outcomes of the failed questions by key; their lines have the error instead of an answer
+        """
         outcomes = {**failed, **self.kept}
         lines = (printable_json(msgspec.json.encode(outcomes[key].line(asked))) + b"\n" for key, asked in questions)
         write_file(self.path, lines, may_stream=True)
-        if not failed and not self.streams:  # the next start needs the answers that are there
+        # After a failure, the next start reads the other answers from the partial file.
+        if not failed and not self.streams:
             self.close()
             self.beside.unlink(missing_ok=True)
 

@@ -104,9 +104,13 @@ def ask(
 
 
 def choose(recipe: str | None, model: str | None, configuration: Configuration) -> Recipe:
-    """The recipe that the options name, else the configured one, else `local`, which needs no key.
+    """Return the recipe to perform: that of the options, else the configured recipe, else `local`, which needs no key.
 
-    Raises `InputError` if both a recipe and a model are named.
+    recipe: name or file of a recipe
+    model: id of a model, which answers alone
+
+    A recipe without a cap in dollars gets the configured cap of a run. Raises `InputError` if both a recipe and a model
+    are named.
     """
     if recipe is not None and model is not None:
         raise InputError("--recipe and --model exclude each other: a model alone is a recipe of its own")
@@ -117,7 +121,10 @@ def choose(recipe: str | None, model: str | None, configuration: Configuration) 
 
 
 def reseeded(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with this seed, from which every seat gets its own. Seeds of single agents are removed."""
+    """Return the recipe with the seed of the run replaced, from which each seat's seed is derived.
+
+    Seeds of single agents are removed, because they would take precedence.
+    """
     layers = tuple(
         with_fields(layer, agents=tuple(with_fields(agent, seed=None) for agent in layer.agents))
         for layer in recipe.layers
@@ -136,7 +143,14 @@ async def answer(
     json: bool,
     quiet: bool,
 ) -> int:
-    """Perform, show and store one run; return the exit code."""
+    """Perform, show and store one run; return the exit code, which is 1 if the run failed.
+
+    mode: what is stored of the run; `None` for what the configuration says
+    cache: whether stored answers are used; `None` to use them only for calls at temperature 0
+    proposals: whether the proposals are shown too
+    json: whether each event is printed as a line of JSON
+    quiet: whether only the answer is shown
+    """
     failures: list[RunFailed] = []
     drawn = not json and sys.stdout.isatty()
     async with AsyncExitStack() as stack:
@@ -180,7 +194,12 @@ async def answer(
 
 
 async def keep(stack: AsyncExitStack, configuration: Configuration, mode: StoreMode | None) -> "Store":
-    """The store, open until the stack is left. If it cannot be opened, a store that keeps nothing takes its place."""
+    """Open the store until the stack is left.
+
+    mode: what is stored of runs; `None` for what the configuration says
+
+    If the store cannot be opened, a store that keeps nothing is returned, with the error in `problem`.
+    """
     try:
         return await stack.enter_async_context(open_journal(configuration, mode))
     except StoreError as problem:

@@ -1,8 +1,8 @@
 """`partsong batch`: answers a file of questions, several at the same time, and writes a file of answers.
 
-A batch can be stopped at any time and started again. Finished answers are found in a file beside the file of answers,
-and finished calls of unfinished questions in the store. The file of answers is the same, however often the batch was
-stopped. Equal questions are asked once.
+A batch can be stopped at any time and started again. Finished answers are kept in a second file, beside the file of
+answers. Finished calls of unfinished questions are kept in the store. The file of answers is the same, however often
+the batch was stopped. Equal questions are asked once.
 """
 
 import asyncio
@@ -86,9 +86,14 @@ async def answered(
     configuration: Configuration,
     at_once: int,
 ) -> int:
-    """Answer all questions and write the file of answers; return the exit code.
+    """Answer all questions and write the file of answers; return the exit code, which is 1 if a question failed.
 
-    `keyed` holds each question with the key of its answer, and `source` is the file of questions.
+    keyed: the questions in file order, each with the key of its answer (see `partsong.cli.answers.key_of`)
+    source: file of questions, for error messages
+    out: file of answers
+    at_once: number of questions that are answered at the same time
+
+    Raises `QuestionError` with the number of the line if the recipe cannot answer a question.
     """
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_journal(configuration))
@@ -126,10 +131,15 @@ async def answered(
 class Batch:
     """A batch under way.
 
+    recipe, models: the recipe that answers all questions, and its models by id
+    store: store that records the runs
+    answers: the files of answers
     questions: all questions, by key
-    failed: outcomes of the questions that failed in this start
-    hopeless: the error that every other question would meet, too; `None` while the batch goes on
-    at_work, answered: number of questions under way, and with an answer
+    funds: funds of the day; `None` if there is no daily budget
+    failed: outcomes of the questions that failed since this start, by key
+    hopeless: an error that all other questions would have too, such as a wrong key; `None` while the batch goes on
+    at_work: number of questions that are being answered
+    answered: number of questions with an answer
     used: tokens and dollars of all outcomes
     """
 
@@ -152,7 +162,7 @@ class Batch:
         self.used = sum((outcome.usage for outcome in kept), NOTHING_USED)
 
     async def perform(self, keys: Sequence[str], at_once: int) -> None:
-        """Answer the questions that have no answer yet, `at_once` at the same time, in the order of `keys`."""
+        """Answer the questions without an answer in the order of `keys`, at most `at_once` at the same time."""
         open_keys = iter([key for key in keys if key not in self.answers.kept])
 
         async def work() -> None:
@@ -174,7 +184,7 @@ class Batch:
             await asyncio.wait(tasks)
 
     async def answer(self, key: str) -> None:
-        """Answer one question, and keep its outcome."""
+        """Answer the question with this key, and keep its outcome. A failed run raises nothing."""
         listener = Listener(key)
         recorder = self.store.record()
 
@@ -210,7 +220,7 @@ class Batch:
 
 
 class Listener:
-    """Hears one run, and makes an outcome of it."""
+    """A listener that makes the outcome of a question from the events of its run. `key` is the key of the question."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -218,14 +228,14 @@ class Listener:
         self.end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
-        """Take in one event."""
+        """Keep the events that the outcome is made of: the finished calls, and the end of the run."""
         if isinstance(event, CallFinished):
             self.calls.append(event)
         elif isinstance(event, RunFinished | RunFailed):
             self.end = event
 
     def outcome(self) -> Outcome:
-        """The answer of the run, or the reason why there is none."""
+        """Return the outcome, after the run has ended: its answer or its error."""
         used = usage_when_made(self.calls)
         match self.end:
             case RunFinished(answer=answer, model=model, losses=losses):
@@ -237,7 +247,7 @@ class Listener:
 
 
 def progress_of(work: Batch) -> str:
-    """The progress of a batch, as a line of text."""
+    """Return the progress of a batch as a line of text."""
     failed = f", {len(work.failed):,} failed" if work.failed else ""
     at_work = f", {work.at_work:,} at work" if work.at_work else ""
     price = "price unknown" if work.used.dollars is None else dollars(work.used.dollars)

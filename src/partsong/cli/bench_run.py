@@ -36,7 +36,7 @@ def bench_run(
 
 
 async def studied(task: Task, options: Options) -> int:
-    """Perform the study and print its table; return the exit code."""
+    """Let the recipes answer and grade all samples, and print the result; return the exit code."""
     contestants = {name: Contestant(recipe) for name, recipe in options.recipes().items()}
     async with open_study(task, options, contestants) as study:
         with Progress(lambda: progress_of(study)):
@@ -46,9 +46,9 @@ async def studied(task: Task, options: Options) -> int:
 
 
 def report(study: Study) -> None:
-    """Print a table of all contestants and the task's own figures, and write the report.
+    """Print a table of all contestants and the task's own figures, and write the report into the study's folder.
 
-    The cost of the judge has a column of its own.
+    The column "dollars" has the cost of the contestants, and "judging" that of the judge.
     """
     from partsong.bench.comparison import quality, values_of
     from partsong.bench.study_report import write_report
@@ -78,6 +78,9 @@ def report(study: Study) -> None:
 
 
 def seconds_of(study: Study, name: str) -> str:
-    """The mean duration of an answer, without answers that came from the store in part."""
+    """Return a contestant's mean seconds of an answer as text; "?" if no duration is known.
+
+    Answers that came from the store, in whole or in part, have no duration.
+    """
     timed = [output.seconds for key, output in study.outputs.items() if key[0] == name and output.seconds is not None]
     return f"{sum(timed) / len(timed):,.1f}" if timed else "?"

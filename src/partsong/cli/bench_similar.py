@@ -1,4 +1,4 @@
-"""`partsong bench similar`: tests on stored judgments whether better outputs are more similar to aggregated ones."""
+"""`partsong bench similar`: tests on stored judgments whether better outputs are more similar to aggregated outputs."""
 
 from pathlib import Path
 from typing import Annotated

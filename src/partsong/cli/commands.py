@@ -1,7 +1,7 @@
-"""All commands as a table: for each its name, its function, and what `--help` says of it.
+"""All commands as a table: the name, the function and the `--help` text of each command.
 
 Functions are named as text, so that `partsong --help` imports no command. Groups and commands are listed in the order
-in which somebody new needs them.
+in which a new user needs them.
 """
 
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from typing import NamedTuple
 class Command(NamedTuple):
     """One command.
 
-    words: the command as it is typed, such as `bench run`
-    function: `module:name` of the function that runs the command; empty if there are only commands below it
-    help: what the command does, one sentence to begin with
-    arguments: what follows the words in each line of the usage
-    examples: command lines, without `partsong`
-    commands: the commands below this one
+    words: words of the command on the command line, such as `bench run`
+    function: `module:name` of the function that runs the command; empty if the command only has subcommands
+    help: help text, whose first sentence says what the command does
+    arguments: arguments for each line of the usage
+    examples: example command lines, without `partsong`
+    commands: subcommands; none by default
     """
 
     words: str

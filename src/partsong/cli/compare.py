@@ -1,4 +1,4 @@
-"""`partsong compare`: tests whether a recipe is better than another, and than one model for the same money."""
+"""`partsong compare`: tests whether a recipe is better than other recipes, and than one model at the same price."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,8 @@ def compare(
     need_statistics()
     chosen = find_task(task, options.grade, options.data)
     if isinstance(chosen, Preference):
-        chosen = Preference(chosen.name, chosen.samples, grades=False)  # with each other, not with a reference
+        # Answers are compared with the answers of other contestants, and not with a reference.
+        chosen = Preference(chosen.name, chosen.samples, grades=False)
     if chosen.needs_judge and options.judge is None:
         raise InputError(f"{task}: a model must judge: name it with --judge")
     recipes = options.recipes()
@@ -58,7 +59,13 @@ def compare(
 
 
 async def compared(task: Task, options: Options, recipes: Mapping[str, Recipe], baseline: bool) -> int:
-    """Run the comparison and print its result; return the exit code."""
+    """Run the comparison and print its result; return the exit code.
+
+    recipes: recipes to compare, by name
+    baseline: whether baselines are compared too (see `partsong.bench.baselines`)
+
+    Raises `InputError` if a recipe has the name of a baseline.
+    """
     contestants = {name: Contestant(recipe) for name, recipe in recipes.items()}
     alone = singles(recipes.values()) if baseline else {}
     for name in {name for mine in alone.values() for name in mine} & contestants.keys():
@@ -72,7 +79,14 @@ async def compared(task: Task, options: Options, recipes: Mapping[str, Recipe], 
 
 
 class Comparison:
-    """A study whose contestants are compared in pairs."""
+    """A study whose contestants are compared in pairs.
+
+    recipes: recipes by name
+    alone: by recipe, its members as contestants that answer alone, by name
+    verdicts: verdicts of the judge so far, by the key of `pair_of`
+    pairs: names of the contestants to compare; recipes with each other, and each recipe with its baselines
+    best: name of the best member, by recipe
+    """
 
     def __init__(
         self,
@@ -85,10 +99,13 @@ class Comparison:
         self.verdicts = {pair_of(each): each for each in study.folder.verdicts.all if not each.failed}
         names = list(recipes)
         self.pairs: list[Pair] = list(combinations(names, 2))
-        self.best: dict[str, str] = {}  # by recipe, its best member
+        self.best: dict[str, str] = {}
 
     async def perform(self) -> None:
-        """Run the recipes and their members, and then the baselines of the best members."""
+        """Make all answers, grades and verdicts: of the recipes and their members, and then of the baselines.
+
+        The baselines come last, because they are made of the best member of each recipe.
+        """
         study = self.study
         for mine in self.alone.values():
             study.contestants.update(mine)
@@ -102,7 +119,10 @@ class Comparison:
             await self.judge(self.pairs)
 
     def add_baselines(self) -> None:
-        """Choose the best member of each recipe, and add its baselines. Choices of earlier starts are kept."""
+        """Choose the best member of each recipe, and add the recipe's baselines to contestants and pairs.
+
+        Choices that an earlier start made are read from the study's folder. A recipe without answers is left out.
+        """
         study = self.study
         decided: dict[str, str] = study.folder.remembered("baselines") or {}
         for name, mine in self.alone.items():
@@ -127,11 +147,15 @@ class Comparison:
         study.folder.remember("baselines", decided)
 
     def add(self, recipe: str, name: str, baseline: Contestant) -> None:
+        """Add a baseline to the contestants under this name, and the pair of recipe and baseline to the pairs."""
         self.study.contestants[name] = baseline
         self.pairs.append((recipe, name))
 
     def worth(self, recipe: str, member: str) -> float:
-        """The mean grade of a member alone, or the share of verdicts that it wins against the recipe."""
+        """Return how good a member is alone: its mean grade, or its share of the verdicts against the recipe.
+
+        The result is minus infinity if the member has no grade or verdict.
+        """
         if self.study.task.grades:
             values = [each.value for key, each in self.study.grades.items() if key[0] == member]
         else:
@@ -139,7 +163,7 @@ class Comparison:
         return fmean(values) if values else float("-inf")
 
     async def judge(self, pairs: Sequence[Pair]) -> None:
-        """Let the judge compare the answers of each pair that it has not compared yet."""
+        """Let the judge compare the answers of each pair of contestants, unless a verdict exists from earlier."""
         study = self.study
         assert study.judge is not None
         judge, samples = study.judge, {sample.id: sample for sample in study.samples}
@@ -164,13 +188,15 @@ class Comparison:
         await study.each([key for key in wanted if key not in self.verdicts], ask, self.options.at_once)
 
     def outputs(self, name: str) -> list[Output]:
+        """Return the outputs of one contestant."""
         return [output for key, output in self.study.outputs.items() if key[0] == name]
 
     def between(self, one: str, other: str) -> list[Verdict]:
+        """Return the verdicts about the contestants `one` and `other`, in this order."""
         return [each for each in self.verdicts.values() if (each.one, each.other) == (one, other)]
 
     async def report(self) -> None:
-        """Print the table, the differences and the diagnoses, and write all of them to the folder."""
+        """Print the table of contestants, the differences and the diagnoses, and write them to the study's folder."""
         from partsong.bench.comparison import Difference, difference, preference, values_of
         from partsong.bench.diagnosis import diagnose, order_bias
         from partsong.bench.study_report import write_report
@@ -217,7 +243,7 @@ class Comparison:
 
 
 def print_contestants(study: Study) -> None:
-    """Print a table of the contestants: the quality of an answer and its mean price."""
+    """Print a table of the contestants with the means of an answer: grade, dollars, seconds, tokens and words."""
     from partsong.bench.comparison import quality, values_of
 
     rows = []

@@ -1,6 +1,6 @@
 """`partsong cost`: estimates what a question costs, layer by layer, before any model is called.
 
-"At most" is what a budget reserves. "Typically" is a guess, which `partsong.money.typical` explains.
+"At most" is the amount that a budget reserves. "Typically" is an estimate, which `partsong.money.typical` explains.
 """
 
 import sys
@@ -63,6 +63,7 @@ def cost(
 
 
 def cells(part: Sum) -> tuple[str, str, str]:
+    """Return input tokens, output tokens and dollars as text."""
     dollars = "unknown" if part.dollars is None else shown(part.dollars)
     return f"{part.input_tokens:,}", f"{part.output_tokens:,}", dollars
 
@@ -70,7 +71,13 @@ def cells(part: Sum) -> tuple[str, str, str]:
 def as_document(
     recipe: Recipe, tokens: int, rows: Sequence[Row], everything: Row, unknown: Sequence[str]
 ) -> dict[str, Any]:
-    """The estimate as plain values, for JSON."""
+    """Return the estimate as plain values, for JSON.
+
+    tokens: length of the question in tokens
+    rows: a row for each layer, and the aggregator's row
+    everything: sum of all rows
+    unknown: ids of the models whose price is unknown
+    """
     return {
         "recipe": recipe.name,
         "prompt_tokens": tokens,
@@ -82,7 +89,10 @@ def as_document(
 
 
 async def usual_tokens(names: Sequence[str]) -> Mapping[str, int]:
-    """The tokens that each model has written per answer of late, for models that the store knows."""
+    """Return the median output tokens of an answer, by model id, measured in recent calls.
+
+    Models that the store has no calls of are left out. Empty without a readable store.
+    """
     try:
         async with reading() as store:
             throughputs = {} if store is None else await store.throughputs(names)

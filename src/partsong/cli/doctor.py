@@ -1,7 +1,7 @@
 """`partsong doctor`: checks the configuration, the keys and the endpoints. No key is ever printed.
 
-An endpoint is called if its provider is configured, if the key of its provider is set, or if it is a known server on
-this machine. Only a provider that the user has set up can be broken; a local server that is not running is not.
+An endpoint is called if its provider is configured, if the provider's key is set, or if the provider needs no key. Only
+a provider that the user has set up is reported as broken. A shipped local server that is not running is no fault.
 """
 
 import os
@@ -67,17 +67,24 @@ def doctor(*, config: Config = None) -> int:
 
 
 def is_asked(name: str, provider: Provider, configuration: Configuration) -> bool:
-    """Whether to call the provider's endpoint. A shipped provider without a key would only answer that it needs one."""
+    """Return whether to call the provider's endpoint.
+
+    Shipped providers whose key is not set are not called, because they would only answer that a key is needed.
+    """
     return bool(provider.base_url) and (name in configuration.providers or has_key(provider))
 
 
 def is_set_up(name: str, configuration: Configuration, providers: dict[str, Provider]) -> bool:
-    """Whether the user has set up a provider that was called: in the configuration, or with a key."""
+    """Return whether the user has set up a provider whose endpoint was called: in the configuration, or with a key."""
     return name in configuration.providers or providers[name].key_env is not None
 
 
 def endpoint(name: str, problems: dict[str, str | None], is_set_up: bool) -> str:
-    """The state of a provider's endpoint as text; empty if it was not called."""
+    """Return the state of a provider's endpoint as text; empty if the endpoint was not called.
+
+    problems: for each provider that was called, what is wrong with its endpoint; `None` if the endpoint answers
+    is_set_up: whether the user has set up the provider
+    """
     if name not in problems:
         return ""
     problem = problems[name]
@@ -85,7 +92,7 @@ def endpoint(name: str, problems: dict[str, str | None], is_set_up: bool) -> str
 
 
 def default_recipe(configuration: Configuration, providers: dict[str, Provider]) -> tuple[str, list[str]]:
-    """The default recipe as text, and the reasons why it cannot be performed."""
+    """Return the default recipe as text, and the reasons why the recipe cannot be performed (none if it can)."""
     name = configuration.recipe or DEFAULT_RECIPE
     try:
         recipe = named_recipe(name)
@@ -96,7 +103,7 @@ def default_recipe(configuration: Configuration, providers: dict[str, Provider])
 
 
 def unusable(model: str, providers: dict[str, Provider]) -> Iterator[str]:
-    """The reasons why a model cannot be called; none if it can."""
+    """Yield the reasons why a model cannot be called; nothing if it can."""
     provider = model.partition(":")[0]
     if provider not in providers:
         yield f"{model}: there is no provider {provider}"
@@ -107,7 +114,7 @@ def unusable(model: str, providers: dict[str, Provider]) -> Iterator[str]:
 
 
 def weights() -> str:
-    """The folder of the weights, and the free space there, as text."""
+    """Return the folder of the weights and the free space on its disk, as text."""
     folder = weights_folder()
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = f"{shutil.disk_usage(there).free / GIGABYTE:,.1f} GB free"
@@ -115,7 +122,7 @@ def weights() -> str:
 
 
 def version(package: str, before: str = "") -> str:
-    """The installed version of a package, with `before` in front of it; empty if the package is not installed."""
+    """Return the installed version of a package after the text `before`; empty if the package is not installed."""
     try:
         return before + metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -19,7 +19,7 @@ LONGEST_BAR = 24  # columns on the terminal
 
 
 class Downloads:
-    """Hears the steps of downloads and shows them. Used in a `with` statement, whose end releases the terminal."""
+    """Shows the steps of downloads on a stream. Used in a `with` statement, whose end releases the terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -38,7 +38,7 @@ class Downloads:
                 self.region.release()
 
     def hear(self, event: "Fetching") -> None:
-        """Show one step. A closed standard error does not end the download."""
+        """Show one step of a download. A closed stream is ignored, so that the download goes on."""
         with suppress(OSError):
             if event.state in ("moving", "checking"):
                 if self.stream.isatty():
@@ -48,7 +48,11 @@ class Downloads:
                 self.tell(*said(event))
 
     def tell(self, finished: str, live: str) -> None:
-        """Print `finished` for good, if it is not empty, and `live` below it until the next step."""
+        """Show a step as text.
+
+        finished: line that is printed once and stays; empty for none
+        live: line below it that the next step replaces; only shown on a terminal
+        """
         if self.stream.isatty():
             self.show(live, finished)
         elif finished:
@@ -65,7 +69,7 @@ class Downloads:
         )
 
     def taken(self) -> "Region":
-        """The region of the terminal, which is taken when there is something to draw for the first time."""
+        """Return the live region of the terminal. The region is made and taken at the first call."""
         if self.region is None:
             from rich.console import Console
 
@@ -76,7 +80,10 @@ class Downloads:
         return self.region
 
     def moving(self, event: "Fetching", width: int) -> str:
-        """The line of a download under way: name, share, size, speed, time left, and a bar."""
+        """Return the line of a download under way, at most `width` columns wide if the size is known.
+
+        The line has name, share, size, speed, time left, and a bar.
+        """
         from partsong.weights.part import in_words
 
         now = time.monotonic()
@@ -95,7 +102,7 @@ class Downloads:
 
 
 def said(event: "Fetching") -> tuple[str, str]:
-    """A step as text: a line that stays, and a line that is shown until the next step."""
+    """Return two lines for a step: a line that stays, and a line that the next step replaces. Either may be empty."""
     from partsong.weights.part import in_words
 
     match event.state:
@@ -115,7 +122,11 @@ def said(event: "Fetching") -> tuple[str, str]:
 
 
 def bar(share: float, room: int) -> str:
-    """A bar that is filled to `share`, at most `room` columns wide."""
+    """Return a progress bar as text.
+
+    share: filled part, from 0 to 1
+    room: most columns; the bar has at most `LONGEST_BAR` columns
+    """
     length = min(LONGEST_BAR, max(0, room))
     full = round(min(1.0, share) * length)
     return "█" * full + "░" * (length - full)

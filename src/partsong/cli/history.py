@@ -1,6 +1,6 @@
 """`partsong history` lists the stored runs, newest first. `prune` removes old ones, and `delete` chosen ones.
 
-People list runs between two questions, so the command loads the store and no provider or price table.
+The command must start fast, so it imports the store, but no provider and no table of prices.
 """
 
 import sys
@@ -17,10 +17,11 @@ from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
+from partsong.keys import keys_of_server
 from partsong.store import StoredRun
 from partsong.store.document import plain
 
-SHOWN = 20  # runs, which fit on a screen
+SHOWN = 20  # number of runs listed by default, which fit on a screen
 MEGABYTE = 1e6
 
 
@@ -64,7 +65,7 @@ def history(
 
 
 async def print_runs(limit: int, *, json: bool) -> int:
-    """Print the newest runs."""
+    """Print the `limit` newest runs as a table, or as JSON lines; return the exit code."""
     async with reading() as store:
         runs = [] if store is None else await store.runs(limit)
     if json:
@@ -84,7 +85,10 @@ async def print_runs(limit: int, *, json: bool) -> int:
 
 
 async def prune(age: timedelta, said: str) -> int:
-    """Remove everything older than `age` and say how much that was; `said` is the age as the user wrote it."""
+    """Remove the runs and calls that are older than `age`, print their number, and return the exit code.
+
+    said: the age as the user wrote it, for the message
+    """
     async with reading() as store:
         if store is None:
             print(how_it_is_empty(), file=sys.stderr)
@@ -109,19 +113,25 @@ async def delete(run: str | None, conversation: str | None, key: str | None) -> 
         if run is not None:
             deleted = await store.delete_run((await store.find_run(run.strip())).id)
         elif conversation is not None:
-            deleted = await store.delete_conversation(key or "", conversation.strip())
+            deleted = await store.delete_conversation(owner_of(key or ""), conversation.strip())
         else:
-            deleted = await store.delete_everything(key or "")
+            deleted = await store.delete_everything(owner_of(key or ""))
     print(f"deleted {counted(deleted.runs, 'run')} and {counted(deleted.calls, 'call')}")
     return 0
 
 
+def owner_of(name: str) -> str:
+    """The owner of the runs of the key with this name. A key that was removed can be named by its owner itself."""
+    return next((key.owner for key in keys_of_server().all() if key.name == name), name)
+
+
 def counted(number: int, word: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {word}{'s' * (number != 1)}"
 
 
 def row(run: StoredRun, now: datetime) -> tuple[str, ...]:
-    """A run as a row of the table."""
+    """Return the cells of a stored run in the table. `now` is the current time in the user's time zone."""
     return (
         run.id,
         when(run.started, now),

@@ -1,6 +1,6 @@
-"""Reading the store for the commands `history`, `show` and `replay`.
+"""Reads the store for the commands `history`, `show` and `replay`.
 
-Reading makes no file. If there is no store yet, each command says how runs get into it.
+Reading creates no file. If there is no store yet, each command says how to store a run.
 """
 
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ OFF = 'no run is stored, since the configuration says so (store = "off")'
 
 @asynccontextmanager
 async def reading() -> AsyncIterator[Store | None]:
-    """The open store; `None` if there is none yet."""
+    """Open the user's store until the block is left; yields `None` if the file does not exist yet."""
     path = store_path()
     if not path.is_file():
         yield None
@@ -28,7 +28,9 @@ async def reading() -> AsyncIterator[Store | None]:
 
 
 async def stored_run(name: str) -> tuple[StoredRun, list[Timed]]:
-    """The run whose id begins with `name`, or the newest run for "last", and its events with their times.
+    """Return a stored run, and its events with their seconds since the start of the run.
+
+    name: the run's id, the first letters of the id, or "last" for the newest run
 
     A run that was stored without words has no events. Raises `InputError` if there is no such run.
     """
@@ -40,12 +42,12 @@ async def stored_run(name: str) -> tuple[StoredRun, list[Timed]]:
 
 
 def how_it_is_empty() -> str:
-    """Why no run is stored."""
+    """Return a sentence that says why no run is stored: the configuration forbids it, or no question was asked."""
     return OFF if find_configuration().store == "off" else EMPTY
 
 
 def when(started: datetime, now: datetime) -> str:
-    """A moment in the time zone of `now`, as short as it is unambiguous: "today 14:05", "May 3 14:05"."""
+    """Return a time as text in the time zone of `now`, such as "today 14:05", "May 3 14:05" or "2025-05-03 14:05"."""
     moment = started.astimezone(now.tzinfo)
     days = (now.date() - moment.date()) // timedelta(days=1)
     if days in (0, 1):
@@ -54,5 +56,8 @@ def when(started: datetime, now: datetime) -> str:
 
 
 def status(run: StoredRun) -> str:
-    """How the run ended, in words. An open run goes on now, or its process died."""
+    """Return the status of a run as text, with the cause if it failed.
+
+    A run with the status "open" is still running, or its process died.
+    """
     return f"failed: {run.cause}" if run.status == "failed" else run.status

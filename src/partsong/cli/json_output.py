@@ -9,5 +9,5 @@ from partsong.cli.printable import printable_json
 
 
 def print_json(value: Any) -> None:
-    """Print the value as one line of JSON."""
+    """Print a value on standard output as one line of JSON. `value` is any value that msgspec can encode."""
     sys.stdout.buffer.write(printable_json(msgspec.json.encode(value)) + b"\n")

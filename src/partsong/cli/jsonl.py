@@ -6,7 +6,7 @@ from partsong.events import AnyEvent, to_json
 
 
 class JsonLines:
-    """Writes each event to `out`."""
+    """A listener that writes each event to `out` as a line of JSON."""
 
     def __init__(self, out: Output[bytes]) -> None:
         self.out = out

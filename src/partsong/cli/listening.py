@@ -21,9 +21,14 @@ async def listen(
     quiet: bool,
     clock: Callable[[], float] = time.monotonic,
 ) -> Emit:
-    """The listener that shows a run, until the stack is left.
+    """Return the function that hears the events of a run and shows them on standard output.
 
-    `drawn` is for a terminal. `clock` returns seconds, from which speeds and durations are computed.
+    stack: what the listener opens is closed with this stack
+    drawn: whether the run is drawn on a terminal; ignored with `json`
+    proposals: whether the proposals are shown too; ignored with `json`
+    json: whether each event is printed as a line of JSON
+    quiet: whether only the answer is shown; ignored with `json`
+    clock: returns the time in seconds, for speeds and durations; the monotonic clock by default
     """
     if json:
         from partsong.cli.jsonl import JsonLines

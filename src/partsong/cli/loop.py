@@ -1,4 +1,4 @@
-"""Runs one coroutine to its end, with signals as cancellations: every call is closed before the process leaves.
+"""Runs one coroutine to its end. A signal cancels the coroutine, so that every call is closed before the process ends.
 
 A shell expects the exit code 128 + N from a program that signal N has stopped: 130 after Ctrl-C, 143 after SIGTERM, and
 129 after the terminal was closed. A second Ctrl-C ends the process at once.
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run the coroutine and return its result.
+    """Run the coroutine in a new event loop, and return its result.
 
-    Raises `KeyboardInterrupt` after Ctrl-C, and `SystemExit` with the exit code after another signal.
+    Raises `KeyboardInterrupt` after Ctrl-C, and `SystemExit` with 128 + N after SIGTERM or SIGHUP (signal N).
     """
     stopped: list[int] = []
     try:
@@ -29,7 +29,7 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 async def _cancelled_by_signals(coroutine: Coroutine[Any, Any, T], stopped: list[int]) -> T:
-    """Await the coroutine in a task that SIGTERM and SIGHUP cancel; the number of the signal is put into `stopped`."""
+    """Await the coroutine, and cancel it on SIGTERM and SIGHUP. The number of the signal is appended to `stopped`."""
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -46,7 +46,7 @@ def _stop(task: asyncio.Task[Any], stopped: list[int], number: int) -> None:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop of uvloop, which is faster, if that is installed; else `None`, for the loop of asyncio."""
+    """Return the factory of uvloop's faster event loop if uvloop is installed; else `None`, for asyncio's loop."""
     try:
         import uvloop
     except ImportError:

@@ -7,16 +7,17 @@ from partsong.cli.printable import single_line
 from partsong.errors import Cause
 from partsong.events import Loss, LossKind, RunFailed, RunFinished
 
-# The gravest kind first. If more than FEW seats have one kind of loss, only their number is told.
+# The most severe kind comes first. If more than FEW seats have one kind of loss, only their number is shown.
 KINDS: tuple[LossKind, ...] = ("failed", "cut_off", "replaced", "truncated", "shortened", "dropped")
 FEW = 6
 LAST_RESORT = "no aggregator answered: this is the proposal most like the others"
 
 
 def told(event: RunFinished | RunFailed, *, messages: bool = False) -> list[str]:
-    """The number of seats that answered, if some did not, and the losses of the others.
+    """Return the losses of a run as phrases, by kind. If a seat has no answer, the first phrase counts the answers.
 
-    With `messages`, the error messages are included, and every loss is told by itself.
+    event: end of the run
+    messages: whether error messages are included, and each loss has a phrase of its own; false by default
     """
     some = [f"{event.answered:,} of {event.planned:,} answered"] if event.answered < event.planned else []
     for kind, group in groupby(sorted(event.losses, key=lambda loss: KINDS.index(loss.kind)), lambda loss: loss.kind):
@@ -33,7 +34,12 @@ def told(event: RunFinished | RunFailed, *, messages: bool = False) -> list[str]
 
 
 def shortened(losses: Sequence[Loss], *, messages: bool = False) -> list[str]:
-    """Seats that read less than they were given. What no window is the cause of is told once for all its seats."""
+    """Return the losses of kind "shortened" (a seat read a shortened prompt) as phrases.
+
+    messages: whether each loss that a model's window caused has a phrase of its own; false by default
+
+    Losses with another cause have one phrase for each message, with the number of seats.
+    """
     fitted = [loss for loss in losses if loss.cause == "window"]
     some = [many("shortened", fitted)] if len(fitted) > FEW and not messages else [one(loss) for loss in fitted]
     others: dict[str, list[Loss]] = {}
@@ -47,7 +53,7 @@ def shortened(losses: Sequence[Loss], *, messages: bool = False) -> list[str]:
 
 
 def one(loss: Loss, *, messages: bool = False) -> str:
-    """One loss as text."""
+    """Return one loss as a phrase, with its error message if `messages` is true."""
     words = f": {single_line(loss.message)}" if messages and loss.message else ""
     why = f": {in_words(loss.cause)}{words}"
     match loss.kind:
@@ -66,7 +72,7 @@ def one(loss: Loss, *, messages: bool = False) -> str:
 
 
 def many(kind: LossKind, losses: Sequence[Loss]) -> str:
-    """Many losses of one kind as text, without the single seats."""
+    """Return several losses of one kind as one phrase with their number and causes, without naming the seats."""
     seats = f"{len(losses):,} seats"
     causes = ", ".join(dict.fromkeys(in_words(loss.cause) for loss in losses))
     match kind:
@@ -83,13 +89,13 @@ def many(kind: LossKind, losses: Sequence[Loss]) -> str:
 
 
 def dropped(losses: Sequence[Loss], *, messages: bool = False) -> str:
-    """The seats that were dropped for the budget; with `messages`, their names and the reason."""
+    """Return the number of seats that were dropped for the budget; with `messages`, also their names and the reason."""
     seats = f"{len(losses):,} seat{'s' * (len(losses) != 1)} dropped for the budget"
     return f"{seats}: {names(losses)}" if messages else seats
 
 
 def names(losses: Sequence[Loss]) -> str:
-    """The first seats by name, and the error message if all have the same."""
+    """Return the names of the first `FEW` seats, and the error message if all losses have the same message."""
     more = f" and {len(losses) - FEW:,} more" if len(losses) > FEW else ""
     messages = {single_line(loss.message) for loss in losses}
     why = f" ({messages.pop()})" if len(messages) == 1 and messages != {""} else ""
@@ -97,15 +103,15 @@ def names(losses: Sequence[Loss]) -> str:
 
 
 def name(loss: Loss) -> str:
-    """The seat of a loss: its address and its model."""
+    """Return the seat of a loss as text: layer, index of the seat, and model."""
     return f"({loss.layer}, {loss.seat}) {short_id(loss.model)}"
 
 
 def in_words(cause: Cause) -> str:
-    """A cause, written as words of a sentence."""
+    """Return the cause of an error with spaces instead of underscores, for a sentence."""
     return cause.replace("_", " ")
 
 
 def short_id(model: str) -> str:
-    """A model's id on one line, without the script of a scripted model, which would fill the line."""
+    """Return a model's id on one line, without the part after `?`, which is the script of a scripted model."""
     return single_line(model.partition("?")[0])

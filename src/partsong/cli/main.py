@@ -1,7 +1,7 @@
-"""The `partsong` process: finds the command that was typed, runs it, and turns what it raises into an exit code.
+"""The `partsong` process: finds the command that was typed, runs it, and turns exceptions into an exit code.
 
-A command's module is imported only when the command runs, so that `partsong --help` is quick. An expected error becomes
-one line on standard error. The exit code is then 1 if a run failed, and 2 if the request itself was wrong. No other
+A command's module is imported only when the command runs, so that `partsong --help` is quick. A `PartsongError` becomes
+one line on standard error. The exit code is then 2 for an `InputError` (wrong input of the user), and else 1. No other
 module decides how the process ends.
 """
 
@@ -29,7 +29,12 @@ def main() -> None:
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run a command; return its exit code. Characters that the terminal's encoding lacks are replaced."""
+    """Run the command that the arguments name, and return its exit code.
+
+    tokens: arguments of the process, without its name
+
+    Output characters that the terminal's encoding lacks are replaced.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -55,7 +60,7 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def command_line() -> App:
-    """The application with all its commands, none of which is imported yet."""
+    """Return the application with all its commands. The modules of the commands are not imported yet."""
     app = App(
         name="partsong",
         help="Ask several language models, and combine their answers into one (Mixture-of-Agents).",
@@ -69,7 +74,7 @@ def command_line() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative=(), show_default=False),
         group_parameters="Options",
-        group_commands=Group("Options", sort_key=len(GROUPS)),  # of --help and --version, which cyclopts counts in
+        group_commands=Group("Options", sort_key=len(GROUPS)),  # cyclopts counts --help and --version as commands
     )
     for rank, (title, commands) in enumerate(GROUPS.items()):
         _add(app, commands, Group(title, sort_key=rank))
@@ -99,9 +104,10 @@ def _examples(*lines: str) -> str:
 
 
 def as_words(tokens: Sequence[str]) -> list[str]:
-    """The tokens, where `-`, `-5 °C?` and `- a list` are marked as words of a question, because they are no options.
+    """Return the arguments with a space before each argument that begins with a hyphen but is no option.
 
-    The mark is a space in front, which is removed when the question is read.
+    Such arguments are `-`, `-5 °C?` and `- a list`, which are words of a question. The space keeps the parser from
+    reading them as options. It is removed when the question is read.
     """
     return [f" {token}" if re.match(r"-($|[^-A-Za-z])", token) else token for token in tokens]
 
@@ -118,13 +124,14 @@ def _usage_error(problem: CycloptsError) -> str:
 
 
 def _expected() -> "type[PartsongError]":
-    """The class of expected errors. It is imported only after an exception, so that no command pays for the import."""
+    """Return the class of expected errors. The class is imported only after an exception, to save time in commands."""
     from partsong.errors import PartsongError
 
     return PartsongError
 
 
 def _reader_left() -> type[Exception]:
+    """Return the class of the error for output that cannot be written, which is imported only after an exception."""
     from partsong.cli.output import ReaderLeft
 
     return ReaderLeft

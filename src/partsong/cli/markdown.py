@@ -1,8 +1,7 @@
-"""Splits growing Markdown into finished blocks, which no later word can change, and the rest.
+"""Splits Markdown that is still being written into finished blocks, which no later text can change, and the rest.
 
-A terminal prints each finished block once, and redraws only the unfinished one. The parser separates the blocks, not
-blank lines: at the top level all blocks but the last are finished, and in a list all items but the last. Raw HTML is
-shown as text.
+A terminal prints each finished block once, and redraws only the unfinished block. A Markdown parser finds the blocks.
+At the top level, all blocks but the last are finished, and in a list all items but the last. Raw HTML is shown as text.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,11 @@ _CODE = ("fence", "code_block")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of Markdown to print. With `apart`, an empty line is printed before it."""
+    """A block of Markdown that rich can print.
+
+    tokens: tokens of the parser
+    apart: whether an empty line is printed before the block
+    """
 
     tokens: Sequence[Token]
     apart: bool
@@ -42,21 +45,21 @@ class Block:
 
 
 class GrowingMarkdown:
-    """Markdown text to which words are added, and from which finished blocks are taken."""
+    """Markdown text that grows with `add`. `take` removes its finished blocks and returns them."""
 
     def __init__(self) -> None:
         self._parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
-        self._definitions: dict[str, object] = {}  # of links, in what was taken out
-        self._text = ""
-        self._apart = False  # whether the next block is set off from the one before
-        self._number: int | None = None  # the next item's, where a numbered list was taken out up to here
+        self._definitions: dict[str, object] = {}  # link definitions in the blocks that were taken
+        self._text = ""  # text that was not taken yet
+        self._apart = False  # whether an empty line is printed before the next block
+        self._number: int | None = None  # number of the next item, if items of a numbered list were taken
 
     def add(self, text: str) -> None:
         self._text += text
 
     def take(self) -> list[Block]:
-        """The blocks that were finished since the last call."""
-        # An incomplete line may still become any kind of block, so it does not finish the blocks before it.
+        """Remove the finished blocks from the text, and return them."""
+        # An incomplete line may still become part of the block before it, so it does not finish that block.
         complete = self._text.count("\n")
         begun = [tokens for tokens in self._parse() if _line(tokens[0]) < complete]
         if not begun:
@@ -79,7 +82,10 @@ class GrowingMarkdown:
         return blocks
 
     def rest(self, longest: int | None = None) -> list[Block]:
-        """The unfinished blocks as they look now. Of code with more than `longest` lines, only the end is kept."""
+        """Return the unfinished blocks as they look now, without removing them.
+
+        longest: most lines of a code block; of a longer block, only the end is returned; no limit by default
+        """
         parsed = self._parse()
         for tokens in parsed:
             if longest is not None and tokens[0].type in _CODE:
@@ -87,12 +93,12 @@ class GrowingMarkdown:
         return self._blocks(parsed)
 
     def finish(self) -> list[Block]:
-        """All blocks that are left, after the last word was added."""
+        """Remove all remaining blocks from the text and return them, after the last text was added."""
         blocks, self._text = self.rest(), ""
         return blocks
 
     def _parse(self) -> list[list[Token]]:
-        """The tokens of each block at the top level."""
+        """Parse the remaining text, and return the tokens of each block at the top level."""
         blocks: list[list[Token]] = []
         definitions = {name: dict(value) for name, value in self._definitions.items() if isinstance(value, dict)}
         for token in self._parser.parse(self._text, definitions):
@@ -114,15 +120,15 @@ def _words(line: Sequence[Segment]) -> bool:
 
 
 def _line(token: Token) -> int:
-    """The line in which a block begins."""
+    """Return the index of the line in which a block begins."""
     return token.map[0] if token.map else 0
 
 
 def _is_item(token: Token) -> bool:
-    """Whether the token begins an item of a list at the top level."""
+    """Return whether the token begins an item of a list at the top level."""
     return token.type == "list_item_open" and token.level == 1
 
 
 def _without_repeated_links(tokens: list[Token]) -> list[Token]:
-    """The tokens without links around an address that is its own text, which would be shown twice."""
+    """Return the tokens without the links around bare addresses, because rich would print such an address twice."""
     return [token for token in tokens if not (token.info == "auto" and token.type in ("link_open", "link_close"))]

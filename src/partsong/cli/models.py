@@ -52,11 +52,15 @@ def models(*, config: Config = None) -> int:
 
 
 def price(dollars: Decimal | None) -> str:
+    """Return a price as text without a unit; empty if the price is unknown."""
     return "" if dollars is None else f"{dollars}"
 
 
 def key_of(provider: Provider) -> str:
-    """Whether the provider's key is set, with the name of its environment variable and never its value."""
+    """Return whether the provider's key is set, as text with the name of the key's environment variable.
+
+    The value of the key is never shown.
+    """
     if provider.key_env is None:
         return "none needed"
     return f"{provider.key_env}: {'set' if has_key(provider) else 'not set'}"

@@ -1,4 +1,4 @@
-"""Options that several commands have in common, each with the words that `--help` says of it."""
+"""Options that several commands have in common, each with its type and its `--help` text."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from partsong.configuration import StoreMode
 
-AT_ONCE = 4
+AT_ONCE = 4  # default number of questions or samples that are answered at the same time
 
 Config = Annotated[
     Path | None,

@@ -1,6 +1,6 @@
-"""Output that is printed and not drawn, and the error for output that cannot be written.
+"""Writes plain output, flushed after each write, and defines the error for output that cannot be written.
 
-A closed pipe (`partsong ask … | head -1`) and a full disk end the run. They raise `ReaderLeft` and not an `OSError`,
+A closed pipe (`partsong ask … | head -1`) and a full disk end the run. `ReaderLeft` is raised instead of an `OSError`,
 because a provider in the middle of a call would take an `OSError` for a fault of its connection.
 """
 
@@ -8,11 +8,11 @@ from typing import IO, AnyStr, Generic
 
 
 class ReaderLeft(Exception):
-    """The output cannot be written any more. The cause is the `OSError` with the reason."""
+    """The output cannot be written any more. `__cause__` is the `OSError` with the reason."""
 
 
 class Output(Generic[AnyStr]):
-    """A file that is flushed after each write. Writing raises `ReaderLeft` if it fails."""
+    """A file that is flushed after each write. `write` raises `ReaderLeft` if the file cannot be written."""
 
     def __init__(self, file: IO[AnyStr]) -> None:
         self.file: IO[AnyStr] = file

@@ -46,7 +46,7 @@ PAPERS_MODELS = (
     "together:mistralai/Mixtral-8x22B-Instruct-v0.1",
     "together:databricks/dbrx-instruct",
 )
-# Headings, cells, and each row as plain values.
+# A table as headings, cells of each row as text, and each row as plain values for the figure and the study's folder.
 Table = tuple[list[str], list[list[str]], list[dict[str, Any]]]
 GAMED = "length-controlled win rates can be gamed: a constant answer that says nothing reaches 86.5 (NullModel)"
 
@@ -120,9 +120,12 @@ def paper(
 
 
 def task_of(exhibit: Exhibit, name: str | None, options: Options) -> Task:
-    """The task that the experiment runs on: the named one, else the paper's.
+    """Return the task that the experiment runs on.
 
-    Raises `InputError` if the experiment cannot be measured on that task.
+    name: name or file of a task; `None` for the task of the paper
+
+    Raises `InputError` if the task does not grade single answers, if its judge is not named, or if an experiment about
+    skills has another task than FLASK.
     """
     if name is None and exhibit.task == "math":
         raise InputError(
@@ -139,7 +142,11 @@ def task_of(exhibit: Exhibit, name: str | None, options: Options) -> Task:
 
 
 async def performed(exhibit: Exhibit, rows: Sequence[Row], task: Task, options: Options, cast: Cast) -> int:
-    """Run the experiment and report it; return the exit code."""
+    """Run the experiment, and print and write its result; return the exit code.
+
+    rows: rows of the experiment, whose recipes are the contestants
+    cast: models of the experiment
+    """
     contestants = {row.recipe.name: Contestant(row.recipe) for row in rows}
     async with open_study(task, options, contestants, exhibit=exhibit.name) as study:
         with Progress(lambda: progress_of(study)):
@@ -153,7 +160,10 @@ async def performed(exhibit: Exhibit, rows: Sequence[Row], task: Task, options: 
 
 
 def report(exhibit: Exhibit, rows: Sequence[Row], study: Study, *, ours: bool) -> None:
-    """Print the table and the notes that a reader needs, and write both to the folder, with the figure."""
+    """Print table and notes of the result, and write them with the figure into the study's folder.
+
+    ours: whether the proposers are the paper's models
+    """
     from partsong.bench.paper.drawing import draw
 
     print(f"{exhibit.name}: {exhibit.title}")
@@ -168,7 +178,7 @@ def report(exhibit: Exhibit, rows: Sequence[Row], study: Study, *, ours: bool) -
 
 
 def _measured(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
-    """A line for each row: the paper's figure, ours, and what an answer costs."""
+    """Return the table with the paper's number, the measured number and the mean cost of an answer for each row."""
     from partsong.bench.paper.measures import measure, outputs_of, unit_of, work_of
     from partsong.bench.pareto import front
 
@@ -196,11 +206,11 @@ def _measured(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class _MeasuredRow:
-    """One row of an experiment, measured.
+    """A row of an experiment with its measurements.
 
-    here: our figure; `None` where nothing was graded
-    price: what an answer costs on average, in dollars; `None` where a price is unknown
-    work: GFLOPs for a token; `None` where the size of a model is unknown
+    here: measured number with its interval; `None` if nothing was graded
+    price: mean cost of an answer in dollars; `None` if a price is unknown
+    work: GFLOPs for a token; `None` if the size of a model is unknown
     """
 
     row: Row
@@ -217,7 +227,12 @@ class _MeasuredRow:
         return 0.0 if self.here is None else self.here.value
 
     def cells(self, cost: bool, best: Set[str], quick: Set[str]) -> list[str]:
-        """The row's cells; with `cost` also those about cost. `best` and `quick` name the rows on the two fronts."""
+        """Return the cells of the row as text.
+
+        cost: whether the columns about cost and compute are included
+        best: names of the rows on the Pareto front of quality against dollars
+        quick: names of the rows on the Pareto front of quality against compute
+        """
         row, here = self.row, self.here
         cells = [
             row.label,
@@ -240,7 +255,7 @@ class _MeasuredRow:
         ]
 
     def plain(self, best: Set[str], quick: Set[str]) -> dict[str, Any]:
-        """The row as plain values, for the study's folder."""
+        """Return the row as plain values, for the figure and the study's folder. `best` and `quick` as in `cells`."""
         plain: dict[str, Any] = to_builtins(
             {
                 "row": self.row.label,
@@ -259,11 +274,11 @@ class _MeasuredRow:
 
 
 def _skills(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
-    """A line for each skill: for each row the paper's mean, if there is one, and ours."""
+    """Return the table of FLASK's skills: a line for each skill, and for each row the paper's and the measured mean."""
     from partsong.bench.comparison import quality
     from partsong.bench.paper.measures import grades_of
 
-    # The paper has the columns MoA, its aggregator alone, and GPT-4o.
+    # Index in the tuples of `FIGURE_3`, which are MoA, the paper's aggregator alone, and GPT-4o.
     indices = [0, *({"Qwen1.5-110B": 1, "GPT-4o": 2}.get(known_as(row.label) or "") for row in rows[1:])]
     headings = ["skill"]
     for row, index in zip(rows, indices, strict=True):
@@ -289,7 +304,7 @@ def _skills(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
 
 
 def _uptake(exhibit: Exhibit, rows: Sequence[Row], study: Study) -> Table:
-    """A line for each aggregation: Spearman's rho by each measure of similarity, ours and the paper's."""
+    """Return the table of Spearman's rho: a line for each row, with the measured and the paper's rho by measure."""
     from partsong.bench.paper.uptake import MEASURES, papers, uptake
 
     headings = ["row", *(f"{name}{more}" for name in MEASURES for more in ("", ", paper"))]
@@ -313,6 +328,10 @@ TABLES = {"skills": _skills, "rho": _uptake}
 
 
 def _notes(exhibit: Exhibit, study: Study, ours: bool) -> list[str]:
+    """Return sentences on how far the paper's numbers can be compared with the measured numbers.
+
+    ours: whether the proposers are the paper's models
+    """
     notes = []
     if study.task.name != exhibit.task:
         notes.append(
@@ -332,7 +351,12 @@ def _notes(exhibit: Exhibit, study: Study, ours: bool) -> list[str]:
 
 
 def _ids(given: str | None, option: str) -> tuple[str, ...]:
-    """The ids of models in a list with commas. Raises `InputError`, naming the option."""
+    """Split a list of model ids at its commas; empty for `None`.
+
+    option: name of the option, for error messages
+
+    Raises `InputError` if an id is not of the form "provider:model", or occurs twice.
+    """
     ids = tuple(each.strip() for each in given.split(",")) if given is not None else ()
     for each in ids:
         if not all(each.partition(":")):

@@ -1,4 +1,4 @@
-"""Writes the answer as plain text while it comes, for pipes and files. Losses follow on one line at the end."""
+"""Writes the answer as plain text while the aggregator writes, for pipes and files. The losses follow on one line."""
 
 from partsong.cli.losses import LAST_RESORT, short_id, told
 from partsong.cli.output import Output
@@ -18,21 +18,23 @@ from partsong.model import TextDelta
 
 
 class Plain:
-    """Writes the answer to `out`, and the losses to `err`, unless `err` is `None`.
+    """A listener that writes the answer of a run as plain text.
 
-    With `proposals`, the proposals are written before the answer.
+    out: output for the answer
+    err: output for the losses; `None` if losses are not written
+    proposals: whether the proposals are written before the answer; false by default
     """
 
     def __init__(self, out: Output[str], err: Output[str] | None, *, proposals: bool = False) -> None:
         self.out, self.err, self.proposals = out, err, proposals
         self.models: tuple[str, ...] = ()
         self.texts: dict[int, tuple[str, str]] = {}  # model and text of the layer's proposals, by seat
-        self.layers = 0
+        self.layers = 0  # number of layers before the aggregator; 0 if the answer needs no heading
         self.aggregator = ""
-        self.last = ""  # piece of the answer that was written
+        self.last = ""  # last piece of the answer that was written
 
     async def hear(self, event: AnyEvent) -> None:
-        """Take in one event, and write what it brings."""
+        """Hear one event, and write the text that the event adds to the output."""
         match event:
             case AggregationDelta(delta=TextDelta(text=text)) if text:
                 self.write(text)
@@ -58,12 +60,14 @@ class Plain:
                 self.end(event)
 
     def write(self, text: str) -> None:
-        if self.layers and not self.last:  # only now is it known who says it
+        """Write a piece of the answer, with a heading before the first piece if proposals are shown."""
+        if self.layers and not self.last:  # the heading names the model, which may be replaced until the first words
             self.out.write(heading(self.layers, 0, self.aggregator))
         self.out.write(text)
         self.last = text
 
     def end(self, event: RunFinished | RunFailed) -> None:
+        """End the last line of the answer, and write the losses."""
         if self.last and not self.last.endswith("\n"):
             self.out.write("\n")
         if self.err is None:
@@ -75,5 +79,5 @@ class Plain:
 
 
 def heading(layer: int, seat: int, model: str) -> str:
-    """The heading of a proposal, and of the answer if proposals are shown."""
+    """Return the heading above a proposal, or above the answer if proposals are shown."""
     return f"## ({layer}, {seat}) {short_id(model)}\n\n"

@@ -7,10 +7,10 @@ similar plain character is printed.
 
 from collections.abc import Mapping
 
-# The marks that change the direction of writing, which could disguise a line, and their deprecated kin.
+# Characters that change the direction of writing, among them the deprecated characters. They could disguise a line.
 _DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x2070))
-# Removed: C0 and C1 controls (a carriage return would overwrite its line), DEL, and the marks of direction. Unicode's
-# line and paragraph separators become newlines.
+# C0 and C1 controls (a carriage return would overwrite its line), DEL, and characters of direction are removed.
+# Unicode's line and paragraph separators become newlines.
 _CONTROLS: Mapping[int, str | None] = {
     **dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *_DIRECTIONS]),
     0x09: "\t",
@@ -18,21 +18,22 @@ _CONTROLS: Mapping[int, str | None] = {
     0x2028: "\n",
     0x2029: "\n",
 }
-# JSON escapes C0 controls by itself, and leaves all others as they are.
+# Encoders of JSON escape C0 controls, but no other control characters.
 _IN_JSON = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_DIRECTIONS, 0x2028, 0x2029)}
 # Each replacement is one character, so that the text keeps its width.
 _PLAIN = str.maketrans("█░•▌│─━┃═·…–—‘’“”×→←\u00a0", "#.*||--|=..--''\"\"x>< ")
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """The text without control characters, and with replacements for characters that `encoding` lacks."""
+    """Return the text without control characters, and with replacements for characters that `encoding` lacks."""
     return encodable(text.translate(_CONTROLS), encoding)
 
 
 def printable_json(line: bytes) -> bytes:
-    """The same JSON, in which each control character and mark of direction is escaped.
+    """Return the same JSON document with all control characters and characters of direction escaped.
 
-    This is done in a pipe, too, since `| head` or `| jq .answer` may write to a terminal; the values stay the same.
+    The decoded values stay the same. JSON is also escaped for a pipe, because `| head` or `| jq .answer` may write to a
+    terminal.
     """
     if line.isascii() and b"\x7f" not in line:
         return line
@@ -40,7 +41,7 @@ def printable_json(line: bytes) -> bytes:
 
 
 def encodable(text: str, encoding: str) -> str:
-    """The text, in which each character that `encoding` lacks is replaced by one other character."""
+    """Return the text with another character in place of each character that `encoding` lacks."""
     if text.isascii():
         return text
     try:
@@ -51,5 +52,5 @@ def encodable(text: str, encoding: str) -> str:
 
 
 def single_line(text: str, encoding: str = "utf-8") -> str:
-    """The printable text on one line, for model ids and messages inside a sentence."""
+    """Return the printable text on one line, with single spaces, for model ids and messages inside a sentence."""
     return " ".join(printable(text, encoding).split())

@@ -1,4 +1,4 @@
-"""A line of progress on standard error, which is overwritten as work goes on. Shown on terminals alone."""
+"""A line of progress on standard error, which is overwritten as work goes on. It is shown on terminals only."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ PAUSE = 0.2  # seconds between updates
 
 
 class Progress:
-    """The line of progress, from entering a `with` block to leaving it. `words` returns its text."""
+    """A context manager that shows a line of progress while its block runs. `words` returns the current text."""
 
     def __init__(self, words: Callable[[], str]) -> None:
         self.words = words
@@ -33,5 +33,5 @@ class Progress:
 
 
 def say(what: str) -> None:
-    """Print a message of partsong on standard error."""
+    """Print a message on standard error, on one line after "partsong: "."""
     print(f"partsong: {single_line(what, sys.stderr.encoding)}", file=sys.stderr)

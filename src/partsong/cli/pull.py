@@ -33,7 +33,7 @@ def pull(
 
 
 def of_default_recipe(config: Path | None) -> list[str]:
-    """The local models of the default recipe."""
+    """Return the names of the local models in the default recipe. `config` is the configuration file, if given."""
     configuration = find_configuration(config)
     providers = known_providers() | configuration.providers
     ids = (name.partition(":") for name in choose(None, None, configuration).models)
@@ -41,7 +41,7 @@ def of_default_recipe(config: Path | None) -> list[str]:
 
 
 async def fetched(names: list[str]) -> list[Path]:
-    """The files of the models, downloaded one after another."""
+    """Download the weights of the named models, one after another, and return the paths of their files."""
     with Downloads(sys.stderr) as downloads:
         return [
             await ensure(name, weights_folder(), progress=downloads.hear, access=access())

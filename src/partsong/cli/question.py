@@ -1,8 +1,7 @@
 """Reads the question of a command from its arguments, standard input, and files of pictures and documents.
 
-The arguments are joined with spaces. A `-` among them stands for standard input. Without arguments, standard input is
-read, too, unless it is a terminal. Reading stops at the length of the longest question, so that a wrong file is refused
-at once.
+The arguments are joined with spaces. The argument `-` stands for standard input. Without arguments, standard input is
+read too, unless it is a terminal. Reading stops at `LONGEST_QUESTION`, so that a wrong file is refused at once.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from partsong.errors import QuestionError
 from partsong.model import Document, Image
 
 LARGEST_IMAGE = 20 * 1024 * 1024  # bytes; the highest limit of any provider
-_BEGINNINGS = {
+_BEGINNINGS = {  # first bytes of a file: media type
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
     b"GIF8": "image/gif",
@@ -24,7 +23,13 @@ _BEGINNINGS = {
 
 
 def read_question(words: Sequence[str], stdin: BinaryIO | None) -> str:
-    """Read the question. Raises `QuestionError` if there is none, or if it is not text."""
+    """Return the question that the arguments and standard input make up.
+
+    words: arguments of the command; `-` is replaced by the text on standard input
+    stdin: standard input; `None` if it is closed
+
+    Raises `QuestionError` if there is no question, if it is not UTF-8 text, or if standard input is too long.
+    """
     words = [word.strip() for word in words]
     if not any(words) and (stdin is None or stdin.isatty()):
         raise QuestionError('there is no question: give it in quotes, or "-" to read it from standard input')
@@ -44,9 +49,10 @@ def read_question(words: Sequence[str], stdin: BinaryIO | None) -> str:
 
 
 def read_image(source: str) -> Image:
-    """Read a picture from a file, or take a URL, from which the provider loads it.
+    """Read a picture from a file. A URL (http or https) is not read here: the provider loads the picture.
 
-    Raises `QuestionError` if the file is not a picture that models accept.
+    Raises `QuestionError` if the file cannot be read, is larger than `LARGEST_IMAGE`, is incomplete, or is not PNG,
+    JPEG, GIF or WebP.
     """
     if source.startswith(("https://", "http://")):
         return Image(url=source)
@@ -68,9 +74,11 @@ def read_image(source: str) -> Image:
 
 
 def read_document(source: str, limits: DocumentLimits) -> Document:
-    """Read the bytes of a PDF or a file of text. The run reads what they say.
+    """Read the bytes of a document, which is a PDF or a text file. The run extracts the text of the document later.
 
-    Raises `QuestionError` if the file cannot be opened, or is larger than the limits allow.
+    limits: configured limits, of which the size in megabytes is checked here
+
+    Raises `QuestionError` if the file cannot be read, or is larger than the limits allow.
     """
     largest = limits.megabytes * 1024 * 1024
     path = Path(source).expanduser()
@@ -87,7 +95,7 @@ def read_document(source: str, limits: DocumentLimits) -> Document:
 
 
 def _is_whole(data: bytes, media_type: str) -> bool:
-    """Whether the file has the end of a picture. Most broken files were cut off during a transfer."""
+    """Return whether the data has the end of a picture. Most broken files were cut off during a transfer."""
     match media_type:
         case "image/png":
             return data[12:16] == b"IHDR" and b"IEND" in data[16:]
@@ -100,6 +108,7 @@ def _is_whole(data: bytes, media_type: str) -> bool:
 
 
 def _read_text(stdin: BinaryIO | None) -> str:
+    """Return the text on standard input. Raises `QuestionError` if it is closed, empty, too long or not UTF-8."""
     if stdin is None:
         raise QuestionError("standard input is closed")
     data = stdin.read(LONGEST_QUESTION + 1)

@@ -1,7 +1,7 @@
 """Reads the questions of a batch: a file with one question on each line, which is checked before any model is called.
 
-A line is a JSON string, or an object with a `question`, and optionally an `id` and a `system` prompt. An error names
-the line.
+A line is a JSON string, or an object with a `question`, and optionally an `id` and a `system` prompt. Errors have the
+number of the line.
 """
 
 from pathlib import Path
@@ -14,7 +14,12 @@ from partsong.model import Conversation, asking
 
 
 class Question(Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of the file."""
+    """One line of the file, decoded.
+
+    question: text of the question
+    id: id of the question in the file of answers; `None` for the number of the line
+    system: system prompt; empty for none
+    """
 
     question: str
     id: str | int | None = None
@@ -24,10 +29,10 @@ class Question(Struct, frozen=True, forbid_unknown_fields=True):
 class ParsedRequest(Struct, frozen=True):
     """One question of a batch.
 
-    line: number of its line in the file, from 1
-    id: its id, or the number of its line
-    conversation: the messages to send
-    question: the text of the question
+    line: number of the question's line in the file, from 1
+    id: id of the question, or the number of its line if the line has no id
+    conversation: messages to send
+    question: text of the question
     """
 
     line: int
@@ -40,9 +45,10 @@ _line: msgspec.json.Decoder[str | Question] = msgspec.json.Decoder(str | Questio
 
 
 def read_questions(path: Path) -> list[ParsedRequest]:
-    """Read the questions of the file, in its order. A question without an id gets the number of its line.
+    """Read the questions of a file, in file order. Blank lines are skipped.
 
-    Raises `QuestionError`, naming the file and the line.
+    Raises `QuestionError` if the file cannot be read or has no question. If a line is wrong or repeats an id, the
+    message has the number of the line.
     """
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
@@ -72,7 +78,10 @@ EXAMPLE = '{"question": "Why is the sky blue?"}'
 
 
 def read_question(line: bytes, where: str) -> Question:
-    """Read the question on one line. Raises `QuestionError`."""
+    """Decode one line of the file. `where` (file and line) begins error messages.
+
+    Raises `QuestionError` if the line is not a question in JSON, or if the question is empty.
+    """
     try:
         found = _line.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
@@ -84,5 +93,5 @@ def read_question(line: bytes, where: str) -> Question:
 
 
 def as_written(identity: str | int) -> str:
-    """An id as it is written in the file."""
+    """Return an id in JSON, as in the file: with quotes if the id is a string."""
     return msgspec.json.encode(identity).decode()

@@ -23,7 +23,7 @@ def recipes(name: Annotated[str | None, Parameter(help="Recipe to print: its nam
     for path in sorted(recipes_folder().glob("*.toml")):
         try:
             known.append(find_recipe(str(path)))
-        except RecipeError as problem:  # one that is broken must not hide the others
+        except RecipeError as problem:  # a broken recipe must not hide the other recipes
             print(f"partsong: {printable(str(problem), sys.stderr.encoding)}", file=sys.stderr)
     rows = [
         # As in the paper, the aggregator counts as a layer.

@@ -1,6 +1,6 @@
-"""`partsong replay`: a stored run, told again to the listeners of `ask` at its own speed, faster, or at once.
+"""`partsong replay`: sends the events of a stored run to the listeners of `ask` again, at any speed.
 
-No model is asked. The output and the exit code are those of `ask`, and with --json they are equal line for line.
+No model is called. The output and the exit code are those of `ask`. With --json, the output has the same lines.
 """
 
 import asyncio
@@ -40,7 +40,14 @@ def replay(
 
 
 async def replayed(name: str, speed: float, *, proposals: bool, json: bool, quiet: bool) -> int:
-    """Tell the run with this id again. Returns the exit code that `ask` had."""
+    """Replay a stored run, and return the exit code that `ask` had.
+
+    name: the run's id, the first letters of the id, or "last"
+    speed: factor of the speed; infinite for no pauses
+    proposals, json, quiet: the options of `ask` with these names
+
+    Raises `InputError` if there is no such run, or if the run was stored without its events.
+    """
     run, events = await stored_run(name)
     if not events:
         raise InputError(f'run {run.id} was stored without its words (store = "metadata"), so nothing can be replayed')
@@ -61,7 +68,7 @@ async def replayed(name: str, speed: float, *, proposals: bool, json: bool, quie
 
 
 class Clock:
-    """The run's own seconds, which pass `speed` times as fast as real ones.
+    """A clock of the stored run's seconds, which pass `speed` times as fast as real seconds.
 
     With an infinite speed, the clock jumps to the time of each event.
     """
@@ -72,15 +79,17 @@ class Clock:
         self.begun = self.loop.time()
 
     def now(self) -> float:
+        """Return the seconds since the start of the stored run."""
         return self.told if self.speed == float("inf") else (self.loop.time() - self.begun) * self.speed
 
     async def wait_until(self, seconds: float) -> None:
+        """Wait until the clock shows this number of seconds since the start of the stored run."""
         self.told = seconds
         await asyncio.sleep(max(0.0, (seconds - self.now()) / self.speed))
 
 
 async def tell(events: Sequence[tuple[float, AnyEvent]], listener: Emit, clock: Clock) -> None:
-    """Give the listener each event at its time."""
+    """Send each event to the listener when the clock reaches the event's time (seconds since the start of the run)."""
     for seconds, event in events:
         await clock.wait_until(seconds)
         await listener(event)

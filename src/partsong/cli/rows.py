@@ -1,8 +1,8 @@
 """The seats of a run as rows of a table: model, state, tokens, speed, seconds and dollars.
 
-A row holds counters that events add to. The text of a cell is worked out only when a frame is drawn. While a model
-writes, its tokens are an estimate, marked `~`; at the end they are the provider's count. On a narrow terminal columns
-are left out, the least needed column first.
+A row holds counters, to which the events of the run add. The text of a cell is made only when a frame is drawn. While a
+model writes, its number of tokens is an estimate, marked `~`. After the end, it is the provider's number. On a narrow
+terminal columns are left out, the least needed column first.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ from partsong.errors import Cause
 from partsong.events import AggregationStep, CallFinished, Failure, PromptFitted
 from partsong.model import NOTHING_USED, Answer, Delta, ReasoningDelta, TextDelta, Usage
 
-LETTERS_A_TOKEN = 4  # of English prose, about
-SHORTEST = 0.05  # seconds: over less, a speed would be chance
-NARROWEST_MODEL = 14  # columns: a model's name is cut to no less before other columns are left out
+LETTERS_A_TOKEN = 4  # in English prose, on average
+SHORTEST = 0.05  # seconds; over a shorter time, no speed is shown, because it would be chance
+NARROWEST_MODEL = 14  # terminal columns; a model's name is not cut below this before other columns are left out
 STYLES = {
     "waiting": "dim",
     "thinking": "yellow",
@@ -34,19 +34,34 @@ LOST, NOTE = "red", "yellow"
 
 @dataclass(slots=True)
 class Row:
-    """One seat. Times are seconds of one clock, `None` for what has not happened yet.
+    """One seat of a run. Times are seconds of one clock; `None` for events that have not happened yet.
 
-    If a model was replaced, model, tokens and speed are those of the model that is asked now. Seconds, calls and
-    dollars are those of the whole seat, so that the dollars of all rows add up to the dollars of the run.
+    The current model is the seat's model, or the fallback that replaced it. Model, tokens and speed are those of the
+    current model. Seconds, calls and dollars are those of the whole seat, so that the dollars of all rows add up to the
+    dollars of the run.
 
-    asked: when the model was asked that is asked now
-    spoke: when that model wrote its first word
-    first_letters: letters of its first delta, which were written before the delta was heard
-    thought: whether its reasoning was heard
-    calls: calls of the seat that have ended and reached a model or the store
-    stored: answers that came from the store, among `calls`
-    spent: usage of all calls of the seat that have ended
+    layer, seat: indices of the layer and of the seat
+    model: short id of the current model
+    fallback: short ids of the models that may replace the model
+    started: time at which the seat started
+    asked: time at which the current model was called
+    spoke: time of the current model's first delta
+    ended: time at which the seat ended
+    letters: number of letters that the current model has written, reasoning included
+    first_letters: number of letters in the current model's first delta, which were written before the delta was heard
+    thinking: whether the last delta was reasoning
+    thought: whether any delta of the current model was reasoning
+    cut_short: whether the answer ended at the limit of tokens
+    from_store: whether the answer came from the store
+    calls: number of finished calls of the seat that reached a model or the store
+    stored: number of answers from the store, among `calls`
+    spent: usage of all finished calls of the seat
     usage: usage of the answer, or of the failure that ended the seat
+    cause, message: cause and message of the failure that ended the seat
+    replaced: a note for each replaced model
+    fitted: note about a shortened prompt; empty for none
+    drafts: number of drafts that the aggregator made, because the proposals were too long for one prompt
+    drafted: indices of the proposals in these drafts
     """
 
     layer: int
@@ -76,13 +91,14 @@ class Row:
 
     @property
     def address(self) -> str:
+        """The indices of layer and seat as text, such as "(0, 2)"."""
         return f"({self.layer}, {self.seat})"
 
     def start(self, now: float) -> None:
         self.started = self.asked = now
 
     def count(self, delta: Delta, clock: Callable[[], float]) -> None:
-        """Add a delta of the model that is asked now."""
+        """Count a delta of the current model. `clock` returns the time in seconds."""
         if isinstance(delta, TextDelta | ReasoningDelta):
             self.letters += len(delta.text)
             self.thinking = isinstance(delta, ReasoningDelta)
@@ -91,44 +107,46 @@ class Row:
                 self.spoke, self.first_letters = clock(), self.letters
 
     def add_call(self, call: CallFinished) -> None:
-        """Add a call of this seat that has ended."""
+        """Count a finished call of this seat."""
         self.calls += call.reached
         self.stored += call.stored
         self.spent += call.usage or NOTHING_USED
 
     def replace(self, model: str, error: Failure, now: float) -> None:
-        """Another model is asked in this seat from the beginning, so the words that were heard are void."""
+        """Make `model` the current model, after `error`. The new model starts its answer anew, so counts are reset."""
         self.replaced.append(f"instead of {self.model}: {in_words(error.cause)}: {single_line(error.message)}")
         self.model, self.asked, self.spoke = short_id(model), now, None
         self.letters = self.first_letters = 0
         self.thinking = self.thought = False
 
     def fit(self, event: PromptFitted) -> None:
-        """The prompt of this seat was too long for its model and was shortened."""
+        """Note that the prompt of this seat was shortened, because it was too long for the model."""
         self.fitted = f"read {event.after:,} of {event.before:,} tokens: shortened to fit"
 
     def step(self, event: AggregationStep) -> None:
-        """The proposals are too long for one prompt, and the aggregator has made a draft of some of them."""
+        """Count a draft that the aggregator made of some proposals, because all were too long for one prompt."""
         self.drafts += 1
         self.drafted |= set(event.proposals)
 
     def finish(self, answer: Answer, now: float) -> None:
+        """End the row with the seat's answer."""
         self.ended, self.usage, self.cut_short = now, answer.usage, answer.finish_reason == "length"
         self.from_store = answer.stored is not None
         if answer.stored is not None:
             self.letters = LETTERS_A_TOKEN * answer.stored.output_tokens
 
     def fail(self, error: Failure, usage: Usage | None, now: float) -> None:
+        """End the row with the seat's failure. `usage` is that of the failed call; `None` if unknown."""
         self.ended, self.usage, self.cause, self.message = now, usage, error.cause, single_line(error.message)
 
     def give_way(self, error: Failure, now: float) -> None:
-        """No aggregator answered, and the words that were heard are those of a proposal."""
+        """End the aggregator's row with its failure. The answer of the run is a proposal, so letters are reset."""
         self.letters = self.first_letters = 0
         self.fail(error, None, now)
 
     @property
     def notes(self) -> list[tuple[str, str]]:
-        """The lines below the row, each with its style."""
+        """Lines to show below the row, each with its rich style."""
         notes = [(text, NOTE) for text in self.replaced]
         if self.fitted:
             notes.append((self.fitted, NOTE))
@@ -142,6 +160,7 @@ class Row:
 
     @property
     def state(self) -> str:
+        """The state of the seat as text: a key of `STYLES`, "lost", or the cause if the seat was stopped."""
         if self.cause:
             return in_words(self.cause) if self.cause in ("cut_off", "cancelled") else "lost"
         if self.ended is not None:
@@ -151,28 +170,34 @@ class Row:
         return "thinking" if self.thinking else "writing"
 
     def seconds(self, now: float) -> float:
+        """Return the duration of the seat in seconds, until `now` or its end."""
         return 0.0 if self.started is None else (now if self.ended is None else self.ended) - self.started
 
     def tokens(self) -> tuple[int, bool]:
-        """Output tokens so far, and whether they are an estimate."""
+        """Return the number of output tokens so far, and whether the number is an estimate."""
         if self.usage is not None and not self.from_store:
             return self.usage.output_tokens, self.usage.estimated
         return -(-self.letters // LETTERS_A_TOKEN), not self.from_store
 
     def speed(self, now: float) -> float | None:
-        """Tokens a second from the first word on; over the whole time if all words came together."""
+        """Return the output tokens a second, measured from the first delta to `now` or to the end.
+
+        If all text came in one delta, the time since the call is measured. Returns `None` for an answer from the store,
+        without tokens, or if less than `SHORTEST` seconds were measured.
+        """
         if self.asked is None or self.from_store:
             return None
         tokens: float = self.tokens()[0]
         end, since = now if self.ended is None else self.ended, self.asked
         if self.spoke is not None and self.letters > self.first_letters:
             if self.usage is not None and not self.thought:
-                tokens -= self.usage.reasoning_tokens  # written before the first word that was heard
+                tokens -= self.usage.reasoning_tokens  # these were written before the first delta
             since = self.spoke
             tokens *= 1 - self.first_letters / self.letters
         return tokens / (end - since) if tokens and end - since >= SHORTEST else None
 
     def cell(self, column: str, now: float) -> str:
+        """Return the text of one cell; empty if nothing is known. `column` is one of `_ORDER`, except "model"."""
         match column:
             case "seat":
                 return self.address
@@ -191,28 +216,34 @@ class Row:
 
 
 _ORDER = ("seat", "model", "state", "tokens", "tok/s", "seconds", "dollars")
-# The width of each column that may be left out, the least needed column first.
+# The width of each column that may be left out, the least needed column first. "state" is never left out.
 _WIDTHS = {"dollars": 8, "tok/s": 6, "seconds": 7, "tokens": 7, "state": 9}
 _LEFT = ("seat", "model", "state")
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns that fit, each with its width."""
+    """The columns of the table that fit into the terminal.
+
+    widths: width of each column by its name, from left to right
+    gap: spaces between two columns
+    """
 
     widths: dict[str, int]
     gap: str
 
     @property
     def indent(self) -> int:
-        """The column of the terminal at which the second column begins."""
+        """Number of terminal columns before the second column of the table."""
         return self.widths["seat"] + len(self.gap)
 
     def heading(self) -> Text:
+        """Return the line with the names of the columns."""
         names = self.gap.join(_fit(name, width, name) for name, width in self.widths.items())
         return Text(names.rstrip(), "dim", no_wrap=True, overflow="crop")
 
     def row(self, row: Row, now: float) -> Text:
+        """Return the line of a row at the time `now`."""
         cells = []
         for name, width in self.widths.items():
             if name == "model":
@@ -227,8 +258,8 @@ class Columns:
 
 
 def fitting(rows: Sequence[Row], width: int) -> Columns:
-    """The columns for these rows on a terminal of `width` columns."""
-    # A fallback may take the row over. Its name must fit below the same heading.
+    """Return the columns of the table that fit these rows into a terminal of `width` columns."""
+    # A fallback may replace the model of a row, so the column is wide enough for the names of fallbacks too.
     longest = max([5, *(cell_len(name) for row in rows for name in (row.model, *row.fallback))])
     widths = {"seat": max([4, *(len(row.address) for row in rows)]), **_WIDTHS}
     gap = "  " if width >= 60 else " "
@@ -242,12 +273,16 @@ def fitting(rows: Sequence[Row], width: int) -> Columns:
 
 
 def _fit(column: str, width: int, text: str) -> str:
+    """Pad the text to `width` terminal columns, aligned as the column of the table is."""
     blank = " " * max(0, width - cell_len(text))
     return text + blank if column in _LEFT else blank + text
 
 
 def shortened(model: str, width: int) -> str:
-    """A model's id in `width` columns. The end tells similar models apart, so the beginning is cut."""
+    """Return a model's id, cut to at most `width` terminal columns.
+
+    The beginning is cut, because similar models differ at the end.
+    """
     if cell_len(model) <= width:
         return model
     while model and cell_len(model) > width - 1:

@@ -1,6 +1,7 @@
-"""`partsong serve`: runs the server on granian, in one process or in several that share a port.
+"""`partsong serve`: runs the server on granian, in one worker process or in several that share a port.
 
-Without keys, an address that other machines can reach is refused, because anybody there could spend the user's money.
+Without keys, an address that other machines can reach is refused, because any other machine could spend the user's
+money.
 """
 
 import ipaddress
@@ -29,11 +30,11 @@ from partsong.recipes.finding import named_recipe
 from partsong.server.settings import tell_workers
 
 TARGET = "partsong.server:app"
-HEADERS_WITHIN = 30_000  # milliseconds for the headers of a request
-HEADERS = 65_536  # bytes of headers, and of each read
+HEADERS_WITHIN = 30_000  # milliseconds in which the headers of a request must arrive
+HEADERS = 65_536  # most bytes of headers, and of each read from a connection
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # environment variable of prometheus-client
-CONNECTIONS = 4_096  # lowest limit of connections
-CLOSING = 10  # seconds after the runs have ended, to flush the store
+CONNECTIONS = 4_096  # limit of connections, which is higher if more runs at the same time are allowed
+CLOSING = 10  # seconds that a worker has to flush the store after its runs have ended
 SAYS = {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr"}
 
 
@@ -82,9 +83,16 @@ def start(
     config: Path | None = None,
     ready: Callable[[str], object] = lambda url: None,
 ) -> int:
-    """Serve with the settings of the configuration, where those in `said` that are not `None` take precedence.
+    """Serve until a signal stops the server; return the exit code.
 
-    `ready` is called with the URL once the server answers. Raises `InputError` and `ConfigurationError`.
+    said: settings from the command line by name; a value that is not `None` replaces the value of the configuration
+    recipes: names or files of the recipes to serve; if empty, those of the configuration
+    store: what is stored of runs; by default as configured
+    config: configuration file; by default the file that `find_configuration` finds
+    ready: called with the URL once the server answers
+
+    Raises `InputError` if the address or the port cannot be used. Raises `ConfigurationError` for a wrong setting, or
+    if granian is not installed.
     """
     configuration = find_configuration(config)
     said["recipes"] = tuple(_absolute(name) for name in recipes) or None
@@ -106,7 +114,7 @@ def start(
 
 
 def check_address(host: str) -> None:
-    """Raise `InputError` if other machines can reach the address and there is no key."""
+    """Raise `InputError` if other machines can reach the address and there is no key, or if the address is unknown."""
     if keys_of_server().any():
         return
     if not all(address.is_loopback for address in _addresses(host)):
@@ -117,9 +125,10 @@ def check_address(host: str) -> None:
 
 
 def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return the IP addresses of a host, which is a name or an address. Raises `InputError` for an unknown name."""
     try:
         return [ipaddress.ip_address(host)]
-    except ValueError:  # a name
+    except ValueError:  # `host` is a name
         pass
     try:
         found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
@@ -129,10 +138,13 @@ def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]
 
 
 def free_port(serving: Serving) -> int:
-    """The port to listen on, known to be free. Raises `InputError`."""
+    """Return the port to listen on: the configured port, or any free port if that is 0.
+
+    Raises `InputError` if the port is taken or must not be used.
+    """
     family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if os.name == "posix":  # elsewhere it means that others may take the port as well
+        if os.name == "posix":  # on Windows the option would let other processes take the same port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((serving.host, serving.port))
@@ -150,10 +162,14 @@ def run(
     headers_within: int = HEADERS_WITHIN,
     ready: Callable[[], object] = lambda: None,
 ) -> int:
-    """Serve until a signal stops the server.
+    """Serve until the server stops; return the exit code.
 
-    Once the server answers, `greeting` is printed on standard error and `ready` is called. `headers_within` is how
-    long the headers of a request may take, in milliseconds. Raises `SystemExit` after a signal, with 128 + its number.
+    greeting: text that is printed on standard error once the server answers
+    target: ASGI application as "module:name"; by default that of partsong
+    headers_within: milliseconds in which the headers of a request must arrive; 30,000 by default
+    ready: called once the server answers
+
+    Raises `SystemExit` with 128 + N if signal N has stopped the server.
     """
     running = _Running(make_granian(serving, target, headers_within), serving, greeting, ready)
     allow_files()
@@ -166,7 +182,7 @@ def run(
 
 
 def make_granian(serving: Serving, target: str, headers_within: int) -> Any:
-    """The server, not started yet. Raises `ConfigurationError` if granian is not installed."""
+    """Return the granian server, which is not started yet. Raises `ConfigurationError` if granian is not installed."""
     try:
         from granian import Granian
         from granian.constants import HTTPModes, Interfaces
@@ -183,7 +199,7 @@ def make_granian(serving: Serving, target: str, headers_within: int) -> Any:
         websockets=False,
         workers=serving.workers,
         respawn_failed_workers=serving.workers > 1,
-        # Idle connections count, too, and granian never closes them: they must not use up the places.
+        # granian counts idle connections and never closes them, so the limit is far above the number of runs.
         backpressure=max(CONNECTIONS, 4 * (serving.at_once + serving.waiting)),
         http1_settings=HTTP1Settings(header_read_timeout=headers_within, max_buffer_size=HEADERS),
         log_level=LogLevels.warning,
@@ -193,7 +209,14 @@ def make_granian(serving: Serving, target: str, headers_within: int) -> Any:
 
 
 class _Running:
-    """The server's main process: how it starts, greets and stops. `stopped` holds the signals that it was sent."""
+    """The main process of the server: starts and stops granian, and prints the greeting.
+
+    granian: server that runs the workers
+    serving: settings of the server
+    greeting: text that is printed once the server answers
+    ready: called once the server answers
+    stopped: numbers of the signals that the process has received
+    """
 
     def __init__(self, granian: Any, serving: Serving, greeting: str, ready: Callable[[], object]) -> None:
         self.granian, self.serving, self.greeting, self.ready = granian, serving, greeting, ready
@@ -202,16 +225,16 @@ class _Running:
         self.stopped: list[int] = []
 
     def begin(self) -> None:
-        """Take over the signals, and greet as soon as the server answers."""
+        """Install the handlers of signals, and start the thread that greets. granian calls this at its start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
-        if self.hangup is not None:  # granian would start its workers again
+        if self.hangup is not None:  # granian's own handler of SIGHUP would restart the workers
             signal.signal(signal.SIGHUP, signal.SIG_IGN if self.hangup is signal.SIG_IGN else self.stop)
         Thread(target=self.greet, daemon=True).start()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """Let the runs under way end, and then the server. A second signal ends the workers at once."""
-        if os.getpid() != self.process:  # a worker that has only just begun, with the signals of its parent
+        """Stop the server after the runs under way have ended. A second signal ends the workers at once."""
+        if os.getpid() != self.process:  # a worker that was just forked still has this handler of its parent
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -222,12 +245,12 @@ class _Running:
         self.granian.signal_handler_interrupt()
 
     def greet(self) -> None:
-        """Wait until the server answers, and say where."""
-        # A worker is forked with the locks that other threads hold at that moment, and no thread of the worker ever
-        # releases those. So this thread does nothing until all workers are there.
+        """Wait until the server answers, print the greeting and call `ready`. Runs in a thread of its own."""
+        # A forked worker copies locks that other threads hold, and no thread of the worker ever releases them. So this
+        # thread takes no lock before all workers are forked.
         while not self.stopped and len(self.granian.wrks) < self.serving.workers:
             time.sleep(0.02)
-        while not self.stopped:  # the port is bound by now, but listened on only once a worker does
+        while not self.stopped:  # the port is bound by now, but connections succeed only once a worker listens
             with suppress(OSError), socket.create_connection((self.serving.host, self.serving.port), 1):
                 print(self.greeting, file=sys.stderr, flush=True)
                 self.ready()
@@ -237,7 +260,10 @@ class _Running:
 
 @contextmanager
 def shared_metrics(workers: int) -> Iterator[None]:
-    """A folder in which several workers share their metrics, until the block is left."""
+    """Provide a temporary folder in which several workers share their metrics, until the block is left.
+
+    A single worker needs no folder. A folder that the environment names is used instead.
+    """
     if workers == 1 or SHARED in os.environ:
         yield
         return
@@ -250,17 +276,20 @@ def shared_metrics(workers: int) -> Iterator[None]:
 
 
 def allow_files() -> None:
-    """Raise the limit of open files as far as allowed. Each connection is one, and the limit is often 1,024."""
+    """Raise the process's limit of open files to the allowed maximum.
+
+    Each connection is an open file, and the limit is often only 1,024.
+    """
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS allows less than it says
+    with suppress(ValueError, OSError):  # macOS refuses its own stated maximum
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _absolute(name: str) -> str:
-    """The name of a recipe, where a path is made absolute, so that it is valid in every process."""
+    """Return the name of a recipe. A path is made absolute, so that it is valid in every process."""
     path = Path(name).expanduser()
     return os.fspath(path.absolute()) if name.endswith(".toml") or path.is_dir() else name

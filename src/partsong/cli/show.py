@@ -1,7 +1,8 @@
 """`partsong show`: one stored run as a page with its seats, timeline, proposals, answer and cost.
 
-The listener that draws a run for `ask` draws the rows here, too. It hears the stored events, and its clock shows the
-stored times. Texts are drawn as Markdown on a terminal and printed as the models wrote them in a pipe.
+`Terminal`, the listener that draws a run for `ask`, draws the rows here too. It hears the stored events, and its clock
+returns the stored times. Texts are drawn as Markdown on a terminal. In a pipe they are printed as the models wrote
+them.
 """
 
 import sys
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
     from partsong.cli.rows import Row
 
-WIDTH = 100  # columns without a terminal
-LONGEST_BAR = 60
+WIDTH = 100  # columns of the output if it is no terminal
+LONGEST_BAR = 60  # columns
 WAITING, WRITING, UNHEARD, LOST = "░", "█", "━", "×"
 
 
@@ -46,7 +47,14 @@ def show(
 
 
 async def print_run(name: str, *, brief: bool, json: bool) -> int:
-    """Print the run with this id."""
+    """Print a stored run; return the exit code.
+
+    name: the run's id, the first letters of the id, or "last"
+    brief: whether proposals and answer are left out
+    json: whether the run is printed as one JSON object
+
+    Raises `InputError` if there is no such run.
+    """
     run, events = await stored_run(name)
     if json:
         from partsong.store.document import as_json, plain
@@ -60,7 +68,7 @@ async def print_run(name: str, *, brief: bool, json: bool) -> int:
     for piece in await page(run, events, console, brief=brief, drawn=drawn):
         if drawn:
             console.print(piece)
-        else:  # as it was written: no terminal wraps lines
+        else:  # lines are as long as the models wrote them, because nothing wraps lines in a pipe
             print(printable(str(piece), sys.stdout.encoding))
     return 0
 
@@ -68,7 +76,12 @@ async def print_run(name: str, *, brief: bool, json: bool) -> int:
 async def page(
     run: StoredRun, events: Sequence[tuple[float, AnyEvent]], console: "Console", *, brief: bool, drawn: bool
 ) -> "list[RenderableType]":
-    """The whole page, piece by piece."""
+    """Return the pieces of the page, to be printed one below the other.
+
+    events: events of the run, each with its seconds since the start; empty for a run that was stored without words
+    brief: whether proposals and answer are left out
+    drawn: whether the page is for a terminal, where texts are drawn as Markdown
+    """
     from rich.text import Text
 
     from partsong.cli.region import Region
@@ -112,13 +125,13 @@ async def page(
 
 
 def asked(conversation: Conversation) -> str:
-    """The last message, below the names of its documents."""
+    """Return the text of the last message of a conversation, below a line for each document of the message."""
     last = conversation.messages[-1]
     return "\n".join([*(f"[document {document.name}]" for document in documents_of((last,))), last.text])
 
 
 def head(run: StoredRun, question: str) -> "Iterator[Text]":
-    """The recipe, when the run began, how it ended, and the question."""
+    """Yield the head of the page: recipe, start, status and id of the run, and the question."""
     from rich.text import Text
 
     about = f"  {when(run.started, datetime.now().astimezone())} · {status(run)} · run {run.id}"
@@ -128,7 +141,7 @@ def head(run: StoredRun, question: str) -> "Iterator[Text]":
 
 
 def came_to(run: StoredRun) -> str:
-    """The totals of a run that are known without its events."""
+    """Return calls, tokens, price, seconds and losses of a stored run as a line of text. No events are needed."""
     calls = f"{run.calls:,} call{'s' * (run.calls != 1)}{f', {run.stored:,} stored' if run.stored else ''}"
     losses = [f"{run.losses:,} lost or changed"] if run.losses else []
     price = "price unknown" if run.dollars is None else dollars(run.dollars)
@@ -136,7 +149,10 @@ def came_to(run: StoredRun) -> str:
 
 
 def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator[tuple[str, str]]:
-    """Each proposal and the answer, with a title that names the model; `model` wrote the answer."""
+    """Yield a title and a text for each proposal and for the answer. Empty texts are left out.
+
+    model: id of the model whose proposal is the answer, if no aggregator answered
+    """
     for row in rows:
         aggregates = row.layer == len(transcript.layers)
         text = transcript.text if aggregates else transcript.layers[row.layer][row.seat].text
@@ -148,7 +164,11 @@ def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator
 
 
 def timeline(rows: "Sequence[Row]", end: float, width: int) -> "Iterator[Text]":
-    """A bar for each seat over the run's time, and a legend."""
+    """Yield a line with a bar for each seat, and a legend.
+
+    end: duration of the run in seconds, which the longest bar stands for
+    width: columns of the output
+    """
     from rich.text import Text
 
     address = max(len(row.address) for row in rows)
@@ -165,7 +185,13 @@ def timeline(rows: "Sequence[Row]", end: float, width: int) -> "Iterator[Text]":
 
 
 def bar(row: "Row", end: float, room: int) -> str:
-    """A seat's time as cells of a line, from its start to its end; the cells change at the seat's first word."""
+    """Return the bar of a seat: cells from the seat's start to its end, after spaces for the time before.
+
+    end: duration of the run in seconds
+    room: columns that stand for the whole run
+
+    The sign of the cells changes at the seat's first word. The last cell shows if the seat was lost.
+    """
 
     def cell(seconds: float) -> int:
         return round(room * seconds / end) if end > 0 else 0

@@ -1,4 +1,4 @@
-"""What `bench run`, `compare` and `paper` share: their options, finding the task, and opening the study."""
+"""The parts that `bench run`, `compare` and `paper` share: options, finding the task, and opening the study."""
 
 import hashlib
 import importlib
@@ -41,8 +41,9 @@ from partsong.model import Answer, Request
 from partsong.recipe import Recipe
 from partsong.recipes.finding import named_recipe
 
-PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")  # the names of module and function, too
-MEASURED_WITH = ("partsong", "numpy", "scipy")
+# Public tasks. Each has a module of its name in `partsong.bench.tasks`, with a function of the same name.
+PUBLIC = ("alpaca_eval", "mt_bench", "flask", "arena_hard")
+MEASURED_WITH = ("partsong", "numpy", "scipy")  # packages whose versions are in the manifest
 
 
 @Parameter(name="*")
@@ -76,7 +77,7 @@ class Options:
     config: Config = None
 
     def check(self) -> None:
-        """Raise `InputError` for a value that is out of range."""
+        """Raise `InputError` if a number or the cap in dollars is out of range."""
         for name, value in (("--at-once", self.at_once), ("--attempts", self.attempts), ("--limit", self.limit)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, but must be at least 1")
@@ -84,7 +85,7 @@ class Options:
             raise InputError(f"--max-dollars is {self.max_dollars}, but must be 0 dollars or more")
 
     def recipes(self) -> dict[str, Recipe]:
-        """The recipes by name. Raises `InputError` if two have the same name."""
+        """Read the recipes, and return them by name. Raises `InputError` if two recipes have the same name."""
         found: dict[str, Recipe] = {}
         for name in self.recipe:
             recipe = named_recipe(name)
@@ -94,16 +95,21 @@ class Options:
         return found
 
     def drawn(self, samples: Sequence[Sample]) -> list[Sample]:
-        """The samples, or as many of them as `limit` says, drawn by the seed and in their order."""
+        """Return the samples; with `limit`, a random choice of `limit` samples, drawn with the seed, in their order."""
         if self.limit is None or self.limit >= len(samples):
             return list(samples)
         return [samples[index] for index in sorted(Random(self.seed).sample(range(len(samples)), self.limit))]
 
 
 def find_task(name: str, grade: str | None, data: Path | None = None) -> Task:
-    """The task with this name or in this file. Raises `InputError`.
+    """Return the task with this name, or the task of this file of prompts.
 
-    `grade` is the way of grading a file of prompts, and `data` the folder of a public task.
+    name: name of an included or public task, or path of a .jsonl or .csv file
+    grade: how answers to a file of prompts are graded; `None` for the default
+    data: folder with the files of a public task
+
+    Raises `InputError` if there is no such task, if its files are missing or wrong, or if `grade` or `data` is not for
+    this kind of task.
     """
     if name.endswith((".jsonl", ".csv")):
         from partsong.bench.tasks.own import own_task
@@ -132,10 +138,13 @@ def find_task(name: str, grade: str | None, data: Path | None = None) -> Task:
 async def open_study(
     task: Task, options: Options, contestants: Mapping[str, Contestant], more: Sequence[str] = (), **said: Any
 ) -> AsyncIterator[Study]:
-    """Open a study: its models can be called, and its folder is open.
+    """Open a study until the block is left: its models can be called, and the files of its folder are open.
 
-    `more` are ids of further models, and `said` are further fields of the manifest. Raises `InputError` before any
-    model is called.
+    contestants: contestants by name
+    more: ids of further models to assemble; none by default
+    said: further fields of the manifest
+
+    Raises `InputError` before any model is called if the folder belongs to another study or cannot be written.
     """
     judge, configuration = options.judge, find_configuration(options.config)
     samples = options.drawn(task.samples)
@@ -179,7 +188,7 @@ async def open_study(
 def manifest(
     task: Task, samples: Sequence[Sample], contestants: Mapping[str, Contestant], options: Options
 ) -> dict[str, Any]:
-    """The manifest, which identifies the study."""
+    """Return the manifest: the fields by which a later start recognises the same study, and versions of packages."""
     return {
         "task": task.name,
         "data": hashlib.sha256(msgspec.json.encode(samples)).hexdigest(),
@@ -194,6 +203,7 @@ def manifest(
 
 
 def _version(package: str) -> str | None:
+    """Return the installed version of a package; `None` if the package is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -209,7 +219,7 @@ def need_statistics() -> None:
 
 
 def ended(study: Study) -> int:
-    """Say what failed or is left to do; return the exit code."""
+    """Print whether the study was stopped or has failures; return the exit code, which is 1 in both cases."""
     if study.stopped:
         say(f"stopped: {study.stopped}; start it again to go on")
     elif study.failed:
@@ -219,7 +229,7 @@ def ended(study: Study) -> int:
 
 
 def progress_of(study: Study) -> str:
-    """The progress of a study, as a line of text."""
+    """Return the progress of a study as a line of text."""
     used = study.used
     left = "" if not study.seconds_left else f" · about {study.seconds_left:,.0f} s left"
     failed = f", {len(study.failed):,} failed" if study.failed else ""

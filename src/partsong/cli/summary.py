@@ -7,9 +7,12 @@ from partsong.events import RunFailed, RunFinished
 
 
 def summary(event: RunFinished | RunFailed, calls: int, stored: int, seconds: float) -> str:
-    """The line below an answer.
+    """Return the line of text that is shown below an answer.
 
-    `calls` is the number of calls, `stored` the number of those that the store answered, and `seconds` the duration.
+    event: end of the run
+    calls: number of calls, with those that the store answered
+    stored: number of calls that the store answered
+    seconds: duration of the run
     """
     usage = event.usage
     asked = f"{calls:,} call{'s' * (calls != 1)}{f', {stored:,} stored' if stored else ''}"
@@ -19,7 +22,7 @@ def summary(event: RunFinished | RunFailed, calls: int, stored: int, seconds: fl
 
 
 def dollars(amount: Decimal | None) -> str:
-    """An amount of money as text; `?` if it is unknown."""
+    """Return an amount in dollars as text, such as "$0.0012"; "?" if the amount is unknown."""
     if amount is None:
         return "?"
     if 0 < amount < Decimal("0.0001"):

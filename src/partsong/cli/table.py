@@ -1,4 +1,4 @@
-"""Plain tables. Columns are as wide as their longest cell; the last one is wrapped or cut to a terminal's width."""
+"""Prints plain tables. Columns are as wide as their longest cell; the last is wrapped or cut to fit the terminal."""
 
 import shutil
 import sys
@@ -8,11 +8,16 @@ from collections.abc import Iterable, Sequence
 
 from partsong.cli.printable import printable
 
-NARROWEST = 24  # columns; a last cell with less room gets lines of its own
+NARROWEST = 24  # columns of the terminal; if less is left for the last cell, it is printed below the row
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, cut: bool = False) -> None:
-    """Print the rows below their headings on standard output. With `cut`, each row is cut to a line of the terminal."""
+    """Print the rows below their headings on standard output.
+
+    headings: names of the columns
+    rows: cells of each row, as many as there are headings
+    cut: whether a row that is wider than the terminal is cut; if not (the default), its last cell is wrapped
+    """
     cells = [[printable(cell, sys.stdout.encoding) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings) - 1)]
     before = sum(widths) + 2 * len(widths)
@@ -34,7 +39,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, cut: 
 
 
 def shortened(text: str, width: int) -> str:
-    """The beginning of the text, at most `width` columns wide. An East Asian letter takes two columns."""
+    """Return the text, cut with an ellipsis to at most `width` columns. A wide East Asian letter takes two columns."""
     if text.isascii() and len(text) <= width:
         return text
     columns = 0

@@ -1,8 +1,8 @@
 """Draws a run on a terminal: a row for each seat while it works, then the answer as Markdown while it is written.
 
-An event only changes counters: a delta adds to the letters of a row, or to the words that wait to be drawn. Ten times a
-second, `frame` turns the counters into lines. Finished lines (the rows of a layer, a block of the answer) are printed
-once, so that the scrollback holds the whole run. Only lines that still change are redrawn.
+An event only changes counters: a delta adds to the letter count of a row, or to the text that waits to be drawn. Ten
+times a second, `frame` turns the counters into lines. Finished lines (the rows of a layer, a block of the answer) are
+printed once, so that the scrollback holds the whole run. Only lines that still change are redrawn.
 """
 
 import time
@@ -44,11 +44,12 @@ from partsong.recipe import Recipe
 
 
 class Terminal:
-    """Hears a run, and makes the lines to draw.
+    """A listener that turns the events of a run into lines to draw.
 
-    proposals: whether proposals are drawn, too
-    quiet: whether only the answer is drawn
-    clock: returns seconds, for durations and speeds
+    region: live part of the terminal, whose size limits the lines
+    proposals: whether the proposals are drawn too; false by default
+    quiet: whether only the answer is drawn; false by default
+    clock: returns the time in seconds, for durations and speeds
     """
 
     def __init__(
@@ -63,18 +64,18 @@ class Terminal:
         self.begun = clock()
         self.layers = 0
         self.all_rows: list[Row] = []
-        self.rows: list[Row] = []  # of the seats that work now
-        self.answers: dict[int, Answer] = {}  # the layer's, by seat
-        self.said: list[str] = []  # of the answer, not drawn yet
+        self.rows: list[Row] = []  # of the seats of the current layer
+        self.answers: dict[int, Answer] = {}  # of the current layer, by seat
+        self.said: list[str] = []  # pieces of the answer that are not drawn yet
         self.answer = GrowingMarkdown()
-        self.answering = False
-        self.untitled = False  # the answer, though it is to have a title
-        self.wrote = False
+        self.answering = False  # whether the aggregator is at work
+        self.untitled = False  # whether a title must be drawn before the answer
+        self.wrote = False  # whether any text of the answer was streamed
         self.finished: list[RenderableType] = []
         self._columns: tuple[int, Columns] | None = None
 
     async def hear(self, event: AnyEvent) -> None:
-        """Take in one event, without drawing."""
+        """Update the counters and the finished lines with one event. Nothing is drawn yet."""
         match event:
             case ProposalDelta(seat=seat, delta=delta):
                 self.rows[seat].count(delta, self.clock)
@@ -114,6 +115,10 @@ class Terminal:
                 self.fail(event)
 
     def start(self, recipe: Recipe, dropped: tuple[Loss, ...]) -> None:
+        """Make a row for each seat of the recipe, and finish the lines above the rows.
+
+        dropped: losses of the seats that the budget does not pay for
+        """
         self.begun, self.layers = self.clock(), len(recipe.layers)
         self.all_rows = [
             Row(layer, seat, short_id(agent.model), tuple(short_id(name) for name in agent.fallback))
@@ -130,7 +135,7 @@ class Terminal:
             self.finished.append(self.columns.heading())
 
     def leave_layer(self) -> None:
-        """A layer has ended: its rows are finished, and its proposals if they are shown."""
+        """Finish the lines of a layer that has ended, and its proposals if proposals are drawn."""
         if not self.quiet:
             self.finished += self.lines(self.rows, self.clock())
         if self.proposals:
@@ -140,6 +145,7 @@ class Terminal:
         self.rows = []
 
     def start_answer(self) -> None:
+        """Show the row of the aggregator, which has started."""
         self.rows = self.all_rows[-1:]
         self.rows[0].start(self.clock())
         self.answering = True
@@ -149,7 +155,7 @@ class Terminal:
             self.finished.append(Text())
 
     def finish(self, event: RunFinished) -> None:
-        """The run has an answer."""
+        """Finish the lines of a run that ended with an answer."""
         self.hear_words()
         if not self.wrote:  # nothing was streamed
             self.said.append(event.answer.text)
@@ -160,7 +166,7 @@ class Terminal:
         self.leave(event)
 
     def fail(self, event: RunFailed) -> None:
-        """The run has no answer, or half of one."""
+        """Finish the lines of a run that failed, with the part of the answer that was written."""
         self.hear_words()
         if not self.wrote:
             self.said.append(event.text)
@@ -172,7 +178,7 @@ class Terminal:
         self.leave(event)
 
     def leave(self, event: RunFinished | RunFailed) -> None:
-        """The run has ended: finish the answer, and add the last rows and the summary."""
+        """Finish the answer of a run that has ended, and add the last rows and the summary."""
         self.hear_words()
         rest = self.answer.finish()
         self.finished += rest
@@ -193,12 +199,13 @@ class Terminal:
         self.rows, self.answering = [], False
 
     def frame(self) -> tuple[Sequence[RenderableType], Sequence[RenderableType]]:
-        """The pieces that were finished since the last frame, and the pieces that still change."""
+        """Return the pieces that were finished since the last frame, and the pieces that still change."""
         self.hear_words()
         finished, self.finished = self.finished, []
         return finished, list(self.changing())
 
     def changing(self) -> Iterator[RenderableType]:
+        """Yield the pieces that still change: the unfinished block of the answer, and the rows of the current layer."""
         if self.answering:
             rest = self.answer.rest(self.region.room)
             yield from rest
@@ -208,9 +215,9 @@ class Terminal:
             yield from self.lines(self.rows, self.clock(), self.region.room)
 
     def hear_words(self) -> None:
-        """Add the words since the last frame to the answer, and take the blocks that they finish."""
+        """Add the text since the last frame to the answer, and finish the blocks of the answer that are complete."""
         if self.said:
-            if self.untitled:  # only now is it known who says it
+            if self.untitled:  # the title names the model, which may be replaced until the first words come
                 self.finished += [Text(), self.title(self.rows[0]), Text()]
                 self.untitled = False
             text, self.said = "".join(self.said), []
@@ -220,13 +227,20 @@ class Terminal:
 
     @property
     def columns(self) -> Columns:
+        """The columns that fit into the terminal, computed anew when its width has changed."""
         width = self.region.width
         if self._columns is None or self._columns[0] != width:
             self._columns = width, fitting(self.all_rows, width)
         return self._columns[1]
 
     def lines(self, rows: Sequence[Row], now: float, room: int | None = None) -> list[RenderableType]:
-        """The rows as lines, each with its notes. If they do not fit in `room` lines, only working seats are shown."""
+        """Return the rows as lines, with the notes of each row below it.
+
+        now: time in seconds of `clock`
+        room: most lines to return; no limit by default
+
+        If the lines do not fit, only the rows of working seats are returned, and a line with the numbers of seats.
+        """
         lines: list[RenderableType] = []
         if room is not None and sum(1 + len(row.notes) for row in rows) > room:
             busy = [row for row in rows if row.ended is None]
@@ -241,19 +255,22 @@ class Terminal:
         return lines
 
     def notes(self, row: Row, indent: int) -> list[RenderableType]:
+        """Return the notes of a row as lines, indented by `indent` terminal columns."""
         return [Padding(Text(text, style), (0, 0, 0, indent)) for text, style in row.notes]
 
     def title(self, row: Row) -> Text:
+        """Return the title above a proposal or the answer: address and model of the seat."""
         return Text.assemble((row.address, "bold"), f" {row.model}", no_wrap=True, overflow="ellipsis")
 
     def markdown(self, text: str) -> list[RenderableType]:
+        """Return a whole Markdown text as pieces to print, after an empty line."""
         whole = GrowingMarkdown()
         whole.add(printable(text, self.region.console.encoding))
         return [Text(), *whole.finish()]
 
 
 def why(event: RunFinished) -> Failure:
-    """The failure of the aggregator, if the answer is a proposal instead."""
+    """Return the failure of the aggregator for a run whose answer is a proposal instead."""
     for loss in reversed(event.losses):
         if loss.kind == "failed":
             return Failure(loss.cause, loss.message)

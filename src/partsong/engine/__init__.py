@@ -1,6 +1,7 @@
-"""A run, from its checks to its end: `perform`, `stream` and `run`, and one file beside them for each rule of a run.
+"""Performs a recipe on a conversation: `perform`, `stream` and `run`, and a file for each rule of a run.
 
-The three names are imported when they are first asked for: whoever needs one rule does not pay for the whole engine.
+The three functions are imported at their first use, so that a program that needs one rule does not load the whole
+engine.
 """
 
 from typing import TYPE_CHECKING, Any

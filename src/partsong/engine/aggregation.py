@@ -1,8 +1,8 @@
-"""The aggregator at work, with its fallbacks: it alone gets the tools, and its answer is always streamed.
+"""Asks the aggregator and its fallbacks for the answer of a run. Only the aggregator gets the caller's tools.
 
-Until its first word it can be replaced, and with a last resort the proposal most like the others stands in for it.
-After that a failure is the run's, and the words that were said are kept. An aggregator that selects a proposal does not
-get the caller's limits: it writes a number, and the proposal is the answer.
+The answer is always streamed. If the aggregator fails before its first word, a fallback is asked, and then the recipe's
+last resort applies. If it fails later, the run fails, and the text so far is kept. An aggregator that selects does not
+get the caller's sampling settings, since it writes only a number and the selected proposal is the answer.
 """
 
 import asyncio
@@ -41,10 +41,15 @@ class Aggregated(Struct, frozen=True):
 
 
 async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggregated:
-    """The answer. Raises `ModelError` if every model of the aggregator fails, or if the deadline is over."""
+    """Ask the aggregator, and return the answer of the run.
+
+    proposals: the proposals of the last layer, in seat order; empty for a recipe without layers
+
+    Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
+    """
     work = _Aggregating(run, proposals)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
-    # A task of its own, so that a model that will not stop can be left behind.
+    # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
     try:
         answer = await waiting.result_by(task, run.end)
@@ -59,13 +64,13 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
 
 
 class _Aggregating:
-    """The work of the aggregator's seat.
+    """The aggregator's part of the work of its seat; see `seat.Work`.
 
-    texts: the proposals as they are read, in seat order
-    tool_calls: the list of the tool calls that are proposed; "" if there is none
-    truncated: the indexes of the proposals that end at their limit of tokens
-    fenced: whether the proposals stand between marks that the model might repeat
-    chosen: index of the seat whose proposal was selected
+    texts: texts of the proposals in the prompt, in seat order
+    tool_calls: text that lists the proposed tool calls; "" if there are none
+    truncated: indexes of the proposals that stopped at their token limit
+    fenced: whether the prompt has marks around proposals, which the model might copy into its answer
+    chosen: index of the seat whose proposal was selected; `None` if none was
     """
 
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
@@ -99,13 +104,13 @@ class _Aggregating:
                 assert_never(self.role)
 
     def may_begin_again(self) -> bool:
-        return not self.run.said  # once the listener has heard words, another beginning would contradict them
+        return not self.run.said  # the listener cannot take back the words that it has heard
 
     def replaced(self, seat: Seat, model: str, error: ModelError) -> AnyEvent:
         return AggregationReplaced(model, failure(error), error.usage)
 
     async def draft(self, seat: Seat, model: str, fitted: Fitted) -> str:
-        """The text of an aggregation of some of the proposals."""
+        """Ask the model to aggregate some of the proposals, and return the text, which the next step reads."""
         seat.note_cuts(fitted)
         await seat.say_cuts(fitted)
         answer = await seat.call(model, fitted.request, None)
@@ -117,7 +122,10 @@ class _Aggregating:
         return answer.text
 
     async def select(self, seat: Seat, model: str, fitted: Fitted) -> Answer:
-        """The proposal whose number the model names, with the usage of the call that named it."""
+        """Ask the model to name the best proposal, and return that proposal with the usage of this call.
+
+        Raises `ModelError` with the cause "invalid" if the answer names no single proposal.
+        """
 
         async def heard(delta: Delta) -> None:
             seat.begun()
@@ -132,16 +140,20 @@ class _Aggregating:
         return replace(best.answer, usage=said.usage, stored=said.stored)
 
     def unfencing(self, fitted: Fitted, json: bool = False) -> Unfencing | None:
-        """Takes the marks of this prompt's fence out of an answer; `None` if there are none to be taken out.
+        """What removes copied marks of the prompt's fence from an answer; `None` if there is nothing to remove.
 
-        json: whether the answer is to be JSON, which loses a code fence around it as well
+        json: whether the answer must be JSON, so that a Markdown code fence around it is removed too (default: no)
         """
         if not self.fenced and not json:
             return None
         return Unfencing((*fitted.texts, self.tool_calls) if self.tool_calls else fitted.texts, json)
 
     def write(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
-        """The request for the answer, with `texts` in place of the proposals at `indexes`."""
+        """The request for the answer.
+
+        texts: texts to read, which may be shortened proposals or a draft
+        indexes: for each text, the index of its proposal, or `DRAFT`
+        """
         conversation = self.run.conversation
         request = Request(
             self.messages(self.told, texts, indexes),
@@ -158,7 +170,7 @@ class _Aggregating:
         return self.run.left_out(model, self.run.conversation)
 
     def write_draft(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
-        """The request for a draft: prose, and no tools."""
+        """The request for a draft, which is prose without tools. See `write` for the parameters."""
         told = brief(self.run.recipe, self.run.conversation, "drafter")
         messages = self.messages(told, texts, indexes)
         request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
@@ -169,7 +181,7 @@ class _Aggregating:
         return prompt(told, self.agent.system, texts, truncated, self.tool_calls)
 
     def sampling(self, model: str) -> Sampling:
-        """The aggregator's sampling, with the caller's in its place where an answer is written, not a number."""
+        """The recipe's sampling for the aggregator, with the caller's settings in their place unless it selects."""
         sampling = self.run.sampling(self.agent, len(self.run.recipe.layers), 0, 0)
         if self.role == "selector":
             return self.run.limited(model, sampling)

@@ -1,7 +1,7 @@
-"""Take JSON out of the code fence that a model has put around it: clients parse the answer as it stands.
+"""Removes a Markdown code fence around an answer that must be JSON, since clients parse the answer as it stands.
 
-Many models write three backticks around JSON, in whatever way they were asked for it. While an answer is streamed, only
-text that may become part of a fence is held back.
+Many models write three backticks around JSON, whatever the prompt says. While an answer is streamed, only text that may
+turn out to be part of a fence is held back.
 """
 
 import re
@@ -10,16 +10,16 @@ from collections.abc import Iterable
 from partsong.model import Part, Text
 
 OPENING = re.compile(r"\s*```(?:json)?[ \t]*\r?\n", re.IGNORECASE)
-# The beginnings of an opening fence, of which the next piece may make one.
+# The beginnings of an opening fence, which the next piece of text may complete.
 MAY_OPEN = re.compile(r"\s*(?:`{0,3}|```(?:j|js|jso|json)[ \t]*\r?|```[ \t]*\r?)", re.IGNORECASE)
 # The end of a text that may become a closing fence.
 MAY_CLOSE = re.compile(r"\s*`{0,3}\s*")
-LONGEST_HELD = 200  # characters that are held back: a fence with more blanks around it is none
+LONGEST_HELD = 200  # most characters to hold back: a fence with more white space around it is not recognised
 CLOSING = re.compile(r"\s*```\s*")
 
 
 class CodeFence:
-    """Takes the fence off one answer. `take` is given its text, piece by piece, and returns what can be passed on."""
+    """Removes the code fence from one answer. `take` gets the text in pieces and returns the text to pass on."""
 
     def __init__(self) -> None:
         self._held = ""
@@ -46,13 +46,13 @@ class CodeFence:
         return text[:end]
 
     def rest(self) -> str:
-        """What was held back and is no fence."""
+        """The text that is still held back at the end of the answer, without a closing fence."""
         held, self._held = self._held, ""
         return "" if self._open and CLOSING.fullmatch(held) else held
 
 
 def without_code_fence(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """The parts of a whole answer whose text is to be JSON, without a fence around that text."""
+    """The parts of a whole answer that must be JSON, without a code fence around the joined text parts."""
     fence = CodeFence()
     cleaned = [Text(fence.take(part.text), part.cache_control) if isinstance(part, Text) else part for part in parts]
     rest = fence.rest()

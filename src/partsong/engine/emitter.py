@@ -1,8 +1,8 @@
-"""Events on their way to the listener: one at a time, and each finished call exactly once.
+"""Passes events to the listener, one at a time, and the event of each finished call exactly once.
 
-Seats speak at once, but a listener hears one event at a time. A finished call is first kept in `finished` and then
-said before the next event that ends a seat, a step or the run. The seat's own task may be cancelled while it waits
-for its turn; its call is kept all the same, and the next task that ends something says it.
+Seats work at the same time, but a listener hears one event at a time. The event of a finished call is first put into
+`finished`, and is emitted before the next event that ends a seat, a step or the run. If the seat's own task is
+cancelled while it waits for its turn, the next task that ends something emits the event.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ Emit = Callable[[AnyEvent], Awaitable[None]]
 
 
 class Emitter:
-    """Passes the events of one run on to `emit`.
+    """Passes the events of one run to a listener.
 
-    emit: the listener
-    finished: calls that have ended and that the listener has not heard of yet, oldest first
+    emit: the listener, which is awaited with each event
+    finished: events of ended calls that the listener has not heard yet, oldest first
     """
 
     __slots__ = ("_busy", "_emit", "_turn", "finished")
@@ -30,10 +30,10 @@ class Emitter:
         self._turn: asyncio.Future[None] | None = None
 
     async def say(self, event: AnyEvent) -> None:
-        """Pass on one event, as soon as the listener has taken in the one before it.
+        """Pass one event to the listener, as soon as the listener has handled the event before.
 
-        This runs for every delta, and listeners seldom make it wait. So the usual way through is a plain awaited call,
-        and only seats that really meet pay for waiting.
+        This runs for every delta and seldom has to wait. So a future is made only if two seats meet; the usual path is
+        a plain awaited call.
         """
         while self._busy:
             await self._free()
@@ -47,16 +47,16 @@ class Emitter:
                 self._turn = None
 
     async def say_end(self, event: AnyEvent) -> None:
-        """Pass on the calls that have ended, and then the event that ends their seat, their step or the run."""
+        """Pass on the events in `finished`, and then `event`, which ends a seat, a step or the run."""
         while self.finished:
             while self._busy:
                 await self._free()
-            # Taken only now: from here to the listener nothing waits, so a task that is cancelled takes no call along.
+            # Taken out only now: nothing waits between here and the listener, so a cancelled task loses no event.
             if self.finished:
                 await self.say(self.finished.popleft())
         await self.say(event)
 
     async def _free(self) -> None:
-        """Wait until the listener has taken in the event that it is hearing."""
+        """Wait until the listener has handled the event that it is handling now."""
         self._turn = self._turn or asyncio.get_running_loop().create_future()
         await asyncio.shield(self._turn)

@@ -1,16 +1,16 @@
-"""A recipe performed on a conversation: layers one after another, seats of a layer at once, the aggregator last.
+"""Performs a recipe on a conversation: the layers in turn, the seats of a layer at the same time, the aggregator last.
 
-The engine calls models and says what happens; it knows no provider, no price, no screen. Inside, coroutines push:
-a model's `send` becomes an event, and the listener is awaited, so a slow listener slows the models and nothing piles
-up. Only `stream`, at the edge, is an iterator.
+The engine calls models and emits events; it knows no provider, no price and no screen. Inside, coroutines push: each
+delta of a model becomes an event, and the listener is awaited. A slow listener therefore slows the models, and nothing
+piles up. Only `stream` is an iterator.
 
     perform              checks the request, and holds the run's money
-      _perform_to_the_end    says how the run ended, whatever happens, and settles the money
+      _perform_to_the_end    emits the run's last event in every case, and settles the money
         _perform_recipe      the layers one after the other, the aggregator, and the last resort
-          perform_layer, aggregate    the seats of a layer at once; the aggregator's seat
+          perform_layer, aggregate    the seats of a layer at the same time; the aggregator's seat
             Seat.fill        the models of one seat in turn, down to `Performance.call`: one call, counted
 
-A failure that is expected ends in its seat: the seat is lost, the layer goes on, and the loss is told.
+A `ModelError` in a seat of a layer costs only this seat: the layer goes on, and the loss is reported.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from partsong.prompts import documents_of
 from partsong.recipe import Recipe
 from partsong.transcript import Transcript
 
-# Events that a reader of `stream` may fall behind: few, so that a slow reader slows the models and fills no memory.
+# Most events that wait for a reader of `stream`: few, so that a slow reader slows the models and memory stays small.
 AHEAD = 64
 
 
@@ -55,23 +55,24 @@ async def perform(
     documents: DocumentReader | None = None,
     record: str = "",
 ) -> None:
-    """Perform `recipe` on `conversation` and say everything that happens to `emit`, one event at a time.
+    """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
 
     models: a model for each id in `recipe.models`
-    watch: whether anybody wants the deltas of proposals. Without, proposers are asked by plain calls, which cost less
-    live: whether the answer is heard before it is whole. Without, an answer that must fit a schema is said once it
-        fits, and written again once if it does not
-    cache: whether stored answers will do, where there is a store; `None`: at a temperature of 0
-    funds: money that runs share. With it, or with `recipe.max_dollars`, the run is made smaller until its worst case
-        can be paid
-    documents: reads the documents of the conversation; `None`: within the limits that hold where nothing is configured
-    record: the id under which a store keeps the run, so that its calls can be deleted with it
+    watch: whether the listener wants the deltas of proposals (default: yes). If not, proposals are not streamed, which
+        takes less time
+    live: whether the listener wants the answer while it is written (default: yes). If not, an answer that must fit a
+        schema is checked before its text is emitted, and the aggregator is asked once more if it does not fit
+    cache: whether answers from the store may be used; `None` (default): only for calls at a temperature of 0
+    funds: money that several runs share, such as a day's; `None` (default) for none. With `funds` or with
+        `recipe.max_dollars`, seats are dropped until the worst case of the run can be paid
+    documents: reads the documents of the conversation; `None` (default) for a reader with the default limits
+    record: id under which a store keeps the run, so that its calls can be deleted with it; "" (default) for none
 
-    The last event is `RunFinished` or `RunFailed`. A run that is cancelled ends with `RunFailed` too, and then raises
+    The last event is `RunFinished` or `RunFailed`. A cancelled run also ends with `RunFailed`, and then raises
     `CancelledError`.
 
-    Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event, and nothing else that is expected
-    (`StoreError` where the funds are kept in a store that fails).
+    Raises `QuestionError`, `RecipeError` or `BudgetError` before the first event if the run is not possible, and
+    `StoreError` if the store that keeps `funds` fails.
     """
     conversation = await _read(conversation, documents)
     await check(recipe, conversation, models)
@@ -90,12 +91,13 @@ async def stream(
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
 ) -> AsyncIterator[AsyncIterator[AnyEvent]]:
-    """The events of a run, to iterate over; leaving the block ends the run and closes every call.
+    """Perform `recipe`, and yield an asynchronous iterator over the events. Leaving the block cancels the run.
 
         async with partsong.stream(recipe, "Why is the sky blue?", models) as events:
             async for event in events: ...
 
-    Raises `QuestionError`, `RecipeError` or `BudgetError` on entering.
+    See `perform` for the parameters. Raises `QuestionError`, `RecipeError` or `BudgetError` when the block is entered,
+    if the run is not possible.
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     conversation = await _read(conversation, documents)
@@ -113,7 +115,7 @@ async def stream(
     async def put(event: AnyEvent | None) -> None:
         if leaving:
             return
-        # In the queue before anything waits: a seat that is cancelled here does not take its event along.
+        # Put into the queue before anything waits, so that a seat that is cancelled here does not lose its event.
         heard.put_nowait(event)
         while heard.qsize() > AHEAD and not leaving:
             room.clear()
@@ -123,7 +125,7 @@ async def stream(
         while (event := await heard.get()) is not None:
             room.set()
             yield event
-        await task  # a fault that is no event is raised here
+        await task  # raises an exception of the run that no event reports
 
     leaving = False
     task = asyncio.create_task(tell())
@@ -135,7 +137,7 @@ async def stream(
         task.cancel()
         await asyncio.wait([task])
         waiting.look_at(task)
-        if funded is not None:  # one that was ended before it began has not given its money back
+        if funded is not None:  # a task that was cancelled before its first step has not settled its money
             await funded.settle()
 
 
@@ -149,10 +151,10 @@ async def run(
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
 ) -> Transcript:
-    """Perform the recipe and return the transcript of the whole run.
+    """Perform `recipe`, and return the transcript of the whole run. See `perform` for the parameters.
 
-    Raises `QuestionError`, `RecipeError` or `BudgetError` before any call, and `RunError`, which carries the
-    transcript, when the run ended without an answer.
+    Raises `QuestionError`, `RecipeError` or `BudgetError` before any call if the run is not possible, and `RunError`,
+    which has the transcript, if the run ends without an answer.
     """
     transcript = Transcript()
 
@@ -169,7 +171,10 @@ async def run(
 
 
 async def _read(conversation: Conversation, reader: DocumentReader | None) -> Conversation:
-    """The conversation with its documents read. Raises `QuestionError` if one cannot be read."""
+    """The conversation with the text of its documents filled in. Raises `QuestionError` if a document is unreadable.
+
+    reader: reads documents; `None` for a reader with the default limits
+    """
     if not documents_of(conversation.messages):
         return conversation
     return await (DocumentReader() if reader is None else reader).read(conversation)
@@ -186,7 +191,7 @@ async def _perform_to_the_end(
     live: bool,
     record: str = "",
 ) -> None:
-    """Perform the recipe, or the part of it that can be paid, and say how the run ended."""
+    """Perform the recipe, or the part of it that `funded` pays for, emit the run's last event, and settle the money."""
     dropped: tuple[Loss, ...] = ()
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
@@ -205,7 +210,7 @@ async def _perform_to_the_end(
 
 
 async def _perform_recipe(run: Performance) -> None:
-    """Perform the layers and the aggregator, and say the answer. Raises `ModelError` if there is none."""
+    """Perform the layers and the aggregator, and emit `RunFinished`. Raises `ModelError` if there is no answer."""
     recipe, losses = run.recipe, run.losses
     await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
     proposals: tuple[Proposal, ...] = ()
@@ -251,14 +256,15 @@ async def _fail(run: Performance, error: ModelError) -> None:
 
 
 def _given_up(error: ModelError) -> ModelError:
-    """Why the calls end that are open when the run fails with `error`."""
+    """The error with which the open calls end when the run fails with `error`."""
     return error if error.cause == "cancelled" else ModelError(f"the run has failed: {error}", "cancelled")
 
 
 def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
-    """Whether a proposal may be the answer: the recipe says so, nothing was said yet, and prose will do.
+    """Whether a proposal may replace the answer of an aggregator that has failed.
 
-    With tools or a schema prose will not do: the proposals then give advice about an answer.
+    The recipe must allow it, there must be a proposal, and the listener must not have heard any of the answer. With
+    tools or a schema a proposal is no answer, since it only gives advice about one.
     """
     match run.recipe.last_resort:
         case "fail":
@@ -271,6 +277,6 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
 
 
 def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
-    """The proposal that is most like the others. It costs nothing more."""
+    """The proposal that is most like the others, with a usage of zero, because its call is counted already."""
     best = proposals[most_alike([proposal.answer.text for proposal in proposals])]
     return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)

@@ -1,12 +1,12 @@
-"""A prompt made to fit the window of its model before the model is asked. Every cut is told.
+"""Shortens proposals so that a prompt fits its model's context window. Every cut is reported.
 
-Only proposals are shortened, never the conversation or the instruction: in the middle, the longest first, down to a
-common length. A window holds the prompt and the answer, so room is kept for the answer.
+Only proposals are shortened, never the conversation or the instruction. The longest proposals lose their middle, down
+to a common length. A window holds the prompt and the answer, so room is kept for the answer.
 
-Tokens are counted only if they must be. Nearly every prompt is far shorter than the window by an estimate that errs
-high, and then nothing is counted. Otherwise the model's own tokenizer counts, if it has one. Without a tokenizer,
-proposals are cut by the high estimate as long as enough of them is left to be worth reading. Then they are cut by the
-likely number of tokens, and only a prompt that is too long by that number is refused.
+Tokens are counted only if necessary. Nearly every prompt fits by an estimate that errs high, and then nothing is
+counted. Otherwise the model's own tokenizer counts, if there is one. Without a tokenizer, proposals are first cut by
+the high estimate, as long as enough of them is left to be worth reading. After that they are cut by the likely number
+of tokens. Only a prompt that is too long by this number is refused.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -23,24 +23,25 @@ from partsong.model_info import ModelInfo
 from partsong.recipe import Fit
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens, likely_tokens
 
-ROOM = 1024  # tokens kept for an answer without a limit of its own …
-SHARE = 4  # … but at most the window divided by this
-ATTEMPTS = 8  # at finding the length of the cuts; after these, little of the window is left unused
-UNUSED = 200  # the window divided by this may be left unused
-WORTH_READING = 256  # tokens: a proposal is cut to less only if it must be
-DRAFT = -1  # the draft's index among proposals
+ROOM = 1024  # tokens kept for an answer without a token limit …
+SHARE = 4  # … but at most the window divided by this number
+ATTEMPTS = 8  # attempts by proportion to find the length of the cuts; later attempts bisect
+UNUSED = 200  # the search ends when at most the limit divided by this number is left unused
+WORTH_READING = 256  # tokens: a proposal is cut to fewer only if there is no other way
+DRAFT = -1  # stands for the draft where proposals have their index
 
-# The request for a model that reads these texts; with each its index among the proposals, or `DRAFT`.
+# Makes the request for a model that reads some texts. The arguments are the texts and, for each text, the index of its
+# proposal or `DRAFT`.
 Write = Callable[[tuple[str, ...], tuple[int, ...]], Request]
 
 
 class Fitted(Struct, frozen=True):
-    """A request that fits.
+    """A request that fits the window of its model.
 
-    texts: the proposals as they stand in the request
-    indexes: of each text, the index of its proposal, or `DRAFT`
-    before: tokens of the prompt without cuts; 0 if no window is known
-    after: tokens of the prompt as it is
+    texts: texts of the proposals in the request, after the cuts
+    indexes: for each text, the index of its proposal, or `DRAFT`
+    before: tokens of the prompt before the cuts; 0 if the window is not known
+    after: tokens of the prompt after the cuts; 0 if the window is not known
     cuts: the proposals that were shortened
     """
 
@@ -53,17 +54,22 @@ class Fitted(Struct, frozen=True):
 
 
 async def fit(info: ModelInfo, model: str, write: Write, proposals: tuple[str, ...], policy: Fit) -> Fitted:
-    """The request with all the proposals, shortened as far as `model` needs it.
+    """The request with all proposals, which are shortened if the prompt does not fit the model's window.
 
-    Raises `ModelError` with the cause "window" if the prompt is too long and the policy is to fail, or if the prompt
-    would be too long without any proposals. A window that is merely listed is no reason to fail, since the list may be
-    wrong and the provider knows.
+    info: the facts about the model, among them its window
+    model: id of the model, for error messages
+    write: makes the request
+    proposals: texts of all proposals, in seat order
+    policy: what is done if the prompt is too long; see `Recipe.fit`
+
+    Raises `ModelError` with the cause "window" if the prompt is too long and the policy is to fail, or if the prompt is
+    too long even without proposals. A window from a list never fails the call, since the list may be wrong.
     """
     return await _fit(info, model, write, proposals, tuple(range(len(proposals))), shorten_it=_shortens(policy))
 
 
 def _shortens(policy: Fit) -> bool:
-    """Whether proposals are shortened where they do not fit."""
+    """Whether the policy shortens proposals that do not fit."""
     match policy:
         case "fail":
             return False
@@ -81,10 +87,15 @@ async def fit_in_steps(
     proposals: tuple[str, ...],
     draft: Callable[[Fitted], Awaitable[str]],
 ) -> Fitted:
-    """The last request of an aggregation over a sliding window (Self-MoA-Seq, arXiv 2502.00674).
+    """Aggregate proposals in steps until the rest fits (Self-MoA-Seq, arXiv 2502.00674); return the last request.
 
-    As long as the proposals do not fit at once, as many as fit are given to `draft`. It asks the model and returns the
-    text, which the next step reads in their place. A proposal that does not fit beside the draft is shortened.
+    write: makes the last request
+    write_draft: makes the request of a step before the last one
+    draft: asks the model with such a request, and returns the text of its answer
+
+    Each step before the last reads as many proposals as fit beside the draft. Its answer is the new draft, which the
+    next step reads in their place. A proposal that does not fit beside the draft is shortened. See `fit` for the other
+    parameters and for the error.
     """
     texts: tuple[str, ...] = ()
     left = tuple(range(len(proposals)))
@@ -105,15 +116,19 @@ async def fit_in_steps(
 
 
 def learnt(before: ModelInfo, now: ModelInfo) -> bool:
-    """Whether a model's window has become known since, so that a request that was too long may be fitted anew."""
+    """Whether `now` has a window that `before` lacks, so that a prompt that was too long can be fitted again.
+
+    Facts change when a provider refuses a prompt and names the window.
+    """
     return now.window is not None and now.window != before.window
 
 
 def room_for(info: ModelInfo, request: Request) -> int:
-    """The tokens of a window that are kept for the answer.
+    """The number of tokens of the window that are kept for the answer.
 
-    Providers count the whole limit of new tokens. A limit as large as the window would leave no prompt, and is ignored.
-    Without a limit the answer gets `ROOM`, or the model's own limit, up to a share of the window.
+    With a limit in the request it is the whole limit, because providers count it so. A limit as large as the window is
+    ignored, since it would leave no room for a prompt. Without a limit it is the model's own limit or `ROOM`, and at
+    most a quarter of the window.
     """
     window = info.window or 0
     asked = request.sampling.max_tokens
@@ -123,7 +138,11 @@ def room_for(info: ModelInfo, request: Request) -> int:
 
 
 class _Window:
-    """A model's window, and the tokens of prompts for it. With `likely`, estimates are likely instead of high."""
+    """Counts the tokens of prompts for one model, and compares them with its window.
+
+    limit: most tokens of a prompt, the window without the room for the answer; `None` if the window is not known
+    likely: without a tokenizer, count the likely number of tokens instead of the high estimate (default: no)
+    """
 
     def __init__(self, info: ModelInfo, request: Request, *, likely: bool = False) -> None:
         self.info, self.room, self.likely = info, room_for(info, request), likely
@@ -133,7 +152,7 @@ class _Window:
         return self.limit is None or await self.tokens(request) <= self.limit
 
     async def tokens(self, request: Request) -> int:
-        """The request's tokens: the estimate if the request fits by it, else as they are counted."""
+        """The tokens of the request: the high estimate if the request fits by it, else the result of `count`."""
         estimated = estimate_tokens(request)
         return estimated if self.limit is None or estimated <= self.limit else await self.count(request)
 
@@ -146,14 +165,14 @@ class _Window:
         return await self.info.count(request.messages) + beside
 
     def size(self, text: str) -> int:
-        """The tokens of one text, without asking a tokenizer."""
+        """The estimated tokens of one text. The tokenizer is not asked, since that would take too long."""
         if self.info.count is None and self.likely:
             return likely_tokens((Message("user", (Text(text),)),)) - TOKENS_A_MESSAGE
         return estimate(text)
 
 
 async def _taken(info: ModelInfo, write: Write, texts: tuple[str, ...], indexes: tuple[int, ...]) -> int:
-    """How many proposals fit beside the draft, if there is one."""
+    """The number of proposals, from the first on, that fit into one prompt together with the draft (if any)."""
     drafts = sum(index == DRAFT for index in indexes)
     least, most = 0, len(texts) - drafts
     while least < most:
@@ -206,9 +225,11 @@ async def _fit(
 async def _cut(
     window: _Window, write: Write, texts: tuple[str, ...], indexes: tuple[int, ...], tokens: int, floor: int
 ) -> Fitted | None:
-    """The request with the texts shortened as needed; `None` if the longest would be shorter than `floor`.
+    """The request with texts shortened to fit; `None` if the longest text would be cut below `floor` tokens.
 
-    A draft is shortened only if too little would be left of the other texts.
+    tokens: tokens of the prompt before the cuts
+
+    The draft is shortened only if the proposals alone would be cut below `WORTH_READING`.
     """
     others = [place for place, index in enumerate(indexes) if index != DRAFT]
     if len(others) < len(texts) and (
@@ -227,13 +248,16 @@ async def _shortened(
     places: Sequence[int],
     floor: int,
 ) -> Fitted | None:
-    """The request with the longest of the texts at `places` cut to a common length; `None` if that is below `floor`.
+    """The request with the longest texts cut to a common length; `None` if that length would be below `floor` tokens.
 
-    `before` is the number of tokens of the whole prompt. The length is found by trying, since the tokens of a shortened
-    prompt are nearly in proportion to it.
+    before: tokens of the prompt before the cuts
+    places: indexes of the texts that may be cut
+
+    The greatest length that fits is found by attempts, because the tokens of a shortened prompt can only be predicted
+    roughly.
     """
     limit = window.limit or 0
-    # How many tokens a tokenizer counts for one by the estimate, in which lengths are measured.
+    # Lengths of texts are estimated tokens. `scale` is how many tokens the tokenizer counts for an estimated token.
     scale = 1.0 if window.info.count is None else before / max(1, estimate_tokens(write(texts, indexes)))
     sizes = {place: window.size(texts[place]) for place in places}
     longest = max(sizes.values(), default=0)
@@ -263,13 +287,13 @@ async def _shortened(
 
 
 def _told(index: int, before: float, after: float) -> Cut:
-    """The cut in whole tokens. A text that was cut has fewer, however little was cut."""
+    """The event's record of a cut, in whole tokens. `after` is always less than `before`, even after rounding."""
     whole = max(1, round(before))
     return Cut(index, whole, min(round(after), whole - 1))
 
 
 def _level(sizes: Collection[int], total: float) -> int:
-    """The length to which the longest must be cut so that all together have the length `total`."""
+    """The common length to which the longest of `sizes` must be cut so that the sum of all sizes is `total`."""
     left = total
     ordered = sorted(sizes)
     for number, size in enumerate(ordered):

@@ -1,7 +1,7 @@
-"""One layer performed: all its seats at once, each with its fallbacks, until all are done or the time is up.
+"""Performs one layer: asks all its seats at the same time, each with its fallbacks, until all end or the time is up.
 
-A failure that is expected ends in its seat: the seat is lost, the layer goes on, and the loss is told. An answer that
-comes too late is dropped, and nothing waits for it.
+A `ModelError` in a seat costs only this seat: the layer goes on, and the loss is reported. An answer that comes too
+late is dropped, and nothing waits for it.
 """
 
 import asyncio
@@ -35,16 +35,24 @@ from partsong.recipe import Agent
 async def perform_layer(
     run: Performance, index: int, told: Brief, before: tuple[Proposal, ...]
 ) -> tuple[Proposal, ...]:
-    """Ask all seats of the layer at once; return the proposals in seat order, whoever finished first.
+    """Ask all seats of a layer at the same time, and return their proposals in seat order.
 
-    `before` holds the proposals of the layer before. Raises `ModelError` if every seat is lost.
+    index: index of the layer in the recipe
+    told: the brief of the proposers
+    before: proposals of the layer before; empty for the first layer
+
+    Raises `ModelError` if every seat is lost.
     """
     layer = _Layer(run, index, _Reading(told, before))
     return await layer.perform()
 
 
 class _Reading:
-    """What the seats of a layer are given to read: the brief of proposers, and the proposals of the layer before."""
+    """What the prompts of a layer are made from: the brief of proposers, and the proposals of the layer before.
+
+    texts: texts of these proposals, in seat order
+    truncated: indexes of the proposals that stopped at their token limit
+    """
 
     def __init__(self, told: Brief, before: tuple[Proposal, ...]) -> None:
         self.told = told
@@ -52,17 +60,21 @@ class _Reading:
         self.truncated = truncated_of(before)
 
     def messages(self, texts: tuple[str, ...], indexes: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
-        """The messages for the agent, with `texts` in place of the proposals at `indexes`."""
+        """The messages for an agent that reads `texts`; `indexes` holds the index of the proposal of each text."""
         truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
         return prompt(self.told, agent.system, texts, truncated)
 
 
 class _Proposing:
-    """The work of one seat of a layer."""
+    """A proposer's part of the work of its seat; see `seat.Work`.
+
+    request: the request with all proposals in full
+    streamed: whether the call is streamed
+    """
 
     def __init__(self, run: Performance, reading: _Reading, agent: Agent, request: Request) -> None:
         self.run, self.reading, self.agent, self.request = run, reading, agent, request
-        # Whether a model has begun can only be seen in a stream.
+        # With fallbacks, a model must begin within its share of the time, and only a stream shows that it has begun.
         self.streamed = run.watch or len(agent.models) > 1
 
     async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
@@ -72,7 +84,10 @@ class _Proposing:
         return await fit(info, model, partial(self.write, request, info), self.reading.texts, self.run.recipe.fit)
 
     def write(self, request: Request, info: ModelInfo, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
-        """The request with these texts of the proposals."""
+        """The request with `texts` as the proposals, for a model with the facts `info`.
+
+        indexes: index of the proposal of each text
+        """
         if texts != self.reading.texts:
             request = replace(request, messages=self.reading.messages(texts, indexes, self.agent))
         return self.run.for_model(request, info)
@@ -101,7 +116,7 @@ class _Proposing:
 
 
 class _Layer:
-    """A layer at work."""
+    """One layer while it is performed. `seats` holds the seats that have been asked so far."""
 
     def __init__(self, run: Performance, index: int, reading: _Reading) -> None:
         self.run, self.index, self.reading = run, index, reading
@@ -109,14 +124,15 @@ class _Layer:
         self.seats: list[Seat] = []
 
     async def perform(self) -> tuple[Proposal, ...]:
-        """The proposals. Raises `ModelError` if there is none."""
+        """Ask all seats, and return the proposals in seat order. Raises `ModelError` if every seat is lost."""
         run, layer = self.run, self.layer
         await run.say(LayerStarted(self.index, tuple(agent.model for agent in layer.seats)))
         until, too_late = waiting.end_of(layer, run.layer_end(self.index))
         tasks: list[asyncio.Task[None]] = []
         try:
             for seat in self.seats_until(until):
-                # Said here and not by the seat: it has begun, also if a slow listener keeps it waiting until its end.
+                # Emitted here and not in the seat's task. A slow listener could otherwise hold the task up until the
+                # seat is cut off, and its end would come without a beginning.
                 await run.say(ProposalStarted(*seat.address, seat.model))
                 self.seats.append(seat)
                 tasks.append(asyncio.create_task(self.perform_seat(seat)))
@@ -132,7 +148,10 @@ class _Layer:
         return await self.finish()
 
     def seats_until(self, until: float | None) -> Iterator[Seat]:
-        """The seats with their requests, in order. Seats that are told the same share the messages."""
+        """The seats of the layer with their requests, in seat order. Seats with the same system prompt share messages.
+
+        until: when the layer must end, by the running loop's clock; `None` for no limit
+        """
         run, reading = self.run, self.reading
         told: dict[str, tuple[Message, ...]] = {}
         terms = run.terms_of_advice(until)
@@ -147,7 +166,7 @@ class _Layer:
                 index += 1
 
     async def perform_seat(self, seat: Seat) -> None:
-        """Fill one seat, and say what became of it, unless it was cut off meanwhile."""
+        """Fill one seat, and emit how it ended. Nothing is emitted if the seat was cut off in the meantime."""
         try:
             answer = await seat.fill()
         except ModelError as error:
@@ -163,7 +182,10 @@ class _Layer:
         seat.note_losses(answer)
 
     async def cut_off(self, late: list[tuple[Seat, ModelError]]) -> None:
-        """End these seats, all at the same moment, and say so."""
+        """End these seats, each with its error, and emit that they are lost.
+
+        All seats end before the first event, since a listener may wait and a seat could finish in between.
+        """
         errors = [ModelError(str(error), error.cause) for _, error in late]
         for (seat, _), error in zip(late, errors, strict=True):
             seat.ended = True
@@ -172,7 +194,7 @@ class _Layer:
             await self.lose(seat, error, "cut_off")
 
     async def lose(self, seat: Seat, error: ModelError, kind: LossKind = "failed") -> None:
-        """Say that a seat is lost. If several models failed in it, the agent's own gives the cause."""
+        """Emit that a seat is lost, and note the loss. If several models failed, the cause is that of the first."""
         await self.run.say_end(ProposalFailed(*seat.address, failure(error), error.usage))
         if before := seat.failures:
             told = "; its fallback: ".join(str(each) for each in (*before, error))
@@ -180,7 +202,7 @@ class _Layer:
         self.run.losses.add(*seat.address, seat.models[0], error, kind)
 
     async def finish(self) -> tuple[Proposal, ...]:
-        """Say that the layer is done, and return its proposals. Raises `ModelError` if there is none."""
+        """Emit that the layer is done, and return its proposals. Raises `ModelError` if there are none."""
         proposals = tuple(
             Proposal(seat.address[1], seat.model, seat.answer) for seat in self.seats if seat.answer is not None
         )

@@ -1,4 +1,4 @@
-"""The losses of a run: what its recipe asks for and the run did not get. With `strict`, the first ends the run."""
+"""Collects the losses of a run, where it fell short of its recipe. In a strict recipe the first loss ends the run."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,10 @@ from partsong.recipe import Recipe
 class Losses:
     """The losses of one run so far.
 
-    planned: seats of proposers
-    answered: seats of proposers that have a proposal
+    strict: whether a loss ends the run
+    planned: number of proposers' seats, dropped seats included
+    answered: number of proposers' seats that have a proposal
+    all: the losses, in the order in which they were noted
     """
 
     def __init__(self, recipe: Recipe, dropped: tuple[Loss, ...] = ()) -> None:
@@ -32,7 +34,7 @@ class Losses:
         kind: LossKind = "failed",
         replaced_by: str = "",
     ) -> None:
-        """Take note of a loss. Raises `ModelError` if the recipe is strict: the caller wants no answer with a loss."""
+        """Note a loss. Raises `ModelError` if the recipe is strict. See `Loss` for the parameters."""
         self.all.append(Loss(layer, seat, model, error.cause, str(error), kind, replaced_by))
         if self.strict:
             by = f", replaced by {replaced_by}" if replaced_by else ""

@@ -1,16 +1,17 @@
-"""Removes marks from a text that comes piece by piece, in time proportional to its length.
+"""Removes the marks of a fence from a text that comes in pieces, in time proportional to the length of the text.
 
-A mark may stand in the middle of another, and the outer one is a mark only once the inner is gone. So the beginnings
-of marks are kept as a stack. A letter that continues none of them ends them all: a beginning with a foreign letter in
-it can never become a mark. Searching the held text again for each piece took 8 s for 4,000 tokens of `<`.
+A mark may stand inside another mark, and the outer text is a mark only after the inner mark is removed. So the
+beginnings of marks are kept on a stack. A character that does not continue the innermost beginning ends all of them:
+a beginning with a foreign character in it can never become a mark. An earlier version searched the held text again for
+each piece, which took 8 s for 4,000 tokens of `<`.
 """
 
 
 class Marks:
-    """Removes `<NAME…>` and `</NAME…>`, where neither `<`, `>` nor a line's end follows the name within the mark.
+    """Removes `<NAME…>` and `</NAME…>` from one text. `take` gets the text in pieces, and returns the text to pass on.
 
-    `longest` is the most characters of a mark. `take` is given the text piece by piece, and returns the text that can
-    be passed on.
+    name: the name in the marks. Up to the `>`, neither `<`, `>` nor a newline may follow it.
+    longest: most characters of a mark
     """
 
     def __init__(self, name: str, longest: int) -> None:
@@ -34,7 +35,7 @@ class Marks:
         return "".join(passed)
 
     def rest(self) -> str:
-        """The text that was held back and has not become a mark."""
+        """The text that is still held back, because no mark came of it."""
         held = "".join(self._begun)
         self._begun.clear()
         return held

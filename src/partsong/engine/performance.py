@@ -1,7 +1,7 @@
-"""One performance: what a run was given, and what it has come to so far. Layers and the aggregator share it.
+"""The state of one run, which its layers and its aggregator share, and the rules that both follow.
 
-It also decides what is alike for both: how a seat samples, when it must be done, and how one model is called, so that
-the call is counted however it ends.
+The shared rules are: how a seat samples, when a seat must be done, and how a model is called, so that every call is
+counted however it ends.
 """
 
 import asyncio
@@ -36,13 +36,18 @@ from partsong.money.funding import Funded
 from partsong.prompts import documents_of, in_a_turn, left_out, with_documents
 from partsong.recipe import Agent, Recipe
 
-# However slow the aggregator has been of late, proposers keep this share of a run's deadline.
+# Least share of a run's deadline that is left for proposers, however slow the aggregator has been of late.
 PROPOSERS_LEAST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a seat proposed, and the id of the model that did."""
+    """The proposal of a seat.
+
+    seat: index of the seat in its layer
+    model: id of the model that wrote the proposal
+    answer: the proposal
+    """
 
     seat: int
     model: str
@@ -51,20 +56,20 @@ class Proposal:
 
 @dataclass(slots=True, eq=False)
 class Performance:
-    """One run at work.
+    """The state of one run.
 
-    recipe: what is performed, made smaller already if the money does not allow all of it
-    models: by id
-    emitter: says events to the listener; `say` and `say_end` are its methods
-    watch: whether anybody wants the deltas of proposals
-    live: whether the answer is heard before it is whole
-    cache: whether stored answers will do; `None`: at a temperature of 0
-    losses: what the run has not got so far
-    funded: the run's money; `None` if no cap applies
-    record: the id under which the run is stored, "" if it is not
+    recipe: the recipe that is performed, without the seats that the money does not pay for
+    models: the models, by id
+    emitter: passes events to the listener; `say` and `say_end` are its methods
+    watch: whether the listener wants the deltas of proposals
+    live: whether the listener wants the answer while it is written
+    cache: whether answers from the store may be used; `None`: only at a temperature of 0
+    losses: where the run has fallen short of its recipe so far
+    funded: the run's money; `None` (default) if no cap applies
+    record: id under which the run is stored; "" (default) if it is not stored
     started: when the run began, by the running loop's clock
-    said: what the aggregator has said so far, in pieces
-    tally: the run's calls, and what they have used
+    said: pieces of the answer that the listener has heard; "" for a piece of reasoning or of a tool call
+    tally: counts the run's calls and their usage
     has_documents: whether there are documents in the conversation
     """
 
@@ -92,11 +97,14 @@ class Performance:
 
     @property
     def end(self) -> float | None:
-        """When the run must be done."""
+        """When the run must end, by the running loop's clock; `None` for a recipe without a deadline."""
         return None if self.recipe.deadline is None else self.started + self.recipe.deadline
 
     def layer_end(self, layer: int) -> float | None:
-        """When the layer must be done, so that the later layers and the aggregator keep their share."""
+        """When the layer must end, by the running loop's clock; `None` for a recipe without a deadline.
+
+        The time that is left without the aggregator's reserve is divided equally among this and the later layers.
+        """
         deadline = self.recipe.deadline
         if deadline is None:
             return None
@@ -108,7 +116,13 @@ class Performance:
         return now + (self.started + deadline - reserve - now) / (len(self.recipe.layers) - layer)
 
     def sampling(self, agent: Agent, layer: int, seat: int, sample: int) -> Sampling:
-        """How a seat samples. Its seed is the agent's plus the index of the sample, or derived from the recipe's."""
+        """The sampling settings for one seat.
+
+        layer, seat: indexes of the layer and of the seat in it
+        sample: index of the seat among the samples of its agent
+
+        The seed is the agent's seed plus `sample`, else derived from the recipe's seed, else the provider's choice.
+        """
         if agent.seed is not None:
             return replace(agent.sampling, seed=agent.seed + sample)
         if self.recipe.seed is not None:
@@ -116,36 +130,46 @@ class Performance:
         return agent.sampling
 
     def limited(self, name: str, sampling: Sampling) -> Sampling:
-        """The same sampling. Under a budget it gets a limit of tokens, since the worst case must be known."""
+        """The sampling settings, under a budget with a token limit, without which a call has no worst case.
+
+        name: id of the model that is asked
+        """
         if self.funded is None or sampling.max_tokens is not None:
             return sampling
         return replace(sampling, max_tokens=limit_of(info_of(self.models[name]), sampling))
 
     def for_model(self, request: Request, info: ModelInfo) -> Request:
-        """The request with its documents as the model is given them: the file itself, or its text."""
+        """The request with each document as the model can read it: the file, or its text."""
         if not self.has_documents:
             return request
         return replace(request, messages=with_documents(request.messages, sent=info.documents))
 
     def left_out(self, model: str, conversation: Conversation) -> str:
-        """What the model is not shown of the conversation's documents, in words; "" for nothing."""
+        """A clause that names the parts of documents that prompts for the model leave out; "" if there are none."""
         if not self.has_documents:
             return ""
         return left_out(conversation.messages, sent=info_of(self.models[model]).documents)
 
     def terms(self, until: float | None) -> Terms:
+        """The terms of a call that must end at `until`, by the running loop's clock; `None` for no limit."""
         return Terms(until=until, cache=self.cache, run=f"{id(self):x}", record=self.record)
 
     def terms_of_advice(self, until: float | None) -> Terms:
-        """The terms of a proposer. Advice from the first step of a user's turn may be used again at the later steps."""
+        """The terms of a proposer's call that must end at `until`.
+
+        While the aggregator acts on advice, proposers get the same request at each of its steps. The store may then
+        answer at any temperature.
+        """
         terms = self.terms(until)
         within = self.cache is None and in_a_turn(self.conversation, self.recipe.advice)
         return replace(terms, cache=True) if within else terms
 
     async def call(self, call: OpenCall, send: Send | None) -> Answer:
-        """Call the model. Every call of a run goes through here and is counted here, however it ends.
+        """Call the model of an open call, and count the call. Every call of a run goes through this method.
 
-        Raises `ModelError` if the call fails, or if the answer has neither words nor a tool call.
+        send: hears the deltas; `None` for an answer that is not streamed
+
+        Raises `ModelError` if the call fails, or if the answer has neither text nor a tool call.
         """
 
         async def count_and_send(delta: Delta) -> None:
@@ -169,15 +193,18 @@ class Performance:
 
 
 def derived_seed(seed: int, layer: int, seat: int) -> int:
-    """A seed for each seat, the same in every run. It has 31 bits, since some providers take no more."""
+    """The seed of a seat, a hash of the recipe's seed and the indexes of layer and seat.
+
+    It is the same in every run, and has 31 bits, since some providers accept no more.
+    """
     return int.from_bytes(hashlib.sha256(f"{seed}/{layer}/{seat}".encode()).digest()[:4], "big") >> 1
 
 
 def failure(error: ModelError) -> Failure:
-    """The error as events carry it."""
+    """The error as a value for events."""
     return Failure(error.cause, str(error), error.status)
 
 
 def truncated_of(proposals: tuple[Proposal, ...]) -> frozenset[int]:
-    """The indexes of the proposals that end at their limit of tokens."""
+    """The indexes of the proposals that stopped at their token limit."""
     return frozenset(index for index, proposal in enumerate(proposals) if proposal.answer.finish_reason == "length")

@@ -1,8 +1,8 @@
-"""The tool calls that proposers propose, found in their texts and counted, so that the aggregator sees which agree.
+"""Finds and counts the tool calls that proposers propose, so that the aggregator sees on which of them they agree.
 
-Two tool calls are the same if they have the same tool and the same JSON as arguments, in any order and spacing. A tool
-call that could not be made as it stands (no such tool, no JSON, against the schema) is not counted: it stays in its
-text as it was written.
+Two tool calls are the same if they have the same tool and equal arguments; the order of JSON fields and white space do
+not matter. A tool call with an unknown tool, without JSON, or against the schema is not counted. It stays in its text
+unchanged.
 """
 
 import json
@@ -19,17 +19,23 @@ _END = re.compile(r"\s*</call>")
 
 
 def gathered(conversation: Conversation, texts: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The texts with a number in place of each tool call that counts, and the list of those; "" if there is none."""
+    """Replace the valid tool calls in the proposals by numbers, and list them.
+
+    texts: texts of the proposals, in seat order
+
+    Returns the new texts, and the text that lists the tool calls with these numbers; "" if there are none.
+    """
     found = [_found(conversation, text) for text in texts]
     votes: dict[tuple[str, str], int] = {}
     shortest: dict[tuple[str, str], str] = {}
     for tool_calls in found:
         for _, _, tool_call, written in tool_calls:
-            # In the one form, 1e15 has 18 characters. The planning of costs relies on a list that is not longer.
+            # The list shows the shortest form of the arguments: the normal form turns 1e15 into 18 characters, and the
+            # cost planning relies on a list that is not longer than the tool calls.
             shortest[tool_call] = min(shortest.get(tool_call, tool_call[1]), written, key=estimate)
         for tool_call in dict.fromkeys(tool_call for _, _, tool_call, _ in tool_calls):  # one proposer is one voice
             votes[tool_call] = votes.get(tool_call, 0) + 1
-    ordered = sorted(votes, key=lambda tool_call: -votes[tool_call])  # of equals, the first that was proposed
+    ordered = sorted(votes, key=lambda tool_call: -votes[tool_call])  # equal counts stay in the order of proposals
     if not ordered:
         return texts, ""
     numbers = {tool_call: number for number, tool_call in enumerate(ordered, 1)}
@@ -38,7 +44,11 @@ def gathered(conversation: Conversation, texts: tuple[str, ...]) -> tuple[tuple[
 
 
 def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[str, str], str]]:
-    """Where each tool call begins and ends, its tool with its arguments, and the arguments as they are written."""
+    """The valid tool calls in a text, in order.
+
+    Each is a tuple of four: the index of its start in the text, the index of its end, a pair of the tool's name and the
+    arguments in normal form, and the arguments as the proposer wrote them.
+    """
     found: list[tuple[int, int, tuple[str, str], str]] = []
     index = 0
     while (begin := _BEGIN.search(text, index)) is not None:
@@ -55,13 +65,16 @@ def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[
 
 
 def _read(text: str, index: int) -> tuple[str, int] | None:
-    """The JSON that begins at `index`, written so that equal values are equal texts, and the index of its end."""
+    """The JSON value that begins at `index` in normal form, and the index of its end; `None` if it is no JSON.
+
+    The normal form has sorted fields and no white space, so that equal values are equal texts.
+    """
     if text.startswith("</call>", index):
         return "{}", index
     try:
         value, end = json.JSONDecoder(parse_constant=_refuse).raw_decode(text, index)
         arguments = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        arguments.encode()  # half a character cannot be sent on
+        arguments.encode()  # raises for a lone surrogate, which cannot be sent on
     except (ValueError, RecursionError):
         return None
     return arguments, end
@@ -72,7 +85,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _numbered(text: str, tool_calls: list[tuple[int, int, Any, str]], numbers: dict[tuple[str, str], int]) -> str:
-    """The text with the number of each tool call in its place."""
+    """The text with `[proposed call N]` in place of each tool call; `numbers` holds N for each tool call."""
     pieces, done = list[str](), 0
     for start, end, tool_call, _ in tool_calls:
         pieces += (text[done:start], f"[proposed call {numbers[tool_call]}]")

@@ -1,4 +1,4 @@
-"""Refuse a run that is sure to fail, before the first call and before any money is spent."""
+"""Refuses a run that is certain to fail, before the first call and before any money is spent."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,15 @@ from partsong.prompts import documents_of, left_out, with_documents
 from partsong.recipe import Recipe, needs_proposals
 from partsong.wire.tokens import likely_tokens
 
-LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice what the widest windows hold
+LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice as many as the widest windows hold
 
 
 async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
-    """Raise `QuestionError` or `RecipeError` if the run is sure to fail."""
+    """Raise `RecipeError` if `models` lacks a model of the recipe, and `QuestionError` for an unusable conversation.
+
+    A conversation is unusable if it has no question, has an image without data, or is too long for the aggregator. So
+    is one with a wrong schema, or with tools or a schema for an aggregator that selects.
+    """
     if missing := [name for name in recipe.models if name not in models]:
         raise RecipeError(f"{recipe.name}: there is no model for {', '.join(missing)}")
     if not conversation.messages or conversation.messages[-1].role not in ("user", "tool"):
@@ -38,8 +42,8 @@ async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str,
     length += sum(len(document.text) for document in documents_of(conversation.messages))
     if length > LONGEST_QUESTION:
         raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
-    # A proposer whose window is too small is one lost seat. If no aggregator can read the question, every proposal is
-    # in vain. A listed window may be wrong, and a fallback may have a larger window.
+    # A proposer whose window is too small costs one seat. If no model of the aggregator can read the question, all
+    # proposals are in vain. A window from a list may be wrong, and a fallback may have a larger window.
     info = [info_of(models[name]) for name in recipe.aggregator.models]
     windows = [known.window for known in info if known.window is not None and not known.listed]
     if len(windows) < len(info):
@@ -53,7 +57,7 @@ async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str,
 
 
 def _check_documents(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
-    """Raise `QuestionError` for a document that no model can read, and if a strict recipe would not get all of one."""
+    """Raise `QuestionError` for a document that no model can read, or that a strict recipe cannot read in full."""
     takers = [info_of(models[name]).documents for name in recipe.models]
     for document in documents_of(conversation.messages):
         if not document.text and not (any(takers) and document.can_be_sent):

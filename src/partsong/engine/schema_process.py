@@ -1,8 +1,11 @@
-"""The process in which a schema is tried that could cost any amount of time or memory.
+"""A script that tries JSON Schemas in a process of its own, because they may take any amount of time or memory.
 
-It is run as a script, and imports nothing of partsong, so that it starts within a tenth of a second. It reads one JSON
-object: `schemas`, and with one schema a `value` that must fit it. It writes another: `refused` with the index of a
-schema and the reason, or `fault` with the path and the reason why the value does not fit, or neither.
+The script imports nothing of partsong, so that it starts within a tenth of a second. It reads one JSON object from
+standard input and writes another to standard output.
+
+    input    {"schemas": […]} to try schemas, or {"schemas": [SCHEMA], "value": VALUE} to check a value
+    output   {"refused": [INDEX, REASON]} for the first unusable schema, else {} or, for a value, {"fault": FAULT}
+             FAULT is null if the value fits, else [PATH, REASON]
 """
 
 import json
@@ -10,16 +13,16 @@ import os
 import sys
 from typing import Any, NoReturn
 
-SECONDS = 1  # of the processor
+SECONDS = 1  # most seconds of processor time
 MEMORY = 256 * 1024 * 1024  # bytes of address space
 PATTERN = 1024 * 1024  # bytes of one compiled pattern
 LONGEST_FAULT = 500  # characters: the message of jsonschema-rs repeats the whole value
 
 
 def confine() -> None:
-    """Let the system end this process when it has used up its time or its memory."""
+    """Set the limits of processor time and memory at which the operating system ends this process."""
     if hasattr(os, "nice"):
-        os.nice(10)  # whoever asked goes on meanwhile, and comes first
+        os.nice(10)  # the process that asked goes on with other work, which is more urgent
     try:
         import resource
     except ImportError:  # Windows: the caller ends the process by the clock
@@ -30,12 +33,15 @@ def confine() -> None:
 
 
 def refuse(address: str) -> NoReturn:
-    """Refuse to fetch a schema that another refers to."""
+    """Raise `ValueError` in place of fetching the schema at an address to which another schema refers."""
     raise ValueError(f"{address} is not fetched")
 
 
 def validator(schema: Any) -> Any:
-    """The validator of a schema, whose patterns match in linear time. Raises `ValueError`."""
+    """The validator of a schema. Its patterns match in linear time.
+
+    Raises `ValueError` if the schema is not valid or refers to another address.
+    """
     import jsonschema_rs
 
     options = jsonschema_rs.RegexOptions(size_limit=PATTERN, dfa_size_limit=PATTERN)
@@ -43,7 +49,10 @@ def validator(schema: Any) -> Any:
 
 
 def fault(made: Any, value: Any) -> tuple[str, str] | None:
-    """The path and the first reason why a value does not fit; `None` if it does."""
+    """The path of the first part of a value that does not fit, and the reason; `None` if the value fits.
+
+    made: the validator of the schema
+    """
     import jsonschema_rs
 
     try:
@@ -56,7 +65,7 @@ def fault(made: Any, value: Any) -> tuple[str, str] | None:
 
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
-    """What is wrong with the schemas or the value."""
+    """The output for an input. The module's docstring explains both."""
     made = None
     for index, schema in enumerate(asked["schemas"]):
         try:

@@ -1,9 +1,9 @@
-"""JSON Schemas of callers: what is refused, and where a value is checked against the others.
+"""Checks callers' JSON Schemas, and values against them, within bounds of time and memory.
 
-A schema is a program that a caller writes. One of 47 characters (`anyOf` of itself twice) kept a server busy for 30 s
-with an answer 18 levels deep, and took 1.4 GB. So there are two places. A schema whose worst case is known to be small
-is tried at once. It has no recursion and no pattern, and its size times that of the value is bounded. Every other
-schema is tried in a process of its own, which the system ends after a second (`schema_process`).
+A schema is a program that a caller writes. A schema of 47 characters (`anyOf` of itself twice) once kept a server busy
+for 30 s with an answer 18 levels deep, and took 1.4 GB. So a schema is tried in this process only if its worst case is
+known to be small: it has no recursion and no pattern, and its size times the size of the value is bounded. Every other
+schema is tried in a process of its own, which the operating system ends after a second (`schema_process`).
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from partsong.wire.json import UNREADABLE
 LARGEST = 256 * 1024  # bytes of one schema
 LARGEST_TOGETHER = 1024 * 1024  # bytes of all schemas of a request
 DEEPEST = 100  # levels of nesting in a schema
-QUICK = 16 * 1024  # bytes of a schema that is read at once: about 10 ms
+QUICK = 16 * 1024  # most bytes of a schema that is read in this process, which takes about 10 ms
 SMALL = 4_000_000  # values in a schema, references followed, times bytes of the value: about 50 ms at worst
-PATIENCE = 10.0  # seconds of the clock for a process, with its start on a busy machine
-PROCESSES = 2  # at the same time
+PATIENCE = 10.0  # most seconds for a process, which include its start on a busy machine
+PROCESSES = 2  # most processes at the same time
 
-# Keywords whose cost grows with the size of schema and value and no faster. `$ref` is followed apart.
+# Keywords whose cost is at most proportional to the sizes of schema and value. `$ref` is handled apart.
 _PLAIN = frozenset(
     (  # noqa: SIM905  (a list of words reads worse than the words)
         "$schema $defs definitions title description default examples deprecated readOnly writeOnly strict "
@@ -45,14 +45,18 @@ _SCHEMA = ("additionalProperties", "items", "not", "if", "then", "else")
 
 
 class Refused(Struct, frozen=True):
-    """A schema that cannot be used. `index` is its index among those that were given."""
+    """A schema that cannot be used.
+
+    index: index of the schema among the schemas that were checked
+    why: the reason, as a predicate such as "has 300,000 bytes, …"
+    """
 
     index: int
     why: str
 
 
 async def refused(schemas: Sequence[bytes]) -> Refused | None:
-    """The first schema that cannot be used to check anything; `None` if there is none."""
+    """A schema among `schemas` that is invalid, too large or too costly; `None` if all can be used."""
     rest: list[int] = []
     for index, schema in enumerate(schemas):
         if (why := _too_much(schema)) is not None:
@@ -60,7 +64,7 @@ async def refused(schemas: Sequence[bytes]) -> Refused | None:
         if len(schema) > QUICK or _size(schema) is None:
             rest.append(index)
             continue
-        await asyncio.sleep(0)  # many schemas together take long, so others get their turn in between
+        await asyncio.sleep(0)  # many schemas together take long, so other tasks get a turn in between
         try:
             _validator(schema)
         except ValueError as problem:
@@ -71,7 +75,7 @@ async def refused(schemas: Sequence[bytes]) -> Refused | None:
         return None
     said = await _in_a_process({"schemas": [msgspec.Raw(schemas[index]) for index in rest]})
     if said is None:
-        # One of them is too costly. Which one, only trying them alone could tell; the last is as good a name as any.
+        # One of the schemas is too costly. Only trying each of them alone would tell which, so the last is named.
         return Refused(rest[-1], f"cannot be read within {schema_process.SECONDS} s")
     if "refused" in said:
         index, why = said["refused"]
@@ -80,7 +84,7 @@ async def refused(schemas: Sequence[bytes]) -> Refused | None:
 
 
 async def misfit(schema: bytes, text: str) -> str | None:
-    """Why the text, which is JSON, does not fit the schema, in words for the model that wrote it."""
+    """Why a JSON text does not fit a schema, as a predicate for the model that wrote it; `None` if it fits."""
     data = text.encode("utf-8", "surrogatepass")
     if _is_quick(schema, data):
         return _quick(schema, data)
@@ -91,7 +95,7 @@ async def misfit(schema: bytes, text: str) -> str | None:
 
 
 def quick_misfit(schema: bytes, text: str) -> str | None:
-    """The same at once and without a process. Where that could take long, the text counts as fitting."""
+    """The result of `misfit` without another process. If the check could take long, the text counts as fitting."""
     data = text.encode("utf-8", "surrogatepass")
     return _quick(schema, data) if _is_quick(schema, data) else None
 
@@ -121,7 +125,7 @@ def _no_schema(why: str) -> str:
 
 
 def _too_much(schema: bytes) -> str | None:
-    """Why a schema is refused before anything of it is read."""
+    """Why a schema is refused before it is interpreted: it is too long, too deep or no JSON; `None` if it is not."""
     if len(schema) > LARGEST:
         return f"has {len(schema):,} bytes, but at most {LARGEST:,} are taken"
     if (depth := _depth(schema)) > DEEPEST:
@@ -134,7 +138,7 @@ def _too_much(schema: bytes) -> str | None:
 
 
 def _depth(data: bytes) -> int:
-    """How deep the JSON nests; 0 if it has so few brackets that it cannot nest too deep."""
+    """The number of levels of a JSON text; 0 if it has too few brackets to have more than `DEEPEST`."""
     if data.count(b"[") + data.count(b"{") <= DEEPEST:
         return 0
     depth = deepest = 0
@@ -144,7 +148,7 @@ def _depth(data: bytes) -> int:
     return deepest
 
 
-# The same tools come with each step of an agent, and a validator is a pure function of its schema.
+# Cached, because the same tools come with each step of an agent, and a validator depends on its schema alone.
 @lru_cache(maxsize=256)
 def _validator(schema: bytes) -> Any:
     return schema_process.validator(msgspec.json.decode(schema))
@@ -152,7 +156,10 @@ def _validator(schema: bytes) -> Any:
 
 @lru_cache(maxsize=256)
 def _size(schema: bytes) -> int | None:
-    """How many values the schema has, each reference counted as what it refers to; `None` if no bound is known."""
+    """The number of values in a schema, with every reference replaced by its target.
+
+    Returns `None` if the number is above `SMALL`, or if the cost of a keyword or reference is not bounded.
+    """
     try:
         root = msgspec.json.decode(schema)
         size = _Sizes(root).of(root)
@@ -162,11 +169,14 @@ def _size(schema: bytes) -> int | None:
 
 
 class _NotPlainError(Exception):
-    """The schema has a keyword, or a reference, whose cost is not known in advance."""
+    """Raised for a schema with a keyword or a reference whose cost is not known in advance."""
 
 
 class _Sizes:
-    """Sizes of schemas in one document. A schema that is referred to is measured once."""
+    """Counts the values of the schemas in one document. The target of a reference is counted once and remembered.
+
+    root: the whole document
+    """
 
     def __init__(self, root: Any) -> None:
         self.root = root
@@ -207,7 +217,7 @@ class _Sizes:
             if not isinstance(target, dict):
                 raise _NotPlainError
             self.known[name] = self.of(target)
-        if (size := self.known[name]) is None:  # it refers to itself
+        if (size := self.known[name]) is None:  # the target refers to itself
             raise _NotPlainError
         return size
 
@@ -223,7 +233,7 @@ def _values_in(value: Any) -> int:
 
 
 async def _in_a_process(asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The answer of the process; `None` if it was ended or has died."""
+    """The output of `schema_process` for the input `asked`; `None` if the process was ended or has failed."""
     async with _places(asyncio.get_running_loop()):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -248,7 +258,7 @@ async def _in_a_process(asked: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-# A semaphore belongs to its loop, and all runs of a loop share the processes.
+# One semaphore for each event loop, which all runs of the loop share.
 @lru_cache(maxsize=1)
 def _places(loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
     return asyncio.Semaphore(PROCESSES)

@@ -1,13 +1,13 @@
-"""The life of one seat, of a layer or the aggregator: its models are asked in turn until one of them answers.
+"""The life of one seat, of a layer or of the aggregator: its models are asked in turn until one of them answers.
 
     fill                 the agent's models in turn: its own first, then its fallbacks
-      _within_share      a model that says nothing within its share of the time has failed, too
-        _fitted          the prompt is fitted to the model's window, and once more if a refusal tells the window
-          Work.ask       the layer's or the aggregator's own part: which request, and what becomes of the deltas
+      _within_share      a model that does not begin within its share of the time has failed
+        _fitted          the prompt is fitted to the model's window, and once more if a refusal names the window
+          Work.ask       the layer's or the aggregator's own part: makes the request and handles the deltas
             call         one call to the model, which is counted however it ends
 
-The first word matters because of the listener and of the clock. A model that has begun gets all the time there is. A
-model that hangs must leave its fallbacks some of it.
+A model that has begun to answer may take all the time that is left. A model that has not begun must leave time for its
+fallbacks.
 """
 
 import asyncio
@@ -23,34 +23,42 @@ from partsong.model_info import ModelInfo, info_of
 
 
 class Work(Protocol):
-    """What a seat is there for."""
+    """The part of a seat's work in which proposers and the aggregator differ."""
 
     async def fit(self, seat: "Seat", model: str, info: ModelInfo) -> Fitted:
-        """The seat's request, made to fit the model's window. Raises `ModelError` if it cannot be made to fit."""
+        """The seat's request, shortened to fit the model's window. Raises `ModelError` if no request can fit.
+
+        model: id of the model that will be asked
+        info: the facts about this model, among them its window
+        """
 
     async def ask(self, seat: "Seat", model: str, fitted: Fitted, until: float | None) -> Answer:
-        """Call the model with the fitted request. `until` is when the model must have begun to answer."""
+        """Call the model with the fitted request, and return its answer. Raises `ModelError` if the call fails.
+
+        until: when the model must have begun to answer, by the running loop's clock; `None` for no limit
+        """
 
     def left_out(self, model: str) -> str:
-        """What the model is not shown of the conversation's documents, in words; "" for nothing."""
+        """A clause that names the parts of documents that the model's prompt leaves out; "" if there are none."""
 
     def may_begin_again(self) -> bool:
-        """Whether another model may answer from the beginning."""
+        """Whether a fallback may be asked after a failure: not if the listener has heard some of the answer."""
 
     def replaced(self, seat: "Seat", model: str, error: ModelError) -> AnyEvent:
-        """The event that says that `model` is asked next, because the one before it failed with `error`."""
+        """The event that reports that the model before failed with `error`, and that `model` is asked next."""
 
 
 class Seat:
-    """One seat at work.
+    """One seat while its models are asked.
 
-    address: index of the layer (the number of layers for the aggregator), and index of the seat
-    models: ids of the agent's own model and of its fallbacks
+    address: index of the layer (the number of layers for the aggregator), and index of the seat in it
+    models: ids of the agent's own model and of its fallbacks, in the order in which they are asked
     until: when the seat must be done, by the running loop's clock; `None` for no limit
+    work: the part that differs between proposers and the aggregator
     model: id of the model that is asked now; at the end, of the model that has answered
-    answer: the answer, from the moment it is known
-    ended: whether the seat has its answer, is lost, or is cut off: whatever comes later is dropped
-    failures: why the models failed that were replaced
+    answer: the answer; `None` until there is one
+    ended: whether the seat has its answer, is lost, or is cut off; an answer that comes later is dropped
+    failures: errors of the models that were replaced, in order
     """
 
     __slots__ = (
@@ -76,12 +84,12 @@ class Seat:
         self.answer: Answer | None = None
         self.ended = False
         self.failures: list[ModelError] = []
-        self._call: OpenCall | None = None  # the last that was made
+        self._call: OpenCall | None = None  # the latest call
         self._first_word: asyncio.Timeout | None = None
         self._shortened: ModelError | None = None
 
     async def fill(self) -> Answer:
-        """The answer of the first model that gives one. Raises the last model's `ModelError`."""
+        """Ask the models in turn, and return the first answer. Raises the last model's `ModelError` if all fail."""
         for index, model in enumerate(self.models[:-1]):
             self.model = model
             try:
@@ -92,14 +100,17 @@ class Seat:
         return await self._fitted(self.model, self.until)
 
     def begun(self) -> None:
-        """The model has said something, so it may take all the time that is left."""
+        """Note that the model has begun to answer, so that it may take all the time that is left."""
         if (limit := self._first_word) is not None:
             self._first_word = None
             if not limit.expired():
                 limit.reschedule(None)
 
     async def call(self, model: str, request: Request, send: Send | None) -> Answer:
-        """Call a model. Raises `ModelError` if it fails, or if the seat has ended before or meanwhile."""
+        """Call a model. Raises `ModelError` if the call fails, or if the seat ends before the answer comes.
+
+        send: hears the deltas; `None` for an answer that is not streamed
+        """
         self._check_wanted()
         self._call = self.run.tally.begin(self.address, model, request)
         answer = await self.run.call(self._call, send)
@@ -107,27 +118,29 @@ class Seat:
         return answer
 
     def give_up(self, error: ModelError) -> None:
-        """Nobody waits for the open call any more: it is counted, and `error` gets its usage."""
+        """Count the open call, if there is one, as given up because of `error`, and set its usage in `error`."""
         if error.usage is None and self._call is not None:
             error.usage = self.run.tally.fail(self._call, error, given_up=True)
 
     async def say_cuts(self, fitted: Fitted) -> None:
-        """Say which proposals were shortened for the prompt, if any was."""
+        """Emit which proposals were shortened for the prompt, if any."""
         self._check_wanted()
         if fitted.cuts:
             await self.run.say(PromptFitted(*self.address, self.model, fitted.before, fitted.after, fitted.cuts))
 
     def note_cuts(self, fitted: Fitted) -> None:
-        """Keep in mind that the model reads a shortened prompt: a loss, if its answer is the seat's."""
+        """Remember that the model read a shortened prompt, which is a loss if its answer becomes the seat's."""
         if fitted.cuts and self._shortened is None:
             read = f"it read {fitted.after:,} of {fitted.before:,} tokens, to fit its window"
             self._shortened = ModelError(read, "window")
 
     def note_losses(self, answer: Answer | None) -> None:
-        """Note what the seat is short of. Raises `ModelError` if the recipe is strict.
+        """Note the losses of a seat that has an answer: replaced models, a shortened prompt, a truncated answer.
 
-        `answer` is what the model itself has written; `None` where it chose another seat's. An answer's caveats tell
-        more of an early end than its finish reason does.
+        answer: the answer that the seat's model wrote; `None` if the model selected a proposal
+
+        A caveat about an early end replaces the loss for the finish reason, since it says more. Raises `ModelError` if
+        there is a loss and the recipe is strict.
         """
         losses = self.run.losses
         if self.failures:
@@ -150,7 +163,10 @@ class Seat:
             losses.add(*self.address, self.model, error, "truncated")
 
     async def _within_share(self, model: str, models_left: int) -> Answer:
-        """Ask a model that must begin to answer within its share of the time that is left."""
+        """Ask a model that must begin to answer within its share of the time that is left.
+
+        models_left: number of models that have not failed, this one included; they share the time equally
+        """
         if self.until is None:
             return await self._fitted(model, None)
         clock = asyncio.get_running_loop().time
@@ -168,7 +184,7 @@ class Seat:
         raise ModelError(f"it said nothing for {share:.3g} s, its share of the time that was left", "timeout")
 
     async def _fitted(self, model: str, until: float | None) -> Answer:
-        """Ask a model with a prompt that fits its window; once more, if its refusal tells how much it reads."""
+        """Ask a model with a prompt that fits its window, and once more if its refusal names a window not yet known."""
         known = info_of(self.run.models[model])
         try:
             return await self._ask(model, await self._work.fit(self, model, known), until)
@@ -179,14 +195,17 @@ class Seat:
         return await self._ask(model, await self._work.fit(self, model, now), until)
 
     async def _ask(self, model: str, fitted: Fitted, until: float | None) -> Answer:
-        """Ask a model with a prompt that fits, and say first what was cut for it."""
+        """Emit what was cut from the prompt, and then ask a model with it."""
         await self.say_cuts(fitted)
         answer = await self._work.ask(self, model, fitted, until)
         self.note_cuts(fitted)
         return answer
 
     async def _replace(self, model: str, error: ModelError) -> None:
-        """Say that `model` is asked next, after one that failed. Raises the error if there must be no next model."""
+        """Emit that `model` is asked next, after a model that failed with `error`.
+
+        Raises `error` if no other model may be asked: the seat has ended, the recipe is strict, or words were heard.
+        """
         self.give_up(error)
         if self.ended or self.run.losses.strict or not self._work.may_begin_again():
             raise error
@@ -195,6 +214,6 @@ class Seat:
         await self.run.say_end(self._work.replaced(self, model, error))
 
     def _check_wanted(self) -> None:
-        """Raise `ModelError` if the seat has ended: a model that would not be cancelled comes too late."""
+        """Raise `ModelError` if the seat has ended, so that a model that ignored its cancellation has no effect."""
         if self.ended:
             raise ModelError("the seat has ended", "cut_off")

@@ -1,8 +1,8 @@
-"""Which proposal a selecting aggregator has named: a number, read from its answer and never guessed.
+"""Reads from the answer of a selecting aggregator which proposal it has named. The number is never guessed.
 
-A model that is asked for a number alone may still write more. The number after "best", "answer", "choice" or a similar
-word counts, in the last line first and then in the whole answer. Without such a word, the only number counts. If
-several numbers could be meant, none counts.
+A model that is told to write only a number may still write more. The last line is read first, and then the whole
+answer. In each, the number after "best", "answer", "choice" or a similar word counts, and otherwise the only number.
+If several numbers could be meant, none counts.
 """
 
 import re
@@ -14,7 +14,11 @@ _NUMBER = re.compile(r"(?<![\d.,])\d+(?![\d]|[.,]\d)")
 
 
 def selected(words: str, count: int) -> int | None:
-    """The index of the named one of `count` proposals; `None` if none is named, or several are."""
+    """The index of the proposal that the answer names; `None` if it names none or several.
+
+    words: text of the aggregator's answer, which counts proposals from 1
+    count: number of proposals; a single proposal is always the selected one
+    """
     if count == 1:
         return 0
     lines = [line for line in words.splitlines() if line.strip()]

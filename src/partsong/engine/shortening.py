@@ -1,7 +1,7 @@
-"""A text made shorter by leaving out its middle, since the start of an answer and its conclusion say the most.
+"""Shortens a text by leaving out its middle, since the start and the end of an answer usually say the most.
 
-The text is cut at the end of a line or of a word, and never inside a character. A note in the middle says how much was
-left out.
+The text is cut at the end of a line or of a word, and never inside a character. A note in the middle has the number of
+characters that were left out.
 """
 
 import unicodedata
@@ -11,13 +11,16 @@ from partsong.prompts import cut_out
 from partsong.wire.tokens import estimate
 
 NOTHING_LEFT = "[…]"
-REACH = 80  # characters that are given up at most, on each side, to cut at the end of a line or of a word
+REACH = 80  # most characters that are given up on each side of a cut to reach the end of a line or of a word
 
 
 def shorten(text: str, tokens: int, size: Callable[[str], int] = estimate) -> str:
-    """The text, shortened to at most `tokens` tokens as `size` counts them.
+    """The text, shortened to at most `tokens` tokens.
 
-    If even that is too little for any of the text, `NOTHING_LEFT` is returned, or the text itself if it is no longer.
+    size: counts the tokens of a text; by default the estimate that errs high
+
+    If `tokens` leaves no room for any of the text, the result is `NOTHING_LEFT`. A text that is not longer than
+    `NOTHING_LEFT` is never shortened.
     """
     whole = size(text)
     if whole <= tokens or whole <= size(NOTHING_LEFT):
@@ -33,14 +36,14 @@ def shorten(text: str, tokens: int, size: Callable[[str], int] = estimate) -> st
 
 
 def without_middle(text: str, kept: int) -> str:
-    """The first and the last characters of a text, about `kept` in all, and between them how many are left out."""
+    """The start and the end of a text, together about `kept` characters, with a note about the rest between them."""
     head = _cut(text, kept - kept // 2, -1)
     tail = max(head, _cut(text, len(text) - kept // 2, 1))
     return cut_out(text, head, tail)
 
 
 def _cut(text: str, index: int, step: int) -> int:
-    """The best index to cut at, looking from `index` backwards (`step` -1) or forwards (1)."""
+    """The index to cut at: the nearest end of a line or word from `index` backwards (`step` -1) or forwards (1)."""
     reach = min(REACH, (index if step < 0 else len(text) - index) // 4)
     for ends in ("\n".__eq__, str.isspace):
         for here in range(index, index + step * (reach + 1), step):
@@ -52,7 +55,7 @@ def _cut(text: str, index: int, step: int) -> int:
 
 
 def _joined(before: str, after: str) -> bool:
-    """Whether two characters are seen as one: an accent, the parts of an emoji, a surrogate pair."""
+    """Whether two adjacent code points belong to one visible character, such as a letter with an accent or an emoji."""
     return (
         unicodedata.category(after).startswith("M")
         or "\u200d" in (before, after)

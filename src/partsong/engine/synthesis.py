@@ -1,8 +1,8 @@
-"""The aggregator's answer on its way to the listener: streamed, without marks of the fence, and checked.
+"""Passes the aggregator's answer to the listener: streamed, checked, and without copied marks of the fence.
 
-The answer is streamed as the model speaks, with two exceptions. Tool calls are held back until they are checked (see
-`tool_call_stream`). An answer that must fit a schema is held back whole if nobody needs it before it is whole. An
-answer that is wrong, and that nobody has heard, is written once more.
+The answer is streamed while the model writes, with two exceptions. Tool calls are held back until they are checked (see
+`tool_call_stream`). An answer that must fit a schema is held back until it is whole, unless the run is `live`. If an
+answer is wrong and the listener has not heard it, the model is asked once more.
 """
 
 from functools import partial
@@ -31,7 +31,7 @@ from partsong.prompts import in_words
 
 
 async def say(seat: Seat, delta: Delta) -> None:
-    """Say a piece of the run's answer, unless the aggregator's seat has ended."""
+    """Emit a piece of the run's answer, unless the aggregator's seat has ended."""
     if seat.ended:
         return
     seat.run.said.append(delta.text if type(delta) is TextDelta else "")
@@ -39,9 +39,10 @@ async def say(seat: Seat, delta: Delta) -> None:
 
 
 class Synthesis:
-    """One answer of the aggregator.
+    """Gets one answer from the aggregator, and passes it to the listener.
 
-    unfencing: takes the marks of the fence out of the answer; `None` if the prompt has no fence
+    seat: the aggregator's seat
+    unfencing: removes copied marks of the fence and a code fence around JSON; `None` if neither is needed
     holds_text: whether text is held back until the whole answer is checked
     """
 
@@ -52,13 +53,16 @@ class Synthesis:
         self.tool_calls = ToolCallStream(self.conversation, partial(say, seat))
 
     async def write(self, model: str, request: Request) -> Answer:
-        """Call the model, and pass its answer on. Raises `ModelError` if the answer is wrong, also the second time."""
+        """Call the model, pass its answer to the listener, and return the answer. A wrong answer is written once more.
+
+        Raises `ModelError` if the call fails, or if the answer is wrong and was heard, or is wrong a second time.
+        """
         try:
             answer = await self.seat.call(model, request, self.send)
         except ModelError as error:
             if error.cause != "invalid":
                 raise
-            # The provider itself has found the model's mistake, before or after some words were heard.
+            # The provider has rejected the answer of its own model, perhaps after the listener has heard some of it.
             await self.say_rest()
             heard = "".join(self.seat.run.said)
             wrong = Answer((Text(heard),) if heard else (), usage=error.usage or NOTHING_USED)
@@ -76,7 +80,7 @@ class Synthesis:
         return answer
 
     async def send(self, delta: Delta) -> None:
-        """Pass a delta of the model on, as far as it may be heard already."""
+        """Take a delta of the model, and pass on what need not be held back."""
         self.seat.begun()
         if type(delta) is ToolCallDelta:
             await self.say_rest()
@@ -92,19 +96,33 @@ class Synthesis:
         await say(self.seat, delta)
 
     async def say_rest(self) -> None:
-        """Say the text that was held back because it might have become a mark of the fence."""
+        """Emit the text that was held back because it might have become a mark of the fence."""
         if self.unfencing is not None and not self.holds_text and (rest := self.unfencing.rest()):
             await say(self.seat, TextDelta(rest))
 
     async def write_again(self, model: str, request: Request, wrong: Answer, fault: str) -> Answer:
-        """Ask once more, with the fault told. Raises `ModelError` if the wrong answer has been heard already."""
+        """Ask the model once more, with its wrong answer and the fault in the prompt, and pass the new answer on.
+
+        fault: what is wrong, in a sentence for the model
+
+        Raises `ModelError` if the listener has heard the wrong answer, or if the new answer is wrong too.
+        """
         run, conversation = self.seat.run, self.conversation
         if self.tool_calls.heard or (conversation.response_format is not None and any(run.said)):
             raise ModelError(f"{model} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
-        answer = await self.seat.call(model, _told_of(request, wrong, fault), None)
+        try:
+            answer = await self.seat.call(model, _told_of(request, wrong, fault), None)
+        except ModelError as error:
+            if error.cause == "budget":
+                # Nobody planned the second attempt. Where the money does not allow one, the fault is what went wrong.
+                message = f"{model} did not answer as it was to: {fault}"
+                raise ModelError(message, "invalid", usage=wrong.usage) from None
+            # The error stands for both attempts, and so does its usage.
+            error.usage = wrong.usage + (error.usage or NOTHING_USED)
+            raise
         usage = wrong.usage + answer.usage
         parts = kept(conversation, answer.parts)
-        if any(run.said):  # the text before the tool calls has been heard, and stands
+        if any(run.said):  # the listener has heard the text before the tool calls, so this text is kept
             before = tuple(part for part in wrong.parts if not isinstance(part, ToolCall))
             parts = (*before, *(part for part in parts if isinstance(part, ToolCall)))
         answer = replace(answer, parts=parts, usage=usage)
@@ -118,7 +136,7 @@ class Synthesis:
 
 
 def _told_of(request: Request, wrong: Answer, fault: str) -> Request:
-    """The request with the wrong answer and its fault behind it."""
+    """The request with two more messages: the wrong answer, and a sentence about its fault."""
     said = text_of(tuple(in_words(part) for part in wrong.parts)).strip() or "(nothing)"
     told = f"That cannot be used. {fault} Write it again, and nothing else."
     added = Message("assistant", (Text(said),)), Message("user", (Text(told),))

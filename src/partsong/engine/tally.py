@@ -1,7 +1,7 @@
-"""The calls of one run: what each has used, when it began and how long it took, and what all of them have used.
+"""Counts the calls of one run: the usage, the start and the duration of each, and the usage of all together.
 
-A call that is cut off or cancelled has cost something all the same: its prompt, and the tokens it had written. Both
-are estimated, high rather than low, so that no run looks cheaper than it was.
+A call that is cut off or cancelled still costs its prompt and the tokens that the model had written. Both are
+estimated, rather too high, so that no run looks cheaper than it was.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from partsong.wire.tokens import BYTES_A_TOKEN, estimate_tokens
 
 @dataclass(slots=True, eq=False)
 class OpenCall:
-    """A call under way.
+    """A call that has not ended.
 
-    address: index of the layer (the number of layers for the aggregator), and index of the seat
+    address: index of the layer (the number of layers for the aggregator), and index of the seat in it
     model: id of the model that is asked
     request: the prompt and its settings
     started: when the call began, by the running loop's clock
-    letters: characters of the answer that have been heard so far
+    letters: number of characters of the answer that have arrived so far
     """
 
     address: tuple[int, int]
@@ -37,12 +37,13 @@ class OpenCall:
 
 
 class Tally:
-    """The usage of one run, call by call.
+    """Counts the calls of one run.
 
-    models: by id; each may know what a usage costs
+    models: the models, by id; their prices are used for estimates
     started: when the run began, by the running loop's clock
-    finished: where the event of each call that has ended is put
-    used: the sum of the usages of all calls that have ended
+    finished: queue to which the event of each ended call is appended
+    used: sum of the usages of all ended calls
+    open: the calls that have not ended
     """
 
     def __init__(self, models: Mapping[str, Model], started: float, finished: deque[CallFinished]) -> None:
@@ -52,21 +53,22 @@ class Tally:
         self.open: set[OpenCall] = set()
 
     def begin(self, address: tuple[int, int], model: str, request: Request) -> OpenCall:
-        """A model is about to be asked."""
+        """Open a call, right before the model is asked."""
         call = OpenCall(address, model, request, self.clock())
         self.open.add(call)
         return call
 
     def answer(self, call: OpenCall, answer: Answer) -> None:
-        """Count a call that was answered. A call that was given up before is counted already."""
+        """Count a call that was answered. Nothing happens if the call was given up, and so counted, before."""
         if call in self.open:
             self._end(call, answer.usage, None, answer.stored)
 
     def fail(self, call: OpenCall, error: ModelError, *, given_up: bool = False) -> Usage | None:
-        """Count a call that failed, or that nobody waits for any more; return its usage.
+        """Count a call that failed, and return its usage; `None` if no usage is known or the call is counted already.
 
-        Without a usage in the error, the usage is estimated if the call was given up or its model was heard. Returns
-        `None` if nothing is known to have been used, or if the call is counted already.
+        given_up: whether the call did not fail itself but is no longer waited for (default: no)
+
+        If `error` has no usage, the usage is estimated for a call that was given up or had begun to answer.
         """
         if call not in self.open:
             return None
@@ -77,7 +79,7 @@ class Tally:
         return usage
 
     def give_up_all(self, error: ModelError) -> None:
-        """Count every call that is still open: the run ends."""
+        """Count every open call as given up because of `error`, since the run ends."""
         for call in sorted(self.open, key=lambda call: call.address):
             self.fail(call, error, given_up=True)
 

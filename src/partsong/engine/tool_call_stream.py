@@ -1,9 +1,9 @@
-"""The tool calls of an answer on their way to the listener: short ones are held back, long ones are streamed.
+"""Passes the tool calls of an answer to the listener: short tool calls are held back, long tool calls are streamed.
 
-A short tool call is whole within a moment. It is held back until then, so that it can be checked, and written again if
-it is wrong, before the listener hears of it. A long tool call takes time and is worth watching, since it writes a file.
-It is streamed as soon as its name is known to be right and all tool calls before it are whole and right. What has been
-streamed cannot be taken back.
+A short tool call is whole within a moment. It is held back until the whole answer is checked, so that a wrong tool call
+can be written again before the listener hears of it. A long tool call takes time and is worth watching, since it often
+writes a file. It is streamed as soon as its name is right and all tool calls before it are whole and right. What has
+been streamed cannot be taken back.
 """
 
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from partsong.engine.tool_calls import fault_of_name, fault_of_tool_call, tool_calls_of
 from partsong.model import Answer, Conversation, Delta, Send, ToolCall, ToolCallDelta
 
-# Characters of arguments. A tool call that looks something up has some tens of them, a command seldom more than 300.
+# Characters of arguments up to which a tool call is short. A search has some tens, and a command seldom more than 300.
 SHORT = 500
 
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """One tool call as far as it has come.
+    """One tool call as far as it has arrived.
 
-    index: its index among the tool calls that the listener hears
-    pieces: its arguments so far, unless it is live
-    length: characters of its arguments so far
-    live: whether the listener hears it as it comes
+    index: index of the tool call among those that the listener hears
+    pieces: pieces of its arguments that the listener has not heard
+    length: number of characters of its arguments so far
+    live: whether the tool call is streamed to the listener
     """
 
     index: int
@@ -40,10 +40,12 @@ class _Held:
 
 
 class ToolCallStream:
-    """The tool calls of one answer.
+    """Passes the tool calls of one answer to the listener.
 
-    say: passes a delta on to the listener
-    heard: whether the listener has heard anything of them
+    say: is awaited with each delta for the listener
+    eager: names of the tools whose arguments are streamed at any length
+    tool_calls: the tool calls so far, by the index that the model's deltas have
+    heard: whether the listener has heard of a tool call
     """
 
     def __init__(self, conversation: Conversation, say: Send) -> None:
@@ -51,11 +53,11 @@ class ToolCallStream:
         self.eager = {tool.name for tool in conversation.tools if tool.eager}
         self.tool_calls: dict[int, _Held] = {}
         self.heard = False
-        self.last = -1  # index of the last tool call that is live
-        self.stopped = False  # something is wrong: the rest waits until the whole answer is checked
+        self.last = -1  # index of the latest tool call that became live
+        self.stopped = False  # a tool call is wrong, so the others wait until the whole answer is checked
 
     async def take(self, delta: ToolCallDelta) -> None:
-        """Take in a piece of a tool call, and pass on what may be heard."""
+        """Take a piece of a tool call, and pass on what need not be held back."""
         held = self.tool_calls.get(delta.index)
         if held is None:
             if self.tool_calls and self.conversation.parallel_tool_calls is False:
@@ -70,7 +72,7 @@ class ToolCallStream:
             await self.let_through(held)
 
     async def finish(self, answer: Answer) -> None:
-        """Pass on what was held back of an answer that is right as a whole."""
+        """Pass on the tool calls that were held back. The whole answer must have been checked."""
         if not self.tool_calls:  # the model has sent no deltas of its tool calls
             for delta in deltas_of(answer):
                 await self.say(delta)
@@ -78,7 +80,7 @@ class ToolCallStream:
             await self.tell(held)
 
     async def let_through(self, held: _Held) -> None:
-        """Pass on this tool call, and those before it; none of them, if something is wrong with one."""
+        """Pass on the tool call `held` and those before it, or none of them if one is wrong."""
         before = [other for other in self.tool_calls.values() if other.index < held.index]
         whole = [ToolCall(other.id, other.name, "".join(other.pieces)) for other in before if not other.live]
         if fault_of_name(self.conversation, held.name):
@@ -92,7 +94,7 @@ class ToolCallStream:
             await self.tell(other)
 
     async def tell(self, held: _Held) -> None:
-        """Pass on what has come of a tool call so far; from now on it is live."""
+        """Pass on what has arrived of a tool call, which is live from now on."""
         if held.live:
             return
         held.live, self.heard, self.last = True, True, held.index
@@ -103,7 +105,7 @@ class ToolCallStream:
 
 
 def deltas_of(answer: Answer) -> list[Delta]:
-    """The tool calls of an answer as deltas, one for each."""
+    """The tool calls of a whole answer as deltas, one for each tool call."""
     return [
         ToolCallDelta(index, tool_call.id, tool_call.name, tool_call.arguments)
         for index, tool_call in enumerate(tool_calls_of(answer))

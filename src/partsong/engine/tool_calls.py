@@ -29,7 +29,7 @@ async def check_schemas(conversation: Conversation) -> None:
 
 
 def check_choice(conversation: Conversation) -> None:
-    """Raise `QuestionError` if the conversation asks for a tool that there is not."""
+    """Raise `QuestionError` if `tool_choice` names a tool that the conversation does not have."""
     choice = conversation.tool_choice
     if choice not in (None, "auto", "none", "required") and choice not in [tool.name for tool in conversation.tools]:
         raise QuestionError(f'tool_choice is "{choice}", but there is no such tool')
@@ -41,7 +41,11 @@ def tool_calls_of(answer: Answer) -> tuple[ToolCall, ...]:
 
 
 def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts as the client gets them: JSON without a code fence, and one tool call if only one is allowed."""
+    """The parts of an answer that the client gets.
+
+    If the answer must be JSON, a code fence around it is removed. If `parallel_tool_calls` is false, only the first
+    tool call is kept.
+    """
     if conversation.response_format is not None:
         parts = without_code_fence(parts)
     if conversation.parallel_tool_calls is not False:
@@ -51,7 +55,7 @@ def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...
 
 
 async def fault_of(conversation: Conversation, answer: Answer) -> str | None:
-    """What is wrong with the answer, in words for the model that wrote it; `None` if nothing is."""
+    """What is wrong with an answer, in a sentence for the model that wrote it; `None` if nothing is wrong."""
     tool_calls = tool_calls_of(answer)
     choice = conversation.tool_choice
     if choice == "required" and not tool_calls:
@@ -67,16 +71,16 @@ async def fault_of(conversation: Conversation, answer: Answer) -> str | None:
 
 
 async def fault_of_tool_call(conversation: Conversation, tool_call: ToolCall) -> str | None:
-    """What is wrong with one tool call; `None` if nothing is."""
+    """What is wrong with a tool call, in a sentence for the model that wrote it; `None` if nothing is wrong."""
     if (fault := fault_of_name(conversation, tool_call.name)) is not None:
         return fault
     return await _fault_of_arguments(_tool_of(conversation, tool_call), tool_call)
 
 
 def counts(conversation: Conversation, tool_call: ToolCall) -> bool:
-    """Whether a proposed tool call could be made as it stands.
+    """Whether a proposed tool call is valid: the tool exists, and the arguments fit its schema.
 
-    A schema that needs a process is not tried: nothing is called yet, and the aggregator's own tool call is checked.
+    A schema that would need a process of its own is not tried, since the tool call of the aggregator is checked later.
     """
     if fault_of_name(conversation, tool_call.name) is not None:
         return False
@@ -90,7 +94,7 @@ def _tool_of(conversation: Conversation, tool_call: ToolCall) -> Tool:
 
 
 def fault_of_name(conversation: Conversation, name: str) -> str | None:
-    """Why the tool of this name may not be called; `None` if it may."""
+    """Why the tool called `name` may not be called, in a sentence for the model; `None` if it may be called."""
     choice = conversation.tool_choice
     if choice == "none":
         return "No tool may be called here."

@@ -1,8 +1,8 @@
-"""Take the marks of a prompt's fence out of the answer: a small model sometimes copies them from its prompt.
+"""Removes marks of the prompt's fence from an answer, since small models sometimes copy them from the prompt.
 
-An answer that is to be JSON loses a code fence around it as well.
+If the answer must be JSON, a Markdown code fence around it is removed too.
 
-The fence's word stands nowhere else, so text that looks like a mark of the fence is one. While an answer is streamed,
+The fence's word occurs nowhere else, so text that looks like a mark of the fence is one. While an answer is streamed,
 only text that may become a mark is held back.
 """
 
@@ -15,7 +15,11 @@ LONGEST_MARK = 80  # characters
 
 
 class Unfencing:
-    """Cleans one answer. `take` is given the text piece by piece, and returns the text that can be passed on."""
+    """Cleans one answer. `take` gets the text in pieces, and returns the text to pass on.
+
+    proposals: texts that made the word of the prompt's fence; see `prompts.fence_word`
+    json: whether the answer must be JSON, so that a code fence around it is removed too (default: no)
+    """
 
     def __init__(self, proposals: tuple[str, ...], json: bool = False) -> None:
         self._code_fence = CodeFence() if json else None
@@ -27,12 +31,12 @@ class Unfencing:
         return text if self._code_fence is None else self._code_fence.take(text)
 
     def rest(self) -> str:
-        """The text that was held back and has not become a mark."""
+        """The text that is still held back at the end of the answer, because no mark came of it."""
         held = self._marks.rest()
         return held if self._code_fence is None else self._code_fence.take(held) + self._code_fence.rest()
 
     def cleaned(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-        """The parts of the whole answer, without marks."""
+        """The parts of the whole answer, without marks of the fence."""
         parts = tuple(Text(self._without_marks(part.text)) if isinstance(part, Text) else part for part in parts)
         return parts if self._code_fence is None else without_code_fence(parts)
 

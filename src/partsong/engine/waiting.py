@@ -1,7 +1,7 @@
-"""Wait for the seats of a layer: until all are done, the quorum's grace is over, or a deadline has come.
+"""Waits for the seats of a layer until all are done, the grace after the quorum is over, or a deadline passes.
 
-Seats are tasks in `asyncio.wait`, not in a task group. A quorum cannot be had with a task group, and a model that does
-not stop when it is cancelled must not hold up the answer.
+Seats are tasks in `asyncio.wait` and not in a task group, because a task group waits for all its tasks. A quorum does
+not need all, and a model that ignores its cancellation must not hold up the answer.
 """
 
 import asyncio
@@ -19,20 +19,25 @@ STOPPING = 0.005
 
 
 class TooLateError(Exception):
-    """A task was not done in time."""
+    """Raised by `result_by` if a task was not done in time."""
 
 
 class Waited(Protocol):
-    """A seat that is waited for: whether it has `ended`, and the `answer` if it has one."""
+    """A seat to wait for.
+
+    ended: whether the seat has its answer, is lost, or is cut off
+    answer: the answer of the seat; `None` if it has none
+    """
 
     ended: bool
     answer: Answer | None
 
 
 def end_of(layer: Layer, until: float | None) -> tuple[float | None, ModelError]:
-    """When the layer must be done, and the error of a seat that is not done then.
+    """When a layer that begins now must end, by the running loop's clock, and the error of a seat that is late.
 
-    The layer's own deadline counts, or `until`, the run's, if that is earlier.
+    until: end of the layer by the run's deadline; `None` for no limit. The earlier of `until` and the layer's own
+        deadline counts.
     """
     clock = asyncio.get_running_loop().time
     if layer.deadline is not None and (until is None or clock() + layer.deadline < until):
@@ -47,7 +52,15 @@ async def wait(
     until: float | None,
     too_late: ModelError,
 ) -> dict[int, ModelError]:
-    """Wait until every seat is done, or until the time is up. Return the indexes of the seats to cut off, and why."""
+    """Wait for the seats of a layer. Return the error of each seat that must be cut off, by the index of the seat.
+
+    tasks: the tasks that fill the seats, in seat order
+    seats: the seats, in the same order
+    until: when the layer must end, by the running loop's clock; `None` for no limit
+    too_late: the error of a seat that is not done by `until`
+
+    An exception of a task is raised.
+    """
     clock = asyncio.get_running_loop().time
     quorum, pending = layer.quorum, set(tasks)
     while pending:
@@ -67,7 +80,7 @@ async def wait(
 
 
 async def end(tasks: list[asyncio.Task[T]]) -> None:
-    """Cancel the tasks that still run. A task that does not stop soon is left behind."""
+    """Cancel the tasks that still run. A task that has not stopped after 5 ms is left behind."""
     if running := [task for task in tasks if not task.done()]:
         for task in running:
             task.cancel()
@@ -77,9 +90,11 @@ async def end(tasks: list[asyncio.Task[T]]) -> None:
 
 
 async def result_by(task: asyncio.Task[T], until: float | None) -> T:
-    """What the task returns. Raises `TooLateError` if the task is not done by `until`.
+    """Wait for the task, and return its result. Raises `TooLateError` if the task is not done by `until`.
 
-    The task is ended in any case, also if the caller is cancelled.
+    until: a time of the running loop's clock; `None` for no limit
+
+    The task is cancelled if it is late, and also if the caller is cancelled.
     """
     clock = asyncio.get_running_loop().time
     try:

@@ -1,1 +1,1 @@
-"""Models that wrap a model: one concern, one file, and none knows another."""
+"""Models that wrap another model, one file for each concern. No wrapper imports another; `stack` decides the order."""

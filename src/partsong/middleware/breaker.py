@@ -1,8 +1,8 @@
-"""A circuit breaker: calls to a provider that keeps failing fail at once for a while, instead of one after another.
+"""A circuit breaker: while a provider keeps failing, calls to it fail at once and are not sent.
 
-Only failures that show that the provider is down count: it is broken, not reached, or silent. They must come in a row
-and over some time, because a burst of seats that fail together is one bad moment. After the rest, one call is let
-through, and its outcome decides.
+Only failures that mean that the provider is down count: a server error, a network error, or a timeout. They must come
+in a row and over some seconds, because seats that fail together show one bad moment alone. After a rest, one trial call
+is sent. If it succeeds, calls are sent again; if it fails, a longer rest begins.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from partsong.errors import Cause, ModelError
 from partsong.model import Answer, Model, Request, Send
 
 DOWN: frozenset[Cause] = frozenset({"server", "network", "timeout"})
-FAILURES = 5  # in a row
-SPREAD = 10.0  # seconds from the first of them to the last, at least
-FIRST_REST = 30.0  # seconds; doubled each time
-LONGEST_REST = 300.0
+FAILURES = 5  # failures in a row after which a provider rests
+SPREAD = 10.0  # seconds that must lie between the first and the last of these failures
+FIRST_REST = 30.0  # seconds; doubled after each trial call that fails
+LONGEST_REST = 300.0  # seconds
 
 
 def _loop_time() -> float:
@@ -24,7 +24,17 @@ def _loop_time() -> float:
 
 
 class Health:
-    """The recent failures of one provider. All models of the provider share them."""
+    """The recent failures of one provider, shared by all models of the provider. Times are by `clock`, in seconds.
+
+    clock: returns the present time; the event loop's clock by default
+    failures: failures in a row
+    failing_since: time of the first of these failures
+    last: message of the last failure
+    resting_since: when the provider began to rest; `None` while calls are sent
+    until: when a trial call may be sent
+    rest: seconds of the present rest; 0.0 before the first rest
+    trying: whether a trial call is under way
+    """
 
     def __init__(self, provider: str, clock: Callable[[], float] = _loop_time) -> None:
         self.provider, self.clock = provider, clock
@@ -37,7 +47,10 @@ class Health:
         self.trying = False
 
     def begin(self) -> bool:
-        """Whether a call that begins now is the trial call. Raises `ModelError` while the provider rests."""
+        """Admit a call, and return whether it is the trial call after a rest.
+
+        Raises `ModelError` with the cause "resting" while the provider rests or another trial call is under way.
+        """
         if self.resting_since is None:
             return False
         now = self.clock()
@@ -54,11 +67,15 @@ class Health:
         )
 
     def succeed(self) -> None:
-        """The provider has answered: earlier failures are forgotten."""
+        """Note that the provider has answered: failures in a row and the rest are reset."""
         self.failures, self.resting_since, self.rest = 0, None, 0.0
 
     def fail(self, why: str, *, trial: bool) -> None:
-        """The provider was broken, not reached, or silent."""
+        """Note a failure that means that the provider is down. A rest may begin.
+
+        why: message of the failure
+        trial: whether the trial call has failed
+        """
         now, self.last = self.clock(), why
         if self.resting_since is not None:
             if trial:
@@ -72,13 +89,14 @@ class Health:
             self.lie_down(now)
 
     def lie_down(self, now: float) -> None:
+        """Begin a rest, twice as long as the last one."""
         self.rest = min(self.rest * 2, LONGEST_REST) if self.rest else FIRST_REST
         self.until = now + self.rest
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """A model that is called only if the health of its provider allows it."""
+    """A model whose calls fail at once while its provider rests. `health`: shared by all models of the provider."""
 
     model: Model
     health: Health
@@ -95,5 +113,5 @@ class Breaker:
                 health.fail(str(error), trial=trial)
             raise
         finally:
-            if trial:  # where it told nothing (it was cancelled, or refused), the next call tries again
+            if trial:  # a trial call that was cancelled or refused decides nothing, so the next call is a trial again
                 health.trying = False

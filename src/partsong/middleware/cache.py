@@ -1,8 +1,8 @@
 """A cache of calls: every finished call is stored, and a call whose answer is stored is not made again.
 
-A stored answer is used if the request's terms allow that. If the terms do not say, it is used at a temperature of 0,
-where the model would say the same again. Equal calls at the same time are made once: later callers wait for the first,
-and the next one takes over if it fails or is cancelled. If the store fails, the call is made.
+A stored answer is used if the request's terms (`Terms.cache`) allow this. By default, it is used at a temperature of 0,
+at which the model would give the same answer again. Equal calls at the same time are made once: later callers wait for
+the first. If the first call fails or is cancelled, the next caller makes the call. If the store fails, calls are made.
 """
 
 import asyncio
@@ -32,30 +32,40 @@ from partsong.model import (
 
 
 class Calls(Protocol):
-    """The store of calls. Both methods may raise `StoreError`."""
+    """A store of calls. Both methods raise `StoreError` if the store fails."""
 
-    async def find_call(self, key: bytes) -> Answer | None: ...
+    async def find_call(self, key: bytes) -> Answer | None:
+        """Return the stored answer of the call with this key (see `call_key`); `None` if there is none."""
 
     async def keep_call(self, call: Call) -> None:
-        """Returns once the call would survive this process."""
+        """Store a call. Returns once the stored call would survive a crash of this process."""
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A call under way that others wait for. After `landed`, `answer` is the answer, or `None` after a failure."""
+    """A call under way, for which equal calls wait.
+
+    landed: set when the call has ended
+    answer: the call's answer; `None` before the end, after a failure, and if the answer may not be reused
+    """
 
     landed: asyncio.Event = field(default_factory=asyncio.Event)
     answer: Answer | None = None
 
 
-Flights = dict[bytes, Flight]  # by key; shared by all models whose calls are to be made once
+Flights = dict[bytes, Flight]  # calls under way, by the key of the call; shared by all models
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """The model `name` with its calls in a store. Failed calls and answers without content are not stored.
+    """A model whose calls are stored. Failed calls, and answers without content or with caveats, are not stored.
 
-    `address` is the address of the server: under the same name, another server has another model.
+    model: the model that makes the calls
+    name: the model's id, "provider:model", a part of the key of each call
+    store: where calls are stored and searched
+    flights: calls under way, shared by all models
+    address: address of the provider's server, a part of the key, because another server has another model of the same
+        name; "" by default
     """
 
     model: Model
@@ -74,7 +84,7 @@ class Cache:
                 return await hit(flight.answer, send)
         flight = self.flights[key] = Flight()
         try:
-            # Looked up within the flight: nobody can come between the look and the call.
+            # The store is searched after the flight is registered, so that an equal call cannot begin in between.
             if (found := await self.find(key)) is not None:
                 flight.answer = found
             else:
@@ -85,13 +95,18 @@ class Cache:
         return await hit(found, send)
 
     async def find(self, key: bytes) -> Answer | None:
+        """Return the stored answer; `None` if there is none or the store fails."""
         try:
             return await self.store.find_call(key)
         except StoreError:
             return None
 
     async def make(self, key: bytes, request: Request, send: Send | None, flight: Flight | None = None) -> Answer:
-        """Make the call, and store it before its answer is returned."""
+        """Make the call, store it, and return its answer.
+
+        key: key of the call in the store
+        flight: receives the answer for callers that wait; `None` (default) if nobody may wait
+        """
         clock = time.perf_counter
         first: float | None = None
         listening = 0.0
@@ -118,20 +133,25 @@ class Cache:
 
 
 def may_be_stored(request: Request) -> bool:
-    """Whether a stored answer may be used."""
+    """Return whether the terms or the temperature of a request allow a stored answer."""
     allowed = request.terms.cache
     return request.sampling.temperature == 0 if allowed is None else allowed
 
 
 def has_content(answer: Answer) -> bool:
-    """Whether the answer is worth keeping: one without a word, or with caveats, may not become a lasting one."""
+    """Return whether an answer may be stored: it has text or a tool call, and no caveats."""
     if answer.caveats:
         return False
     return bool(answer.text.strip()) or any(isinstance(part, ToolCall) for part in answer.parts)
 
 
 async def hit(answer: Answer, send: Send | None) -> Answer:
-    """A stored answer as the answer of a call that used nothing. A listener hears it as deltas."""
+    """Return a stored answer as the answer of a call that used nothing.
+
+    send: receives the answer as deltas; `None` for no listener
+
+    The original usage moves to the answer's field `stored`.
+    """
     if send is not None:
         for delta in deltas(answer):
             await send(delta)
@@ -139,7 +159,7 @@ async def hit(answer: Answer, send: Send | None) -> Answer:
 
 
 def deltas(answer: Answer) -> list[Delta]:
-    """The deltas of an answer, one for each part."""
+    """Return the deltas of an answer, one for each part that is not empty."""
     said: list[Delta] = []
     calls = 0
     for part in answer.parts:

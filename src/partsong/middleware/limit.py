@@ -1,8 +1,8 @@
 """Limits on the calls to a provider: how many at once, and how many requests and tokens a minute.
 
 The number of calls at once is configured. Requests and tokens a minute are learnt for each model from the headers of
-the provider's responses; until then they are not limited. The calls of one run wait in the order in which they came,
-and runs take turns. So a hundred seats of one run do not keep the only seat of another waiting.
+the provider's responses, and not limited before. Waiting calls of one run are admitted in the order of their arrival,
+and runs take turns. So a hundred seats of one run do not delay the only seat of another run.
 """
 
 import asyncio
@@ -15,18 +15,19 @@ from partsong.middleware.rate import FREE, ONE_REQUEST, Cost, Lane, difference, 
 from partsong.model import Answer, Model, Request, Send
 from partsong.wire.rate_limit_headers import RateLimits
 
-# Seconds that a call without an end of its own waits for its turn by the rate: a day's quota that is used up does not
-# come back within a question.
+# Seconds that a call without a deadline waits for the rate limit at most. A daily quota that is used up does not come
+# back while a user waits for an answer.
 LONGEST_WAIT = 300.0
-LONGEST_PAUSE = 3600.0  # seconds after which a provider is asked again, however much longer it wants to be left alone
+LONGEST_PAUSE = 3600.0  # seconds that calls pause at most, even if the provider asks for a longer pause
 
 
 @dataclass(eq=False, slots=True)
 class Entry:
     """A call that was admitted.
 
-    cost: what the call has reserved; `None` if nothing was limited
-    number: the calls of a gate are numbered in the order in which they were admitted
+    lane: the limits of the call's model
+    cost: requests and tokens that the call has reserved; `None` if the model had no limits
+    number: increases with each call that arrives at the gate or is admitted, so that it tells which call was earlier
     """
 
     lane: Lane
@@ -36,6 +37,15 @@ class Entry:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
+    """A call that waits.
+
+    lane: the limits of the call's model
+    cost: estimate of what the call will use; `None` if the model had no limits on arrival
+    number: order of arrival
+    entered: done when the call is admitted or has failed
+    waiting: whether the call is still in its queue
+    """
+
     lane: Lane
     request: Request
     cost: Cost | None
@@ -46,39 +56,58 @@ class Waiter:
 
 @dataclass(eq=False, slots=True)
 class Queue:
-    """The calls of one run that wait for one model, and their cost together."""
+    """The calls of one run that wait for one model.
+
+    waiters: the calls in the order of their arrival
+    cost: sum of their costs
+    """
 
     waiters: deque[Waiter] = field(default_factory=deque)
     cost: Cost = FREE
 
 
 class Gate:
-    """The gate that all models of a provider share. A gate belongs to the event loop of its calls."""
+    """The concurrency and rate limits of one provider, shared by all its models and used on one event loop.
+
+    provider: the provider's name, for errors
+    free: calls that may still begin at once; at first the configured concurrency
+    lanes: limits of each model, by its name at the provider
+    queues: waiting calls by run and lane; the run whose turn is next is first
+    number: last number given to a call
+    timer: calls `dispatch` when the next call may be admitted; `None` if no call waits for a time
+    """
 
     def __init__(self, provider: str, concurrency: int) -> None:
         self.provider = provider
         self.free = concurrency
         self.lanes: dict[str, Lane] = {}
-        self.queues: dict[str, dict[Lane, Queue]] = {}  # by run; the run whose turn is next stands first
+        self.queues: dict[str, dict[Lane, Queue]] = {}
         self.number = 0
         self.timer: asyncio.TimerHandle | None = None
 
     def hear(self, model: str, allowance: RateLimits) -> None:
-        """Take in the rate limits that the provider has told of a model."""
+        """Update the limits of a model from the rate limits in the headers of a response."""
         lane, now = self.lane(model), asyncio.get_running_loop().time()
         lane.hear(allowance, now)
         if self.queues:
             self.dispatch()
 
     def lane(self, model: str) -> Lane:
+        """Return the limits of a model, which are created at its first call."""
         if model not in self.lanes:
             self.lanes[model] = Lane(model)
         return self.lanes[model]
 
     async def enter(self, model: str, request: Request) -> Entry:
-        """Wait until the call may begin. Raises `ModelError` if that would be too late."""
+        """Wait until the call may begin.
+
+        model: the model's name at the provider
+
+        Raises `ModelError` with the cause "rate" if the call would wait beyond its deadline, or for more than
+        `LONGEST_WAIT` without a deadline.
+        """
         lane = self.lane(model)
-        if not self.queues and self.free and not lane.limited:  # nearly always
+        if not self.queues and self.free and not lane.limited:  # the fast path, which nearly all calls take
             return self.admit(lane, None)
         loop = asyncio.get_running_loop()
         cost = lane.cost(request) if lane.buckets else None
@@ -98,11 +127,12 @@ class Gate:
         except asyncio.CancelledError:
             if not waiter.entered.done() or waiter.entered.cancelled():
                 self.forget(waiter)
-            elif waiter.entered.exception() is None:  # it was let in at the moment at which it was cancelled
+            elif waiter.entered.exception() is None:  # the call was admitted just before it was cancelled
                 self.leave(waiter.entered.result(), FREE)
             raise
 
     def admit(self, lane: Lane, cost: Cost | None) -> Entry:
+        """Count a call as open, and reserve its cost."""
         self.number += 1
         self.free -= 1
         lane.inside += 1
@@ -112,7 +142,10 @@ class Gate:
         return Entry(lane, cost, self.number)
 
     def leave(self, entry: Entry, used: Cost | None) -> None:
-        """A call has ended. `used` is what it has really used; `None` if nobody knows, so that its estimate stands."""
+        """End a call, and admit calls that wait.
+
+        used: requests and tokens that the call has used; `None` if unknown, so that its reservation counts as used
+        """
         lane, cost = entry.lane, entry.cost
         self.free += 1
         lane.inside -= 1
@@ -124,9 +157,14 @@ class Gate:
             self.dispatch()
 
     def slow(self, entry: Entry, retry_after: float | None) -> None:
-        """The provider said "too many": nobody runs into it again for the time that it asks for."""
+        """Reduce the calls to a model after its provider has refused one for the rate limit.
+
+        Half of the model's open calls may then be open at once, and calls pause.
+
+        retry_after: seconds that the provider asks the client to wait; `None` if not given
+        """
         lane = entry.lane
-        if entry.number > lane.cut_at:  # those who had started before are no further sign
+        if entry.number > lane.cut_at:  # a refusal of a call from before the last reduction shows nothing new
             lane.most, lane.cut_at = max(1, lane.inside // 2), self.number
         if retry_after:
             now = asyncio.get_running_loop().time()
@@ -135,7 +173,7 @@ class Gate:
                 self.give_up(run, lane, now)
 
     def quicken(self, entry: Entry) -> None:
-        """A call has succeeded, so that one more may be tried at once."""
+        """Allow one more call at once to a model whose calls were reduced, because a call has succeeded."""
         lane = entry.lane
         if lane.most is not None:
             lane.most += 1
@@ -143,7 +181,7 @@ class Gate:
                 lane.most = None
 
     def dispatch(self) -> None:
-        """Let in who may go, one of each run in turn, and wake up again when the next may."""
+        """Admit all waiting calls that may begin, one of each run in turn, and set a timer for the next call."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -157,7 +195,7 @@ class Gate:
                 if (waiter := self.first(run, blocked, now)) is not None:
                     self.pop(run, waiter)
                     if run in self.queues:
-                        self.queues[run] = self.queues.pop(run)  # its next turn comes after the others'
+                        self.queues[run] = self.queues.pop(run)  # the run moves to the end: the others are next
                     waiter.entered.set_result(self.admit(waiter.lane, waiter.cost))
                     going = True
         wait = min(blocked.values(), default=inf)
@@ -165,15 +203,22 @@ class Gate:
             self.timer = loop.call_at(now + wait, self.dispatch)
 
     def first(self, run: str, blocked: dict[Lane, float], now: float) -> Waiter | None:
-        """Who of a run may go now. A lane that is `blocked` for one stays so for all, or who needs much never goes."""
+        """Return the earliest call of a run that may begin now; `None` if no call of the run may.
+
+        blocked: lanes for whose limits a call already waits, with the seconds to wait. No later call of such a lane
+            may begin, because small calls would otherwise delay a large one forever. New blocked lanes are added
+        now: time by the loop's clock
+
+        Calls that would wait too long fail.
+        """
         lanes = self.queues[run]
         while heads := [queue.waiters[0] for lane, queue in lanes.items() if lane not in blocked]:
             waiter = min(heads, key=lambda waiter: waiter.number)
             lane = waiter.lane
-            if waiter.entered.done():  # cancelled, and about to leave
+            if waiter.entered.done():  # the call was cancelled, and its task has not run since
                 self.pop(run, waiter)
                 continue
-            if lane.buckets and waiter.cost is None:  # nothing was known when it came
+            if lane.buckets and waiter.cost is None:  # no limits were known when the call arrived
                 waiter.cost = lane.cost(waiter.request)
                 lanes[lane].cost = total(lanes[lane].cost, waiter.cost)
             wait = inf if lane.full else lane.wait(waiter.cost or FREE, now)
@@ -187,7 +232,11 @@ class Gate:
         return None
 
     def late(self, waiter: Waiter, ahead: Cost, now: float) -> ModelError | None:
-        """Why there is no sense in waiting, if there is none. `ahead` is what those will use who go before it."""
+        """Return the error of a call that would wait too long; `None` if the call may wait.
+
+        ahead: cost of the calls that are admitted before this one
+        now: time by the loop's clock
+        """
         lane, terms = waiter.lane, waiter.request.terms
         if not lane.limited:
             return None
@@ -206,7 +255,7 @@ class Gate:
         )
 
     def give_up(self, run: str, lane: Lane, now: float) -> None:
-        """Let those go who would now wait too long."""
+        """Let the calls of a run to a model fail that would wait too long from now on."""
         queue = self.queues[run].get(lane)
         for waiter in list(queue.waiters) if queue is not None else ():
             if not waiter.entered.done() and (late := self.late(waiter, FREE, now)) is not None:
@@ -214,15 +263,17 @@ class Gate:
                 waiter.entered.set_exception(late)
 
     def forget(self, waiter: Waiter) -> None:
+        """Remove a cancelled call from its queue."""
         if not waiter.waiting:
             return
         run, lane = waiter.request.terms.run, waiter.lane
         first = self.queues[run][lane].waiters[0] is waiter
         self.pop(run, waiter)
-        if first:  # it may have been what the others waited for
+        if first:  # other calls may have waited because this one was first
             self.dispatch()
 
     def pop(self, run: str, waiter: Waiter) -> None:
+        """Remove a call from its queue."""
         queue = self.queues[run][waiter.lane]
         queue.waiters.remove(waiter)
         waiter.waiting = False
@@ -230,6 +281,7 @@ class Gate:
         self.tidy(run, waiter.lane)
 
     def tidy(self, run: str, lane: Lane) -> None:
+        """Delete the queue of a run and a lane if it is empty."""
         lanes = self.queues[run]
         if not lanes[lane].waiters:
             del lanes[lane]
@@ -239,7 +291,11 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A model behind the gate of its provider, which knows it by its `name`."""
+    """A model whose calls wait for the limits of its provider.
+
+    name: the model's name at the provider
+    gate: the provider's limits
+    """
 
     model: Model
     name: str

@@ -1,8 +1,8 @@
-"""The dollars of a call, computed once from the tokens that the provider reported. No other module knows a price.
+"""Computes the price of a call in dollars from the tokens that the provider reported. No other module knows prices.
 
-Prices come from the configuration or from the table that genai-prices ships. Cached input and cache writes have prices
-of their own. Reasoning is billed as output unless the table says otherwise. Pictures are input tokens like any other,
-as providers of chat models bill them. Each call is rounded once, so that sums are exact.
+Prices come from the configuration or from the table in the package genai-prices. Cached input and cache writes have
+prices of their own. Reasoning is billed as output unless the table says otherwise. Images count as input tokens, as
+providers of chat models bill them. The price of each call is rounded once, so that sums are exact.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,16 @@ from msgspec.structs import replace
 from partsong.errors import ModelError
 from partsong.model import Answer, Model, Request, Send, Usage, billed
 
-Pricing = Callable[[Usage], Decimal | None]
-CACHE_WRITE = Decimal("1.25")  # of the input's price: what providers that bill for writing to their cache take
+Pricing = Callable[[Usage], Decimal | None]  # from a usage to dollars; `None` for an unknown price
+CACHE_WRITE = Decimal("1.25")  # price of a token written to the cache, as a multiple of the price of an input token
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A model whose usage is priced. Dollars that the model reported itself stand; an unknown price stays unknown."""
+    """A model whose usages have a price in dollars, also those of failed calls.
+
+    A price that the provider reported is kept. A price that `pricing` does not know stays `None`.
+    """
 
     model: Model
     pricing: Pricing
@@ -34,11 +37,15 @@ class Price:
         return replace(answer, usage=self.priced(answer.usage))
 
     def priced(self, usage: Usage) -> Usage:
+        """Return the usage with its price."""
         return usage if usage.dollars is not None else replace(usage, dollars=self.pricing(usage))
 
 
 def fixed(input_dollars: Decimal, output_dollars: Decimal, cached_dollars: Decimal | None = None) -> Pricing:
-    """Prices that the user gave, in dollars per million tokens; cached input costs like any other, if not said."""
+    """Return the pricing of prices that the user has configured, in dollars per million tokens.
+
+    cached_dollars: price of input from the provider's prompt cache; `None` (default) for the price of other input
+    """
     reading = input_dollars if cached_dollars is None else cached_dollars
 
     def dollars(usage: Usage) -> Decimal:
@@ -50,10 +57,13 @@ def fixed(input_dollars: Decimal, output_dollars: Decimal, cached_dollars: Decim
 
 
 def listed(base_url: str, model: str) -> Pricing:
-    """List prices, from the table that genai-prices ships; unknown for a model or an address that is not in it.
+    """Return the pricing of list prices, from the table in the package genai-prices.
 
-    The table is imported here, when models are put together: a fifth of a second, which no running call should pay, and
-    no run whose models are all priced otherwise.
+    base_url: the address of the provider's API
+    model: the model's name at the provider
+
+    The price is `None` if the table has no such model or address. The table is imported when models are made, and only
+    if a model needs it. The import takes a fifth of a second, by which no call may be delayed.
     """
     import genai_prices
 
@@ -72,7 +82,7 @@ def listed(base_url: str, model: str) -> Pricing:
             return None
         known = price.model_price
         if known.input_mtok is None or (known.output_mtok is None and usage.output_tokens):
-            # It is billed by the minute or the request, or nobody has said how; `:free` is how routers say that it is.
+            # The price is not by the token, or unknown. Routers end the names of free models in `:free`.
             return Decimal(0) if model.endswith(":free") else None
         return billed(price.total_price)
 
@@ -80,6 +90,6 @@ def listed(base_url: str, model: str) -> Pricing:
 
 
 def _parts_of_input(usage: Usage) -> tuple[int, int]:
-    """The input tokens that were read from a cache, and those written to a cache; never more than all input tokens."""
+    """Return the input tokens read from the prompt cache and those written to it; together at most all input tokens."""
     cached = min(usage.cached_input_tokens, usage.input_tokens)
     return cached, min(usage.cache_write_tokens, usage.input_tokens - cached)

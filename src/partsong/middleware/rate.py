@@ -1,8 +1,10 @@
-"""How long a call must wait for a provider's rate limits: arithmetic, without a clock or a queue.
+"""Computes how long a call must wait for a provider's rate limits. There is no clock and no queue here.
 
-A provider tells how much of a quota remains. Calls under way may or may not be counted in that number. So the true
-level is at most the told number, and at least the told number less what the open calls have reserved. Between the two,
-our own count stands.
+A response reports how much of a quota remains, and this number may or may not include the open calls. So the true level
+is at most the reported number, and at least the reported number minus the reservations of open calls. Within these
+bounds, our own count is used.
+
+Times are in seconds by the event loop's clock; the caller passes the present time as `now`.
 """
 
 from partsong.model import Request, Usage
@@ -13,17 +15,24 @@ Cost = tuple[float, float, float, float]  # requests, tokens, input tokens, outp
 FREE: Cost = (0.0, 0.0, 0.0, 0.0)
 ONE_REQUEST: Cost = (1.0, 0.0, 0.0, 0.0)
 
-MINUTE = 60.0  # what a limit is for, where nobody says
+MINUTE = 60.0  # seconds; the window of a limit whose header names none
 # The refill rate is computed from the missing amount and the time until the quota is full. If less than this share of
 # the limit is missing, the result is the difference of two rounded numbers and tells little.
 TRUSTED = 0.1
-TYPICAL_OUTPUT = 1_000.0  # tokens, before a model has answered
-NEWEST = 0.2  # the weight of the newest answer in what is typical
-SLACK = 1e-6  # so that a wait that was just long enough does not end a rounding error too early
+TYPICAL_OUTPUT = 1_000.0  # tokens of a typical answer, before a model has answered
+NEWEST = 0.2  # weight of the newest answer in the moving mean of answer lengths
+SLACK = 1e-6  # share of the capacity that may be missing, so that rounding errors do not prolong a wait
 
 
 class Bucket:
-    """The level of one quota. A bucket fills steadily, or all at once at the end of its window."""
+    """What remains of one quota, in requests or tokens. It refills continuously, or all at once at the end of a window.
+
+    at: time at which `level` was computed
+    capacity: the quota's limit
+    level: requests or tokens that may be used now
+    filling: requests or tokens that refill in a second
+    full_at: time at which the quota refills all at once; `None` if it refills continuously
+    """
 
     __slots__ = ("at", "capacity", "filling", "full_at", "level")
 
@@ -31,12 +40,12 @@ class Bucket:
         self.at = now
         self.capacity = float(quota.limit or max(quota.remaining or 1, 1))
         self.level = self.capacity if quota.remaining is None else float(quota.remaining)
-        self.filling = 0.0  # a second
+        self.filling = 0.0
         self.full_at: float | None = None
         self.hear(quota, now, 0.0)
 
     def hear(self, quota: Quota, now: float, under_way: float) -> None:
-        """Take in what the provider told at `now`. `under_way` is what the open calls have reserved."""
+        """Update the bucket from the quota in a response. `under_way`: requests or tokens reserved by open calls."""
         self.fill(now)
         remaining = quota.remaining
         if quota.limit is not None:
@@ -48,7 +57,7 @@ class Bucket:
         self.level = min(self.level, self.capacity)
         if quota.seconds is not None and not quota.steady and remaining is not None:
             self.full_at = now + quota.seconds
-            self.filling = self.capacity / (quota.window or max(quota.seconds, MINUTE))  # from then on
+            self.filling = self.capacity / (quota.window or max(quota.seconds, MINUTE))  # used after `full_at`
             return
         self.full_at = None
         self.filling = self.capacity / (quota.window or MINUTE)
@@ -58,7 +67,7 @@ class Bucket:
                 self.filling = measured
 
     def fill(self, now: float) -> None:
-        """Bring the level up to `now`."""
+        """Add to the level what has refilled up to `now`."""
         if self.full_at is None:
             self.level = min(self.capacity, self.level + self.filling * max(0.0, now - self.at))
         elif now >= self.full_at:
@@ -66,7 +75,7 @@ class Bucket:
         self.at = now
 
     def wait(self, need: float, now: float) -> float:
-        """Seconds from `now` until the level reaches `need`, or the bucket is full if `need` exceeds its capacity."""
+        """Return the seconds until the level reaches `need`, or the capacity if `need` exceeds the capacity."""
         self.fill(now)
         missing = min(need, self.capacity) - self.level
         if missing <= SLACK * self.capacity:
@@ -76,47 +85,47 @@ class Bucket:
         return missing / self.filling
 
     def take(self, amount: float) -> None:
-        """Use `amount`; a negative amount is given back."""
+        """Subtract `amount` from the level; a negative amount is added."""
         self.level = min(self.capacity, self.level - amount)
 
 
 class Lane:
-    """The limits of one model at its provider's gate.
+    """The limits of one model.
 
-    buckets: the quotas, by their index in a `Cost`
-    under_way: what the open calls have reserved
+    name: the model's name at the provider
+    buckets: the known quotas, by their index in a `Cost`
+    under_way: sum of the costs that open calls have reserved
     inside: number of open calls
-    paused: when calls may begin again, by the loop's clock; `None` for now
-    most: how many calls may be open at once, after the provider has said "too many"; `None` for no limit
-    cut_at: number of the call that was admitted last when `most` was set
-    typical: tokens of a typical answer
+    paused: when calls may begin again; `None` if they may begin now
+    most: calls that may be open at once after the provider has refused one for its rate limit; `None` for no limit
+    cut_at: last number that the gate had given to a call when `most` was set
+    typical: moving mean of the tokens of an answer
     """
 
     __slots__ = ("buckets", "cut_at", "inside", "most", "name", "paused", "typical", "under_way")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.buckets: dict[int, Bucket] = {}  # by their index in a cost
+        self.buckets: dict[int, Bucket] = {}
         self.under_way = FREE
         self.inside = 0
         self.paused: float | None = None
-        # Calls at once after a "too many", where nothing better is known: half of what was too many, then more again.
         self.most: int | None = None
         self.cut_at = 0
         self.typical = TYPICAL_OUTPUT
 
     @property
     def limited(self) -> bool:
-        """Whether a call may have to wait at all."""
+        """Whether there is any limit for which a call may have to wait."""
         return bool(self.buckets) or self.most is not None or self.paused is not None
 
     @property
     def full(self) -> bool:
-        """Whether an open call must end before another begins."""
+        """Whether an open call must end before another may begin."""
         return self.most is not None and self.inside >= self.most
 
     def hear(self, allowance: RateLimits, now: float) -> None:
-        """Take in the rate limits that the provider told."""
+        """Update the buckets from the rate limits in a response."""
         told = (allowance.requests, allowance.tokens, allowance.input_tokens, allowance.output_tokens)
         for index, quota in enumerate(told):
             if quota is None:
@@ -127,16 +136,19 @@ class Lane:
                 self.buckets[index] = Bucket(quota, now)
 
     def hear_length(self, tokens: int) -> None:
-        """Take in the length of an answer."""
+        """Update the typical length of answers. `tokens`: output tokens of an answer."""
         self.typical += NEWEST * (tokens - self.typical)
 
     def cost(self, request: Request) -> Cost:
-        """An estimate of what a request will use, which errs high."""
+        """Return the estimated cost of a request: one request, input tokens that err high, and output tokens.
+
+        The output is the request's `max_tokens`, or the typical length of the model's answers.
+        """
         asked, said = float(estimate_tokens(request)), float(request.sampling.max_tokens or self.typical)
         return (1.0, asked + said, asked, said)
 
     def wait(self, cost: Cost, now: float) -> float:
-        """Seconds until a call of this cost may begin."""
+        """Return the seconds until the buckets and the pause allow a call of this cost."""
         wait = 0.0
         if self.paused is not None:
             if now < self.paused:
@@ -148,7 +160,10 @@ class Lane:
         return wait
 
     def wait_behind(self, ahead: Cost, cost: Cost, now: float) -> float:
-        """Seconds until a call may begin after others, which will use `ahead`."""
+        """Return the seconds until a call of this cost may begin after other waiting calls.
+
+        ahead: total cost of these calls
+        """
         wait = self.wait(cost, now)
         for index, bucket in self.buckets.items():
             if bucket.full_at is None:
@@ -156,22 +171,22 @@ class Lane:
         return wait
 
     def take(self, cost: Cost) -> None:
-        """Reserve this cost in every bucket."""
+        """Subtract this cost from the buckets; a negative cost is added."""
         for index, bucket in self.buckets.items():
             bucket.take(cost[index])
 
 
 def used_by(usage: Usage) -> Cost:
-    """The cost of a call that has ended. Providers do not count cached input, or count little of it."""
+    """Return the cost of a call that has ended, without cached input, which rate limits count little or not at all."""
     asked = float(usage.input_tokens - usage.cached_input_tokens)
     return (1.0, asked + usage.output_tokens, asked, float(usage.output_tokens))
 
 
 def total(one: Cost, other: Cost) -> Cost:
-    """The sum of two costs."""
+    """Return the sum of two costs, field by field."""
     return (one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3])
 
 
 def difference(one: Cost, other: Cost) -> Cost:
-    """The first cost less the second."""
+    """Return the first cost minus the second, field by field."""
     return (one[0] - other[0], one[1] - other[1], one[2] - other[2], one[3] - other[3])

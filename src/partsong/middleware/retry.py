@@ -1,4 +1,4 @@
-"""Retries with growing pauses, as long as the listener has heard nothing and the deadline allows another attempt."""
+"""Retries of failed calls after growing pauses, unless a delta was already sent or the deadline is too close."""
 
 import asyncio
 import random
@@ -10,15 +10,17 @@ from partsong.errors import ModelError
 from partsong.model import Answer, Delta, Model, Request, Send, Usage
 
 FIRST_PAUSE = 0.5  # seconds; doubled each time
-LONGEST_PAUSE = 30.0  # seconds: a provider that asks for more is not coming back within this question
+LONGEST_PAUSE = 30.0  # seconds; if a provider asks for a longer pause, the call is not retried
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A model that is called up to `attempts` times if its failures can pass.
+    """A model whose calls are retried after failures that may pass, such as a timeout.
 
-    The usage of failed attempts is part of the usage of the answer, or of the error. `Price` belongs inside, because
-    prices that depend on the size of a call differ for two calls added up.
+    model: the model to call; includes `Price`, because some prices depend on the length of the prompt of each attempt
+    attempts: attempts at most, the first one included; 3 by default
+
+    The usage of failed attempts is added to the usage of the answer or of the error.
     """
 
     model: Model
@@ -40,7 +42,7 @@ class Retry:
                 return answer if used is None else replace(answer, usage=used + answer.usage)
             except ModelError as error:
                 again = pause(attempt, error.retry_after)
-                # Once the listener has heard words, a second start would contradict them.
+                # After a delta was sent, another attempt could give the listener a different text.
                 if spoke or attempt == self.attempts - 1 or not _worth_it(error, request, again):
                     error.usage = _together(used, error.usage)
                     raise
@@ -50,16 +52,19 @@ class Retry:
 
 
 def pause(attempt: int, retry_after: float | None) -> float:
-    """Seconds to wait after a failure (`attempt` counts from 0): the provider's wish, or a growing time.
+    """Return the seconds to wait before the next attempt, with jitter.
 
-    The jitter keeps the seats of a layer, which failed together, from coming back together.
+    attempt: index of the attempt that has failed, from 0
+    retry_after: seconds that the provider asks the client to wait; `None` if not given, for a growing pause
+
+    Because of the jitter, seats that failed together do not try again at the same time.
     """
     wanted = retry_after if retry_after is not None else min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
     return wanted + random.uniform(0, FIRST_PAUSE * 2**attempt)
 
 
 def _worth_it(error: ModelError, request: Request, again: float) -> bool:
-    """Whether the call may be made again, `again` seconds from now."""
+    """Return whether a failed call may be retried. `again`: seconds from now to the next attempt."""
     terms = request.terms
     if not error.passing or (error.retry_after or 0) > LONGEST_PAUSE:
         return False

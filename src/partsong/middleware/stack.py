@@ -1,8 +1,9 @@
-"""One model in its middleware, and the order of the wrappers.
+"""Wraps a model in its middleware. The order of the wrappers is decided here:
 
-`Limit` counts each try, and `Breaker` refuses before anything waits at the limit, so both stand inside `Retry`. `Price`
-stands inside `Retry`, too: two tries that are priced as one call come out too dear. `Cache` stands around all that
-costs.
+- `Breaker` and `Limit` are inside `Retry`, because each attempt counts. A call that `Breaker` refuses never waits.
+- `Price` is inside `Retry`, because some prices depend on the prompt's length: two attempts must be priced apart.
+- `Cache` is outside of these, because a stored answer costs nothing.
+- `Window` is outermost, because the engine reads the model's info there.
 """
 
 from dataclasses import dataclass
@@ -26,17 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wrapping:
-    """What the wrappers of a model need.
+    """The values that the wrappers of one model need.
 
     identity: the model's id, "provider:model"
-    settings: how its provider is to be asked
-    gate, health: shared by all models of the provider
-    speed: how fast the model has been
-    pricing: what a usage costs, `None` if that is unknown
-    window: tokens that the model reads, `None` if that is unknown
-    listed: whether the window is from a list that may be wrong
-    documents: whether the model takes PDFs as they are
-    store: where calls are kept and found again, `None` for nowhere
+    settings: the provider's section of the configuration
+    gate: the provider's limits, shared by all its models
+    health: the provider's recent failures, shared by all its models
+    speed: the model's measured speed
+    pricing: computes dollars from a usage; `None` for unknown prices
+    window: context window in tokens; `None` if unknown
+    listed: whether the window is from the table in genai-prices, which may be wrong
+    documents: whether the model reads PDFs as files; otherwise it is sent their text
+    store: where calls are stored and searched; `None` for no store
     flights: calls under way, shared by all models
     """
 
@@ -54,7 +56,7 @@ class Wrapping:
 
 
 def wrapped(model: Model, wrapping: Wrapping) -> Model:
-    """The model in its middleware."""
+    """Return the model in its middleware. Breaker, limits, retries and timeouts are for hosted models alone."""
     settings, own = wrapping.settings, info_of(model)
     hosted = is_hosted(settings.api)
     if hosted and (settings.first_token is not None or settings.silence is not None):

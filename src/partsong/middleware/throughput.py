@@ -1,8 +1,7 @@
-"""The recent speed of a model, from which the time of its next answer is estimated.
+"""Measures the recent speed of a model, and estimates the time of its next answer.
 
-Means and deviations are weighted towards recent calls, as TCP estimates round trips, so only two numbers are kept of
-each measure. Estimates err high, because they are used to leave enough time. The time of a slow listener does not
-count.
+Means and deviations are exponentially weighted, as in TCP's estimate of round-trip times, so each measure needs two
+numbers. Estimates err high, because they are used to leave enough time. Time that a listener takes is not counted.
 """
 
 import asyncio
@@ -10,19 +9,21 @@ from dataclasses import dataclass
 
 from partsong.model import Answer, Delta, Model, Request, Send
 
-NEWEST = 0.2  # the weight of the newest in a mean
-SPREAD = 0.25  # and in a deviation
+NEWEST = 0.2  # weight of the newest value in the mean
+SPREAD = 0.25  # weight of the newest value in the deviation
 
 
 class Recent:
-    """A moving mean and a moving deviation; `None` before the first value."""
+    """Moving mean and moving mean deviation of a measure. The mean is `None` before the first value."""
 
     __slots__ = ("deviation", "mean")
 
     def __init__(self, seed: float | None = None) -> None:
+        """Start with `seed` as the mean; without a value by default."""
         self.mean, self.deviation = seed, (seed or 0.0) / 2
 
     def hear(self, value: float) -> None:
+        """Add a value."""
         if self.mean is None:
             self.mean, self.deviation = value, value / 2
             return
@@ -31,25 +32,29 @@ class Recent:
 
     @property
     def high(self) -> float | None:
+        """The mean plus the deviation; `None` before the first value."""
         return None if self.mean is None else self.mean + self.deviation
 
 
 class Speed:
-    """The speed of one model, shared by all its callers.
+    """The measured speed of one model, shared by all its callers.
 
     first: seconds to the first token
     each: seconds for each later token
-    typical: tokens of a typical answer
-
-    Values of earlier processes can be given as seeds.
+    typical: output tokens of an answer
+    whole: seconds of calls whose first token was not seen apart from the rest
     """
 
     def __init__(self, first: float | None = None, each: float | None = None, typical: float | None = None) -> None:
+        """Start with values that an earlier process has measured; without values by default."""
         self.first, self.each, self.typical = Recent(first), Recent(each), Recent(typical)
-        self.whole = Recent()  # seconds of calls that came in one piece, however long
+        self.whole = Recent()
 
     def seconds(self, tokens: int | None) -> float | None:
-        """Seconds that an answer of `tokens` takes (`None`: of typical length); `None` before the first answer."""
+        """Return the estimated seconds of an answer; `None` before the first answer. The estimate errs high.
+
+        tokens: output tokens of the answer; `None` for a typical answer
+        """
         typical, times = self.typical.high, []
         length = typical if tokens is None else tokens
         if length is None:
@@ -57,12 +62,17 @@ class Speed:
         if (first := self.first.high) is not None and (each := self.each.high) is not None:
             times.append(first + each * max(0.0, length - 1))
         if (whole := self.whole.high) is not None:
-            # Waiting and writing cannot be told apart here, so shorter answers are assumed to take as long.
+            # The time to the first token is unknown, so a short answer is assumed to take as long as a typical one.
             times.append(whole * max(1.0, length / max(1.0, self.typical.mean or 1.0)))
         return max(times, default=None)
 
     def hear(self, first: float | None, total: float, tokens: int) -> None:
-        """Learn from a call: seconds to its first token, if that was seen apart from the rest, and to its end."""
+        """Add a call.
+
+        first: seconds to the first token; `None` if the answer came in one piece
+        total: seconds to the end
+        tokens: output tokens
+        """
         if first is None or tokens < 2:
             self.whole.hear(total)
         else:
@@ -73,7 +83,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """A model whose calls are timed. Failed calls are not counted."""
+    """A model whose successful calls are measured in `speed`."""
 
     model: Model
     speed: Speed

@@ -1,4 +1,4 @@
-"""Give up on a model that does not begin, or falls silent: what has hung is not waited for until the deadline."""
+"""Ends calls to models that do not begin to answer or fall silent. A hung call then does not last to the deadline."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ from partsong.model import Answer, Delta, Model, Request, Send
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """A model that must say its first token within `first` seconds, and go on within `silence` seconds of the last.
+    """A model whose calls fail if it does not answer in time.
 
-    `None` is no limit. To see the tokens, it asks for a stream even where nobody listens. The time that a listener
-    takes does not count.
+    first: seconds to the first delta; `None` for no limit
+    silence: seconds between two deltas; `None` for no limit
+
+    Calls are streamed even without a listener, so that deltas can be timed. Time that a listener takes is not counted.
     """
 
     model: Model

@@ -1,6 +1,6 @@
-"""The check of a model's window: a request that is too long is refused before it costs anything.
+"""Checks requests against a model's context window: a request that is too long is refused before it costs anything.
 
-If a provider refuses a request and tells its window, that number is used from then on.
+If a provider refuses a request and names its window in the refusal, later requests are checked against that number.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +13,11 @@ from partsong.wire.tokens import likely_tokens
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """The outermost wrapper: a model that reads `info.window` tokens, where that is known."""
+    """A model whose requests are checked against `info.window`, if that is known. It is the outermost wrapper.
+
+    name: the model's id, for errors
+    info: the model's info, which the engine reads; replaced when a refusal names the window
+    """
 
     model: Model
     name: str
@@ -29,7 +33,11 @@ class Window:
             raise
 
     async def check(self, request: Request) -> None:
-        """Raise `ModelError` for a request that is certainly too long."""
+        """Raise `ModelError` with the cause "window" if a request has more tokens than the window.
+
+        Tokens are counted by the model's tokenizer if there is one and the estimate exceeds the window. A window from
+        the table in genai-prices (`info.listed`) is not checked, because the table may be wrong.
+        """
         info = self.info
         if info.window is None or info.listed or likely_tokens(request.messages) <= info.window:
             return
@@ -42,6 +50,9 @@ class Window:
             )
 
     def learn(self, window: int) -> None:
-        """Take in the window that a provider has told. A configured window may be lower on purpose, and then stays."""
+        """Set the window to the number of tokens that a provider's refusal names.
+
+        A lower configured window stays, since it may be lower on purpose. An unknown or listed window is replaced.
+        """
         if self.info.window is None or self.info.listed or window < self.info.window:
             self.info = replace(self.info, window=window, listed=False)

@@ -1,1 +1,1 @@
-"""What a run may cost: typical prices, plans that fit a cap, reservations, and settlements."""
+"""The money of runs: typical costs, plans that fit a cap, and money that is reserved for a call and settled after."""

@@ -1,8 +1,8 @@
-"""A hard cap on money: what a call may cost at most is reserved before it is made, and settled when it has ended.
+"""A hard cap on money: the worst case of a call is reserved before the call, and replaced by its price afterwards.
 
-Seats that are asked at once cannot overdraw a purse together, since each has reserved first. Whatever cannot be known,
-such as what a call has cost that was cancelled, is taken to have cost all that was reserved: what a purse says was
-spent is never less than the bill.
+Seats that are asked at the same time cannot overdraw a purse together, since each reserves first. If the price of a
+call cannot be known, as for a cancelled call, the whole reservation counts as spent. So the spending that a purse
+reports is never less than the bill.
 """
 
 from collections import defaultdict
@@ -18,30 +18,34 @@ from partsong.model import Answer, Model, Request, Sampling, Send, Usage
 from partsong.model_info import ModelInfo, info_of
 from partsong.wire.tokens import estimate_tokens
 
-Dollars = Mapping[str, Decimal]  # by scope: "" is the whole run, any other one a provider
+Dollars = Mapping[str, Decimal]  # dollars by scope: "" for the whole run, a provider's name for its calls
 
-MAX_TOKENS = 4096  # of an answer that nothing else limits: without a limit there is no worst case
-LEAST_TOKENS = 256  # an answer is not cut below this for want of money, but given up
+MAX_TOKENS = 4096  # token limit of an answer without another limit: without a limit there is no worst case
+LEAST_TOKENS = 256  # if the money does not pay for an answer of this length, the call is refused
 NOTHING: Dollars = {}
 
 
 def provider_of(name: str) -> str:
-    """The provider in an id, which is the scope of its money."""
+    """The provider's name in a model id, which is also the scope of the provider's money."""
     return name.partition(":")[0]
 
 
 def limit_of(info: ModelInfo, sampling: Sampling) -> int:
-    """New tokens of an answer at most, under a budget."""
+    """The most output tokens of an answer under a budget: the limit of the request, of the model, or 4096."""
     return sampling.max_tokens or info.max_tokens or MAX_TOKENS
 
 
 def worst_case(info: ModelInfo, request: Request) -> Decimal | None:
-    """What the call costs at most; `None` where the price is unknown."""
+    """The most dollars that a call with this request can cost; `None` if the model's price is unknown."""
     return dearest(info, estimate_tokens(request), limit_of(info, request.sampling))
 
 
 def dearest(info: ModelInfo, asked: int, said: int) -> Decimal | None:
-    """What so many tokens cost, of whatever kind the provider says that they were; `None` for an unknown price."""
+    """The highest price of a call in dollars, whichever kinds of tokens the provider bills; `None` if it is unknown.
+
+    asked: input tokens, which may be billed as cached or as written to the cache
+    said: output tokens, which may be billed as reasoning
+    """
     if info.dollars is None:
         return None
     kinds = (
@@ -56,7 +60,7 @@ def dearest(info: ModelInfo, asked: int, said: int) -> Decimal | None:
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """Dollars that are held for one call to a provider."""
+    """Dollars that are reserved for one call to a provider."""
 
     provider: str
     dollars: Decimal
@@ -64,11 +68,13 @@ class Reservation:
 
 @dataclass(slots=True)
 class Purse:
-    """The money of one run. The dollars held and spent never exceed a cap, unless a bill exceeds its worst case.
+    """The money of one run. Dollars spent and held never exceed a cap, unless a call costs more than its worst case.
 
-    caps, spent, held: dollars by scope
-    open: the reservations of calls under way
-    closed: whether the run is over
+    caps: most dollars by scope; a scope without a cap is not limited
+    spent: dollars of ended calls, by scope
+    held: dollars reserved for open calls, by scope
+    open: the reservations of open calls
+    closed: whether the run is over, so that nothing can be reserved
     """
 
     caps: Dollars
@@ -78,7 +84,10 @@ class Purse:
     closed: bool = False
 
     def left(self, provider: str, kept: Dollars = NOTHING) -> Decimal:
-        """What a call to the provider may cost, if `kept` is left for later calls."""
+        """The most dollars that a call to the provider may cost now; infinite without a cap.
+
+        kept: dollars by scope that must be left for later calls (default: none)
+        """
         return min(
             (
                 self.caps[scope] - self.spent[scope] - self.held[scope] - kept.get(scope, Decimal(0))
@@ -89,7 +98,12 @@ class Purse:
         )
 
     def reserve(self, dollars: Decimal, provider: str = "", kept: Dollars = NOTHING) -> Reservation:
-        """Hold the dollars. Raises `ModelError` with the cause "budget" where a cap does not allow it."""
+        """Reserve dollars for a call to the provider.
+
+        kept: dollars by scope that must be left for later calls (default: none)
+
+        Raises `ModelError` with the cause "budget" if a cap would be exceeded, or if the run has ended (`close`).
+        """
         if self.closed:
             raise ModelError("the run is over, and its money given back", "budget")
         if dollars > (left := self.left(provider, kept)):
@@ -103,7 +117,10 @@ class Purse:
         return reservation
 
     def settle(self, reservation: Reservation, dollars: Decimal | None = None) -> None:
-        """The call has cost so much; `None`: nobody knows, so all that was reserved. The first settling counts."""
+        """Replace a reservation by the price of its call. Only the first settlement of a reservation counts.
+
+        dollars: the price; `None` (default) if it is unknown, so that the whole reservation counts as spent
+        """
         if reservation not in self.open:
             return
         self.open.remove(reservation)
@@ -112,7 +129,10 @@ class Purse:
             self.spent[scope] += reservation.dollars if dollars is None else dollars
 
     def close(self) -> Dollars:
-        """What the run has spent, by scope; a call that is still open counts with all that was reserved."""
+        """Close the purse, and return the dollars that the run has spent, by scope.
+
+        An open call counts with its whole reservation.
+        """
         self.closed = True
         for reservation in list(self.open):
             self.settle(reservation)
@@ -131,14 +151,16 @@ class Committed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A model that pays from a purse.
+    """A model whose calls are paid from a purse.
 
-    kept: dollars by scope that its calls must leave in the purse, for the layers after it
-    committed: what of the run's hold has begun; `None` if nothing is held
+    model: the model that is called, with all other middleware inside
+    purse: the money of the run
+    provider: name of the model's provider
+    kept: dollars by scope that calls must leave for the layers after this one (default: none)
+    committed: counts the part of the run's hold that has begun; `None` (default) if nothing is held
 
-    It belongs around everything else, so that a retry inside is part of the call that was reserved for: it asks that
-    nothing be repeated that may have cost something. An answer without a limit gets one, and where less is left than
-    the worst case costs, a lower one.
+    A retry inside spends the same reservation, so calls that may have cost money must not be retried (`Terms.once`). An
+    answer without a token limit gets one. If the money does not pay for the limit, the limit is lowered.
     """
 
     model: Model
@@ -180,7 +202,10 @@ class Budget:
         return sent, dollars
 
     def affordable(self, request: Request) -> tuple[Request, Decimal]:
-        """The request as it may be sent, and what it costs at most. Raises `ModelError` with the cause "budget"."""
+        """The request with a token limit that the purse can pay for, and the most dollars that it costs then.
+
+        Raises `ModelError` with the cause "budget" if the price of the model is unknown.
+        """
         info = self.info
         asked, limit = estimate_tokens(request), limit_of(info, request.sampling)
         dollars = dearest(info, asked, limit)
@@ -194,12 +219,12 @@ class Budget:
 
 
 def spent_on(error: ModelError) -> Decimal | None:
-    """What a failed call has cost; `None` where nobody knows.
+    """The price of a failed call in dollars; `None` if it is unknown.
 
-    The provider's own count settles it. What was refused before a model saw it has cost nothing: a wrong key, an empty
-    account, too many requests, a request that is wrong or too long, a provider that was not asked or not reached, and
-    one that says with an HTTP status that it is broken. Everything else may be on the bill: an answer that broke off,
-    or was given up, was written all the same, and some providers charge for what their filter stops.
+    If the provider reported a usage, its price counts. Otherwise, a request that was refused before a model worked on
+    it has cost nothing: a wrong key, an empty account, a rate limit, a wrong or too long request, or an HTTP status of
+    a server fault. Neither has a request that was not sent. Every other call may be on the bill, such as an answer that
+    broke off or was filtered, so its price is unknown.
     """
     if error.usage is not None:
         return known(error.usage)
@@ -207,22 +232,26 @@ def spent_on(error: ModelError) -> Decimal | None:
 
 
 def known(usage: Usage) -> Decimal | None:
-    """The dollars of a usage that the provider counted; `None` for our estimate, which misses hidden reasoning."""
+    """The dollars of a usage that the provider reported; `None` for an estimate, which misses hidden reasoning."""
     if usage.estimated and usage.dollars != 0:
         return None
     return usage.dollars
 
 
 def shown(dollars: Decimal) -> str:
-    """Dollars for people, rounded up to a millionth."""
+    """An amount of dollars as text for people, rounded up to a millionth."""
     rounded = dollars.quantize(Decimal("1e-6"), "ROUND_CEILING") if dollars.is_finite() else dollars
     return f"{rounded.normalize():f}" if rounded else "0"
 
 
 def _tokens_for(left: Decimal, info: ModelInfo, asked: int, limit: int) -> tuple[int, Decimal] | None:
-    """The most tokens of an answer that `left` pays for, and what they cost; `None` if these are too few to be of use.
+    """The most output tokens that `left` dollars pay for, and the price of the call with so many.
 
-    Output is billed by the token, so that two prices tell all the others.
+    asked: input tokens of the call
+    limit: most output tokens to try
+
+    Returns `None` if the money pays for less than `LEAST_TOKENS`. The price grows in proportion to the output tokens,
+    so two prices give all others.
     """
     whole, none = dearest(info, asked, limit), dearest(info, asked, 0)
     if whole is None or none is None or whole <= none or left <= none:

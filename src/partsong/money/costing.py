@@ -1,7 +1,8 @@
-"""What the calls of a recipe read, write and cost at most, layer by layer, for the whole recipe or a part.
+"""Computes the most tokens and dollars of each layer of a recipe, for the whole recipe or a part of its seats.
 
-A layer reads all that the layer before may have written. Each call costs as much as the dearest of the models that may
-answer. What a role is told beside the proposals comes from `briefing`, which also makes the messages that are sent.
+A layer reads the longest possible proposals of the layer before. Each call costs as much as the dearest model that may
+answer it: the agent's own or a fallback. The prompt of a role beside the proposals comes from `briefing`, as do the
+messages that are sent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,24 +19,24 @@ from partsong.prompts import with_documents
 from partsong.recipe import Agent, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
 
-# Tokens of a proposal as its reader is billed, and as we estimate them, for each token that its author wrote.
-# Vocabularies differ, and our estimate of prose is twice its tokens.
+# Tokens of a proposal in its reader's prompt for each token that its author wrote. Tokenizers differ, and the high
+# estimate of prose is twice its tokens.
 RETOLD = 2
-# Where proposed calls are listed, a call of few characters grows most: `<call tool="x"></call>` becomes
+# Growth of proposals whose tool calls are listed. The shortest tool call grows most: `<call tool="x"></call>` becomes
 # `[proposed call 100]` and the line `100. proposed by 1 of 100: x {}`.
 LISTED = Decimal("2.5")
-STEP = 64  # tokens: the input of a call is rounded up to it, so that equal calls are priced once
+STEP = 64  # tokens: the input of a call is rounded up to a multiple, so that similar calls are priced once
 
-Shape = list[list[int]]  # how many samples of each agent of each layer are asked
+Shape = list[list[int]]  # shape[i][j]: number of samples that are asked of the agent j of the layer i
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The calls of one agent.
+    """The planned calls of one agent in one layer.
 
-    count: how many there are
-    asked: tokens that each reads at most
-    said: tokens that each writes at most
+    count: number of calls
+    asked: most input tokens of each call
+    said: most output tokens of each call
     """
 
     agent: Agent
@@ -45,7 +46,10 @@ class Calls:
 
 
 class Reading:
-    """The tokens that one role reads at most."""
+    """Computes the most input tokens of one role.
+
+    conversation: estimated tokens of the messages, tools and schema that the role sees
+    """
 
     def __init__(self, recipe: Recipe, conversation: Conversation, role: Role) -> None:
         self.brief = brief(recipe, conversation, role)
@@ -56,23 +60,37 @@ class Reading:
         self._marks: dict[int, int] = {}
 
     def tokens(self, system: str, count: int, words: int) -> int:
-        """The tokens of a prompt with `count` proposals, which have `words` tokens by our estimate."""
+        """The most tokens of a prompt.
+
+        system: the agent's own system prompt
+        count: number of proposals in the prompt
+        words: tokens of all these proposals together
+        """
         own = TOKENS_A_MESSAGE + estimate(system) if system else 0
         return self.conversation + own + self.marks(count) + self.retold(words)
 
     def marks(self, count: int) -> int:
-        """The instruction and the marks around `count` proposals."""
+        """The tokens of the instruction and of the marks around `count` proposals."""
         if count not in self._marks:
             self._marks[count] = estimate_tokens(Request(longest_marks(self.brief, count)))
         return self._marks[count]
 
     def retold(self, words: int) -> int:
-        """The tokens of the proposals' words, as they stand in the prompt."""
+        """The most tokens of the proposals' text in the prompt, where proposed tool calls may be listed again.
+
+        words: tokens of the proposals as they were written
+        """
         return int(LISTED * words) + 1 if self.brief.lists_calls else words
 
 
 class Costs:
-    """What the layers of a recipe cost at most, for any shape of it."""
+    """Computes the most dollars of a recipe's layers for any shape, that is for any part of its seats.
+
+    info: facts about each model of the recipe, by id
+    caller: the caller's sampling for the answer
+    known: prices that were computed before, by model, input tokens and output tokens
+    agents: for each layer, its agents, each with the most output tokens of an answer
+    """
 
     def __init__(self, recipe: Recipe, conversation: Conversation, info: Mapping[str, ModelInfo]) -> None:
         self.recipe, self.info = recipe, info
@@ -83,27 +101,34 @@ class Costs:
         self.proposer = Reading(recipe, conversation, "proposer")
         self.aggregator = Reading(recipe, conversation, role)
         self.drafter = Reading(recipe, conversation, "drafter") if recipe.in_steps else None
-        # The caller's limit is that of the answer, which an aggregator that selects does not write.
+        # The caller limits the answer, but an aggregator that selects writes only a number.
         self.caller = Sampling() if role == "selector" else conversation.sampling
         self.known: dict[tuple[str, int, int], Decimal] = {}
         self.agents = [[(agent, self.longest(agent)) for agent in layer.agents] for layer in recipe.layers]
 
     def longest(self, agent: Agent, instead: int | None = None) -> int:
-        """New tokens of an answer at most, whichever of the agent's models gives it."""
+        """The most output tokens of an answer, whichever of the agent's models gives it.
+
+        instead: token limit that replaces the agent's own; `None` (default) for the agent's
+        """
         sampling = agent.sampling if instead is None else Sampling(max_tokens=instead)
         return max(limit_of(self.info[name], sampling) for name in agent.models)
 
     def total(self, shape: Shape) -> Dollars:
+        """The most dollars of the whole run, by scope."""
         return added(self.layers(shape))
 
     def layers(self, shape: Shape) -> list[dict[str, Decimal]]:
-        """The dollars by scope of each layer that still has seats, and last of the aggregator."""
+        """The most dollars by scope, for each layer that has seats in `shape`, and last for the aggregator."""
         *layers, (last,) = self.calls(shape)
         costs = [added([self.cost(calls, calls.agent.sampling) for calls in layer]) for layer in layers]
         return [*costs, self.cost(last, Sampling(max_tokens=self.caller.max_tokens or last.agent.max_tokens))]
 
     def calls(self, shape: Shape) -> list[list[Calls]]:
-        """The calls of each layer that still has seats, and last of the aggregator, as if all proposals fitted."""
+        """The calls of each layer that has seats in `shape`, and last those of the aggregator.
+
+        Prompts count in full, as if no proposal had to be shortened.
+        """
         words = count = 0  # of the proposals of the layer before
         layers = []
         for agents, samples in zip(self.agents, shape, strict=True):
@@ -119,7 +144,11 @@ class Costs:
         return [*layers, [self.aggregation(count, words)]]
 
     def aggregation(self, count: int, words: int) -> Calls:
-        """The aggregator's calls: one, or as many as its window makes necessary where it reads in steps."""
+        """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps.
+
+        count: number of proposals
+        words: tokens of all proposals together
+        """
         agent = self.recipe.aggregator
         said = self.longest(agent, self.caller.max_tokens)
         asked = self.aggregator.tokens(agent.system, count, words)
@@ -130,13 +159,13 @@ class Costs:
         words += RETOLD * said
         readings = self.aggregator, self.drafter
         asked = max(reading.tokens(agent.system, count + 1, words) for reading in readings)
-        # This much of a window is left for proposals. Steps that follow each other read more than one such room.
+        # Tokens of the window that are left for proposals. Any two steps in a row read more than one such room.
         room = min(windows) - said - max(reading.tokens(agent.system, count + 1, RETOLD * said) for reading in readings)
         steps = count if room <= 0 else min(count, 1 + 2 * words // room)
         return Calls(agent, max(1, steps), asked, said)
 
     def cost(self, calls: Calls, sampling: Sampling) -> dict[str, Decimal]:
-        """The dollars of the calls for the run and for each provider, each by the dearest model that may answer."""
+        """The most dollars of these calls, for the run and for each provider whose model may answer."""
         cost: dict[str, Decimal] = {}
         for name in calls.agent.models:
             dollars = calls.count * self.price(name, calls.asked, limit_of(self.info[name], sampling))
@@ -145,6 +174,7 @@ class Costs:
         return cost
 
     def price(self, name: str, asked: int, said: int) -> Decimal:
+        """The most dollars of one call to the model `name` with these input and output tokens; 0 if unknown."""
         asked = -(-asked // STEP) * STEP
         if (dollars := self.known.get((name, asked, said))) is None:
             dollars = self.known[name, asked, said] = dearest(self.info[name], asked, said) or Decimal(0)
@@ -152,7 +182,7 @@ class Costs:
 
 
 def added(costs: Sequence[Dollars]) -> dict[str, Decimal]:
-    """The sum in each scope."""
+    """The sum of the dollars in each scope."""
     total: dict[str, Decimal] = {}
     for cost in costs:
         for scope, dollars in cost.items():

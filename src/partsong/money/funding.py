@@ -1,11 +1,11 @@
-"""The money of one run put together: what is left of the day, the plan that fits it, and the purse that pays.
+"""Prepares the money of one run: finds what is left of the day, makes a plan that fits, and fills the purse that pays.
 
     funded = await fund(recipe, conversation, models, funds)      # None: no cap applies
     try:     perform funded.plan.recipe with funded.models(layer)
     finally: await funded.settle()
 
-The day's money is held at the plan's worst case while the run goes on, so that runs at the same time, in one process or
-several, cannot overdraw a day together. If the process dies, only what has begun stays counted (`committing`).
+The worst case of the plan is held from the day's money while the run goes on. So runs at the same time, in any number
+of processes, cannot overdraw a day together. If the process dies, only what has begun stays counted; see `committing`.
 """
 
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ from partsong.money.committing import Commitment, Hold
 from partsong.money.planning import Plan, plan
 from partsong.recipe import Recipe
 
-ATTEMPTS = 5  # at holding what others may be taking at the same moment
+ATTEMPTS = 5  # attempts to hold money that other runs may take at the same moment
 
 
 class Funds(Protocol):
-    """Money that runs share, such as a day's: by scope, "" for all of it, a provider's name for its part."""
+    """Money that several runs share, such as a day's. Amounts are dollars by scope; see `budget.Dollars`."""
 
     async def left(self) -> Dollars:
-        """What may still be spent, in each scope that has a cap."""
+        """Dollars that may still be spent, for each scope that has a cap."""
 
     async def hold(self, amounts: Dollars) -> Hold | None:
-        """Hold what a run costs at most; `None` where that would pass a cap."""
+        """Hold the most dollars that a run costs, by scope; `None`, and nothing is held, if a cap would be exceeded."""
 
 
 class Ledger(Protocol):
-    """What `DailyFunds` needs of a store: the sums of this day, and what is held of them. See `Store`."""
+    """The methods of `Store` that `DailyFunds` needs: they count the dollars that are spent and held on this day."""
 
     async def left(self, caps: Dollars) -> Dollars: ...
 
@@ -49,11 +49,12 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DailyFunds:
-    """The money of a day, as a store keeps it.
+    """The money of a day (UTC), which a store counts. Implements `Funds`.
 
-    ledger: the store that counts
-    caps: dollars a day, by scope
-    keys: dollars a day of the caller's own scopes, such as `"key:alice"`; the whole cost of a run counts in each
+    ledger: the store
+    caps: most dollars a day, by scope
+    keys: most dollars a day in scopes of the caller, such as `"key:alice"` (default: none). The whole cost of a run
+        counts in each of them.
     """
 
     ledger: Ledger
@@ -78,7 +79,7 @@ class DailyFunds:
 
 @dataclass(frozen=True, slots=True)
 class DailyHold:
-    """Money of a day that is held for one run. `id` is the ledger's own for the hold."""
+    """Money of a day that is held for one run. Implements `Hold`; `id` identifies the hold in the store."""
 
     funds: DailyFunds
     id: int
@@ -96,13 +97,13 @@ class DailyHold:
 
 @dataclass(slots=True)
 class Funded:
-    """A run with its money.
+    """The plan and the money of one run.
 
-    plan: the recipe that is performed
+    plan: the recipe that is performed, and the seats that were dropped
     purse: pays for the calls
-    hold: money that is held of the day, `None` if no cap of a day applies
-    committed: what of the hold has begun, `None` without a hold
-    unfunded: the models, by id, which `models` lets pay from the purse
+    hold: the money of the day that is held; `None` if no cap of a day applies
+    committed: counts the part of the hold that has begun; `None` without a hold
+    unfunded: the models by id, without a budget around them
     """
 
     plan: Plan
@@ -113,7 +114,10 @@ class Funded:
     _models: dict[int, dict[str, Model]] = field(default_factory=dict)
 
     def models(self, layer: int) -> Mapping[str, Model]:
-        """The models for a layer of the plan's recipe, by its index; the aggregator's index is the number of layers."""
+        """The models by id, each with a budget around it that leaves enough money for the later layers.
+
+        layer: index of a layer of the plan's recipe, or the number of layers for the aggregator
+        """
         if layer not in self._models:
             kept = self.plan.later[layer]
             self._models[layer] = {
@@ -133,7 +137,10 @@ class Funded:
             await self.committed.begin({scope: most - after.get(scope, Decimal(0)) for scope, most in before.items()})
 
     async def settle(self) -> None:
-        """Give back what was held and is not spent. A call that is still open counts in full. Once is enough."""
+        """Release the money that was held and not spent. An open call counts with its whole reservation.
+
+        Further calls of this method have no effect.
+        """
         if self.purse.closed:
             return
         spent = self.purse.close()
@@ -144,9 +151,9 @@ class Funded:
 async def fund(
     recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], funds: Funds | None = None
 ) -> Funded | None:
-    """The plan that `recipe.max_dollars` and the funds allow, with its money held; `None` if neither sets a cap.
+    """Make the plan that `recipe.max_dollars` and `funds` allow, and hold its money; `None` if neither sets a cap.
 
-    Raises `BudgetError` if no plan fits, or if other runs keep taking what is left of the day.
+    Raises `BudgetError` if no plan fits, or if other runs took the rest of the day's money in each of 5 attempts.
     """
     of_run = {} if recipe.max_dollars is None else {"": recipe.max_dollars}
     for _ in range(ATTEMPTS):
@@ -156,7 +163,7 @@ async def fund(
         planned = plan(recipe, conversation, models, _lower(of_run, left))
         hold = await funds.hold(planned.worst) if funds is not None and left else None
         if hold is not None or not left:
-            # What was held of a day is all that this run may take from it.
+            # The run may spend no more of the day's money than it holds.
             held = {scope: planned.worst.get(scope, Decimal(0)) for scope in left}
             purse = Purse(_lower(of_run, held))
             return Funded(planned, purse, hold, models, None if hold is None else Commitment(hold, purse))
@@ -164,5 +171,5 @@ async def fund(
 
 
 def _lower(some: Dollars, others: Dollars) -> dict[str, Decimal]:
-    """The lower cap of each scope."""
+    """The caps of both, by scope; the lower cap if both have the scope."""
     return {**some, **{scope: min(cap, some.get(scope, cap)) for scope, cap in others.items()}}

@@ -1,9 +1,8 @@
-"""A recipe made to fit the money before anything is spent: what it costs at most, and what is dropped if that is too
-much.
+"""Makes a recipe fit the allowed money before anything is spent, by dropping seats until the worst case can be paid.
 
-The order of dropping is fixed and stands in docs/money.md: users should foresee it. Nothing is replaced by something
-cheaper, and what is not dropped is asked as the recipe has it. Every plan is a valid recipe: an aggregator that selects
-keeps a layer to select from, or the run is refused.
+The order of dropping is fixed and described in docs/money.md, so that users can foresee it. No model is replaced by a
+cheaper one, and the seats that stay are asked as the recipe says. Every plan is a valid recipe: an aggregator that
+selects keeps a layer to select from, or the run is refused.
 """
 
 import heapq
@@ -23,18 +22,19 @@ from partsong.money.costing import Costs, Shape, added
 from partsong.recipe import Layer, Recipe, needs_proposals
 from partsong.recipe import replace as checked
 
-LEAST_SEATS = 2  # of a layer that is made smaller: one proposal leaves nothing to choose from
+LEAST_SEATS = 2  # a layer keeps this many seats or is dropped as a whole: one proposal leaves nothing to compare
 
-Drop = tuple[int, int]  # one sample less: the layer's index, and the agent's index in it
+Drop = tuple[int, int]  # drops one sample of an agent: index of the layer, and index of the agent in it
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A recipe that the money allows.
+    """A recipe whose worst case can be paid.
 
-    dropped: the seats that it does not ask, with their addresses in the recipe that was asked for
-    worst: dollars that the run costs at most, by scope
-    later: for each layer's index, the dollars by scope that must be left for all that comes after the layer
+    recipe: the recipe without the dropped seats
+    dropped: a loss for each dropped seat, with its layer and seat in the original recipe
+    worst: most dollars that the run costs, by scope
+    later: for each layer of `recipe` and last for the aggregator, the dollars by scope to leave for later calls
     """
 
     recipe: Recipe
@@ -44,11 +44,13 @@ class Plan:
 
 
 def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], caps: Dollars) -> Plan:
-    """The recipe as far as the caps allow it: "" is the cap of the whole run, a provider's name that of its calls.
+    """The largest part of the recipe, in the fixed order of dropping, whose worst case the caps allow.
 
-    Raises `BudgetError` if not even the smallest part can be paid: the aggregator alone or, if it selects, the
-    aggregator with proposals to select from. Also raises it if the recipe is strict and something would have to be
-    dropped, and if a price is unknown.
+    models: a model for each id in `recipe.models`
+    caps: most dollars by scope: "" for the whole run, a provider's name for its calls
+
+    Raises `BudgetError` if a price is unknown, or if a strict recipe would lose a seat. Also raises `BudgetError` if
+    not even the smallest part can be paid: the aggregator alone or, if it selects, the aggregator with proposals.
     """
     info = {name: info_of(models[name]) for name in recipe.models}
     if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
@@ -71,12 +73,12 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
 
 
 def lines_for(name: str) -> str:
-    """The lines of the configuration that give a model's price."""
+    """The lines of partsong.toml, with gaps to fill in, that give the price of the model with this id."""
     return f'\n\n[models."{name}"]\ninput_dollars_per_million = …\noutput_dollars_per_million = …'
 
 
 def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
-    """The first shape that fits, in the order of dropping; the smallest part if none does."""
+    """The first shape that the caps allow, in the order of dropping; the smallest shape if they allow none."""
 
     def fits(shape: Shape, scopes: Dollars = caps) -> bool:
         return _over(costs.total(shape), scopes) is None
@@ -84,7 +86,7 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
     if fits(full):
         return full
     shape = full
-    # A provider whose own cap is too low loses seats of its own: to drop those of others would not help.
+    # If a provider's own cap is too low, its seats are dropped, since dropping seats of other providers would not help.
     for provider in sorted(caps.keys() - {""}):
         its_own = {provider: caps[provider]}
         if not fits(shape, its_own):
@@ -103,7 +105,11 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
 
 
 def _fewest(shape: Shape, drops: Sequence[Drop], enough: Callable[[Shape], bool]) -> Shape:
-    """The shape after as few of the drops, from the first on, as are enough; after all if none is."""
+    """The shape after as few drops as are enough; after all drops if even these are not enough.
+
+    drops: the drops, in their order
+    enough: whether a shape is small enough
+    """
     least, most = 0, len(drops)
     while least < most:
         middle = (least + most) // 2
@@ -115,6 +121,7 @@ def _fewest(shape: Shape, drops: Sequence[Drop], enough: Callable[[Shape], bool]
 
 
 def _after(shape: Shape, drops: Sequence[Drop]) -> Shape:
+    """The shape after all these drops."""
     changed = [list(counts) for counts in shape]
     for layer, agent in drops:
         changed[layer][agent] -= 1
@@ -122,7 +129,7 @@ def _after(shape: Shape, drops: Sequence[Drop]) -> Shape:
 
 
 def _of_provider(recipe: Recipe, shape: Shape, provider: str) -> Iterator[Drop]:
-    """All seats that the provider may have to answer, the last first."""
+    """Drops for all seats that a model of the provider may have to answer, from the last seat to the first."""
     for layer_index in reversed(range(len(shape))):
         for agent_index, agent in reversed(list(enumerate(recipe.layers[layer_index].agents))):
             if any(provider_of(name) == provider for name in agent.models):
@@ -130,7 +137,10 @@ def _of_provider(recipe: Recipe, shape: Shape, provider: str) -> Iterator[Drop]:
 
 
 def _samples(shape: Shape) -> Iterator[Drop]:
-    """Fewer samples: of the agent that has most, and of several the last, while its layer has more seats than two."""
+    """Drops of repeated samples, while the layer has more than two seats.
+
+    Each drop takes a sample of the agent with the most samples; if several agents have the most, of the last of them.
+    """
     seats = [sum(counts) for counts in shape]
     # Negative numbers, since a heap gives its smallest entry first.
     most = [
@@ -151,7 +161,10 @@ def _samples(shape: Shape) -> Iterator[Drop]:
 
 
 def _seats(shape: Shape) -> Iterator[Drop]:
-    """Fewer seats: the last of the layer that has most, and of several the last layer, down to two."""
+    """Drops of seats, until every layer has at most two.
+
+    Each drop takes the last seat of the layer with the most seats; if several layers have the most, of the last layer.
+    """
     counts = [list(layer) for layer in shape]
     seats = [(sum(layer), index) for index, layer in enumerate(counts)]
     while seats and (most := max(seats))[0] > LEAST_SEATS:
@@ -194,7 +207,7 @@ def _smaller(layer: Layer, counts: Sequence[int]) -> Layer:
 
 
 def _refusal(recipe: Recipe, costs: Costs, full: Shape, smallest: Shape, caps: Dollars) -> str:
-    """Why not even the smallest part of the recipe can be asked, and what would be needed."""
+    """The error message that says why not even the smallest part of the recipe can be paid, with the worst cases."""
     whole = _comparison(costs.total(full), caps)
     if not recipe.layers:
         return f"{recipe.name}: {whole}; allow more, or ask for a shorter answer with max_tokens"
@@ -208,7 +221,7 @@ def _refusal(recipe: Recipe, costs: Costs, full: Shape, smallest: Shape, caps: D
 
 
 def _comparison(total: Dollars, caps: Dollars, what: str = "the whole recipe") -> str:
-    """What something costs at most, beside the cap that it does not keep."""
+    """A clause that compares the most dollars of `what` with the first cap that they exceed."""
     scope = _over(total, caps) or ""
     where = f" with {scope}" if scope else ""
     return (
@@ -218,5 +231,5 @@ def _comparison(total: Dollars, caps: Dollars, what: str = "the whole recipe") -
 
 
 def _over(total: Dollars, caps: Dollars) -> str | None:
-    """The first scope whose cap is not kept."""
+    """The first scope, by name, whose cap is exceeded; `None` if no cap is exceeded."""
     return next((scope for scope in sorted(caps) if total.get(scope, Decimal(0)) > caps[scope]), None)

@@ -1,8 +1,8 @@
-"""What a recipe costs for a question of so many tokens, layer by layer: typically, and at most.
+"""Estimates the cost of a recipe for a question of a given length, layer by layer: typically, and at most.
 
-"At most" is what a budget reserves. "Typically" is a guess: each model writes as much as it did of late, as the store
-remembers. Of a model that the store does not know, half of its limit is taken, and no more than 700 tokens. What each
-model reads follows from that.
+"At most" is what a budget reserves. "Typically" is a guess: each model writes as many tokens as in its latest calls in
+the store. A model without calls in the store writes half of its token limit, and no more than 700 tokens. The tokens
+that a layer reads follow from what the layer before writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from partsong.money.costing import Calls, Costs
 from partsong.recipe import Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, likely_tokens
 
-TYPICAL = 700  # tokens of an answer of a model that the store does not know
-MARKS = 30  # tokens around a proposal in the prompt of its reader
+TYPICAL = 700  # most output tokens to assume for a model without calls in the store
+MARKS = 30  # tokens of the marks around a proposal in the prompt of its reader
 
 
 class Sum(Struct, frozen=True):
-    """The tokens and dollars of some calls; `dollars` is `None` if a price is unknown."""
+    """The tokens and dollars of some calls together; `dollars` is `None` if the price of one call is unknown."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -33,7 +33,12 @@ class Sum(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """A layer, the aggregator, or all of them."""
+    """The cost of a layer, of the aggregator, or of a whole run.
+
+    calls: number of calls
+    typical: typical tokens and dollars
+    most: most tokens and dollars
+    """
 
     calls: int
     typical: Sum
@@ -46,14 +51,19 @@ def is_priced(info: ModelInfo) -> bool:
 
 
 def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: Mapping[str, int]) -> list[Row]:
-    """The layers, and last the aggregator. `usual` holds the tokens that models have written of late, by id."""
-    question = asking("0" * tokens)  # each digit is a token, by our estimate
+    """The cost of each layer, and last of the aggregator.
+
+    tokens: length of the question
+    info: facts about each model of the recipe, by id
+    usual: output tokens of a usual answer, by model id, for models with calls in the store
+    """
+    question = asking("0" * tokens)  # the estimate counts each digit as a token
     costs = Costs(
         recipe, question, {name: each if is_priced(each) else ModelInfo(each.window) for name, each in info.items()}
     )
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     rows = []
-    told = 0  # tokens of what the layer before has typically proposed
+    told = 0  # typical tokens of all proposals of the layer before
     for index, (layer, dollars) in enumerate(zip(costs.calls(full), costs.layers(full), strict=True)):
         reading = costs.proposer if index < len(recipe.layers) else costs.aggregator
         read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
@@ -70,7 +80,7 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
 
 
 def all_of(rows: Sequence[Row]) -> Row:
-    """All the rows in one."""
+    """The sum of all rows, which is the cost of the whole run."""
     return Row(
         sum(row.calls for row in rows),
         sum((row.typical for row in rows), Sum()),
@@ -79,17 +89,20 @@ def all_of(rows: Sequence[Row]) -> Row:
 
 
 def typically(calls: Calls, usual: Mapping[str, int]) -> int:
-    """The tokens that each of these calls typically writes."""
+    """The typical output tokens of each of these calls.
+
+    usual: output tokens of a usual answer, by model id, for models with calls in the store
+    """
     half = min(TYPICAL, -(-calls.said // 2))
     return min(usual.get(calls.agent.model, half), calls.said)
 
 
 def times(count: int, asked: int, said: int, info: ModelInfo) -> Sum:
-    """What `count` calls use that each read `asked` tokens and write `said`."""
+    """The tokens and dollars of `count` calls, each with `asked` input tokens and `said` output tokens."""
     dollars = None if info.dollars is None else info.dollars(Usage(asked, said))
     return Sum(count * asked, count * said, None if dollars is None else count * dollars)
 
 
 def likely(text: str) -> int:
-    """The likely tokens of a system prompt or an instruction; 0 for none."""
+    """The likely tokens of a system prompt or an instruction; 0 for an empty text."""
     return likely_tokens((Message("system", (Text(text),)),)) if text else 0

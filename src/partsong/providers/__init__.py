@@ -1,1 +1,1 @@
-"""Where models come from: a file for each API, and each file stands alone but for the HTTP edge."""
+"""Models by API: one file for each API. The files share the code for HTTP, and do not import each other."""

@@ -1,6 +1,6 @@
-"""A model behind the Anthropic Messages API: streamed if somebody listens, else one plain call.
+"""Models behind the Anthropic Messages API. An answer is streamed if there is a listener, and else fetched whole.
 
-What newer models, or servers that imitate the API, do not accept is one table: `MESSAGES` in `quirks`.
+The table `MESSAGES` in `quirks` lists what newer models and compatible servers do not accept.
 """
 
 from partsong.model import Answer, Request, Send
@@ -9,11 +9,14 @@ from partsong.providers.http import Endpoint, Http, Told
 from partsong.providers.quirks import MESSAGES, Quirks
 from partsong.wire import messages
 
-VERSION = "2023-06-01"  # of the API; there has been no later one
+VERSION = "2023-06-01"  # the API's latest version, sent in the header `anthropic-version`
 
 
 class Anthropic:
-    """The model `name` at `base_url`. `quirks` is what is known so far of what it does not accept."""
+    """The model `name` at `base_url`.
+
+    quirks: what the model does not accept, as far as known; grows with the refusals of calls
+    """
 
     def __init__(
         self,
@@ -25,9 +28,15 @@ class Anthropic:
         key: str | None = None,
         told: Told | None = None,
     ) -> None:
-        """`base_url` may end in /v1 or not, and `told` hears what responses say about rate limits.
+        """Prepare the model; nothing is sent.
 
-        Raises `ConfigurationError` for an address or a key that cannot be one.
+        provider: the provider's name, for errors
+        base_url: the API's address, with or without `/v1` at its end
+        name: the model's name at the provider
+        key: the API key; `None` (default) sends none
+        told: receives the model's name and the rate limits in each response; `None` by default
+
+        Raises `ConfigurationError` if the address is no URL or the key has characters that HTTP headers forbid.
         """
         self.name = name
         self.endpoint = Endpoint(http, provider, base_url, _path(base_url, "messages"), _headers(key), key, told)
@@ -38,15 +47,15 @@ class Anthropic:
 
 
 async def reachable(http: Http, base_url: str, key: str | None = None) -> str | None:
-    """What is wrong with an address or a key, asked by a GET of its list of models; `None` if nothing is.
+    """Return what is wrong with an address or key, or `None` if the endpoint answers `GET /v1/models` with status 200.
 
-    Raises `ConfigurationError` for an address or a key that cannot be one.
+    Raises `ConfigurationError` if the address is no URL or the key has characters that HTTP headers forbid.
     """
     return await Endpoint(http, "base_url", base_url, _path(base_url, "models"), _headers(key), key).probe()
 
 
 def _path(base_url: str, resource: str) -> str:
-    """What comes after `base_url`: people write it with the version, and without."""
+    """Return the path to append to `base_url`, with `v1/` unless `base_url` already ends in `/v1`."""
     versioned = base_url.partition("?")[0].rstrip("/").endswith("/v1")
     return resource if versioned else f"v1/{resource}"
 

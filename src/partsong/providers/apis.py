@@ -1,7 +1,7 @@
-"""The APIs that a provider may speak: what partsong must know of each is one row.
+"""The table of APIs that a provider may use, one row (`Api`) for each.
 
-The code of an API is imported when a model of it is made, since some of it is slow to import. A new API needs its word
-in `configuration`, its row here, and its own file beside this one.
+The code of an API is imported when its first model is made, because some imports are slow. A new API needs its name in
+`configuration`, a row here, and its own file in this folder.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """What a model can be made from.
+    """The values from which a model of any API is made.
 
     name: the model's name, without its provider
     provider: the provider's name
-    settings: how to reach the provider
-    key: the provider's key, `None` if it needs none
-    window: tokens that the configuration says the model reads, `None` if it says nothing
-    connections: gives the pool of connections that all hosted models share
-    told: hears what responses say about rate limits
-    weights: gives the file of a local model, fetched if need be
+    settings: the provider's section of the configuration
+    key: the provider's API key; `None` if the provider needs none
+    window: context window in tokens, as configured; `None` if not configured
+    connections: returns the connection pool that all hosted models share
+    told: receives the model's name and the rate limits in each response
+    weights: returns the path of a local model's file, and fetches the file if it is missing
     """
 
     name: str
@@ -43,14 +43,16 @@ class Making:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A row.
+    """What partsong must know about one API.
 
     make: makes a model
-    reachable: what is wrong with an address and a key, `None` if nothing is; no function for an API without addresses
-    check: raises `ConfigurationError` for a name that no model can have
-    missing: what must be installed first, "" if nothing is missing
-    window: tokens that a model reads where nothing else is known
-    dollars: a million tokens of a model's input and output, where the API itself says so
+    reachable: takes connections, address and key, and returns what is wrong with them, or `None` if the endpoint
+        answers; `None` in place of a function for an API without addresses
+    check: takes a model's name, and raises `ConfigurationError` if no model can have this name
+    missing: returns what must be installed before the API can be used; "" if nothing is missing
+    window: returns the context window of models in tokens if none is configured; `None` if unknown
+    dollars: takes a model's name, and returns its prices of input and output in dollars per million tokens, if the API
+        fixes them; `None` otherwise
     """
 
     make: Callable[[Making], Awaitable[Model]]
@@ -62,12 +64,12 @@ class Api:
 
 
 def api_of(settings: Provider) -> Api:
-    """The row of the API that the provider speaks."""
+    """Return the row of the provider's API."""
     return api(settings.api)
 
 
 def api(name: ApiName) -> Api:
-    """The row of an API."""
+    """Return the row of an API by its name in the configuration."""
     match name:
         case "openai":
             return Api(_openai, reachable=_openai_reachable)

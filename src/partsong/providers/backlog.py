@@ -1,22 +1,25 @@
-"""How far the event loop has fallen behind, and how long streams wait between two reads because of that.
+"""Measures how late the event loop runs, and makes streams wait between two reads while it is late.
 
-Passing on one read costs the same for one word as for ten. An event loop that cannot keep up would delay the first
-words of all calls. So while the loop is late, streams that have begun are read less often. The delay is measured only
+Processing one read costs about the same for one token as for ten. A loop that cannot keep up would delay the first
+token of every call. So while the loop is late, streams that have begun are read less often. The delay is measured only
 while streams are open.
 """
 
 import asyncio
 import time
 
-BEAT = 0.02  # seconds between two looks
-BEHIND = 0.01  # seconds that a look may be late before anything is done about it
-GATHERED = 8  # times as long as the loop is late
-LONGEST = 0.2  # seconds: words that come five times a second still read like a stream
-FADING = 0.95  # of what was late stays in mind at the next look: a moment's rest is no recovery
+BEAT = 0.02  # seconds between two measurements
+BEHIND = 0.01  # seconds of delay below which streams do not wait
+GATHERED = 8  # a stream waits this many times the loop's delay
+LONGEST = 0.2  # seconds that a stream waits at most: five updates a second still look like a stream
+FADING = 0.95  # share of the delay that remains at the next measurement, so that one good measurement is no recovery
 
 
 class Backlog:
-    """`pause` is the time in seconds that a stream waits before its next read; 0 if the loop keeps up."""
+    """The delay of one event loop. Enter it with `with` while a stream is open.
+
+    pause: seconds that a stream should wait before its next read; 0.0 while the loop keeps up
+    """
 
     __slots__ = ("_late", "_streams", "_timer", "pause")
 
@@ -36,7 +39,7 @@ class Backlog:
         self._streams -= 1
 
     def hear(self, late: float) -> None:
-        """Take in a delay of the loop, in seconds."""
+        """Update `pause` from a measured delay of the loop, in seconds."""
         self._late = max(late, self._late * FADING)
         self.pause = min(LONGEST, GATHERED * self._late) if self._late >= BEHIND else 0.0
 

@@ -1,7 +1,7 @@
-"""Changes of a request's body: what a server does not accept, left out or said in another way.
+"""Changes to a request's body that leave out, or replace, whatever a server does not accept.
 
-Each function changes what lies at the top of a body and puts new values there; nothing deeper is changed in place,
-because the deeper values are shared with the request that is asked again.
+A change takes the body as a dictionary, and modifies it in place at the top level alone. Nested values are replaced and
+never modified, because other bodies of the same call share them.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from partsong.providers.ranges import Range, nearest_effort
 
 Body = dict[str, Any]
 Change = Callable[[Body], None]
-PICTURE = "[picture]"  # what a model that reads text alone is shown
-PICTURES = ("image_url", "image")  # types of the parts of a content
+PICTURE = "[picture]"  # text that replaces an image for a model that reads text alone
+PICTURES = ("image_url", "image")  # types of content parts that hold an image, in either API
 
 
 def drop(*names: str) -> Change:
-    """A change that leaves these fields out."""
+    """Return a change that removes the fields `names`."""
 
     def change(body: Body) -> None:
         for name in names:
@@ -29,7 +29,10 @@ def drop(*names: str) -> Change:
 
 
 def keep_in(bounds: Range, *fields: str, whole: bool) -> Change:
-    """A change that brings these fields into a range."""
+    """Return a change that moves the values of `fields` to the nearest value in `bounds`.
+
+    whole: whether the values must be whole numbers
+    """
 
     def change(body: Body) -> None:
         for field in fields:
@@ -40,7 +43,7 @@ def keep_in(bounds: Range, *fields: str, whole: bool) -> Change:
 
 
 def offer(efforts: tuple[str, ...]) -> Change:
-    """A change to the nearest of these efforts, wherever the API has its effort."""
+    """Return a change that sets the reasoning effort to the nearest of `efforts`, in the field of either API."""
 
     def change(body: Body) -> None:
         if (asked := effort_of(body)) and asked not in efforts:
@@ -54,13 +57,13 @@ def offer(efforts: tuple[str, ...]) -> Change:
 
 
 def effort_of(body: Body) -> str:
-    """The effort that a body asks for; "" for none."""
+    """Return the reasoning effort in the body of either API; "" if it has none."""
     effort = body.get("reasoning_effort") or body.get("output_config", {}).get("effort")
     return effort if isinstance(effort, str) else ""
 
 
 def drop_effort(body: Body) -> None:
-    """No effort, in the Messages API."""
+    """Remove the reasoning effort from a body of the Messages API."""
     kept = {name: value for name, value in body.get("output_config", {}).items() if name != "effort"}
     body.pop("output_config", None)
     if kept:
@@ -68,7 +71,7 @@ def drop_effort(body: Body) -> None:
 
 
 def system_first(body: Body) -> None:
-    """One message of the system's at the beginning; later ones stand at the head of the user's next turn."""
+    """Join leading system messages into one; move later ones to the start of the user's next message."""
     spell_names(body)
     leading: list[Any] = []
     late: list[Any] = []
@@ -88,7 +91,7 @@ def system_first(body: Body) -> None:
 
 
 def name_pictures(body: Body) -> None:
-    """A word where a picture was. Text alone goes as a string, which every server takes."""
+    """Replace each image by `PICTURE`. Contents that then hold text alone become strings, which all servers accept."""
     body["messages"] = [
         message | {"content": without_pictures(message["content"])}
         if isinstance(message.get("content"), list)
@@ -98,7 +101,10 @@ def name_pictures(body: Body) -> None:
 
 
 def without_pictures(content: list[Any]) -> Any:
-    """A content with words in place of its pictures; the pictures of tool results included."""
+    """Return a content with `PICTURE` in place of each image, also within tool results.
+
+    A content of Chat Completions without other parts than text becomes a string.
+    """
     parts: list[Any] = []
     for part in content:
         if part["type"] in PICTURES:
@@ -113,14 +119,14 @@ def without_pictures(content: list[Any]) -> Any:
 
 
 def do_not_think(body: Body) -> None:
-    """No thinking where a tool must be called, as DeepSeek and Kimi want to be told."""
+    """Turn thinking off if a tool must be called, in the field of DeepSeek and Kimi (`thinking`)."""
     if is_forced(body):
         body.pop("reasoning_effort", None)
         body["thinking"] = {"type": "disabled"}
 
 
 def do_not_think_either(body: Body) -> None:
-    """The same, as Alibaba wants to be told."""
+    """Turn thinking off if a tool must be called, in the field of Alibaba (`enable_thinking`)."""
     if is_forced(body):
         body.pop("reasoning_effort", None)
         body.pop("thinking", None)
@@ -128,7 +134,7 @@ def do_not_think_either(body: Body) -> None:
 
 
 def let_choose(body: Body) -> None:
-    """The model chooses whether it calls a tool; the caller's choice is checked in the answer."""
+    """Let the model choose whether to call a tool, although a call is required. The engine checks the answer."""
     if is_forced(body):
         body.pop("thinking", None)
         body.pop("enable_thinking", None)
@@ -136,18 +142,18 @@ def let_choose(body: Body) -> None:
 
 
 def drop_thinking(body: Body) -> None:
-    """No thinking where a tool must be called, in the Messages API."""
+    """Turn thinking off if a tool must be called, in a body of the Messages API."""
     if isinstance(choice := body.get("tool_choice"), dict) and choice["type"] in ("any", "tool"):
         body.pop("thinking", None)
 
 
 def is_forced(body: Body) -> bool:
-    """Whether a tool must be called."""
+    """Return whether a body of Chat Completions demands a tool call."""
     return body.get("tool_choice") not in (None, "auto", "none")
 
 
 def drop_reasoning(body: Body) -> None:
-    """No reasoning of earlier turns."""
+    """Remove the reasoning of earlier turns from a body of Chat Completions."""
     body["messages"] = [
         {name: value for name, value in message.items() if name not in ("reasoning_content", "reasoning_details")}
         for message in body["messages"]
@@ -155,11 +161,13 @@ def drop_reasoning(body: Body) -> None:
 
 
 def rename_limit(body: Body) -> None:
+    """Send `max_tokens` as `max_completion_tokens`, which newer models of OpenAI require."""
     if "max_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")
 
 
 def loosen_schema(body: Body) -> None:
+    """Turn off `strict` for the response format, and remove it from tools."""
     if "json_schema" in (asked := body.get("response_format", {})):
         body["response_format"] = asked | {"json_schema": asked["json_schema"] | {"strict": False}}
     if "tools" in body:
@@ -170,14 +178,14 @@ def loosen_schema(body: Body) -> None:
 
 
 def spell_out_object(body: Body) -> None:
-    """Any object, as a schema."""
+    """Replace the response format `json_object` by a JSON Schema that allows any object."""
     if body.get("response_format") == {"type": "json_object"}:
         schema = {"name": "answer", "strict": False, "schema": Raw(ANY_OBJECT)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
 
 
 def spell_names(body: Body) -> None:
-    """The speakers' names in front of their words."""
+    """Move each message's `name` into its content, as a first paragraph "name:"."""
     body["messages"] = [
         {
             "role": message["role"],
@@ -191,7 +199,7 @@ def spell_names(body: Body) -> None:
 
 
 def merge_neighbours(body: Body) -> None:
-    """One message where several of a role follow each other; those of tools, and with calls of tools, stay."""
+    """Merge adjacent messages of one role. Tool results and messages with tool calls stay as they are."""
     spell_names(body)
     merged: list[Body] = []
     for message in body["messages"]:
@@ -204,7 +212,7 @@ def merge_neighbours(body: Body) -> None:
 
 
 def fold_system(body: Body) -> None:
-    """The system's words at the head of the user's first."""
+    """Move the text of all system messages to the start of the user's first message."""
     spell_names(body)
     told = [message["content"] for message in body["messages"] if message["role"] == "system"]
     rest = [message for message in body["messages"] if message["role"] != "system"]
@@ -235,7 +243,10 @@ def _together(first: Any, second: Any) -> Any:
 
 
 def sign_calls(body: Body) -> None:
-    """Google's own mark for calls whose signature is not at hand, because another model made them or it was lost."""
+    """Add a placeholder signature to the first tool call of each message that has tool calls without a signature.
+
+    Google defines the placeholder for tool calls of other models, and for tool calls whose signature was lost.
+    """
     signature = {"google": {"thought_signature": "skip_thought_signature_validator"}}
     body["messages"] = [
         message | {"tool_calls": [{"extra_content": signature} | calls[0], *calls[1:]]}
@@ -246,11 +257,13 @@ def sign_calls(body: Body) -> None:
 
 
 def one_of_two(body: Body) -> None:
+    """Remove `top_p` if there is a temperature."""
     if "temperature" in body:
         body.pop("top_p", None)
 
 
 def drop_thoughts(body: Body) -> None:
+    """Remove the thinking of earlier turns from a body of the Messages API."""
     body["messages"] = [
         turn | {"content": [block for block in turn["content"] if "thinking" not in block["type"]]}
         for turn in body["messages"]
@@ -258,7 +271,11 @@ def drop_thoughts(body: Body) -> None:
 
 
 def adapt(body: Body) -> None:
-    """The other way to let a model think: newer ones take no budget, older ones only that."""
+    """Change how thinking is requested in the Messages API.
+
+    Newer models accept no token budget, so a budget becomes `adaptive`. Older models accept nothing but a budget, so
+    `adaptive` is removed.
+    """
     thinking = body.get("thinking", {})
     if thinking.get("type") == "enabled":
         body["thinking"] = {"type": "adaptive"}
@@ -267,6 +284,7 @@ def adapt(body: Body) -> None:
 
 
 def think_anyway(body: Body) -> None:
+    """Remove `thinking` if it is disabled, for models that always think."""
     if body.get("thinking") == {"type": "disabled"}:
         body.pop("thinking")
 

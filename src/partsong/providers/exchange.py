@@ -1,7 +1,7 @@
-"""One call to a hosted model, whatever its API: the request is sent, changed if a refusal can be healed, and answered.
+"""One call to a hosted model of any API: sends the request, sends it changed after a refusal, and reads the answer.
 
-The parts that differ between APIs are in a `Format`, a module of `partsong.wire`. An answer without an end, without a
-word, or stopped by a filter is a failure, whatever came before: such text must not pass for an answer.
+Whatever differs between APIs is in a `Format`, a module of `partsong.wire`. An answer without an end or without text,
+or one that a filter has stopped, is a failure even if text has come: partial text must not pass for an answer.
 """
 
 import asyncio
@@ -20,26 +20,27 @@ from partsong.providers.quirks import NO_STREAM, THINKS_FIRST, Lesson, Quirks
 from partsong.wire.history import HistoryRules
 from partsong.wire.sse import Decoder
 
-# Seconds from the announced end of an answer for what may still come, such as the count of tokens, before a server that
-# keeps the response open is left.
+# Seconds to wait after a finish reason for the usage and the end of the stream. Some servers never end the stream.
 REST = 1.0
-# Seconds for the same where words may still come. Some servers announce an end with each chunk, or after the reasoning;
-# after such an end only the stream's own end is one, and few servers keep a response open beyond it.
+# Seconds to wait after a finish reason if text may still follow. Some servers send a finish reason with each chunk, or
+# after the reasoning. Only the end of the stream is then the end of the answer.
 LONG_REST = 60.0
 ANSWERED = frozenset({200, 201, 202, 203})  # statuses that come with an answer
 
 
 class Said(Protocol):
-    """What a model has said so far, in one format: bytes go in, deltas come out, and in the end an answer.
+    """One answer as far as it has been received, in one API: takes events or a whole answer, and returns deltas.
 
-    heard: turns true with the first bytes that belong to an answer
-    ended: whether an end was announced
-    settled: whether that end looks like the last word
-    broken: whether words have followed an announced end
+    At the end, `answer` makes the answer.
+
+    heard: whether a part of an answer has come
+    ended: whether a finish reason has come
+    settled: whether the finish reason looks final
+    broken: whether text has followed a finish reason
     done: whether nothing more will come
-    problem: the JSON of an error that came in place of an answer
-    refusal: why the provider stopped the answer, if it says so
-    lone_tag: whether a `</think>` has shown that the content began with thoughts
+    problem: JSON of an error that the server sent in place of an answer; `None` if none came
+    refusal: the model's refusal, or the provider's explanation for stopping the answer; "" if there is none
+    lone_tag: whether a `</think>` without a `<think>` has shown that the content began with thoughts
     """
 
     heard: bool
@@ -69,7 +70,7 @@ class Said(Protocol):
 
 
 class Format(Protocol):
-    """How requests are written and answers read."""
+    """The provider's side of one API: serializes requests (`body`) and parses answers (`Said`)."""
 
     def body(self, request: Request, model: str, *, stream: bool, rules: HistoryRules) -> Body: ...
 
@@ -79,7 +80,16 @@ class Format(Protocol):
 async def ask(
     endpoint: Endpoint, wire: Format, model: str, quirks: Quirks, request: Request, send: Send | None
 ) -> Answer:
-    """Ask the model for its answer; `quirks` learns what it does not accept. Raises `ModelError`."""
+    """Make one call to a model, and return its answer.
+
+    endpoint: where the request is sent
+    wire: the API's module
+    model: the model's name at the provider
+    quirks: what the model does not accept; learns from refusals, after which the changed request is sent again
+    send: receives deltas of the answer, which is then streamed; `None` for no listener
+
+    Raises `ModelError` if the provider refuses the request, cannot be reached, or gives no complete answer.
+    """
     lesson = Lesson(quirks, lambda rules: wire.body(request, model, stream=send is not None, rules=rules))
     while True:
         sent = lesson.body()
@@ -89,7 +99,7 @@ async def ask(
                 quirks.remember(*lesson.in_force)
                 answer = await _hear(call, wire, quirks, request, send)
                 if "stream" in sent and not call.streamed:
-                    quirks.remember(NO_STREAM)  # it does as if nobody had asked for one
+                    quirks.remember(NO_STREAM)  # the server ignores the request for a stream
                 quirks.hear(answer)
                 return lesson.with_caveats(answer)
             rejection = await call.rejection()
@@ -98,13 +108,13 @@ async def ask(
 
 
 async def _hear(call: Call, wire: Format, quirks: Quirks, request: Request, send: Send | None) -> Answer:
-    """The answer, streamed or whole. Raises `ModelError`, with the usage so far."""
+    """Read the answer, streamed or whole. Raises `ModelError` with the usage so far if there is no complete answer."""
     said = wire.Said(frozenset(tool.name for tool in request.tools), thinks_first=THINKS_FIRST in quirks.known)
     try:
         data = await call.read()
-        while data.isspace():  # it is kept waiting
+        while data.isspace():  # the server sends white space to keep the connection alive
             data = await call.read()
-        call.streamed = data.lstrip()[:1] not in (b"{", b"[", b"<")  # whoever listens
+        call.streamed = data.lstrip()[:1] not in (b"{", b"[", b"<")  # some servers ignore what was requested
         if call.streamed:
             with call.backlog:
                 answer = await _hear_stream(call, data, said, request, send)
@@ -123,7 +133,7 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
     if not data:
         raise ModelError("the provider answered nothing at all", "empty")
     decoder, spoke, backlog = Decoder(), False, call.backlog
-    until: float | None = None  # when what may still come after an end is no longer waited for
+    until: float | None = None  # after a finish reason: when to stop waiting for more, by the loop's clock
     settled = False
     while data:
         deltas = said.hear(decoder.feed(data))
@@ -143,7 +153,7 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
             await call.rest(backlog.pause)
         data = await _read_on(call, said, until)
     rest: list[Delta] = []
-    with suppress(ModelError):  # half an event is no answer, but an end may come without its last line
+    with suppress(ModelError):  # half an event is ignored, but a whole one may lack the blank line at its end
         rest += said.hear(decoder.end())
     if said.problem is not None:
         raise call.problem(said.problem).error()
@@ -156,10 +166,12 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
 
 
 async def _read_on(call: Call, said: Said, until: float | None) -> bytes:
-    """What one network read brings; nothing at the end of the answer.
+    """Return the bytes of one network read; empty at the end of the answer.
 
-    After an end that may not be the last word, a fault or a long silence is an answer that broke off, unless the server
-    has said nothing after an end so far. Raises `ModelError`.
+    until: when to stop waiting after a finish reason, by the loop's clock; `None` before a finish reason
+
+    Silence until then ends the answer, unless the finish reason is not final and text has already followed one. In this
+    case, the answer counts as truncated. Raises `ModelError` for a truncated answer or a network fault.
     """
     if until is None or said.settled:
         return await call.read(until)
@@ -191,14 +203,14 @@ async def _hear_whole(call: Call, data: bytes, said: Said, request: Request, sen
 
 
 def _answer(call: Call, said: Said, request: Request) -> Answer:
-    """The answer, if there is one. Raises `ModelError` for what is none."""
+    """Return the answer. Raises `ModelError` if it has no end or no content, or if a filter has stopped it."""
     if not said.ended and not said.heard:
         raise ModelError("the answer is neither JSON nor a stream of events", "server")
     if not said.ended:
         raise ModelError("the stream ended before the answer did", "truncated")
     answer = replace(said.answer(), usage=said.used(request))
     if answer.finish_reason == "content_filter":
-        # Whatever came before was cut off where the filter struck, and nothing may be built on it.
+        # The text before is cut off where the filter stopped the model, so no later prompt may use the text.
         why = f": {call.quote(said.refusal)}" if said.refusal else ""
         raise ModelError(f"the provider's filter stopped the answer{why}", "content_filter", usage=answer.usage)
     called = any(type(part) is ToolCall for part in answer.parts)
@@ -210,7 +222,7 @@ def _answer(call: Call, said: Said, request: Request) -> Answer:
 
 
 def _why_empty(answer: Answer, request: Request) -> str:
-    """In words, why an answer has none."""
+    """Return a sentence for people about why an answer is empty."""
     if answer.caveats:
         return f"it answered without a word: {'; '.join(caveat.message for caveat in answer.caveats)}"
     if answer.finish_reason == "length":

@@ -1,9 +1,9 @@
 """HTTP for hosted models: one pool of connections, and network faults as `ModelError`s.
 
-A `Call` is opened with `async with` and read in the pieces that the network brings. On leaving, a connection whose
-response was read to its end goes back to the pool; any other connection is closed, so that cancelling a call ends the
-request at the provider. The middleware limits calls, so connections are not limited here. Redirects are not followed,
-because they would send the key to another host.
+A `Call` is opened with `async with`, and read in the pieces in which the network delivers it. After the block, a
+connection whose response was read to its end returns to the pool. Any other connection is closed, so that cancelling
+a call ends the request at the provider. Connections are not limited here, because the middleware limits calls.
+Redirects are not followed, because they would send the key to another host.
 """
 
 import asyncio
@@ -22,28 +22,30 @@ from partsong.providers.backlog import Backlog
 from partsong.providers.rejection import Rejection, hidden, read_problem, read_rejection, shortened
 from partsong.wire.rate_limit_headers import RateLimits, parse_rate_limit_headers
 
-CONNECT = 10.0  # seconds until a connection stands
-RESOLVE = 5.0  # seconds more for finding out where to connect to
-# Seconds without a byte. A plain call to a model that thinks is silent for minutes, so this only ends what is dead;
-# whoever wants an answer sooner sets a deadline.
+CONNECT = 10.0  # seconds to open a connection
+RESOLVE = 5.0  # further seconds to look up the host's address
+# Seconds without a byte. A model that thinks is silent for minutes in a call without a stream, so this limit only ends
+# dead connections. A deadline limits the time of a run.
 SILENCE = 600.0
-KEEP = 30.0  # seconds that an idle connection is kept, for the next layer or the next question
+KEEP = 30.0  # seconds that an idle connection is kept for the next layer or the next run
 FINISH = 0.05  # seconds to wait for the end of a response whose content is complete
-PROBE = 5.0  # seconds to find out whether a provider answers at all
-LARGE = 1 << 20  # bytes of a body from which on it is sent in pieces
+PROBE = 5.0  # seconds that a provider has to answer a probe, or to send the body of an error
+LARGE = 1 << 20  # bytes; a longer body is sent in pieces
 LONGEST_ANSWER = 64 << 20  # bytes
-LONGEST_REJECTION = 64 << 10
+LONGEST_REJECTION = 64 << 10  # bytes
 FAULTS = (aiohttp.ClientError, OSError)
 
-# Hears, of which model, what the head of a response says about how much may be used.
+# Receives a model's name and the rate limits in the headers of a response.
 Told = Callable[[str, RateLimits], None]
 
 
 class Http:
-    """One HTTP session for all hosted models. Enter it on the event loop of the calls.
+    """One HTTP session for all hosted models. Enter it with `async with`, on the event loop of the calls.
 
-    `silence` is the longest time in seconds without a byte. `proxies` have the form of `urllib.request.getproxies()`;
-    loopback addresses are always reached directly.
+    silence: seconds without a byte after which a call fails; 600 by default
+    proxies: proxies by scheme, in the form of `urllib.request.getproxies()`; none by default. Loopback addresses are
+        always reached directly
+    backlog: the delay of the event loop
     """
 
     def __init__(self, *, silence: float = SILENCE, proxies: Mapping[str, str] | None = None) -> None:
@@ -53,8 +55,8 @@ class Http:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # Connections are limited per provider, above; aiohttp's own limit of 100 in all would stall a wide layer.
-        # Its TLS context is one for the whole process already.
+        # The middleware limits calls for each provider. aiohttp's own limit of 100 connections would stall wide layers.
+        # aiohttp already shares one TLS context in the process.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP),
             timeout=aiohttp.ClientTimeout(
@@ -73,14 +75,17 @@ class Http:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The open session."""
+        """The open session. Raises `RuntimeError` before `async with` was entered."""
         if self._session is None:
             raise RuntimeError("enter Http with `async with` before calling a model that uses it")
         return self._session
 
 
 class Endpoint:
-    """An address, and the headers of every request to it. `secret` never appears in messages."""
+    """An address, and the headers of every request to it.
+
+    The `secret` never appears in errors, even if the provider repeats it.
+    """
 
     def __init__(
         self,
@@ -92,9 +97,17 @@ class Endpoint:
         secret: str | None = None,
         told: Told | None = None,
     ) -> None:
-        """`path` comes after the path of `base_url`, whose query stays; `name` is the provider's.
+        """Prepare requests; nothing is sent.
 
-        Raises `ConfigurationError`.
+        name: the provider's name, for errors
+        base_url: the API's address; a query in it is kept
+        path: appended to the path of `base_url`
+        headers: headers of every request
+        secret: the API key, to hide it in errors; `None` by default
+        told: receives rate limits (see `tell`); `None` by default
+
+        Raises `ConfigurationError` if `base_url` is no URL or holds a password, or if the secret has characters that
+        HTTP headers forbid.
         """
         if secret and not (secret.isascii() and secret.isprintable()):
             raise ConfigurationError(f"{name}: the key has characters that no key can have")
@@ -119,20 +132,23 @@ class Endpoint:
         self.proxy = proxy_for(url.scheme, host, http.proxies)
 
     def post(self, body: bytes) -> "Call":
-        """A request with this JSON, to be opened with `async with`."""
+        """Return a POST request with this JSON; `async with` sends it."""
         return Call(self, "POST", body)
 
     def get(self) -> "Call":
-        """A request without a body."""
+        """Return a GET request; `async with` sends it."""
         return Call(self, "GET", None)
 
     def tell(self, model: str, headers: Mapping[str, str]) -> None:
-        """Pass on the rate limits in the headers of a response, if there are any."""
+        """Pass the rate limits in a response's headers to `told`, if the response has any."""
         if self.told is not None and (allowance := parse_rate_limit_headers(headers, time.time())) is not None:
             self.told(model, allowance)
 
     async def probe(self) -> str | None:
-        """What is wrong with this address, found out by a GET request; `None` if nothing is."""
+        """Return what is wrong with this endpoint, or `None` if a GET request is answered with status 200.
+
+        Takes 5 seconds at most.
+        """
         try:
             async with asyncio.timeout(PROBE):
                 async with self.get() as call:
@@ -143,7 +159,7 @@ class Endpoint:
             return str(error)
 
     def explain(self, fault: BaseException, *, answered: bool = False) -> ModelError:
-        """A network fault in words. `answered`: the response had begun."""
+        """Return the `ModelError` for a network fault. `answered`: whether the response had begun; False by default."""
         host = self.host
         match fault:
             case aiohttp.ConnectionTimeoutError():
@@ -172,13 +188,18 @@ class Endpoint:
 
 
 class Call:
-    """A request under way. Use it with `async with`; within, `status` and `headers` are there."""
+    """One HTTP request. `async with` sends the request; within the block, the response can be read.
+
+    streamed: whether the answer is a stream; False until set by the code that reads the answer
+
+    Raises `ModelError` on entering if the provider cannot be reached.
+    """
 
     __slots__ = ("_body", "_endpoint", "_method", "_response", "streamed")
 
     def __init__(self, endpoint: Endpoint, method: str, body: bytes | None) -> None:
         self._endpoint, self._method, self._body = endpoint, method, body
-        self.streamed = False  # whether the answer is a stream; set by whoever reads it
+        self.streamed = False
 
     async def __aenter__(self) -> Self:
         endpoint, body = self._endpoint, self._body
@@ -199,7 +220,7 @@ class Call:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What has come to its end is back in the pool by now; this gives up what has not.
+        # A response that was read to its end has returned its connection to the pool. Any other connection is closed.
         self._response.close()
 
     @property
@@ -212,13 +233,16 @@ class Call:
 
     @property
     def backlog(self) -> Backlog:
-        """The delay of the event loop. Enter it while a stream is read."""
+        """The measured delay of the event loop. Enter the `Backlog` with `with` while a stream is read."""
         return self._endpoint.http.backlog
 
     async def read(self, until: float | None = None) -> bytes:
-        """The bytes of one network read; empty at the end. Raises `ModelError`.
+        """Return the bytes of one network read; empty at the end of the response.
 
-        With `until`, a time of the loop, the bytes are welcome but not needed: a later time or a fault is the end.
+        until: when to stop waiting, by the loop's clock; `None` (default) waits. With a time, a fault also counts as
+            the end, because the answer is already complete
+
+        Raises `ModelError` for a network fault without `until`.
         """
         content = self._response.content
         try:
@@ -232,10 +256,10 @@ class Call:
             raise self._endpoint.explain(fault, answered=True) from None
 
     async def rest(self, seconds: float) -> None:
-        """Read nothing for a time: bytes that arrive meanwhile wait in the network, and are then read at once."""
+        """Stop reading for some seconds. The next read then returns all bytes of that time at once."""
         connection = self._response.connection
         if connection is None or connection.protocol is None:
-            return  # all of it is here
+            return  # the whole response has arrived
         protocol = connection.protocol
         protocol.pause_reading()
         try:
@@ -244,7 +268,12 @@ class Call:
             protocol.resume_reading()
 
     async def whole(self, start: bytes = b"") -> bytes:
-        """The whole body, which begins with `start`. Raises `ModelError`."""
+        """Read the rest of the body, and return the whole body.
+
+        start: the bytes that were already read; none by default
+
+        Raises `ModelError` for a network fault, or if the body exceeds `LONGEST_ANSWER`.
+        """
         pieces, size = [start], len(start)
         while data := await self.read():
             pieces.append(data)
@@ -254,7 +283,7 @@ class Call:
         return b"".join(pieces)
 
     async def finish(self) -> None:
-        """Wait a moment for the end of a response whose content is complete, so that its connection can be kept."""
+        """Wait up to `FINISH` seconds for the end of the response, so that its connection can return to the pool."""
         content = self._response.content
         if content.at_eof():
             return
@@ -266,27 +295,36 @@ class Call:
             pass
 
     async def rejection(self) -> Rejection:
-        """The error that the provider sent instead of an answer."""
+        """Read and return the error that the provider sent instead of an answer."""
         body = b""
         try:
             async with asyncio.timeout(PROBE):
                 while len(body) < LONGEST_REJECTION and (data := await self._response.content.readany()):
                     body += data
         except FAULTS:
-            pass  # the status is enough
+            pass  # without a body, the status and the headers remain
         return read_rejection(self.status, self.headers, body[:LONGEST_REJECTION], self._endpoint.secret)
 
     def problem(self, data: bytes) -> Rejection:
-        """The error that the provider sent, as JSON, in the middle of an answer."""
+        """Return the error that the provider sent with a success status, in a stream or in place of an answer.
+
+        data: the error's JSON
+        """
         return read_problem(data, self._endpoint.secret)
 
     def quote(self, text: str) -> str:
-        """Words of the provider as they can be shown."""
+        """Return the provider's text as it may be shown: one line, shortened, without the secret."""
         return shortened(hidden(text, self._endpoint.secret))
 
 
 def proxy_for(scheme: str, host: str, proxies: Mapping[str, str]) -> str | None:
-    """The proxy that a host is reached through, if any."""
+    """Return the URL of the proxy for a host; `None` for a direct connection.
+
+    scheme: "http" or "https"
+    proxies: proxies by scheme, `all` for any scheme, and `no` for hosts without a proxy
+
+    Raises `ConfigurationError` if the proxy is no HTTP proxy.
+    """
     proxy = proxies.get(scheme) or proxies.get("all")
     if not proxy or _is_loopback(host):
         return None

@@ -1,13 +1,12 @@
 """Models in this process: GGUF files, run by llama.cpp (xllamacpp). A model decodes on one thread and is loaded once.
 
-A loaded model stays for the life of the process, whatever assembly asked for it. Models work at the same time, but each
-answers its seats in turn: two at once on one thread are slower together than one after the other, would read the same
-prompt twice, and what they say would hang on how they happened to mix, so that a seed would not decide it.
+A loaded model stays in memory for the life of the process, and all assemblies share it. Different models work at the
+same time, but each model makes its calls one after another. Two calls at once on one thread take longer together, and
+read the same prompt twice. Their texts would also depend on how they were batched, and no longer on the seed alone.
 
-llama.cpp decodes in a thread of its own; what it says piles up there and is taken up whenever the event loop comes by,
-so that the loop is woken once for all the text that there is. Every call is streamed inside, even where nobody
-listens: only a stream can be cancelled. While a file is being loaded, Python stands still (xllamacpp holds its lock),
-0.3 to 1 second for the small models.
+llama.cpp decodes in a thread of its own. Its chunks gather in a list until the event loop takes all of them at once.
+Every call is streamed internally, even without a listener, because only a stream can be cancelled. While a file is
+loaded, all Python code of the process stops for 0.3 to 1 second for the small models, because xllamacpp holds the GIL.
 """
 
 import asyncio
@@ -38,20 +37,24 @@ from partsong.wire import chat
 from partsong.wire.chat import Said
 from partsong.wire.speakers import spelled
 
-WINDOW = 8192  # tokens that a call may have, unless more are asked for: a model keeps 12 to 30 kB of memory for each
-BATCH = 128  # tokens of a prompt between two looks at whether the call was cancelled; larger is no faster on a CPU
-PROMPT_THREADS = 4  # at most: reading a prompt gains from a second core (1.7 times), writing does not
-PADDING = " a"  # the same number of tokens each time, however often it is repeated
-MAX_TOKENS = 2048  # where a request sets no limit: small models are known not to stop
-RANDOM_SEED = 2**32 - 1  # llama.cpp's word for "draw one"
+WINDOW = 8192  # default context window in tokens; a model uses 12 to 30 kB of memory for each token
+BATCH = 128  # tokens of a prompt between two checks for cancellation; a larger batch is no faster on a CPU
+PROMPT_THREADS = 4  # at most: a second core reads a prompt 1.7 times as fast, but does not write faster
+PADDING = " a"  # text whose tokens grow in proportion to its repetitions
+MAX_TOKENS = 2048  # if a request sets no limit, because small models may never stop
+RANDOM_SEED = 2**32 - 1  # the seed with which llama.cpp draws a random seed
 
 Hear = Callable[[bytes], bool]
 
 
 class Local:
-    """A GGUF file as a model. `name` is what it is called in answers; `window` how many tokens a call may have.
+    """A GGUF file as a model. The file is loaded at the first call.
 
-    Raises `ConfigurationError` where xllamacpp is not installed.
+    path: the GGUF file
+    name: the model's name in answers and errors
+    window: context window in tokens, prompt and answer together; 8192 by default
+
+    Raises `ConfigurationError` if xllamacpp is not installed.
     """
 
     def __init__(self, path: Path, name: str, *, window: int = WINDOW) -> None:
@@ -66,7 +69,7 @@ class Local:
         woken = asyncio.Event()
         left = False
 
-        def hear(data: bytes) -> bool:  # in llama.cpp's thread; true ends the call
+        def hear(data: bytes) -> bool:  # runs in llama.cpp's thread; returning True ends the call
             if left:
                 return True
             heard.append(data)
@@ -105,22 +108,24 @@ class Local:
             raise
         finally:
             left = True
-            call.cancel()  # if it still waits for its turn
+            call.cancel()  # has an effect only while the call waits for its turn
         answer = said.answer()
         return replace(answer, model=self.name, usage=replace(answer.usage, dollars=Decimal(0)))
 
     @property
     def info(self) -> ModelInfo:
-        """What is known of it: it counts with its own tokenizer."""
+        """The model's info: its window, a price of 0, and the model's own tokenizer."""
         return ModelInfo(self.window, MAX_TOKENS, dollars=lambda _: Decimal(0), count=self.count)
 
     async def count(self, messages: tuple[Message, ...]) -> int:
-        """The tokens of a prompt with these messages and what the model's chat template adds; at times one too many.
+        """Return the tokens of a prompt with these messages and the chat template; the result may be one too high.
 
-        It waits for its turn among the calls, and takes a few milliseconds. Raises `ModelError` as a call would.
+        Counting waits for its turn among the model's calls, and takes a few milliseconds. Raises `ModelError` if the
+        file cannot be loaded or the messages hold an image.
         """
-        # llama.cpp lends its tokenizer to nobody. But it says how many tokens a prompt has that is too long, and that
-        # before it reads any of it; so the prompt is made too long, by a number of tokens that is found out once.
+        # xllamacpp does not offer llama.cpp's tokenizer. But llama.cpp refuses a prompt that exceeds the window before
+        # it decodes, and its error has the number of tokens. So padding makes the prompt too long; the padding's own
+        # tokens are counted once.
         padding = PADDING * (self.window + 1024)
         if self._loaded.padding is None:
             twice = await self._count((_said_by_user(padding * 2),))
@@ -145,10 +150,10 @@ class Local:
         return problem.n_prompt_tokens
 
     def _check(self, call: "asyncio.Future[None]", said: Said) -> None:
-        """Raise what went wrong with a call that is over, if anything did."""
+        """Raise `ModelError` if a finished call has failed or has no end."""
         try:
             call.result()
-        except RuntimeError as fault:  # the one kind that comes out of llama.cpp
+        except RuntimeError as fault:  # the only class of errors that xllamacpp raises
             raise ModelError(f"{self.name}: {fault}", "refused") from None
         if said.problem is not None:
             raise _problem(self.name, said.problem)
@@ -157,22 +162,23 @@ class Local:
 
 
 def check_installed(name: str) -> None:
-    """Raise `ConfigurationError` where xllamacpp is not installed."""
+    """Raise `ConfigurationError` if xllamacpp is not installed. `name`: the model's name, for the error."""
     if missing := not_installed():
         raise ConfigurationError(f"local:{name}: {missing}")
 
 
 def not_installed() -> str:
-    """What must be installed before a local model can be used; "" if nothing is missing."""
+    """Return a sentence that says what to install before local models can be used; "" if nothing is missing."""
     if importlib.util.find_spec("xllamacpp") is not None:
         return ""
     return 'local models need xllamacpp, which is not installed: pip install "partsong[local]"'
 
 
 class _Loaded:
-    """One file in memory, from the first call on, and the thread that waits on its answers, one call after another.
+    """One GGUF file, and the thread that makes the calls to it one after another. The first call loads the file.
 
-    It is a daemon, unlike those of an executor, which Python waits for at its end, before it tells anyone of it.
+    The thread is a daemon thread and no thread of an executor. At its exit, Python waits for executors before it runs
+    exit handlers, so that a call under way could not be ended.
     """
 
     def __init__(self, path: Path, window: int) -> None:
@@ -185,9 +191,12 @@ class _Loaded:
         self.closing = False
 
     def submit(self, body: bytes, hear: Hear) -> Future[None]:
-        """Have a chat completion answered when its turn comes: `hear` gets each chunk, in another thread.
+        """Queue a call, and return a future that is done when the call has ended.
 
-        The future raises `RuntimeError` for what llama.cpp will not do.
+        body: JSON of a request to Chat Completions
+        hear: receives the JSON of each chunk, in another thread; returning True ends the call
+
+        The future raises `RuntimeError` if the file cannot be loaded or llama.cpp refuses the request.
         """
         with self.starting:
             if self.thread.ident is None:
@@ -204,7 +213,7 @@ class _Loaded:
                 continue
             try:
                 self.perform(body, hear)
-            except BaseException as fault:  # noqa: BLE001 - whoever asked gets it
+            except BaseException as fault:  # noqa: BLE001 - the caller that awaits the future gets the error
                 call.set_exception(fault)
             else:
                 call.set_result(None)
@@ -215,45 +224,51 @@ class _Loaded:
         self.server.handle_chat_completions(body, lambda data: self.closing or hear(data))
 
     def close(self) -> None:
-        """End what is being said, and then the model: at Python's end, while threads still run."""
+        """End the call under way, and unload the model. Registered to run at Python's exit, while threads still run."""
         self.closing = True
         self.calls.put(None)
         self.thread.join()
         self.server = None
 
 
-# The one thing in partsong that outlives an assembly: a model that is in memory stays there.
+# A loaded model outlives the assembly that has loaded it. Nothing else in partsong does.
 _loaded = functools.cache(_Loaded)
 
 
 def _load(path: Path, window: int) -> Any:
-    """llama.cpp's server for a file, with no way in but this process. Raises `RuntimeError` for a file that is none."""
+    """Load a file, and return a llama.cpp server that no other process can reach.
+
+    window: context window in tokens
+
+    Raises `RuntimeError` if the file is no GGUF file, or cannot be loaded.
+    """
     _read_through(path)
-    # Where threads spin while they wait, a busy neighbour takes nine tenths of the speed. It is read at the import.
+    # If OpenMP's threads spin while they wait, another busy process costs nine tenths of the speed. The variable is
+    # read when xllamacpp is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
-    # What was read stays for the next prompt that begins alike; no further copies are kept.
+    # One slot keeps the last prompt, so that a prompt with the same start is read faster. There is no further cache.
     parameters.n_parallel = 1
     parameters.n_ctx = window
     parameters.cache_ram_mib = 0
     parameters.n_batch = parameters.n_ubatch = BATCH
     parameters.cpuparams.n_threads = 1
     parameters.cpuparams_batch.n_threads = min(PROMPT_THREADS, _cores())
-    # Fitting a model into a GPU's memory loads it twice.
+    # Without a GPU, parameters are not fitted to a GPU's memory, because fitting loads the model twice.
     on_cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
     parameters.fit_params = any(device["type"] != on_cpu for device in xllamacpp.get_device_info())
     parameters.verbosity = -1
     parameters.ui = parameters.endpoint_slots = False
     parameters.n_threads_http = 1
-    # The server insists on listening somewhere. A socket in a folder that only this user can enter, gone as soon as it
-    # is bound, can be reached by nobody; where that cannot be, a port on loopback asks for a key that nobody knows.
+    # The server must listen to an address. A Unix socket in a private folder that is deleted at once can be reached by
+    # nobody. On systems where this is impossible, the server listens on loopback and demands a random key.
     parameters.api_keys = [secrets.token_urlsafe(32)]
     folder = None if sys.platform == "win32" else tempfile.mkdtemp(prefix="partsong-")
     socket = os.path.join(folder or "", "closed.sock")
-    if folder is not None and len(os.fsencode(socket)) < 100:  # systems allow a little more than that
+    if folder is not None and len(os.fsencode(socket)) < 100:  # systems allow a path of little more than 100 bytes
         parameters.hostnames = [socket]
     try:
         return xllamacpp.Server(parameters)
@@ -268,9 +283,9 @@ def _load(path: Path, window: int) -> Any:
 
 
 def _read_through(path: Path) -> None:
-    """Bring the file into the system's cache, so that loading, during which Python stands still, need not wait for it.
+    """Read the file once, so that the system caches it and loading stops Python for a shorter time.
 
-    Raises `RuntimeError` for what is no GGUF file.
+    Raises `RuntimeError` if the file is no GGUF file or cannot be read.
     """
     buffer = bytearray(1 << 20)
     try:
@@ -284,14 +299,14 @@ def _read_through(path: Path) -> None:
 
 
 def _cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _body(request: Request, name: str) -> bytes:
-    """The request as llama.cpp takes it. Raises `ModelError` for pictures."""
+    """Return the request as JSON for llama.cpp. Raises `ModelError` if a message holds an image."""
     pieces = [
         piece
         for message in request.messages
@@ -301,7 +316,7 @@ def _body(request: Request, name: str) -> bytes:
     if any(isinstance(piece, Image) for piece in pieces):
         raise ModelError(f"{name} reads text only, but the request has a picture", "refused")
     body = chat.body(replace(request, messages=_arranged(request.messages)), name, stream=True)
-    # Its progress through a prompt is what gives a long one an end when it is cancelled.
+    # Each progress report asks `hear` whether to end, so that a call can be cancelled while a long prompt is read.
     body["return_progress"] = True
     body.setdefault("max_tokens", MAX_TOKENS)
     if "seed" in body:
@@ -310,8 +325,11 @@ def _body(request: Request, name: str) -> bytes:
 
 
 def _arranged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages as chat templates want them: what the system says first, then users and assistants by turns."""
-    messages = spelled(messages)  # the templates know no names
+    """Return the messages as chat templates require them.
+
+    One system message is first, and adjacent messages of the user are merged.
+    """
+    messages = spelled(messages)  # chat templates have no field for names
     told = "\n\n".join(message.text for message in messages if message.role == "system")
     arranged = [Message("system", (Text(told),))] if told else []
     for message in messages:
@@ -337,7 +355,7 @@ class _Problem(msgspec.Struct):
 
 
 def _problem(name: str, data: bytes) -> ModelError:
-    """The error that llama.cpp sent in place of a chunk."""
+    """Return the `ModelError` for an error that llama.cpp sent in place of a chunk. `data`: the error's JSON."""
     error = _read_problem(data)
     if error.type == "exceed_context_size_error":
         return ModelError(

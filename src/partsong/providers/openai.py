@@ -1,6 +1,7 @@
-"""A model behind any URL that speaks OpenAI's Chat Completions: streamed if somebody listens, else one plain call.
+"""Models behind any server of OpenAI's Chat Completions API.
 
-What compatible servers do not accept is one table: `CHAT` in `quirks`.
+An answer is streamed if there is a listener, and else fetched whole. The table `CHAT` in `quirks` lists what compatible
+servers do not accept.
 """
 
 from partsong.model import Answer, Request, Send
@@ -11,7 +12,10 @@ from partsong.wire import chat
 
 
 class OpenAI:
-    """The model `name` at `base_url`. `quirks` is what is known so far of what it does not accept."""
+    """The model `name` at `base_url`.
+
+    quirks: what the model does not accept, as far as known; grows with the refusals of calls
+    """
 
     def __init__(
         self,
@@ -23,7 +27,16 @@ class OpenAI:
         key: str | None = None,
         told: Told | None = None,
     ) -> None:
-        """`told` hears what responses say about rate limits. Raises `ConfigurationError` for a wrong address or key."""
+        """Prepare the model; nothing is sent.
+
+        provider: the provider's name, for errors
+        base_url: the API's address, mostly with `/v1` at its end
+        name: the model's name at the provider
+        key: the API key; `None` (default) sends none
+        told: receives the model's name and the rate limits in each response; `None` by default
+
+        Raises `ConfigurationError` if the address is no URL or the key has characters that HTTP headers forbid.
+        """
         self.name = name
         self.endpoint = Endpoint(http, provider, base_url, "chat/completions", _headers(key), key, told)
         self.quirks = Quirks(CHAT, name, f"{provider} {self.endpoint.host}")
@@ -33,9 +46,9 @@ class OpenAI:
 
 
 async def reachable(http: Http, base_url: str, key: str | None = None) -> str | None:
-    """What is wrong with an address or a key, asked by a GET of its list of models; `None` if nothing is.
+    """Return what is wrong with an address or key, or `None` if the endpoint answers `GET /models` with status 200.
 
-    Raises `ConfigurationError` for an address or a key that cannot be one.
+    Raises `ConfigurationError` if the address is no URL or the key has characters that HTTP headers forbid.
     """
     return await Endpoint(http, "base_url", base_url, "models", _headers(key), key).probe()
 

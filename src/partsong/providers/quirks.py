@@ -1,13 +1,13 @@
-"""What a model does not accept although its API has it, and how its requests are changed so that it does.
+"""Quirks: fields and forms of an API that a model does not accept, and the changes to requests that avoid them.
 
-A quirk is known from a model's name or host, or learnt from the refusal that tells of it. A quirk whose pattern finds
-something in a refusal is tried once. If the same complaint comes back, the change was no help and is taken back. What
-is in force when an answer comes is remembered for this model at this endpoint.
+A quirk is known from the name of a model or host, or learnt from a refusal. If a quirk's pattern matches a refusal, the
+request is changed and sent again, once for each quirk. If the same complaint comes back, the change is undone. The
+quirks in force when an answer comes are remembered for this model at this endpoint.
 
-Nothing is a quirk that changes what is asked for: tools, a response format and stop sequences stay, and the refusal is
-passed on. Where a quirk changes what the model can see, the answer carries a caveat, and the run tells it as a loss.
+Quirks never remove tools, a response format or stop sequences, because the caller depends on them. Such a refusal is
+raised. If a quirk hides something from the model, the answer has a caveat, which the run reports as a loss.
 
-The tables `CHAT` and `MESSAGES` are the rules for every endpoint, one row a rule.
+The tables `CHAT` and `MESSAGES` hold the quirks of each API, one a row.
 """
 
 import re
@@ -25,7 +25,7 @@ from partsong.providers.ranges import Range, read_effort, read_range, read_room
 from partsong.providers.rejection import Rejection
 from partsong.wire.history import DETAILS, HistoryRules
 
-# A refusal with another status has nothing to do with the form of the request.
+# Statuses of refusals that may complain about the form of a request.
 TEACHES = frozenset({400, 404, 405, 413, 415, 422, 500, 501})
 COMPLAINT = (
     r"(unsupported|n't (yet )?support|not (yet )?(be )?(support|permit|allow|accept|available|implement|enabled)"
@@ -35,16 +35,18 @@ Write = Callable[[HistoryRules], Body]
 
 
 class Quirk(Struct, frozen=True):
-    """Something that a model does not accept.
+    """Something that a model does not accept, and how requests are changed because of it.
 
-    says: finds the quirk in the words of a refusal, in lower case
-    change: makes a request's body do without; it changes what is at the top, and leaves alone what lies deeper
-    known: finds the names of models that have the quirk
-    hosts: finds the providers and hosts whose models have it
-    remembered: false for what lies in one conversation and not in the model
-    reads: makes the change out of a refusal and the body that was refused; `None` if neither tells enough
-    rules: how the history is written, as fields of `HistoryRules`
-    caveat: what the answer then lacks, as a sentence; "" for nothing
+    name: name of the quirk, unique in its table
+    says: matches a refusal, in lower case, that complains of the quirk
+    change: changes a request's body in place, at the top level alone
+    known: matches the names of models that have the quirk; `None` by default
+    hosts: matches "provider host" of endpoints whose models have the quirk; `None` by default
+    remembered: whether the quirk belongs to the model; False if it concerns one conversation alone. True by default
+    reads: takes a refusal and the refused body, and returns a change that replaces `change`, or `None` if they do not
+        say enough; no function by default
+    rules: fields of `HistoryRules` that the quirk sets; none by default
+    caveat: sentence about what the model was not shown; "" (default) for nothing
     """
 
     name: str
@@ -59,23 +61,34 @@ class Quirk(Struct, frozen=True):
 
 
 def refuses(name: str, *otherwise: str) -> re.Pattern[str]:
-    """Finds a complaint about the field `name`, or one of the other patterns."""
+    """Return a pattern that matches a complaint about a field, or any of the patterns `otherwise`.
+
+    name: pattern of the field's name
+    """
     pattern = rf"{COMPLAINT}.{{0,120}}\b{name}\b|\b{name}\b.{{0,120}}{COMPLAINT}"
     return re.compile("|".join((*otherwise, pattern)), re.DOTALL)
 
 
 def _nothing(body: Body) -> None:
-    """No change: the quirk lies in how answers are read, or in how the history is written."""
+    """Change nothing; for quirks that have `rules`, that make their change from a refusal, or that concern answers."""
 
 
 def _range(field: str, pattern: str, words: str, body: Body, *, whole: bool = False) -> Change | None:
-    """A change into the range that a refusal gives for a field."""
+    """Return a change that moves a field into the range that a refusal gives; `None` if it gives none.
+
+    pattern: pattern of the field's name in refusals
+    words: the refusal, in lower case
+    whole: whether the field holds whole numbers; False by default
+    """
     bounds = read_range(words, pattern, whole=whole)
     return None if bounds is None else bodies.keep_in(bounds, field, whole=whole)
 
 
 def _limit(words: str, body: Body) -> Change | None:
-    """A change to the highest limit of tokens. A lower limit is the caller's wish, and is never raised."""
+    """Return a change that lowers `max_tokens` to the maximum that a refusal gives; `None` if it gives none.
+
+    A value below the maximum is never raised, because the caller has set it.
+    """
     bounds = read_range(words, LIMIT, whole=True)
     if bounds is None or bounds.high < 1 or read_room(words) is not None:
         return None
@@ -83,7 +96,7 @@ def _limit(words: str, body: Body) -> Change | None:
 
 
 def _room(words: str, body: Body) -> Change | None:
-    """A change to as many tokens as the window leaves for the answer to this prompt."""
+    """Return a change that lowers `max_tokens` to what the window leaves for the answer; `None` if unknown."""
     room = read_room(words)
     return None if room is None else bodies.keep_in(Range(high=room), *LIMITS, whole=True)
 
@@ -94,7 +107,11 @@ def _effort(words: str, body: Body) -> Change | None:
 
 
 def _ranged(field: str, pattern: str | None = None, *, whole: bool = False) -> Quirk:
-    """The quirk that a field has a narrower range than the API."""
+    """Return the quirk that a field accepts a narrower range than the API allows.
+
+    pattern: pattern of the field's name in refusals; by default the name itself
+    whole: whether the field holds whole numbers; False by default
+    """
     pattern = pattern or field
     return Quirk(
         f"{field} in a narrower range",
@@ -138,7 +155,7 @@ SIGNATURES_BACK = Quirk(
     rules={"signatures": True},
 )
 NO_STREAM = Quirk("no stream", refuses("stream(ing)?", "verified to stream"), drop("stream", "stream_options"))
-# Rows of both tables, first because they read a number or a word that the refusal offers.
+# Rows of both tables. They come first because they keep the field, with a number or a word that the refusal offers.
 SHARED: tuple[Quirk, ...] = (
     Quirk(
         "max_tokens within the window",
@@ -166,8 +183,8 @@ SHARED: tuple[Quirk, ...] = (
     ),
 )
 
-# A refusal is matched against the rows in this order, and the first that changes the body is tried. Some servers write
-# their fields in camel case when they complain of them.
+# A refusal is matched against the rows in this order, and the first row that changes the body is tried. Some servers
+# write field names in camel case in their refusals.
 CHAT: tuple[Quirk, ...] = (
     *SHARED,
     _ranged("top_logprobs", whole=True),
@@ -229,10 +246,10 @@ CHAT: tuple[Quirk, ...] = (
         ),
         bodies.fold_system,
     ),
-    # Older templates know no system role, and complain about the order when they meet one.
+    # Older chat templates have no system role, and complain about the order of roles instead.
     Quirk("roles alternate, and no system role", re.compile("must alternate"), bodies.fold_system_and_merge),
     Quirk("no strict schema", re.compile(r"\bstrict\b|additionalproperties|invalid schema"), bodies.loosen_schema),
-    # What models have said and done before: see `HistoryRules`.
+    # How earlier turns are written: see `HistoryRules`.
     Quirk(
         "reasoning goes back",
         re.compile(r"reasoning_content.{0,80}(passed back|missing|required|must)|missing.{0,20}reasoning_content"),
@@ -288,10 +305,19 @@ MESSAGES: tuple[Quirk, ...] = (
 
 
 class Quirks:
-    """The quirks of one model: `table` holds those that it may have, in the order to try them, `known` those it has."""
+    """The quirks of one model at one endpoint.
+
+    table: the quirks that the model may have, in the order in which they are tried
+    known: the quirks that the model has, as far as known
+    """
 
     def __init__(self, table: tuple[Quirk, ...], name: str, where: str = "") -> None:
-        """`name` is the model's, and `where` names its provider and host."""
+        """Start with the quirks that the model's name and host show.
+
+        table: the API's table, `CHAT` or `MESSAGES`
+        name: the model's name at the provider
+        where: "provider host"; "" (default) if unknown
+        """
         self.table = table
         self.known = tuple(
             quirk
@@ -301,14 +327,14 @@ class Quirks:
         )
 
     def remember(self, *quirks: Quirk) -> None:
-        """Take these for known from now on. One that was learnt anew replaces what was known by its name."""
+        """Add quirks to the known ones, unless `remembered` is False. A known quirk of the same name is replaced."""
         new = [quirk for quirk in quirks if quirk.remembered and quirk not in self.known]
         names = {quirk.name for quirk in new}
         if new:
             self.known = (*(quirk for quirk in self.known if quirk.name not in names), *new)
 
     def hear(self, answer: Answer) -> None:
-        """What an answer shows: an endpoint that sends such fields with an answer wants them back with the history."""
+        """Learn from an answer: endpoints that send reasoning details or signatures want them back in later turns."""
         for part in answer.parts:
             if type(part) is Reasoning and part.signature.startswith(DETAILS):
                 self.remember(DETAILS_BACK)
@@ -317,23 +343,26 @@ class Quirks:
 
 
 class Lesson:
-    """What one call learns. `in_force` are the quirks that it goes by; it begins with those that are known."""
+    """The quirks that one call applies and learns.
+
+    in_force: the quirks whose changes are applied; at first those that are known
+    """
 
     def __init__(self, quirks: Quirks, write: Write) -> None:
-        """`write` writes the request's body by the rules for its history."""
+        """Start a call. `write`: returns a new body of the request for the given `HistoryRules`."""
         self.in_force = quirks.known
         self._write = write
         self._table = quirks.table
         self._tried: set[str] = set()
         self._last: Quirk | None = None
-        self._complaint = ""  # the words to which the last one was the answer
+        self._complaint = ""  # the words of the refusal because of which the last quirk was tried
 
     def body(self) -> Body:
-        """The body as it is sent."""
+        """Return the body with the changes of all quirks in force."""
         return self._changed(self.in_force)
 
     def with_caveats(self, answer: Answer) -> Answer:
-        """The answer, with what the changes have kept from the model."""
+        """Return the answer with a caveat for each quirk that has hidden something from the model."""
         kept: list[Caveat] = []
         for index, quirk in enumerate(self.in_force):
             if quirk.caveat and self._changed(self.in_force[:index]) != self._changed(self.in_force[: index + 1]):
@@ -352,7 +381,10 @@ class Lesson:
         return body
 
     def learn(self, rejection: Rejection) -> bool:
-        """Whether there is something to try after this refusal; it is in force then."""
+        """Put the next quirk that matches a refusal in force, and return whether there was one.
+
+        If the refusal repeats the complaint that led to the last quirk, that quirk is no longer in force.
+        """
         if rejection.status not in TEACHES:
             return False
         if self._last is not None:
@@ -374,7 +406,13 @@ class Lesson:
 
 
 def _made(row: Quirk, words: str, body: Body) -> Quirk | None:
-    """The quirk of a row, with the change that the refusal tells."""
+    """Return the quirk of a row, with the change that `row.reads` makes from the refusal if there is such a function.
+
+    Returns `None` if the refusal does not say enough for a change.
+
+    words: the refusal, in lower case
+    body: the refused body
+    """
     if row.reads is None:
         return row
     change = row.reads(words, body)

@@ -1,6 +1,6 @@
-"""The numbers and words that a refusal allows: "temperature must be between 0 and 1", "supported levels: low, high".
+"""Reads from a provider's refusal which values it would accept: "temperature must be between 0 and 1".
 
-Refusals are matched in lower case. A range is looked for near the field's name, in the wordings that providers use.
+Refusals are matched in lower case. A range is searched near the field's name, in the wordings that providers use.
 """
 
 import re
@@ -9,7 +9,7 @@ from math import inf
 from msgspec import Struct
 
 NUMBER = r"`?'?\"?(-?\d[\d,_]*(?:\.\d+)?)"
-NEAR = 240  # characters around the field's name in which its range stands
+NEAR = 240  # characters before and after the field's name in which a range is searched
 TO = r"\s*(?:,|;|to|and|through|\.\.\.?|-|–)\s*"
 RANGES = (
     re.compile(rf"([\[(])\s*{NUMBER}\s*[,;:]\s*{NUMBER}\s*([\])])"),
@@ -31,7 +31,8 @@ LOW = re.compile(
     rf"(?:>=|≥|greater than or equal to|at least|no less than|minimum(?: value)?(?: is| of|:)?)\s*{NUMBER}"
 )
 LOW_EXCLUSIVE = re.compile(rf"(?:greater than|>|above|larger than|more than)\s*{NUMBER}")
-# What is left of the window for an answer: "(40000 > 32768 - 5)", "188240 + 21333 > 200000".
+# Wordings that give the prompt's tokens and the window: "(40000 > 32768 - 5)", "188240 + 21333 > 200000". The function
+# beside each pattern computes the tokens that the window leaves for the answer.
 ROOM = (
     (re.compile(rf"{NUMBER} > {NUMBER} - {NUMBER}"), lambda given, window, asked: window - asked),
     (re.compile(rf"context limit: {NUMBER} \+ {NUMBER} > {NUMBER}"), lambda asked, given, window: window - asked),
@@ -48,21 +49,25 @@ WORD = re.compile(rf"\b({'|'.join(EFFORTS)})\b")
 
 
 class Range(Struct, frozen=True):
-    """What a field may be; a bound that was not told is infinite."""
+    """The values that a field accepts, bounds included; a bound that the refusal does not give is infinite."""
 
     low: float = -inf
     high: float = inf
 
     def nearest(self, value: float, *, whole: bool) -> float:
-        """The value, or the nearest one in the range."""
+        """Return the value, or the nearest value in the range. `whole`: whether the result must be a whole number."""
         near = min(max(value, self.low), self.high)
         return int(near) if whole else near
 
 
 def read_range(words: str, field: str, *, whole: bool) -> Range | None:
-    """The range that a refusal gives for a field, whose name is a pattern; `None` if it gives none.
+    """Return the range that a refusal gives for a field; `None` if it gives none.
 
-    A bound that is no value itself is moved by 1 for whole numbers, and by 0.01 for others.
+    words: the refusal in lower case
+    field: pattern of the field's name
+    whole: whether the field holds whole numbers
+
+    An exclusive bound is moved inwards by 1 for whole numbers, and by 0.01 for others.
     """
     named = re.search(rf"\b{field}\b", words)
     if named is None:
@@ -92,7 +97,10 @@ def read_range(words: str, field: str, *, whole: bool) -> Range | None:
 
 
 def read_room(words: str) -> int | None:
-    """How many tokens the window leaves for the answer to this prompt, if a refusal says so."""
+    """Return the tokens that the window leaves for the answer, by the numbers in a refusal in lower case.
+
+    Returns `None` if the refusal does not give the numbers, or nothing is left.
+    """
     for pattern, left in ROOM:
         if found := pattern.search(words):
             room = left(*(int(_number(number)) for number in found.groups()))
@@ -101,12 +109,18 @@ def read_room(words: str) -> int | None:
 
 
 def read_effort(words: str, asked: str) -> tuple[str, ...]:
-    """The efforts that a refusal offers instead of the one that was asked for; empty if it names none."""
+    """Return the reasoning efforts that a refusal in lower case names, without `asked`; empty if it names none.
+
+    asked: the effort that was refused
+    """
     return tuple(dict.fromkeys(word for word in WORD.findall(words) if word != asked))
 
 
 def nearest_effort(asked: str, offered: tuple[str, ...]) -> str:
-    """Of the offered efforts the one most like the one that was asked for; of two, the lower one that is an effort."""
+    """Return the offered effort nearest to `asked` in the order of `EFFORTS`.
+
+    Of two that are equally near, the lower one is returned, but "none" only if nothing else is as near.
+    """
     place = EFFORTS.index(asked) if asked in EFFORTS else len(EFFORTS)
     return min(
         offered,

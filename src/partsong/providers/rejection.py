@@ -1,7 +1,7 @@
-"""Errors that providers send instead of an answer, and the `Cause` of each.
+"""Parses the errors that providers send instead of an answer, and finds the `Cause` of each.
 
 Providers agree on little: a wrong key is 401 or 400, an empty account 402, 403 or 429, and the body of an error has a
-dozen shapes. So the words are looked for wherever they stand, and the status decides only where it is unmistakable.
+dozen shapes. So the message is searched in any field, and the status alone decides only if it is unambiguous.
 """
 
 import re
@@ -19,26 +19,26 @@ from msgspec.structs import replace
 from partsong.errors import Cause, ModelError
 from partsong.model import Usage
 
-LONGEST_WRITTEN = 4_000  # characters of what the model had written
-DEEPEST = 6  # steps into an error's body
+LONGEST_WRITTEN = 4_000  # characters of a model's unusable output that are kept
+DEEPEST = 6  # levels of an error's body that are searched
 AGAIN = {"true": True, "false": False}  # values of the header x-should-retry
-LONGEST_MESSAGE = 300  # characters of the provider's words that are passed on
+LONGEST_MESSAGE = 300  # characters of the provider's message that are passed on
 
 STATUSES: dict[int, Cause] = {
     401: "auth",
     402: "billing",
     403: "auth",
     408: "timeout",
-    409: "server",  # a conflict that passes
+    409: "server",  # a temporary conflict
     413: "window",
-    424: "server",  # what it depends on has failed
+    424: "server",  # a service behind the server has failed
     425: "server",  # too early
     429: "rate",
     504: "timeout",
-    524: "timeout",  # the proxy in front of it has waited long enough
+    524: "timeout",  # the proxy in front of the server has given up
     529: "server",  # overloaded
 }
-# What an error calls itself, for those that come without a status: in the middle of a stream.
+# The cause by an error's own type, for errors without a status, such as errors within a stream.
 KINDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (
     ("auth", re.compile(r"auth|api_key|permission|forbidden")),
     ("rate", re.compile(r"rate_?limit|too_?many|resource_exhausted|throttl")),
@@ -46,7 +46,7 @@ KINDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (
     ("server", re.compile(r"server|internal|overload|unavailable|api_error")),
     ("refused", re.compile(r"invalid|not_?found|bad_?request|unsupported")),
 )
-# What the provider's words say, where a status is too broad to tell.
+# Patterns of messages, for statuses that may have several causes.
 BILLING = re.compile(
     r"insufficient.(quota|balance|credits?|funds)|credit balance|billing|payment|(out of|more) credits|api usage limits"
 )
@@ -59,7 +59,7 @@ WINDOW = re.compile(
     r"|maximum (prompt|model|allowed) length|input length should be|\btokens?\b.{0,30}exceeds? the.{0,20} limit of"
     r"|tokens \+ `?max_new_tokens"
 )
-# How many tokens the model reads, in the words of those that say it.
+# The model's window in tokens, in the wordings of providers that name it.
 LIMIT = re.compile(
     r"""(?:maximum\ (?:context|model|prompt|allowed)\ length(?:\ is|\ of|:)?  # OpenAI, vLLM, DeepSeek, xAI, Fireworks
         |model's\ context\ length|context\ length\ of\ only                # SGLang, LM Studio
@@ -78,15 +78,17 @@ LIMIT = re.compile(
     """,
     re.VERBOSE,
 )
-LEAST_WINDOW, MOST_WINDOW = 256, 100_000_000  # tokens: what lies outside is no window but some other number
+LEAST_WINDOW, MOST_WINDOW = 256, 100_000_000  # tokens; a number outside this range is no window
 TOKEN_LIMIT = re.compile(r"token limit (was |has been |is )?(reached|exceeded)")
-LINK = re.compile(r"(https?://|www\.)\S+|\b[\w.-]+\.(com|org|net|ai|dev|io)/\S*")  # what it is called tells no cause
-# What a model has written and its provider could not use: no fault of the request's.
+LINK = re.compile(
+    r"(https?://|www\.)\S+|\b[\w.-]+\.(com|org|net|ai|dev|io)/\S*"
+)  # the words in a link say nothing about the cause
+# Errors because the provider could not parse the model's output. The request is not at fault.
 MISTAKE = re.compile(
     r"tool_use_failed|json_validate_failed|output_parse_failed|tool call validation failed|did not call a tool"
     r"|failed to call a function|malformed_function_call"
 )
-# What a server that reports every fault as 500 says of a fault of the request's. Asking again cannot help.
+# Messages about a fault of the request, from servers that report every fault as 500. A retry cannot help.
 CLIENTS_FAULT = re.compile(
     r"invalid_request|param requires|jinja|(this|chat) template|grammar|not supported|unsupported|json.?schema"
     r"|at row \d|failed to (parse|decode|load) (the )?(input|image|tool|messages|prompt|request|grammar|schema)"
@@ -98,7 +100,7 @@ PAUSE = re.compile(
 )
 PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|sec|secs|seconds?|m|min|mins|minutes?|h|hours?)(?![a-z])")
 SECONDS = {"ms": 0.001, "mi": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-LONGEST_PAUSE = 86_400.0  # seconds: what is longer is no pause
+LONGEST_PAUSE = 86_400.0  # seconds; a higher number is no time to wait
 FILTER = re.compile(
     r"content.?(filter|policy|management|moderation)|responsible.?ai|data_inspection|moderation|flagged"
 )
@@ -106,21 +108,21 @@ KEY = re.compile(r"(invalid|incorrect|missing|wrong).{0,20}api.?key|api key not 
 
 
 WORDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (("content_filter", FILTER), ("billing", BILLING), ("auth", KEY))
-CERTAIN = (401, 402, 408, 409, 413, 424, 425, 504, 524, 529)  # statuses that tell the cause whatever the words
+CERTAIN = (401, 402, 408, 409, 413, 424, 425, 504, 524, 529)  # statuses that decide the cause without the message
 
 
 class Rejection(Struct, frozen=True):
     """An error as the provider reported it.
 
-    status: the HTTP status, or the one that the error gives itself in the middle of a stream
-    message: for people
-    kind: what the error calls itself, in lower case
-    words: what the error says, in lower case and without links
-    text: all of it, in lower case
-    retry_after: seconds to wait, if the provider says so
-    again: whether the same request may be sent again, if the provider says so
-    wrote: what the model had written that could not be used
-    midway: whether the error came in place of an answer, or in the middle of one
+    status: the HTTP status, or the status that the body of an error within a stream gives; `None` if unknown
+    message: message for people
+    kind: the error's own type, code and status in its body, in lower case
+    words: the error's message, in lower case and without links
+    text: the whole body, in lower case
+    retry_after: seconds that the provider asks the client to wait; `None` if not given
+    again: whether the provider says that the same request may be retried; `None` if not given
+    wrote: the model's output that the provider could not parse; "" if not given
+    midway: whether the error came with a success status, in a stream or in place of an answer; False by default
     """
 
     status: int | None
@@ -135,7 +137,7 @@ class Rejection(Struct, frozen=True):
 
     @property
     def cause(self) -> Cause:
-        """What the error means to the caller."""
+        """The error's cause, from its status and its words."""
         words = f"{self.kind} {self.words}"
         status = self.status
         if MISTAKE.search(words):
@@ -145,7 +147,7 @@ class Rejection(Struct, frozen=True):
         if status in CERTAIN:
             return STATUSES[status]
         if TOKEN_LIMIT.search(words) and self.midway:
-            return "truncated"  # it had begun to answer
+            return "truncated"  # the limit was reached while the model was answering
         if WINDOW.search(words):
             return "window"
         if status in (500, 501) and CLIENTS_FAULT.search(words):
@@ -155,7 +157,10 @@ class Rejection(Struct, frozen=True):
         return self._by_words(words)
 
     def _by_words(self, words: str) -> Cause:
-        """The cause where the status is too broad to tell, or missing."""
+        """Return the cause of an error whose status is missing or may have several causes.
+
+        words: the error's type and message, in lower case
+        """
         for cause, pattern in WORDS:
             if pattern.search(words):
                 return cause
@@ -165,11 +170,11 @@ class Rejection(Struct, frozen=True):
 
     @property
     def window(self) -> int | None:
-        """The model's window in tokens, if the error tells it."""
+        """The model's window in tokens, if the request was too long and the error names the window; else `None`."""
         return told_window(self.words) or told_window(self.text) if self.cause == "window" else None
 
     def error(self, usage: Usage | None = None) -> ModelError:
-        """The rejection as an error to raise."""
+        """Return the rejection as an error to raise. `usage`: what the call has used; `None` by default."""
         return ModelError(
             self.message,
             self.cause,
@@ -183,7 +188,10 @@ class Rejection(Struct, frozen=True):
 
 
 def read_rejection(status: int, headers: Mapping[str, str], body: bytes, secret: str | None) -> Rejection:
-    """The rejection in an HTTP response; `secret` does not appear in it, even if the provider repeats it."""
+    """Return the rejection in an HTTP response with an error status.
+
+    secret: the API key, which is removed even if the provider repeats it; `None` for no key
+    """
     text = hidden(body.decode("utf-8", "replace"), secret)
     value = _read(text)
     words = shortened(_message(value))
@@ -204,7 +212,10 @@ def read_rejection(status: int, headers: Mapping[str, str], body: bytes, secret:
 
 
 def read_problem(data: bytes, secret: str | None) -> Rejection:
-    """The rejection in JSON that came with status 200: in the middle of a stream, or in place of an answer."""
+    """Return the rejection in JSON that came with a success status, in a stream or in place of an answer.
+
+    secret: the API key, which is removed even if the provider repeats it; `None` for no key
+    """
     text = hidden(data.decode("utf-8", "replace"), secret)
     value = _read(text)
     words = shortened(_message(value))
@@ -216,7 +227,10 @@ def read_problem(data: bytes, secret: str | None) -> Rejection:
 
 
 def told_window(words: str) -> int | None:
-    """The window in a provider's words, in lower case, on a request that is too long; `None` where it gives none."""
+    """Return the window in tokens that a refusal of a long request names; `None` if it names none.
+
+    words: the refusal, in lower case
+    """
     for found in LIMIT.finditer(words):
         window = int((found[1] or found[2] or found[3]).replace(",", "")[:12])
         if LEAST_WINDOW <= window <= MOST_WINDOW:
@@ -225,18 +239,18 @@ def told_window(words: str) -> int | None:
 
 
 def hidden(text: str, secret: str | None) -> str:
-    """The text without the secret."""
+    """Return the text with "[key]" in place of the secret; `None` for no secret."""
     return text.replace(secret, "[key]") if secret else text
 
 
 def shortened(text: str) -> str:
-    """One line, not too long, without what a terminal would obey."""
+    """Return the text as one line of at most `LONGEST_MESSAGE` characters, without control characters."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[:10_000]).split())
     return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
 
 
 def _read(text: str) -> Any:
-    """JSON as its value, and anything else as words."""
+    """Return the value of a JSON text; for HTML the page's title, and for any other text the text itself."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
@@ -253,7 +267,10 @@ def _page(text: str) -> str:
 
 
 def _message(value: Any) -> str:
-    """The words in an error, whatever its shape. A router's own error holds that of the provider behind it."""
+    """Return the message in a decoded error of any shape; "" if there is none.
+
+    A router's error also holds the error of the provider behind it (`metadata.raw`), which is appended.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -269,7 +286,7 @@ def _message(value: Any) -> str:
 
 
 def _inner(value: Any) -> Any:
-    """The error itself, out of the list or the object around it."""
+    """Return the innermost error object, without the lists and `error` fields around it."""
     while True:
         if isinstance(value, list) and value:
             value = value[0]
@@ -280,19 +297,22 @@ def _inner(value: Any) -> Any:
 
 
 def _plain(words: str) -> str:
-    """Words to look causes up in: in lower case, without links."""
+    """Return a message in lower case and without links, in which causes are searched."""
     return LINK.sub(" ", words.lower())
 
 
 def _wrote(value: Any) -> str:
-    """What the model had written that its provider could not use, as Groq shows it."""
+    """Return the model's output that its provider could not parse (Groq's `failed_generation`); "" if not given."""
     inner = _inner(value)
     wrote = inner.get("failed_generation") if isinstance(inner, dict) else None
     return wrote[:LONGEST_WRITTEN] if isinstance(wrote, str) else ""
 
 
 def _pause_in(value: Any, rejection: Rejection) -> float | None:
-    """The seconds to wait that the body of an error tells: in Google's `RetryInfo`, in a field, or in words."""
+    """Return the seconds to wait that an error's body gives, in a field or in its message; `None` if not given.
+
+    value: the decoded body
+    """
     for name, field in _fields(value, 0):
         if name in ("retrydelay", "retry_delay", "retry_after", "retryafter", "retry_after_seconds"):
             seconds = _duration(field)
@@ -310,7 +330,10 @@ def _pause_in(value: Any, rejection: Rejection) -> float | None:
 
 
 def _fields(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """The fields of an error, at any place in it that is not too deep."""
+    """Yield each field of a decoded error as (name in lower case, value), down to `DEEPEST` levels.
+
+    depth: the present level; 0 at the top
+    """
     if depth > DEEPEST:
         return
     if isinstance(value, dict):
@@ -323,7 +346,7 @@ def _fields(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _duration(value: Any) -> float | None:
-    """Seconds, out of a number, or of words such as `34.07s`, `6m0s` and `20 seconds`."""
+    """Return the seconds in a number, or in a text such as `34.07s`, `6m0s` or `20 seconds`; `None` if unreadable."""
     if isinstance(value, dict):  # seconds and nanoseconds apart, as Google's libraries write them
         value = value.get("seconds")
     if isinstance(value, str):
@@ -360,7 +383,7 @@ def _status(value: Any) -> int | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that the provider asks us to wait, whichever way it says so."""
+    """Return the seconds to wait that the headers give, as a number or a date; `None` if not given."""
     for name, scale in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * scale
@@ -372,7 +395,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         until = parsedate_to_datetime(headers.get("Retry-After", ""))
     except ValueError:
         return None
-    try:  # by the provider's clock, as its date is
+    try:  # the present by the provider's clock, to which the date in `Retry-After` refers
         now = parsedate_to_datetime(headers.get("Date", ""))
     except ValueError:
         now = datetime.now(UTC)

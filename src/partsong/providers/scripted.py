@@ -28,17 +28,19 @@ WORDS = (  # noqa: SIM905  (a list of words reads worse than the words)
 
 
 class Script(Struct, frozen=True):
-    """What a scripted model does. Times are in seconds, prices in dollars per million tokens.
+    """The script of a model, made of the fields after the `?` of its id. Prices are in dollars per million tokens.
 
-    text: the answer, word for word; "" for `tokens` random words
+    text: the answer, word for word; "" (default) for `tokens` random words
     tokens: number of random words; 20 by default
-    first, each: pause before the first token, and before each later token; 0 by default
-    fail: cause of a failure (see `errors.Cause`); "" for no failure
-    chance: probability of the failure; 1 by default
+    first: seconds before the first token; 0 by default
+    each: seconds before each later token; 0 by default
+    fail: cause of a failure (see `errors.Cause`); "" (default) for no failure
+    chance: probability of the failure, from 0 to 1; 1 by default
     after: number of tokens before the failure; 0 by default
-    echo: whether the answer is the last message of the request
-    seed: another seed gives another text
-    input, output: prices of tokens read and written; 0 by default
+    echo: whether the answer is the last message of the request; False by default
+    seed: seed of the random words; 0 by default
+    input: price of input tokens; 0 by default
+    output: price of output tokens; 0 by default
     """
 
     text: str = ""
@@ -55,7 +57,10 @@ class Script(Struct, frozen=True):
 
 
 class Scripted:
-    """A model that follows its script. `name` is the id without `scripted:`; the script stands behind a `?`."""
+    """A model that follows a script. `name`: the model's id without `scripted:`, with the script after a `?`.
+
+    Raises `ConfigurationError` if the script has an unknown field or a wrong value.
+    """
 
     def __init__(self, name: str) -> None:
         self.name, _, query = name.partition("?")
@@ -85,11 +90,12 @@ class Scripted:
         return Answer((Text("".join(said)),), "length" if cut else "stop", usage, f"scripted:{self.name}")
 
     def dice(self, request: Request) -> random.Random:
-        """Random numbers that depend on the model, the request, and the number of the sample, and on nothing else."""
+        """Return a random generator whose seed depends on nothing but the model's name and seed, and the request."""
         asked = msgspec.json.encode((self.name, self.script.seed, replace(request, terms=Terms())))
         return random.Random(hashlib.sha256(asked).digest())
 
     def words(self, request: Request, chance: random.Random) -> list[str]:
+        """Return the tokens of the answer, at most `max_tokens` of the request."""
         script = self.script
         if script.echo or script.text:
             text = request.messages[-1].text if script.echo else script.text
@@ -100,18 +106,26 @@ class Scripted:
         return tokens[: request.sampling.max_tokens]
 
     def length(self, request: Request) -> int:
+        """Return the number of tokens of the answer without a limit."""
         if self.script.echo or self.script.text:
             return len((request.messages[-1].text if self.script.echo else self.script.text).split(" "))
         return max(1, self.script.tokens)
 
     def usage(self, request: Request, output: int) -> Usage:
+        """Return the usage of a call, priced by the script. `output`: tokens of the answer."""
         asked = estimate_tokens(request)
         dollars = (asked * self.script.input + output * self.script.output) / 1_000_000
         return Usage(asked, output, dollars=billed(dollars))
 
 
 def read_script(query: str, name: str) -> Script:
-    """The script behind the `?` of an id. Raises `ConfigurationError` for an unknown field or a wrong value."""
+    """Parse a script, such as `tokens=40&first=0.05`.
+
+    query: the part of a model's id after its `?`; "" for a script of defaults
+    name: the id without `scripted:`, for errors
+
+    Raises `ConfigurationError` for an unknown field or a wrong value.
+    """
     fields = Script.__struct_fields__
     values: dict[str, Any] = {}
     for field, value in parse_qsl(query, keep_blank_values=True):

@@ -1,13 +1,16 @@
-"""The windows of hosted models, from the table that genai-prices ships (no network).
+"""Context windows of hosted models, from the table in the package genai-prices (no network).
 
-The table has gaps and mistakes. So its numbers are used to fit prompts, never to refuse one.
+The table has gaps and mistakes. So its numbers are used to shorten prompts, and never to refuse one.
 """
 
 
 def listed_window(base_url: str, model: str) -> int | None:
-    """The model's window in tokens, `None` for a model or an address that is not listed.
+    """Return a model's context window in tokens; `None` if the model or address is not listed.
 
-    The table is imported here, when models are put together: a third of a second, which no running call should pay.
+    base_url: the address of the provider's API
+    model: the model's name at the provider
+
+    The table is imported when models are made. The import takes a third of a second, by which no call may be delayed.
     """
     from genai_prices.data_snapshot import get_snapshot
 

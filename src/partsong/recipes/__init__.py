@@ -1,1 +1,1 @@
-"""The recipes that come with partsong, as TOML files, and how recipes are read and found."""
+"""The shipped recipes, as TOML files, and the code that reads recipes and finds them by name."""

@@ -1,4 +1,4 @@
-"""Recipes by name: those that come with partsong, TOML files, and the user's own."""
+"""Finds recipes by name: shipped recipes, TOML files, and the user's own recipes."""
 
 from collections.abc import Iterator
 from importlib import resources
@@ -10,7 +10,7 @@ from partsong.recipes.reading import locate, read
 
 
 def shipped() -> Iterator[Recipe]:
-    """The recipes in the package, by name."""
+    """The shipped recipes, in the order of their names."""
     folder = resources.files("partsong") / "recipes"
     for name in sorted(item.name for item in folder.iterdir() if item.name.endswith(".toml")):
         with resources.as_file(folder / name) as path:
@@ -18,32 +18,42 @@ def shipped() -> Iterator[Recipe]:
 
 
 def is_shipped(name: str) -> bool:
-    """Whether a recipe of that name is in the package."""
+    """Whether partsong ships a recipe with this name."""
     return (resources.files("partsong") / "recipes" / f"{name}.toml").is_file()
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`: a shipped one, or a TOML file where `name` ends in `.toml` or is a path.
+    """The recipe called `name`: a TOML file if `name` ends in `.toml` or has a slash, else a shipped recipe.
 
-    Raises `RecipeError` with the known names, or with the file and field that is wrong.
+    Raises `RecipeError` with the known names if there is no such recipe, and with the file and the field if the recipe
+    is wrong.
     """
     with resources.as_file(resources.files("partsong") / "recipes") as folder:
         return read(locate(name, Path(), folder))
 
 
 def source_of(name: str) -> str:
-    """The text of the file called `name`, as its author wrote it, whether it is a recipe or not."""
+    """The text of the recipe file that `find_recipe(name)` would read, without parsing it.
+
+    Raises `RecipeError` if there is no shipped recipe with this name, and `OSError` if the file cannot be read.
+    """
     with resources.as_file(resources.files("partsong") / "recipes") as folder:
         return locate(name, Path(), folder).read_text(encoding="utf-8")
 
 
 def named_recipe(name: str) -> Recipe:
-    """The recipe called `name`: a shipped one, a TOML file, or one of the user's own. Raises `RecipeError`."""
+    """The recipe called `name`: a shipped recipe, a TOML file, or a recipe in the user's own folder.
+
+    Raises `RecipeError` as `find_recipe` does.
+    """
     return find_recipe(source_named(name))
 
 
 def source_named(name: str) -> str:
-    """The file of the user's own recipe called `name`; else `name` itself. A shipped recipe has precedence."""
+    """The path of the user's own recipe called `name`, for `find_recipe`; `name` itself if there is no such recipe.
+
+    A shipped recipe of the same name takes precedence, so that `name` itself is returned.
+    """
     own = recipes_folder() / f"{name}.toml"
     if name.endswith(".toml") or own.parent != recipes_folder() or is_shipped(name) or not own.is_file():
         return name

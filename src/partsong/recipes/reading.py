@@ -1,6 +1,6 @@
-"""Recipes read from TOML, with the recipes that they include and the files of their instructions.
+"""Reads recipes from TOML, with the recipes that they include and their instruction files.
 
-Errors name the file, the field, and what would be right.
+Errors name the file, the field and the allowed values.
 """
 
 import datetime
@@ -19,7 +19,10 @@ from partsong.recipe import Recipe
 
 
 def read(path: Path) -> Recipe:
-    """The recipe in a TOML file. Raises `RecipeError`, naming the file and the field."""
+    """The recipe in the TOML file `path`.
+
+    Raises `RecipeError`, with the file and the field, if a file cannot be read or a field is wrong.
+    """
     tables = _including(path, ())
     where = str(path)
     if "instruction" in tables and "instruction_file" in tables:
@@ -32,9 +35,10 @@ def read(path: Path) -> Recipe:
 
 
 def tables_in(text: str) -> dict[str, Any]:
-    """The tables of a recipe that stands in no file: it may include shipped recipes, and nothing else of the disk.
+    """The fields of a recipe in the TOML text `text`, as plain values, with those of the recipe that it includes.
 
-    Raises `RecipeError`, and what `tomllib` raises.
+    The text may come from an untrusted client. It may include shipped recipes, and no other file is read. Raises
+    `RecipeError` if the text names another file, and `tomllib.TOMLDecodeError` if the text is not TOML.
     """
     tables = tomllib.loads(text)
     if "instruction_file" in tables:
@@ -56,7 +60,10 @@ def tables_in(text: str) -> dict[str, Any]:
 
 
 def _including(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    """The file's tables over those of the recipe that it includes, and so on down."""
+    """The fields of the recipe in `path`, completed by the fields of the recipe that it includes, and so on.
+
+    chain: resolved paths of the recipes that include `path`, outermost first, to find circles
+    """
     here = path.resolve()
     if here in chain:
         circle = " → ".join(item.name for item in (*chain[chain.index(here) :], here))
@@ -81,6 +88,13 @@ def _including(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def locate(name: str, base: Path, folder: Path) -> Path:
+    """The path of the recipe called `name`.
+
+    base: folder from which the path counts, if `name` ends in `.toml` or has a slash
+    folder: folder of the shipped recipes
+
+    Raises `RecipeError` with the known names if no shipped recipe has this name. Whether a file exists is not checked.
+    """
     if name.endswith(".toml") or "/" in name or "\\" in name:
         return base / Path(name).expanduser()
     path = folder / f"{name}.toml"
@@ -93,18 +107,22 @@ def locate(name: str, base: Path, folder: Path) -> Path:
 
 
 def _instruction(file: Any, path: Path) -> str:
+    """The text of the instruction file `file`, whose path counts from the folder of the recipe file `path`."""
     if not isinstance(file, str):
         raise RecipeError(f"{path}: instruction_file: must be the name of a text file, as a string")
     try:
         text = (path.parent / file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise RecipeError(f"{path}: instruction_file: {path.parent / file} cannot be read: {problem}") from None
-    # The newline that editors put at a file's end is not part of what the model is told.
+    # Editors put a newline at the end of a file, which is no part of the instruction.
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
-    """The same with each bare model id written out as the table that it stands for."""
+    """The fields of a recipe, with every agent that is written as a bare model id replaced by a table.
+
+    A `fallback` that is a single id becomes a list. Values of a wrong type stay, so that later checks report them.
+    """
 
     def written_out(agent: Any) -> Any:
         if isinstance(agent, str):
@@ -127,7 +145,10 @@ def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
 
 
 def overridden(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
-    """The recipe with these fields, written as in TOML, in place of its own. Raises `RecipeError`."""
+    """The recipe with some fields replaced. Raises `RecipeError` if a field is wrong, or if `name` is among them.
+
+    fields: new values, by the name of the field, as plain values that TOML could hold
+    """
     if "name" in fields:
         raise RecipeError(f"{recipe.name}: name: cannot be replaced")
     whole = msgspec.to_builtins(recipe, builtin_types=(datetime.date, Decimal)) | fields

@@ -55,7 +55,10 @@ class Api:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answering:
-    """An ASGI application for the requests of one API. `service` returns the service of a server that has started."""
+    """An ASGI application that answers the requests of one API.
+
+    service: returns the service of the server, which must have started
+    """
 
     api: Api
     service: Callable[[], Service]
@@ -138,7 +141,11 @@ class _Request:
 
 
 class _Run:
-    """The runs of one request: one for each answer that the client has asked for (`n` in Chat Completions)."""
+    """Performs the runs of one request, and sends the response.
+
+    There is one run for each answer that the client asks for (`n` in Chat Completions). `recorders`, `reports` and
+    `spans` have an element for each run.
+    """
 
     def __init__(
         self,
@@ -210,7 +217,8 @@ class _Run:
             for report in self.reports:
                 if report.started:
                     self.service.metrics.run(self.request.api.name, report, self.began, self.first)
-                    self.service.log.run(self.request.api.name, caller_of(self.key), report, self.began)
+                    caller = "" if self.key is None else self.key.name
+                    self.service.log.run(self.request.api.name, caller, report, self.began)
 
     async def perform_all(self) -> None:
         if len(self.reports) == 1:
@@ -259,7 +267,7 @@ class _Run:
                 if kind is not ProposalDelta:
                     report.hear(event)
                     if kind is RunStarted and self.parsed.background:
-                        await recorder.close()  # whoever has the id can look the run up
+                        await recorder.close()  # once the client has the id, the store must have the run
                         await self.go_on()
                     if spans is not None:
                         spans.hear(event)
@@ -271,7 +279,7 @@ class _Run:
         return hear
 
     async def go_on(self) -> None:
-        """Tell the client the id of its response, whose run goes on in the background."""
+        """Send the client the response in progress, with its id, while the run goes on in the background."""
         if self.stream is not None:
             await self.stream.start()
             return
@@ -280,14 +288,14 @@ class _Run:
         await send_json(self.request.send, 200, body, self.headers())
 
     def cut_off(self) -> None:
-        """Cancel the run, as for a client that has disconnected: this client does not read its stream."""
+        """Cancel the run and drop the stream, because the client does not read, as if the client had disconnected."""
         if self.stream is not None:
             mute(self.stream)
         if not self.request.staying and self.task is not None:
             self.task.cancel()
 
     async def finish(self) -> None:
-        """Send the answers, or the first failure."""
+        """Send the answers of all runs, or the problem of the first run that failed."""
         for report in self.reports:
             if report.error is not None:
                 strict = self.recipe.strict and report.losses > 0
@@ -347,7 +355,7 @@ def _options_of(header: str) -> Any:
 
 
 def _sample(conversation: Conversation, choice: int) -> Conversation:
-    """The conversation for the answer of this index. With a seed, each answer gets a seed of its own."""
+    """The conversation for the answer with the index `choice`. If the client sets a seed, the index is added to it."""
     sampling = conversation.sampling
     if choice == 0 or sampling.seed is None:
         return conversation

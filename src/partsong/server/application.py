@@ -65,7 +65,7 @@ def make_app(settings: Settings, slowest: float = SLOWEST) -> "Application":
 
 
 class Application:
-    """The routes around one service, which exists from the start of the lifespan to its end."""
+    """The ASGI application: the routes, and the service that answers them between start and end of the lifespan."""
 
     def __init__(self, settings: Settings, slowest: float = SLOWEST) -> None:
         self.settings, self.slowest = settings, slowest
@@ -168,7 +168,7 @@ class Application:
         return Response(stored.serialize(service, found), media_type="application/json")
 
     async def input_items(self, request: Request) -> Response:
-        """What a stored response was made from, item by item."""
+        """The body with a page of the input items of a stored response."""
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         page = stored.page_of(dict(request.query_params))
@@ -185,7 +185,7 @@ class Application:
         return json({"id": name, "stopped": True})
 
     async def count_tokens(self, request: Request) -> Response:
-        """The tokens of a request to Messages. The estimate is as likely too high as too low."""
+        """Estimate the input tokens of a request to Messages. The estimate is as likely too high as too low."""
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
@@ -194,7 +194,7 @@ class Application:
         return Response(messages.serialize_count(await tokens_of(service, parsed)), media_type="application/json")
 
     async def input_tokens(self, request: Request) -> Response:
-        """The tokens of a request to Responses, with those of the conversation that it goes on from: an estimate."""
+        """Estimate the input tokens of a request to Responses, earlier responses that it continues included."""
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
@@ -217,19 +217,23 @@ class Application:
         return json({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models."""
+        """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models.
+
+        Probes send no key, so anyone may read the response. It has the number of recipes, but not their names.
+        """
         service = self._service
         if service is None or service.stopping:
             return json({"status": "stopping"}, 503)
+        counts = {"recipes": len(service.recipes), "unusable": len(service.unusable)}
         if not service.recipes and not service.serving.models:
-            return json({"status": "no recipe is usable", "unusable": service.unusable}, 503)
+            return json({"status": "no recipe is usable", **counts}, 503)
         failing = service.store.health.failing is not None
         state = {"status": "degraded" if failing else "ready", "store": "failing" if failing else service.store.mode}
-        return json(state | {"recipes": list(service.recipes), "unusable": list(service.unusable)})
+        return json(state | counts)
 
 
 class Identifying:
-    """Sends a response with the request's id in its headers."""
+    """An ASGI `send` that adds `headers`, which hold the request's id, to the response."""
 
     def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self._send, self._headers = send, headers
@@ -241,9 +245,9 @@ class Identifying:
 
 
 def canonical(path: str) -> str:
-    """The path under `/v1` of an API that was addressed without it, or with it twice.
+    """The path of an API with exactly one `/v1` in front; any other path unchanged.
 
-    Clients differ in whether the base URL that they are given ends in `/v1`.
+    Clients send paths with no, one or two `/v1`, since they differ in whether a base URL should end in `/v1`.
     """
     rest = path.removeprefix("/v1").removeprefix("/v1")
     known = any(rest == api or rest.startswith(f"{api}/") for api in APIS)
@@ -264,7 +268,7 @@ class RunEvents:
 
 
 class StoredResponse:
-    """`GET` and `DELETE /v1/responses/{id}`: a response that the store kept, as a stream where the client wants one."""
+    """`GET` and `DELETE /v1/responses/{id}`: retrieves (as a stream with `?stream=true`) or deletes a response."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -284,7 +288,7 @@ class StoredResponse:
 
 
 async def until_either(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Do the work until it is done, or until the client has left or reads no further."""
+    """Await `work`, and cancel it if the client disconnects. A client that stops reading is disconnected."""
     telling = asyncio.create_task(work)
     left = asyncio.create_task(until_left(receive))
     try:
@@ -300,7 +304,10 @@ async def until_either(work: Coroutine[Any, Any, None], receive: Receive) -> Non
 
 
 async def tokens_of(service: Service, parsed: ParsedRequest) -> int:
-    """The input tokens of a request, as likely too many as too few. A document that cannot be read counts its bytes."""
+    """The estimated input tokens of a request. The estimate is as likely too high as too low.
+
+    A document that cannot be read counts by its bytes.
+    """
     conversation = parsed.conversation
     with suppress(QuestionError):
         read = await service.documents.read(conversation)

@@ -47,7 +47,7 @@ class Asset:
 
 @dataclass(slots=True)
 class Assets:
-    """The files of the page by name. Each is read at its first request."""
+    """The files of the web page. Each file is read at its first request, and then kept in `known` by its path."""
 
     known: dict[str, Asset] = field(default_factory=dict)
 
@@ -61,7 +61,10 @@ class Assets:
         return self.answer(request, request.path_params["file"])
 
     def answer(self, request: Request, name: str) -> Response:
-        """The file, or 304 if the browser has it already. Raises `ProblemError` if there is no such file."""
+        """The response with the file, or with status 304 if the browser has the current version.
+
+        Raises `ProblemError` if there is no such file.
+        """
         asset = self.find(name)
         if asset is None:
             raise ProblemError(Problem(404, "not_found", f'the page has no file "{name}"'))

@@ -6,7 +6,11 @@ A web page can post to any address, also to servers on the user's own machine. T
 * The body must be declared as JSON. A browser lets a foreign page declare that only after a preflight request.
 
 DNS rebinding makes a foreign page look like the server's own, by a host name that resolves to this machine. So a server
-without keys accepts a page only if its host name means this machine everywhere, such as `localhost`.
+without keys accepts a page only if its host name means this machine everywhere, such as `localhost`. A browser sends no
+`Origin` when a page reads from its own server, so every reading request is checked like one from a page of the called
+host.
+
+A proxy on this machine makes everybody look near. So a server without keys refuses a request that was passed on.
 """
 
 import asyncio
@@ -19,6 +23,10 @@ from partsong.server.response import SLOWEST, Headers, Receive, Scope
 from partsong.store import new_id
 from partsong.wire.reply import Problem
 
+# Headers that proxies add, and clients on this machine do not.
+FORWARDING = frozenset(
+    ["forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"]
+)
 LARGEST = 32 * 1024 * 1024  # bytes of a body
 
 
@@ -32,7 +40,7 @@ def headers_of(scope: Scope) -> dict[str, str]:
 
 
 def request_id(scope: Scope) -> str:
-    """The id of this HTTP request, which its response, its log line and its first run bear."""
+    """The id of this HTTP request, which is also the id of its first run. It is made when it is first asked for."""
     return str(scope.setdefault("partsong.request_id", new_id()))
 
 
@@ -54,6 +62,8 @@ def identify(
     metrics: whether the request reads `/metrics`, which needs a key of its own that allows nothing else
     """
     origin = headers.get("origin")
+    if origin is None and scope.get("method") in ("GET", "HEAD") and "host" in headers:
+        origin = f"{scope.get('scheme', 'http')}://{headers['host']}"
     if origin is not None and origin not in origins and "*" not in origins:
         host = headers.get("host", "")
         if origin.partition("://")[2] != host or not (keys.any() or _own(host)):
@@ -64,6 +74,12 @@ def identify(
             raise ProblemError(
                 Problem(401, "authentication", "this server has no keys, so it answers clients on its own machine only")
             )
+        if (passed := next((name for name in headers if _is_forwarding(name)), None)) is not None:
+            message = (
+                f"the request was passed on (header {passed}), and this server has no keys, so it answers clients on "
+                "its own machine only; make a key: partsong keys add NAME"
+            )
+            raise ProblemError(Problem(401, "authentication", message))
         return None
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     secret = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
@@ -79,6 +95,10 @@ def identify(
             message = "/metrics needs a key of its own: partsong keys add NAME --metrics"
         raise ProblemError(Problem(403, "permission", message))
     return key
+
+
+def _is_forwarding(name: str) -> bool:
+    return name in FORWARDING or name.startswith("x-forwarded-")
 
 
 def _near(scope: Scope) -> bool:

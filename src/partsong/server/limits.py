@@ -25,7 +25,7 @@ LOOK = 0.1  # seconds until a second attempt: the release of a slot may not be w
 
 
 class Register(Protocol):
-    """The counts that processes share. `Store` implements it."""
+    """The counts of requests that processes share. `Store` implements this protocol and explains its methods."""
 
     async def take(
         self, slot: int, key: str, *, at_once: int | None, per_minute: int | None, hold: float
@@ -37,10 +37,10 @@ class Register(Protocol):
 
 
 class Limits:
-    """The limits of keys.
+    """Enforces the limits of keys in one process.
 
-    register: the counts that all processes share; without it, this process counts for itself
-    parts: number of processes
+    register: the counts that all processes share; `None` (default) if this process counts for itself
+    parts: number of processes (default 1), by which limits are divided if this process counts for itself
     """
 
     def __init__(self, register: Register | None = None, parts: int = 1) -> None:
@@ -71,7 +71,7 @@ class Limits:
                 self._leave(self.register, slot)
 
     async def _enter(self, register: Register, key: Key, slot: int) -> None:
-        """Take a slot in the register. Raises `StoreError` if the register fails."""
+        """Take a slot in the register for a request of the key. Raises `StoreError` if the register fails."""
         try:
             refusal = await self._take(register, key, slot)
             if refusal is not None and refusal.limit == "at_once":
@@ -109,7 +109,7 @@ class Limits:
                 continue  # the store tells its failure itself
 
     def _check(self, key: Key) -> None:
-        """Count in this process, against its share of each limit."""
+        """Count a request in this process. Raises `ProblemError` if the process's share of a limit is used up."""
         at_work = self.at_work.get(key.name, 0)
         if key.at_once is not None and at_work >= self._part(key.at_once):
             raise _refused(key, Refusal("at_once", 1.0))

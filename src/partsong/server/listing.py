@@ -13,7 +13,7 @@ from partsong.wire.reply import Problem
 
 
 def listed(service: Service, key: Key | None) -> dict[str, Any]:
-    """All recipes that the key may use."""
+    """The body of `GET /v1/models`: an entry for each recipe that the key may use."""
     entries = [entry(service, recipe) for recipe in service.recipes.values() if allowed(recipe.name, key)]
     ends = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
     return {"object": "list", "data": entries, "has_more": False, "first_id": ends[0], "last_id": ends[1]}
@@ -51,11 +51,11 @@ def entry(service: Service, recipe: Recipe) -> dict[str, Any]:
 
 
 def window_of(service: Service, recipe: Recipe) -> int | None:
-    """Tokens that every model of the recipe can read; `None` if no window is known."""
+    """The smallest context window of the recipe's models, in tokens; `None` if no window is known."""
     windows = [window for name in recipe.models if (window := service.assembly.window(name)) is not None]
     return min(windows, default=None)
 
 
 def allowed(name: str, key: Key | None) -> bool:
-    """Whether the key may use the recipe or the model of this name."""
+    """Whether the key may use the recipe or model called `name`. A server without keys (`None`) allows all."""
     return key is None or not key.recipes or name in key.recipes

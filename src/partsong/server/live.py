@@ -22,12 +22,15 @@ from partsong.wire.reply import Problem
 
 PAUSE = 0.25  # seconds between two reads; the recorder writes as often
 SHARE = 20  # the pause before the next read is at least this many times the duration of a read
-DEAD = 300.0  # seconds without an event until the stream ends: the process of the run may have died
+DEAD = 300.0  # seconds without an event after which the stream ends, since the process of the run may have died
 ALIVE = 10.0  # seconds between two comments that keep the connection open
 
 
 async def find(service: Service, name: str, key: Key | None) -> StoredRun:
-    """The run of this id. Raises `ProblemError` if it is not the caller's, or if its events were not stored."""
+    """The summary of the run with the id `name`.
+
+    Raises `ProblemError` if the caller has no such run, or if the run was stored without its events.
+    """
     run = await own(service, name, key)
     if run.mode != "full":
         message = f'the events of run {name} were not stored (the mode of the store was "{run.mode}")'
@@ -36,7 +39,7 @@ async def find(service: Service, name: str, key: Key | None) -> StoredRun:
 
 
 async def own(service: Service, name: str, key: Key | None) -> StoredRun:
-    """The run of this id. Raises `ProblemError` if the caller has no such run."""
+    """The summary of the run with the id `name`. Raises `ProblemError` if the caller has no such run."""
     run = await service.store.run(name)
     if run is None or run.caller != caller_of(key):
         raise ProblemError(Problem(404, "not_found", f'you have no run "{name}"', "run"))
@@ -44,10 +47,10 @@ async def own(service: Service, name: str, key: Key | None) -> StoredRun:
 
 
 class Wanted(Struct, frozen=True):
-    """The options of a request.
+    """The options of a request for the events of a run.
 
-    start: index of the first event to send
-    times: whether to send the time of each event
+    start: index of the first event to send (default 0)
+    times: whether to send the times of events too (default: no)
     """
 
     start: int = 0
@@ -55,7 +58,11 @@ class Wanted(Struct, frozen=True):
 
 
 def wanted(scope: Scope) -> Wanted:
-    """The options of a request: `?from=N`, or after the index in `Last-Event-ID`, and `?times=1`."""
+    """The options in the query `?from=N&times=1` of a request.
+
+    The header `Last-Event-ID` of a client that reconnects overrides `from`: the event after that index is the first.
+    Raises `ProblemError` if an index is not a number.
+    """
     said = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     heard = headers_of(scope).get("last-event-id", "")  # first, because a client that reconnects repeats `from`
     for field, text, more in (("Last-Event-ID", heard, 1), ("from", said.get("from", ""), 0)):
@@ -68,7 +75,11 @@ def wanted(scope: Scope) -> Wanted:
 
 
 async def tell(service: Service, run: StoredRun, send: SendBytes, how: Wanted) -> None:
-    """Send the events until the run has ended. With `times`, an event `time` comes before the events of a moment."""
+    """Send the events of a run as server-sent events until the run has ended.
+
+    With `times`, an event `time` with the seconds since the run's start comes before the events of each moment. Raises
+    `TimeoutError` if the client stops reading.
+    """
     await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
     told, quiet, then = how.start, 0.0, -1.0
     clock = asyncio.get_running_loop().time

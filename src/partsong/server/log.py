@@ -27,7 +27,12 @@ FLUSH = 2.0  # seconds to write the last lines when the log is closed
 
 
 class Log:
-    """Writes lines to `out` (default: standard error). A failure to write is ignored."""
+    """Writes lines in a thread of its own. A failure to write is ignored.
+
+    kind: format of the lines, "text" or "json"
+    out: where lines are written; by default standard error
+    waiting: most lines that wait for the thread (default 10,000); further lines are dropped
+    """
 
     def __init__(self, kind: Literal["text", "json"], out: TextIO | None = None, waiting: int = WAITING) -> None:
         self.kind, self.out, self.waiting = kind, out, waiting
@@ -37,7 +42,11 @@ class Log:
         self._thread: Thread | None = None
 
     def run(self, api: str, caller: str, report: Report, began: float) -> None:
-        """Write the line of a run that has ended. `began` is the start of the request by the monotonic clock."""
+        """Write the line of a run that has ended.
+
+        caller: name of the caller's key; "" on a server without keys
+        began: when the request came, in seconds of the monotonic clock
+        """
         end = "finished" if report.answer is not None else "left" if report.error is None else "failed"
         fields: dict[str, Any] = {
             "run": report.run,
@@ -54,7 +63,7 @@ class Log:
         self._say("info" if report.error is None else "warning", fields)
 
     def refused(self, api: str, problem: Problem) -> None:
-        """Write the line of a request that started no run."""
+        """Write the line of a request that was refused and so started no run."""
         fields = {
             "api": api,
             "status": "refused",
@@ -66,7 +75,10 @@ class Log:
 
     @contextmanager
     def taking(self, logger: logging.Logger) -> Iterator[None]:
-        """Write the records of `logger` too, until the block is left. A handler of its own could block on a pipe."""
+        """Write the records of `logger` to this log too, until the block is left.
+
+        A plain handler of `logger` would write in the calling thread, and could block on a pipe that nobody reads.
+        """
         handler = _Passing(self)
         logger.addHandler(handler)
         try:
@@ -79,7 +91,7 @@ class Log:
         self._say(level, {"message": text, "trace": trace})
 
     def close(self) -> None:
-        """Write the waiting lines, unless nobody reads them for `FLUSH` seconds."""
+        """Write the waiting lines, for 2 seconds at most."""
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -136,7 +148,10 @@ class _Passing(logging.Handler):
 
 
 def _put(out: TextIO, text: str) -> None:
-    """Write the whole text, around the buffer of the file: the exit of the process would wait for the buffer's lock."""
+    """Write the whole text to the descriptor of `out`, and ignore a failure.
+
+    The buffer of `out` is bypassed: a blocked write would hold the buffer's lock, for which the process waits at exit.
+    """
     try:
         descriptor = out.fileno()
     except (OSError, ValueError):  # an object like a file, without a descriptor

@@ -29,7 +29,7 @@ from partsong.server.report import Report
 from partsong.server.settings import STORE_PATIENCE
 from partsong.store import Store
 
-MOST_LISTED = 50  # recipes that the tool's description names: every prompt of the client bears it
+MOST_LISTED = 50  # most recipes in the tool's description, which is part of every prompt of the client
 INSTRUCTIONS = (
     "Each recipe asks several language models a question, and another model writes one answer from theirs. Use it "
     "where second opinions are worth some seconds and some cents. The models see the question only, so include all "
@@ -82,7 +82,10 @@ class _Shared:
 
 
 def make_server(configuration: Configuration, mode: StoreMode | None = None) -> "MCPServer[_Shared]":
-    """The MCP server. It opens the store and the models when its client connects."""
+    """The MCP server with the tools `ask` and `recipes`. It opens the store and the models when its client connects.
+
+    mode: what the store keeps; by default `configuration.store`
+    """
 
     @asynccontextmanager
     async def lifespan(_: "MCPServer[_Shared]") -> AsyncIterator[_Shared]:
@@ -90,7 +93,7 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
         async with journal as store, assembling(configuration, store=store) as assembly:
             yield _Shared(configuration, store, assembly, *offered(configuration, assembly))
 
-    # Which recipes there are is known before a client connects; whether their models can be asked is known then.
+    # The description of `ask` names all recipes, also unusable ones: only an open assembly can tell which are usable.
     about: dict[str, str] = {}
     for each in found(configuration)[0]:
         about.setdefault(each.recipe.name, each.recipe.about)

@@ -26,7 +26,10 @@ SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 
 
 
 class Metrics:
-    """The metrics of one process. Each of the `recipes`, and each of their models, has a label of its own."""
+    """The metrics of one process.
+
+    recipes: the served recipes; only they and their models have labels of their own, others count as `other`
+    """
 
     def __init__(self, recipes: Iterable[Recipe]) -> None:
         served = tuple(recipes)

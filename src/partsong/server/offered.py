@@ -1,6 +1,6 @@
-"""The recipes that a server offers: those of its configuration, else the default, the shipped and the user's own ones.
+"""The recipes that a server offers: those in `[server] recipes`, else the default, the shipped and the user's own ones.
 
-A recipe is offered if its models are configured.
+A recipe is offered if all its models are usable: their providers are known, and their keys are set.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ class Found(Struct, frozen=True):
 
 
 def offered(configuration: Configuration, assembly: Assembly) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """The usable recipes by name, the default first, and the reasons why others are unusable.
+    """The usable recipes by name, the default first, and the reasons why the others are unusable, by name.
 
     Raises `InputError` if the configuration names a recipe that does not exist or is wrong.
     """
@@ -35,7 +35,9 @@ def offered(configuration: Configuration, assembly: Assembly) -> tuple[dict[str,
 
 
 def found(configuration: Configuration) -> tuple[list[Found], dict[str, str]]:
-    """All recipes, the default first, usable or not, and the faults of the user's own files that are no recipes.
+    """All recipes, the default first, whether usable or not, and the errors of the user's files that are no recipes.
+
+    The errors are by the name of the file without `.toml`.
 
     Raises `InputError` if the configuration names a recipe that does not exist or is wrong.
     """

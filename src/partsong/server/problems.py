@@ -50,7 +50,7 @@ REPEATED = frozenset({408, 409, 429})  # statuses below 500 after which the offi
 
 
 class ProblemError(Exception):
-    """A request is answered with a problem."""
+    """Ends a request: the response is the `Problem`, in the format of the request's API."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -58,7 +58,7 @@ class ProblemError(Exception):
 
 
 def unusable(error: PartsongError) -> Problem:
-    """The problem of a request whose run could not start."""
+    """The problem that tells the client why its run could not start."""
     match error:
         case RequestError():
             return Problem(400, "invalid_request", str(error), field=error.field)
@@ -81,13 +81,16 @@ def unusable(error: PartsongError) -> Problem:
 
 
 def failed(error: Failure, report: dict[str, Any], strict: bool = False) -> Problem:
-    """The problem of a run that ended without an answer.
+    """The problem that tells the client why its run ended without an answer.
 
-    `strict`: a loss ended the run, since the caller wanted all or nothing. The seat has had its retries by then.
+    error: why the run failed
+    report: the report on the run, as plain values
+    strict: whether a loss ended the run of a strict recipe (default: no). Its calls were already retried, so the client
+        is told not to retry.
     """
     status, kind = STATUSES[error.cause]
     if error.status is not None and 300 <= error.status < 400:
-        status, kind = 502, "server"  # a redirection of a model's server is no fault of the client's
+        status, kind = 502, "server"  # the provider answered with a redirection, which is no fault of the client
     hopeless = error.cause in HOPELESS or strict
     after = 5.0 if status in (429, 503) and not hopeless else None
     return Problem(
@@ -96,7 +99,7 @@ def failed(error: Failure, report: dict[str, Any], strict: bool = False) -> Prob
 
 
 def problem_headers(problem: Problem) -> dict[str, str]:
-    """What the headers say of a problem: when to ask again, or that asking again cannot help."""
+    """The HTTP headers of a problem's response: when a client should retry, or that it should not retry."""
     headers = {"cache-control": "no-store"}
     if problem.retry_after is not None:
         headers["retry-after"] = str(max(1, round(problem.retry_after)))

@@ -1,4 +1,4 @@
-"""The usage and the losses of one run, as the field `partsong` of a response tells them."""
+"""The report on the usage and the losses of one run, which a response has in its field `partsong`."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class Report:
         self._end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
-        """Take in one event. The deltas may be left out."""
+        """Add one event of the run. Deltas may be left out."""
         match event:
             case RunStarted():
                 self.started = True
@@ -82,5 +82,5 @@ def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
 
 
 def _in_text(usage: Usage) -> str | None:
-    """The dollars as text, so that no digit is lost in a JSON number."""
+    """The dollars as text, so that no digit is lost in a JSON number; `None` if they are unknown."""
     return None if usage.dollars is None else str(usage.dollars)

@@ -1,7 +1,8 @@
-"""Sends one HTTP response. A stream starts with its first word, so that an earlier failure has a status of its own.
+"""Sends one HTTP response, whole or as a stream of server-sent events.
 
-A comment keeps a silent connection open, and a client that does not read is disconnected. One timer for each stream
-checks both: a timer for each event would cost a quarter of the whole stream. Each `put` sends whole events, so
+The status of a stream is sent with its first event, so that a failure before it can still have an error status. While a
+stream is silent, comments keep the connection open. A client that does not read is disconnected. One timer for each
+stream does both, since a timer for each event would take a quarter of the CPU time. Each `put` sends whole events, so
 concurrent senders need no lock.
 """
 
@@ -28,7 +29,7 @@ EVENTS: Headers = [
 
 
 class SlowReaderError(Exception):
-    """The client does not read the response."""
+    """The client has not read the response for too long."""
 
 
 async def send_json(send: SendBytes, status: int, body: bytes, headers: Headers) -> None:
@@ -39,8 +40,11 @@ async def send_json(send: SendBytes, status: int, body: bytes, headers: Headers)
 
 
 class EventStream:
-    """A stream of events to one client.
+    """A stream of server-sent events to one client.
 
+    send: the ASGI function that sends messages
+    stream: makes the opening events and the comments in the format of the API
+    headers: HTTP headers besides those of every stream
     started: whether the status was sent, so that no other status can be sent
     closed: whether the response has ended, so that nothing more is sent
     slowest: seconds that the client may take to read what was sent
@@ -68,7 +72,10 @@ class EventStream:
                 await self.put(first)
 
     async def put(self, data: bytes) -> None:
-        """Send whole events. Raises `SlowReaderError` if the client does not read."""
+        """Send whole events, after the status if it was not sent before.
+
+        Raises `SlowReaderError` if the client has not read for `slowest` seconds.
+        """
         if not self.started:
             await self.start()
         if not data or self.closed:

@@ -1,7 +1,7 @@
-"""The stream of a stored response, told again from any of its events on, and to its end if its run goes on.
+"""Sends the stream of a stored response again, from any event on, and to its end if the run still goes on.
 
-The events come from the store, as those of `live` do. The same events make the same stream, so that the numbers which a
-client heard before it lost its connection still hold.
+The events come from the store. The same events make the same stream. The sequence numbers that a client received before
+it lost its connection are therefore still valid.
 """
 
 import asyncio
@@ -19,12 +19,15 @@ from partsong.server.stored import DEAD, Stored, find
 from partsong.wire import responses
 from partsong.wire.reply import Problem
 
-PAUSE = 0.25  # seconds between two looks into the store: events are written down as often
-SHARE = 20  # times as long as a look takes is waited before the next one
+PAUSE = 0.25  # seconds between two reads from the store; the recorder writes as often
+SHARE = 20  # the pause before the next read is at least this many times the duration of a read
 
 
 def parse_after(text: str) -> int:
-    """The number of the last event that the client has heard, -1 for none. Raises `ProblemError`."""
+    """The sequence number of the last event that the client has received, from `starting_after`; -1 if it is empty.
+
+    Raises `ProblemError` if the text is not a number.
+    """
     if not text:
         return -1
     if not re.fullmatch(r"\d{1,12}", text, re.ASCII):
@@ -34,11 +37,15 @@ def parse_after(text: str) -> int:
 
 
 class Writer:
-    """Writes a stored run's events as the response's stream, without the events up to the number `after`."""
+    """Serializes the events of a stored run as the stream of its response.
+
+    after: sequence number of the last event that the client has received; events up to it are left out
+    """
 
     def __init__(self, stored: Stored, after: int) -> None:
         self._options, self._skip = stored.request.options, after + 1
-        # Keep-alives must not take numbers, as they come at other moments than the first time.
+        # Keep-alives must not take sequence numbers, since they come at other moments than in the first stream.
+        # They take none in the stream of a background response.
         self._stream = responses.Stream(replace(stored.request, background=True), stored.head)
 
     def begin(self) -> bytes:
@@ -48,7 +55,10 @@ class Writer:
         return self._stream.wait()
 
     def write(self, event: AnyEvent, stored: Stored) -> bytes:
-        """The events of the stream that an event of the run makes; `stored` is the response as it stands with it."""
+        """The events of the stream for one event of the run, as bytes.
+
+        stored: the response with the events so far, this event included
+        """
         if isinstance(event, AggregationDelta):
             return self._behind(self._stream.say(event.delta))
         told = self._stream.tell(to_json(event)) if self._options.events else b""
@@ -62,7 +72,7 @@ class Writer:
         return self._stream.finish((event.answer,), used, plain, stored.head.completed)
 
     def _behind(self, data: bytes) -> bytes:
-        """The events that the client has not heard. None has a blank line in it."""
+        """The part of `data` with the events that the client has not received. A blank line ends each event."""
         if not self._skip:
             return data
         blocks = data.split(b"\n\n")[:-1]
@@ -72,7 +82,12 @@ class Writer:
 
 
 class Resumed(Struct, frozen=True):
-    """A stream to be told again: of which response, for whom, and behind which event."""
+    """A request to continue a stream.
+
+    name: id of the response
+    key: key of the caller
+    after: sequence number of the last event that the client has received; -1 for none
+    """
 
     name: str
     key: Key | None
@@ -80,9 +95,10 @@ class Resumed(Struct, frozen=True):
 
 
 async def tell(service: Service, resumed: Resumed, send: SendBytes) -> None:
-    """Send the stream until its response has ended.
+    """Send the stream until the response has ended.
 
-    Raises `ProblemError` before anything is sent, and `TimeoutError` if the client reads no further.
+    Raises `ProblemError` before anything is sent if the caller has no such response, and `TimeoutError` if the client
+    stops reading.
     """
     stored = await find(service, resumed.name, resumed.key)
     await send({"type": "http.response.start", "status": 200, "headers": EVENTS})

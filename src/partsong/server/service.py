@@ -46,9 +46,13 @@ class Service:
     recipes: the usable recipes, by name
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
+    telemetry: makes spans; `None` (default) if no endpoint for spans is configured
     documents: reads the documents of requests, and remembers the last ones
-    slowest: seconds that a client may take to send a body, or to read what was sent
+    slowest: seconds that a client may take to send a body, or to read what was sent (default 60)
     working: the tasks of requests under way
+    staying: the runs that continue without their client
+    stopping: whether the server is shutting down, so that it refuses new requests
+    draining: the task that drains the server; `None` before a signal to stop
     """
 
     configuration: Configuration
@@ -94,6 +98,7 @@ class Service:
         elif ":" in name and self.serving.models:
             recipe = single(name)
         else:
+            # A key with recipes of its own has been refused above, so whoever reads this may use all of them.
             known = ", ".join(self.recipes)
             more = " (or provider:model)" if self.serving.models else ""
             message = f'there is no model "{name}"; known: {known}{more}'
@@ -124,16 +129,16 @@ class Service:
         return replace(recipe, strict=True) if options.strict else recipe
 
     def limit(self, name: str) -> Decimal | None:
-        """The limit of dollars in the served recipe of this name. A request cannot raise it."""
+        """The limit of dollars of the served recipe called `name`, which no request can raise; `None` for no limit."""
         return self.recipes[name].max_dollars if name in self.recipes else None
 
     def funds_for(self, key: Key | None) -> DailyFunds | None:
-        """The daily funds that pay for a run of the key."""
+        """The daily funds from which the runs of a key are paid; `None` if no cap applies."""
         funds = daily_funds(self.configuration, self.store)
         if key is None or key.dollars_per_day is None:
             return funds
         caps = {} if funds is None else funds.caps
-        return DailyFunds(self.store, caps, {f"key:{key.name}": key.dollars_per_day})
+        return DailyFunds(self.store, caps, {f"key:{key.owner}": key.dollars_per_day})
 
     def stop(self) -> None:
         """Start to drain. Called when the process gets a signal to stop, while its connections are still open."""
@@ -152,8 +157,8 @@ class Service:
 
 
 def caller_of(key: Key | None) -> str:
-    """The owner of a run: the name of the key, or an empty string on a server without keys."""
-    return "" if key is None else key.name
+    """The owner under which the store keeps a run: `Key.owner`, or an empty string on a server without keys."""
+    return "" if key is None else key.owner
 
 
 def _open_store(configuration: Configuration, mode: StoreMode | None) -> AbstractAsyncContextManager[Store]:
@@ -179,7 +184,11 @@ def tell_health(metrics: Metrics, failing: StoreError | None) -> None:
 async def open_service(
     configuration: Configuration, mode: StoreMode | None = None, slowest: float = SLOWEST
 ) -> AsyncIterator[Service]:
-    """Open the service. When the block is left, its runs have ended, and the store and the log are written."""
+    """Open the service, and yield it. When the block is left, its runs end, and the store and the log are written.
+
+    mode: what the store keeps; by default `configuration.store`
+    slowest: seconds that a client may take to send a body, or to read what was sent (default 60)
+    """
     async with AsyncExitStack() as stack:
         log = Log(configuration.server.log)
         stack.push_async_callback(asyncio.to_thread, log.close)

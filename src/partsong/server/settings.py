@@ -1,6 +1,6 @@
-"""The settings of a server, on their way from `partsong serve` to the server's processes.
+"""Passes the settings of a server from `partsong serve` to the server's processes.
 
-They pass through an environment variable, since granian starts the processes and hands them nothing else.
+The settings go through an environment variable, since granian starts the processes without any other channel.
 """
 
 import os
@@ -22,15 +22,19 @@ class _Told(Struct, frozen=True):
 
 
 def tell_workers(configuration: Configuration, mode: StoreMode | None, serving: Serving) -> None:
-    """Give the processes of a server that is about to start their settings."""
+    """Write the settings to the environment, from which the server's processes will read them.
+
+    mode: what the store keeps; `None` for `configuration.store`
+    serving: the settings that replace `configuration.server`
+    """
     path = None if configuration.path is None else str(configuration.path.absolute())
     os.environ[VARIABLE] = msgspec.json.encode(_Told(path, mode, serving)).decode()
 
 
 def server_settings() -> tuple[Configuration, StoreMode | None]:
-    """The configuration of a server's process, and what its store keeps, `None` for what the configuration says.
+    """The configuration of this process, and what its store keeps; `None` for what the configuration says.
 
-    A process that was given no settings finds its configuration as the command line does.
+    If `tell_workers` has set nothing, the configuration is found as on the command line.
     """
     if not (told := os.environ.get(VARIABLE)):
         return find_configuration(), None

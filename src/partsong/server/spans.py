@@ -39,13 +39,19 @@ NANOSECONDS = 1_000_000_000  # in a second
 
 
 class Telemetry:
-    """The tracer of the server. A server without an endpoint has none, and imports nothing of OpenTelemetry."""
+    """The OpenTelemetry tracer of the server. Without a configured endpoint, OpenTelemetry is not even imported."""
 
     def __init__(self, tracer: "Tracer", provider: "TracerProvider") -> None:
         self.tracer, self._provider = tracer, provider
 
     def run(self, run: str, recipe: str, api: str, headers: Mapping[str, str]) -> "Spans":
-        """Start the span of a run."""
+        """Start the span of a run, and return the listener that makes the spans of its layers and calls.
+
+        run: id of the run
+        recipe: name of the recipe
+        api: name of the API of the request
+        headers: headers of the request, by lower-case name; `traceparent` makes the span part of the client's trace
+        """
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         caller = TraceContextTextMapPropagator().extract(headers)
@@ -95,10 +101,10 @@ class Spans:
         self._layers: dict[int, Span] = {}
         self._answered: tuple[Span, int] | None = None  # the aggregator's last answered call, and its end
         self._began = time.time_ns()  # when the run began: nanoseconds of Unix time
-        self._clock = time.monotonic_ns()  # the same moment by a clock that nobody sets
+        self._clock = time.monotonic_ns()  # the same moment by the monotonic clock
 
     def hear(self, event: AnyEvent) -> None:
-        """Take in one event. The deltas may be left out."""
+        """Add one event of the run. Deltas may be left out."""
         match event:
             case RunStarted():
                 self._began, self._clock = time.time_ns(), time.monotonic_ns()
@@ -126,7 +132,7 @@ class Spans:
                 return
 
     def _add_call(self, call: CallFinished) -> None:
-        """Add the span of a call. The calls of the aggregator are in the span of the run, others in their layer's."""
+        """Add the span of a call: below the span of the run for the aggregator, else below the span of its layer."""
         from opentelemetry.trace import SpanKind
 
         self._end_answered(None)
@@ -139,7 +145,7 @@ class Spans:
         }
         if call.stored:
             attributes["partsong.stored"] = True
-        # The run's start was heard a moment after the run had begun, so the sum may be a moment in the future.
+        # RunStarted is heard a moment after the run has begun, so the computed end may be a moment in the future.
         end = min(self._at(call.started + call.seconds), self._now())
         start = min(self._at(call.started), end)
         parent = _within(self._layers.get(call.layer, self._run))
@@ -182,7 +188,10 @@ class Spans:
         return self._began + round(seconds * NANOSECONDS)
 
     def _now(self) -> int:
-        """Unix time in nanoseconds. All times of a run are counted from its start, so that its spans stay in order."""
+        """The Unix time now, in nanoseconds.
+
+        It is the start of the run plus monotonic time, so that spans stay in order if the system clock is set.
+        """
         return self._began + time.monotonic_ns() - self._clock
 
 

@@ -1,7 +1,7 @@
-"""Runs that continue after their client has disconnected, as the web page's do when the page is reloaded.
+"""Runs that continue after their client has disconnected, such as runs of the web page when it is reloaded.
 
-A process can stop only its own runs. So with several workers no run continues: a run that nobody can stop would be
-worse than a run that ends with its connection.
+A process can stop only its own runs. So runs continue only on a server with one worker: a run that nobody can stop
+would be worse than a run that ends with its connection.
 """
 
 import asyncio
@@ -12,16 +12,20 @@ from partsong.server.response import EventStream
 
 @dataclass(slots=True, eq=False)
 class Staying:
-    """The continuing runs of this process: the owner and the task of each, by id."""
+    """The runs of this process that continue without their client.
+
+    runs: the owner (see `caller_of`) and the task of each run, by the run's id
+    """
 
     runs: dict[str, tuple[str, asyncio.Task[None]]] = field(default_factory=dict)
 
     def add(self, run: str, caller: str, task: asyncio.Task[None]) -> None:
+        """Add a run of `caller`. The run is removed when its task is done."""
         self.runs[run] = (caller, task)
         task.add_done_callback(lambda _: self.runs.pop(run, None))
 
     def stop(self, run: str, caller: str) -> bool:
-        """Cancel the run and its calls. Returns whether the caller has such a run."""
+        """Cancel the run with this id, and with it its calls. Return whether the caller has such a run."""
         owner, task = self.runs.get(run, (None, None))
         if task is None or owner != caller:
             return False
@@ -29,7 +33,10 @@ class Staying:
         return True
 
     async def end(self, run: str, caller: str, seconds: float) -> bool:
-        """Stop the run and wait until it has ended, so many seconds at most; whether there was one to stop."""
+        """Stop the run with this id, and wait for its end. Return whether the caller has such a run.
+
+        seconds: most seconds to wait
+        """
         _, task = self.runs.get(run, (None, None))
         if task is None or not self.stop(run, caller):
             return False
@@ -38,6 +45,6 @@ class Staying:
 
 
 def mute(stream: EventStream) -> None:
-    """Send nothing more to a client that has disconnected."""
+    """Make the stream drop everything that is written to it from now on, since its client has disconnected."""
     stream.stop()
     stream.started = stream.closed = True

@@ -1,7 +1,7 @@
-"""Notices the signals that stop the process, so that the runs under way are told at once.
+"""Intercepts the signals that stop the process (SIGTERM, SIGINT), so that the service can drain its runs at once.
 
-An ASGI server ends the lifespan last, after every response; some servers kill the remaining responses before. So this
-module intercepts the signals that the server handles, and passes them on to the server.
+An ASGI server ends the lifespan after every response, and some servers kill the remaining responses before that. The
+lifespan is therefore too late to drain. The intercepted signals are passed on to the server.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Responses that the store kept: asked for again, polled while they are made, listed, cancelled and deleted.
+"""Stored responses of the Responses API: retrieved, polled while their run goes on, continued, cancelled and deleted.
 
-A response is one run. The store has the run's events, from which the response is written again, and the run's labels
-hold the few fields of the request that no event has. Only the key that asked for a response may see it.
+A response is one run. It is serialized again from the run's events in the store. The run's labels hold the few fields
+of the request that no event has. Only the key that made a response may retrieve it.
 """
 
 import time
@@ -24,14 +24,20 @@ from partsong.wire import responses
 from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Head, Problem
 
-ENDING = 5.0  # seconds that a cancelled run may take to end before its state is told
-DEAD = 300.0  # seconds without an event after which a run that no task performs has died with its process
+ENDING = 5.0  # most seconds to wait for the end of a cancelled run before its state is reported
+DEAD = 300.0  # seconds without an event after which a run without a task counts as dead, as after a crash
 MOST_RUNS = 500  # earlier responses whose items one input may refer to: each is read from the store
 KINDS = {"msg": "message", "rs": "reasoning", "fc": "function_call", "ctc": "custom_tool_call"}
 
 
 class Kept(Struct, frozen=True):
-    """What the label `response` of a run holds of its request: the rest is in the run's first event."""
+    """The fields of a request that the run's label `response` holds as JSON. The other fields are in `RunStarted`.
+
+    model: the name of the recipe or model, as the client wrote it
+    echo: fields of the request that the response repeats
+    freeform: names of the custom tools, whose input is free text and not JSON
+    options: partsong's own options of the request
+    """
 
     model: str = ""
     echo: dict[str, Any] = {}
@@ -40,9 +46,10 @@ class Kept(Struct, frozen=True):
 
 
 def labels_of(parsed: ParsedRequest) -> dict[str, str]:
-    """The labels by which a run is found again as a response. Their size is bounded by the request's own limits.
+    """The labels that make a run available as a response: `keep`, `instructions` and, if it is kept, `response`.
 
-    Tools, instructions and schema, which may be long, stand in the run's first event already.
+    Tools, instructions and schema are left out of them, since they may be long and `RunStarted` has them. The limits of
+    a request bound the size of the rest.
     """
     labels = {"keep": "yes" if parsed.keep else "no"}
     if parsed.echo.get("instructions"):
@@ -56,7 +63,13 @@ def labels_of(parsed: ParsedRequest) -> dict[str, str]:
 
 
 class Stored(Struct, frozen=True):
-    """A response of the store: its run and the run's events, and the request and head that it is written with."""
+    """A response in the store.
+
+    run: summary of the response's run
+    events: events of the run so far
+    request: the client's request, restored from the events and the labels
+    head: the id, the times and the model name of the response
+    """
 
     run: StoredRun
     events: list[AnyEvent]
@@ -65,18 +78,19 @@ class Stored(Struct, frozen=True):
 
     @property
     def end(self) -> RunFinished | RunFailed | None:
+        """The last event of a run that has ended; `None` if the run goes on."""
         last = self.events[-1]
         return last if isinstance(last, RunFinished | RunFailed) else None
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The messages that the response was made from, without the instructions of its request."""
+        """The input messages of the response, including those of earlier responses, without the instructions."""
         start = self.events[0]
         assert isinstance(start, RunStarted)
         return start.conversation.messages[1 if self.run.labels.get("instructions") == "yes" else 0 :]
 
     def report(self) -> Report:
-        """The report on the run, as far as it has come."""
+        """The report on the run's usage and losses so far."""
         report = Report(self.run.id, self.run.recipe)
         for event in self.events:
             if not isinstance(event, AggregationDelta | ProposalDelta):
@@ -85,7 +99,13 @@ class Stored(Struct, frozen=True):
 
 
 async def find(service: Service, name: str, key: Key | None, field: str = "response_id") -> Stored:
-    """The response of that id, if this caller may see it. Raises `ProblemError`."""
+    """The stored response with the id `name`.
+
+    field: field of the request that has the id, for the error (default "response_id")
+
+    Raises `ProblemError` if there is no such response, if the request did not let it be stored, or if another key made
+    it.
+    """
     missing = ProblemError(Problem(404, "not_found", f'there is no response "{name}"', field, "response_not_found"))
     if field == "previous_response_id":
         message = f'there is no response "{name}" to go on from'
@@ -108,7 +128,7 @@ async def find(service: Service, name: str, key: Key | None, field: str = "respo
 
 
 def _request_of(start: RunStarted, run: StoredRun) -> ParsedRequest:
-    """The request of a run, put together from its first event and its labels."""
+    """The client's request, restored from the first event and the labels of its run."""
     kept = msgspec.json.decode(run.labels.get("response", "{}"), type=Kept)
     conversation = start.conversation
     shown = [responses.show_tool(tool) for tool in conversation.tools]
@@ -133,9 +153,10 @@ def _request_of(start: RunStarted, run: StoredRun) -> ParsedRequest:
 
 
 async def going_on(service: Service, parsed: ParsedRequest, key: Key | None) -> ParsedRequest:
-    """The request with the conversation that led to the response which it goes on from. Raises `ProblemError`.
+    """The request with the input and the answer of the response in `previous_response_id` put before its own input.
 
-    Instructions hold for their own request alone (OpenAI's API reference, `previous_response_id`).
+    The instructions of the earlier request are left out, as OpenAI's API reference demands. Raises `ProblemError` if
+    the caller has no such response, or if it has no answer.
     """
     before = await find(service, parsed.previous, key, "previous_response_id")
     if not isinstance(end := before.end, RunFinished):
@@ -151,10 +172,13 @@ async def going_on(service: Service, parsed: ParsedRequest, key: Key | None) -> 
 
 
 async def look_up(service: Service, names: Sequence[str], key: Key | None) -> dict[str, bytes]:
-    """The output items of those ids, as JSON. Raises `ProblemError`.
+    """The output items of earlier responses to which an input refers, as JSON, by id.
 
-    An item that was streamed may have another index in the answer. So an id that names no item of its kind stands for
-    the next one of that kind, and each item stands once, in whatever way its response is referred to.
+    names: ids of the items, such as `msg_RUN_0`
+
+    An item may have one index in a stream and another in the whole answer. So an id without an exact match stands for
+    the next unused item of its kind in the same response. Raises `ProblemError` if the caller has no such response, or
+    if the input refers to more than 500 responses.
     """
     runs: dict[str, list[dict[str, Any]]] = {}
     items: dict[str, bytes] = {}
@@ -189,7 +213,7 @@ async def _output_of(service: Service, run: str, key: Key | None, missing: Probl
 
 
 def serialize(service: Service, stored: Stored) -> bytes:
-    """The response as it stands by now."""
+    """The body of the response as JSON: finished, failed, or in progress."""
     report = stored.report()
     match stored.end:
         case RunFinished(answer=answer, usage=usage):
@@ -205,14 +229,17 @@ def serialize(service: Service, stored: Stored) -> bytes:
 
 
 def died(service: Service, run: StoredRun) -> bool:
-    """Whether nobody performs the run any more, although the store has no end of it."""
+    """Whether the run has probably died with its process: no end, no task here, and no event for 300 seconds."""
     if run.status != "open" or run.id in service.staying.runs:
         return False
     return time.time() > run.started.timestamp() + run.seconds + DEAD
 
 
 async def cancel(service: Service, name: str, key: Key | None) -> Stored:
-    """Stop the run of a response that is made in the background, if it goes on. Raises `ProblemError`."""
+    """Stop the run of a background response, if the run goes on, and return the response.
+
+    Raises `ProblemError` if the caller has no such response, or if the response was not made in the background.
+    """
     stored = await find(service, name, key)
     if not stored.request.background:
         message = f'the response "{name}" was not made in the background, so it cannot be cancelled'
@@ -223,7 +250,10 @@ async def cancel(service: Service, name: str, key: Key | None) -> Stored:
 
 
 async def delete(service: Service, name: str, key: Key | None) -> dict[str, Any]:
-    """Delete a response from the store, its run stopped before. Raises `ProblemError`."""
+    """Stop the run of a response, delete the response from the store, and return the body that confirms this.
+
+    Raises `ProblemError` if the caller has no such response.
+    """
     stored = await find(service, name, key)
     await service.staying.end(stored.run.id, caller_of(key), ENDING)
     await service.store.delete_run(stored.run.id)
@@ -231,7 +261,12 @@ async def delete(service: Service, name: str, key: Key | None) -> dict[str, Any]
 
 
 class Page(Struct, frozen=True):
-    """Which input items are wanted: `limit` of them behind the item `after`, newest first unless `order` is `asc`."""
+    """The part of a list of input items that a client asks for.
+
+    after: id of the item after which the page begins; "" (default) for the beginning of the list
+    limit: most items, from 1 to 100 (default 20)
+    order: "desc" (default) for the newest item first, or "asc"
+    """
 
     after: str = ""
     limit: int = 20
@@ -239,7 +274,7 @@ class Page(Struct, frozen=True):
 
 
 def page_of(query: dict[str, str]) -> Page:
-    """The page that the query asks for. Raises `ProblemError`."""
+    """The page that the query parameters ask for. Raises `ProblemError` if `limit` or `order` is wrong."""
     limit, order = query.get("limit", "20"), query.get("order", "desc")
     if not (limit.isascii() and limit.isdecimal() and len(limit) <= 3 and 1 <= int(limit) <= 100):
         raise ProblemError(Problem(400, "invalid_request", "limit must be between 1 and 100", "limit"))
@@ -249,7 +284,7 @@ def page_of(query: dict[str, str]) -> Page:
 
 
 def list_input(stored: Stored, page: Page) -> dict[str, Any]:
-    """A page of the items that a response was made from. Raises `ProblemError`."""
+    """A page of the input items of a response, as plain values. Raises `ProblemError` if `page.after` is no item."""
     items = responses.serialize_messages(stored.messages, stored.run.id, stored.request.freeform)
     if page.order == "desc":
         items.reverse()

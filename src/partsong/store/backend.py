@@ -62,7 +62,10 @@ class Backend(Protocol):
     # Calls
 
     def keep_call(self, call: Call, *, words: bool) -> "asyncio.Future[None]":
-        """Store a finished call; without its key (a digest of words), request and answer unless `words`."""
+        """Store a finished call.
+
+        words: whether to store the key (a digest of words), the request and the answer too
+        """
 
     async def find_answer(self, key: bytes) -> Answer | None:
         """The latest answer to the call with this key; `None` if there is none that this version can read."""
@@ -75,17 +78,19 @@ class Backend(Protocol):
     def save_run(
         self, run: StoredRun, index: int, events: Sequence[Timed], shares: Sequence[Share]
     ) -> "asyncio.Future[None]":
-        """Replace the summary of a run, add `events` as the piece `index`, and replace the shares of these models.
+        """Store the progress of a run: replace its summary `run` and the shares of some models, and add new events.
 
-        Index 0 begins the run anew: its earlier pieces and shares are deleted. A later piece of a run that was deleted
-        meanwhile is dropped.
+        index: index of this piece among the pieces of the run's events. Index 0 begins the run anew: its earlier pieces
+            and shares are deleted. A later piece of a run that was deleted meanwhile is dropped.
+        events: the events since the piece before
+        shares: the new share of each model that has one
         """
 
     def join_events(self, run: str) -> "asyncio.Future[None]":
-        """Make one piece of all pieces of the run with this id, to save room."""
+        """Replace all pieces of events of the run with the id `run` by one piece, which needs less space."""
 
     async def find_run(self, run: str) -> StoredRun | None:
-        """The run with this id."""
+        """The summary of the run with the id `run`; `None` if there is no such run."""
 
     async def run_ids(self, prefix: str, limit: int | None = None) -> list[str]:
         """The ids that begin with `prefix`, the newest run first; at most `limit` of them.
@@ -97,10 +102,10 @@ class Backend(Protocol):
         """The newest runs of all callers, newest first."""
 
     async def search_runs(self, search: Search) -> tuple[list[StoredRun], bool]:
-        """The runs that the search wants, newest first, and whether there are more. `before` is empty or exists.
+        """The summaries of the runs that match, newest first, and whether there are more than `search.limit`.
 
-        A search with conditions other than `caller`, `before` and `after` looks at the newest 20,000 runs within these,
-        so that no search takes longer as the table grows.
+        `search.before` must be empty or the id of a stored run. A search with conditions other than `caller`, `before`
+        and `after` looks at the newest 20,000 runs within these, so that no search takes longer as the table grows.
         """
 
     async def read_events(self, run: str) -> tuple[str, list[Timed]] | None:
@@ -129,13 +134,13 @@ class Backend(Protocol):
         """Give the room of what was deleted back to the disk, so that no copy of it stays in the files."""
 
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
-        """The days on which the caller's runs began, the first day first.
+        """The totals of the days on which runs of the caller began, in order of time.
 
         Only days that begin at the Unix time `since` or later are listed.
         """
 
     async def model_totals(self, caller: str, since: float) -> list[ModelTotal]:
-        """The models of the caller's runs on the same days as `day_totals`, the dearest model first."""
+        """The totals of each model in the caller's runs on the days of `day_totals`, the most expensive model first."""
 
     # Votes
 
@@ -143,24 +148,33 @@ class Backend(Protocol):
         """Store a vote. It replaces an earlier vote of the caller on the same two runs: people change their mind."""
 
     async def vote_tallies(self, caller: str) -> list[VoteTally]:
-        """The caller's votes for each pair of recipes, the pair with most votes first. See `votes.in_order`."""
+        """A tally of the caller's votes for each pair of recipes, the pair with the most votes first.
+
+        In a pair, the recipe whose name sorts first is `a`; see `votes.in_order`.
+        """
 
     async def vote_tally(self, caller: str, a: str, b: str) -> VoteTally:
-        """The caller's votes on two recipes, in the given order."""
+        """The tally of the caller's votes on the recipes `a` and `b`, in this order."""
 
-    # Money of the day, in scopes that the caller names: all money, that of a provider, that of a key
+    # Money of the day in dollars. The caller names the scopes: all money, a provider's, a key's
 
     async def left(self, caps: Mapping[str, Decimal]) -> dict[str, Decimal]:
-        """Dollars that may still be spent today in each scope; negative if a cap was lowered."""
+        """Dollars that may still be spent today, by scope; negative if a cap was lowered.
+
+        caps: most dollars of the day, by scope
+        """
 
     def hold(
         self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal], lease: float = LEASE
     ) -> "asyncio.Future[int | None]":
-        """Hold the worst case of what is about to be spent today; `None`, and nothing is held, if a cap forbids it.
+        """Hold money for a run today, and return the id of the hold; `None`, and nothing is held, if a cap forbids it.
 
-        The result names the hold. Holds that are made at the same time, in any number of processes, never exceed a cap
-        together. The hold lapses after `lease` seconds unless it is renewed. Of a hold that has lapsed only what has
-        begun counts, until its day is over.
+        amounts: most dollars that the run can spend, by scope
+        caps: most dollars of the day, by scope
+        lease: seconds after which the hold lapses unless it is renewed
+
+        Holds that are made at the same time, in any number of processes, never exceed a cap together. Of a hold that
+        has lapsed only what has begun counts, until its day is over.
         """
 
     def begin(
@@ -177,7 +191,10 @@ class Backend(Protocol):
         """Keep these holds for `lease` more seconds. One that has lapsed stays so."""
 
     def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> "asyncio.Future[None]":
-        """Replace a hold by what was spent, on the day of the hold. Only the first settling of a hold counts."""
+        """Replace a hold by the dollars that were spent, by scope, on the day of the hold.
+
+        Only the first settlement of a hold counts.
+        """
 
     # Requests of keys, counted over all processes
 
@@ -199,4 +216,7 @@ class Backend(Protocol):
     # Pruning
 
     async def prune(self, before: float) -> Pruned:
-        """Delete runs, calls and days from before a Unix time and the questions of votes; give the room back."""
+        """Delete runs, calls and daily sums from before the Unix time `before`, and the questions of votes from then.
+
+        The freed disk space is given back to the operating system.
+        """

@@ -1,4 +1,4 @@
-"""A stored run as one JSON object, for programs that want the run and not its events.
+"""Folds the events of a stored run into one JSON object, for programs that do not want to read events.
 
 Every seat is one object, and so is the aggregator. Times are seconds since the run's start. Whatever has not happened
 is null.
@@ -41,7 +41,11 @@ def plain(run: StoredRun) -> Plain:
 
 
 def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
-    """A run as plain values for JSON: its summary `run`, and everything that its events tell."""
+    """A run as plain values for JSON: its recipe, conversation, layers with seats, aggregator, answer and losses.
+
+    run: the summary of the run, as `plain` returns it
+    events: the events of the run, each with the seconds since the run's start
+    """
     shown: Plain = {
         "run": run,
         "recipe": None,
@@ -131,7 +135,7 @@ def place(shown: Plain, event: AnyEvent) -> Plain | None:
 
 
 def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
-    """Add to a seat what one event tells of it."""
+    """Update a seat with one of its events. `seconds` is the time of the event since the run's start."""
     match event:
         case ProposalStarted():
             seat["started"] = seconds
@@ -154,7 +158,7 @@ def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
 
 
 def add_call(seat: Plain, call: CallFinished) -> None:
-    """Add a call to its seat, and what the call has used to what the seat has used."""
+    """Add a call to the calls of its seat, and the usage of the call to the usage of the seat."""
     seat["calls"].append(
         {
             "model": call.model,
@@ -172,7 +176,7 @@ def add_call(seat: Plain, call: CallFinished) -> None:
 
 
 def end(shown: Plain, event: RunFinished | RunFailed, seconds: float) -> None:
-    """Add how the run ended, and with it the aggregator's seat."""
+    """Update the run and the aggregator's seat with the run's last event."""
     shown |= {
         "usage": to_builtins(event.usage),
         "losses": to_builtins(event.losses),

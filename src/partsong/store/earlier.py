@@ -1,8 +1,7 @@
-"""Runs that were stored before calls were events.
+"""Adds `CallFinished` events to runs that earlier versions stored without them.
 
-A run's calls are added up from `CallFinished` events alone. Such a run has none, so they are worked out here from the
-events of its seats, when the run is read. What those events do not tell stays unknown: the usage of an aggregator that
-failed.
+All readers add up a run's calls from `CallFinished` alone. For these runs, the events are derived from the events of
+the seats when the run is read. The usage of an aggregator that failed cannot be derived, and stays unknown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,14 +28,17 @@ STOPPED = Failure("cancelled", "")  # the call of a seat that still worked when 
 
 
 def with_calls(events: list[Timed]) -> list[Timed]:
-    """The events, with a `CallFinished` before each event that ends a call. A run with such events stays as it is."""
+    """The events of a run, with a `CallFinished` before each event that ends a call.
+
+    A run that has `CallFinished` events already is returned unchanged.
+    """
     if any(type(event) is CallFinished for _, event in events):
         return events
     return list(_Calls().added(events))
 
 
 class _Calls:
-    """The calls that are under way in an earlier run: by seat, the model and the second at which it was asked."""
+    """Follows the open calls of a run: the model and the start (in seconds) of each, by layer and seat."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], tuple[str, float]] = {}

@@ -23,7 +23,10 @@ _answers = msgspec.json.Decoder(Answer)
 
 
 def serialized(messages: tuple[Message, ...]) -> tuple[bytes, bytes]:
-    """The messages as JSON and the SHA-256 of that: equal messages are stored once, so most need not be deflated."""
+    """The messages as JSON, and the SHA-256 digest of the JSON.
+
+    Equal messages are stored once. The digest finds them, so that most messages need not be deflated.
+    """
     text = msgspec.json.encode(messages)
     return text, hashlib.sha256(text).digest()
 
@@ -52,12 +55,12 @@ def unpack_answer(data: bytes) -> Answer | None:
 
 
 def pack_events(events: Sequence[Timed]) -> bytes:
-    """Some events of a run, a line for each."""
+    """Some events of a run as JSON Lines, deflated."""
     return zlib.compress(_lines.encode_lines(events), FAST)
 
 
 def join_events(pieces: Iterable[bytes]) -> bytes:
-    """One piece with the events of all pieces. Prompts and answers repeat words, so they shrink well together.
+    """One piece with the events of all pieces. It is smaller than the pieces, since prompts and answers repeat words.
 
     Raises `msgspec.DecodeError` if a piece is damaged.
     """

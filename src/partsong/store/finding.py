@@ -38,6 +38,6 @@ def _listed(ids: Sequence[str]) -> str:
 
 
 def _common(identity: str, prefix: str) -> int:
-    """How many characters both begin with."""
+    """The length of the common beginning of the id and the prefix, in characters."""
     pairs = zip(identity, prefix, strict=False)
     return next((index for index, (one, other) in enumerate(pairs) if one != other), len(prefix))

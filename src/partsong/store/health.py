@@ -1,8 +1,8 @@
-"""Whether the database behind a store works: the first failure, the failure that lasts, and who hears of a change.
+"""Keeps track of whether the database behind a store works, and tells listeners when this changes.
 
-Reads and writes fail apart: a full disk can still be read, and a damaged page can be one that nobody writes. A write
-that works by chance does not end a failure of writes, because a short run may still fit on a full disk. Only the
-store's probe ends one, so that failure and recovery are not told again and again.
+Reads and writes fail independently: a full disk can still be read, and a damaged page may never be written. A write
+that succeeds does not end a failure of writes, because a short run may still fit on a full disk. Only the store's probe
+ends the failure, so that failure and recovery are not reported again and again.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from partsong.errors import StoreError
 from partsong.store.backend import UnstorableError
 
-REST = 30.0  # seconds for which nothing is read after a read has failed
+REST = 30.0  # seconds without reads after a read has failed
 Listener = Callable[[StoreError | None], object]
 
 
@@ -30,17 +30,17 @@ class Health:
 
     @property
     def failing(self) -> StoreError | None:
-        """The failure that lasts; `None` while the database works."""
+        """The current failure of writes or reads; `None` while the database works."""
         return self._writes or (None if self._reads is None else self._reads[1])
 
     @property
     def writes(self) -> StoreError | None:
-        """Why nothing is written now."""
+        """The failure because of which no write is tried; `None` while writes work."""
         return self._writes
 
     @property
     def reads(self) -> StoreError | None:
-        """Why nothing is read now. After a while a read is tried again."""
+        """The failure because of which no read is tried; `None` while reads work, and 30 seconds after the failure."""
         resting = self._reads is not None and asyncio.get_running_loop().time() < self._reads[0]
         return self._reads[1] if resting and self._reads is not None else None
 
@@ -54,7 +54,7 @@ class Health:
             hear(self.failing)
 
     def failed(self, problem: StoreError, *, writing: bool) -> None:
-        """Note a failure."""
+        """Note a failure of a write (`writing`) or a read. A value that cannot be stored does not count as failing."""
         self.problem = self.problem or problem
         if isinstance(problem, UnstorableError):
             return
@@ -68,18 +68,18 @@ class Health:
         self._tell(before)
 
     def wrote(self) -> None:
-        """Note that the probe could write."""
+        """Note that a probe has written successfully, so that writes work again."""
         before, self._writes = self.failing, None
         self._tell(before)
 
     def read(self) -> None:
-        """Note that something could be read."""
+        """Note a successful read."""
         if self._reads is not None:
             before, self._reads = self.failing, None
             self._tell(before)
 
     def next_failure(self) -> "asyncio.Future[None]":
-        """Is done when the database fails next."""
+        """A future that is done at the next failure of a read or a write."""
         if self._tripped is None or self._tripped.done():
             self._tripped = asyncio.get_running_loop().create_future()
         return self._tripped

@@ -24,10 +24,14 @@ class Refusal(Struct, frozen=True):
 
 
 def owed(due: float, now: float, per_minute: int) -> tuple[float, float]:
-    """Add one request to a debt: when the debt is then paid off, and how many seconds the request must wait.
+    """Add one request to a debt. Return when the new debt is paid off, and the seconds that the request must wait.
 
-    The wait is 0 if the request may be made now. `due` is when the debt so far is paid off. A clock that was set back
-    can leave a `due` of more than a minute ahead; such a debt counts as one minute.
+    due: when the debt so far is paid off, by the clock of `now`
+    now: the current time in seconds
+    per_minute: most requests in a minute
+
+    The wait is 0 if the request may be made now. A clock that was set back can leave a `due` more than a minute ahead
+    of `now`; such a debt counts as one minute.
     """
     due = min(max(due, now), now + MINUTE) + MINUTE / per_minute
     wait = due - now - MINUTE

@@ -43,7 +43,7 @@ class Recorder:
     note: hears the failure of the store
     wait: waits for a write, but not for long if the store fails
     words: whether events, question and labels are stored, or the summary alone
-    caller: name of the server's key that asked for the run
+    caller: owner of the run: `Key.owner` of the key that asked for it; "" (default) for the user of the command line
     labels: what the caller calls the run
     """
 
@@ -194,6 +194,6 @@ def _after(run: StoredRun, event: AnyEvent) -> StoredRun:
 
 
 def new_id() -> str:
-    """Twelve letters: eight for the moment, so that ids sort by time, and four at random."""
+    """A new id of a run: 12 letters and digits, of which 8 are the time, so that ids sort by time, and 4 are random."""
     number = int((time.time() - _EPOCH) * 1000) << 20 | secrets.randbits(20)
     return "".join(_LETTERS[number >> shift & 31] for shift in range(55, -1, -5))

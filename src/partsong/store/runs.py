@@ -30,7 +30,7 @@ class StoredRun(Struct, frozen=True):
     tokens: input and output tokens of all calls
     dollars: price of all calls; `None` if the price of one is unknown
     losses: losses of the run
-    caller: name of the server's key that asked for the run; empty for the user of the command line
+    caller: owner of the run: `Key.owner` of the key that asked for it; empty for the user of the command line
     labels: what the caller called the run
     layers: number of layers, counting the aggregator; 0 for a run that was stored before layers were counted
     """
@@ -57,7 +57,7 @@ class StoredRun(Struct, frozen=True):
 class Search(Struct, frozen=True):
     """Which runs of one caller to find. An empty field restricts nothing.
 
-    caller: name of the key; empty for the user of the command line
+    caller: owner of the runs (`Key.owner`); empty for the user of the command line
     text: words that the question must contain, in any order and either case
     recipe: name of the recipe
     model: id of a model that wrote the answer, was asked in the run, or was to be asked

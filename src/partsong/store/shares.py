@@ -1,6 +1,6 @@
-"""What each model has done in a run, added up from the run's calls.
+"""The share of each model in a run: calls, tokens, dollars and losses, added up from the run's calls.
 
-A model that was to be asked is included with zeros, so that a search finds a run by any model of its recipe.
+A model of the recipe that was never asked is included with zeros, so that a search finds a run by any of its models.
 """
 
 from decimal import Decimal
@@ -13,7 +13,7 @@ from partsong.model import NOTHING_USED
 
 
 class Share(Struct, frozen=True):
-    """What one model has done in a run.
+    """The calls, tokens, dollars and losses of one model in a run.
 
     calls: calls that reached the model; answers from the store are not counted
     tokens: input and output tokens of the model's calls
@@ -35,11 +35,11 @@ class Shares:
         self._shares: dict[str, Share] = {}
 
     def all(self) -> tuple[Share, ...]:
-        """The share of every model that was asked or was to be asked."""
+        """The share of every model of the recipe, and of every fallback that was asked."""
         return tuple(self._shares.values())
 
     def hear(self, event: AnyEvent) -> None:
-        """Take in one event. Deltas may be left out."""
+        """Add one event of the run. Deltas may be left out."""
         match event:
             case CallFinished():
                 self._add(event)
@@ -70,5 +70,5 @@ def is_counted(call: CallFinished) -> bool:
 
 
 def sum_of_dollars(one: Decimal | None, other: Decimal | None) -> Decimal | None:
-    """The sum, unknown if one of the two is unknown."""
+    """The sum of two prices; `None`, which means unknown, if one of them is `None`."""
     return None if one is None or other is None else one + other

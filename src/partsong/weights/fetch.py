@@ -1,7 +1,8 @@
-"""The file of a local model on this disk: found, checked, and fetched if it is missing.
+"""Finds the file of a local model on this disk, checks the file, and fetches it if it is missing.
 
 Sources are tried in order, and a file is accepted only if its hash is right. A file on the disk is checked by its size
-at each start and by its hash once: `NAME.ok` beside the file records the hash, so that a start need not read it all.
+at each start, and by its hash once. `NAME.ok` beside the file records the hash, so that later starts need not read the
+whole file.
 """
 
 import asyncio
@@ -25,27 +26,27 @@ MAGIC = b"GGUF"
 OFTEN = 0.1  # seconds between two reports of progress
 
 State = Literal[
-    "starting",  # it has to be fetched: `licence`, and `total` if it is known
-    "waiting",  # another process is fetching it: `note` says so
-    "trying",  # from this `source`
+    "starting",  # the file must be fetched
+    "waiting",  # another process is fetching the file; `note` says so
+    "trying",  # the file is requested from `source`
     "moving",  # `done` bytes of `total` have arrived; a resumed download does not begin at 0
-    "failed",  # this `source` does not have it, `note` says why; the next is tried
+    "failed",  # `source` could not provide the file, and `note` says why; the next source is tried
     "checking",  # `done` bytes of `total` have been hashed
-    "altered",  # what was there was not what it should be and was deleted; `note` says so
-    "ready",  # the file is there and right
+    "altered",  # the file on the disk had a wrong size or hash and was deleted; `note` says so
+    "ready",  # the file is on the disk, with the right hash
 ]
 
 
 class Fetching(Struct, frozen=True):
     """The progress of fetching a model's file.
 
-    name: name of the model
+    name: the model's name, as in `local:NAME`
     state: see `State`
     done: bytes that have arrived or have been hashed
-    total: size of the file in bytes; `None` until it is known
+    total: size of the file in bytes; `None` if unknown
     licence: licence of the weights
-    source: name of the source that is tried
-    note: a sentence for people
+    source: name of the source that is tried; "" if there is none
+    note: a sentence for people; "" for none
     """
 
     name: str
@@ -63,12 +64,12 @@ Progress = Callable[[Fetching], None]
 class Access(Struct, frozen=True):
     """How sources are reached.
 
-    hub: address of the hub
-    token: token for the hub; `None` for no token
-    patience: seconds that the hub gets to begin its answer
-    python: the Python whose pip downloads wheels
-    pip_options: further options of pip
-    free: how many bytes a folder has room for; by default the disk is asked
+    hub: address of the Hugging Face hub; https://huggingface.co by default
+    token: access token for the hub; `None` (default) for none
+    patience: seconds in which the hub must begin its answer; 6 by default
+    python: path of the Python whose pip downloads wheels; this process's Python by default
+    pip_options: further options for pip; none by default
+    free: returns the bytes that may still be written into a folder; by default the disk's free space
     """
 
     hub: str = HUB
@@ -80,16 +81,23 @@ class Access(Struct, frozen=True):
 
 
 class _Mark(Struct, frozen=True):
+    """The content of `NAME.ok`: hash, size in bytes and time of change of a file whose hash was computed."""
+
     sha256: str
     size: int
     mtime_ns: int
 
 
 async def ensure(name: str, cache: Path, *, progress: Progress | None = None, access: Access | None = None) -> Path:
-    """The GGUF file of `local:NAME`, fetched into `cache` if it is missing. `progress` is called on the event loop.
+    """Return the path of the GGUF file of a local model, and fetch the file if it is missing.
 
-    For a file that is in its place, the file is looked at once and `progress` is not called. Raises
-    `ConfigurationError` for an unknown name, and `WeightsError` if the file cannot be fetched.
+    name: the model's name, as in `local:NAME`
+    cache: folder for fetched files
+    progress: receives the progress, on the event loop; not called if the file is present and its hash was checked
+        before; `None` by default
+    access: how sources are reached; `Access()` by default
+
+    Raises `ConfigurationError` for an unknown name, and `WeightsError` if the file cannot be fetched or read.
     """
     found = find(name)
     if isinstance(found, Path):
@@ -98,12 +106,12 @@ async def ensure(name: str, cache: Path, *, progress: Progress | None = None, ac
 
 
 def location(entry: Entry, cache: Path) -> Path:
-    """The path of the file, whether or not the file exists."""
+    """Return the path of an entry's file in the folder `cache`, whether or not the file exists."""
     return cache / entry.file
 
 
 def is_there(entry: Entry, cache: Path) -> bool:
-    """Whether the file exists and has the right size, or any size if none is known. The hash is not checked."""
+    """Return whether an entry's file exists and has the right size, if that is known. The hash is not checked."""
     try:
         size = location(entry, cache).stat().st_size
     except OSError:
@@ -112,12 +120,15 @@ def is_there(entry: Entry, cache: Path) -> bool:
 
 
 async def fetch(entry: Entry, cache: Path, *, progress: Progress | None = None, access: Access | None = None) -> Path:
-    """The file of an entry, fetched into `cache` if it is missing. Raises `WeightsError`, as `ensure` does."""
+    """Return the path of an entry's file, and fetch the file if it is missing. The parameters are those of `ensure`.
+
+    Raises `WeightsError` if the file cannot be fetched or read.
+    """
     return await _Fetch(entry, location(entry, cache), progress, access or Access()).file()
 
 
 def _own(path: Path) -> Path:
-    """The path of a file of the user. Raises `WeightsError` if the file is not a GGUF file."""
+    """Return the path of the user's own file. Raises `WeightsError` if it cannot be read or is no GGUF file."""
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) == MAGIC:
@@ -128,7 +139,12 @@ def _own(path: Path) -> Path:
 
 
 class _Fetch:
-    """One fetching of an entry: the file that is wanted, and the listener that hears the progress."""
+    """Checks and fetches the file of one entry.
+
+    path: where the file belongs
+    mark: path of the record of its hash
+    spoke: time of the last report of progress, by the loop's clock
+    """
 
     def __init__(self, entry: Entry, path: Path, progress: Progress | None, access: Access) -> None:
         self.entry, self.path, self.progress, self.access = entry, path, progress, access
@@ -144,7 +160,7 @@ class _Fetch:
             self.progress(Fetching(entry.name, state, done, total or entry.bytes, entry.licence, named, note))
 
     def move(self, state: State, done: int, total: int | None, source: Source | None = None) -> None:
-        """Report progress, but not too often."""
+        """Report progress, at most once in `OFTEN` seconds until `done` equals `total`."""
         now = asyncio.get_running_loop().time()
         if now - self.spoke >= OFTEN or done == total:
             self.spoke = now
@@ -168,7 +184,10 @@ class _Fetch:
         return self.path
 
     async def is_right(self) -> bool:
-        """Whether the file exists and has the right size and hash. Raises `WeightsError` if it cannot be read."""
+        """Return whether the file exists with the right size and hash. The hash is computed if no record matches.
+
+        Raises `WeightsError` if the file cannot be read.
+        """
         try:
             stat = self.path.stat()
             if self.entry.bytes not in (None, stat.st_size):
@@ -190,6 +209,7 @@ class _Fetch:
         return True
 
     async def hashed(self, size: int) -> str:
+        """Return the SHA-256 of the file, and report progress. `size`: size of the file in bytes."""
         digest, done = hashlib.sha256(), 0
         with self.path.open("rb") as file:
             while data := await asyncio.to_thread(file.read, STEP):
@@ -210,7 +230,10 @@ class _Fetch:
             self.mark.write_bytes(msgspec.json.encode(_Mark(digest, stat.st_size, stat.st_mtime_ns)))
 
     async def renew(self) -> None:
-        """Delete a wrong file in its place, and fetch the file."""
+        """Delete a wrong file, and fetch the file from the first source that has it.
+
+        Raises `WeightsError` if every source fails, or the disk is full.
+        """
         if self.path.exists():
             self.path.unlink()
             self.mark.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""A file from the Hugging Face hub: one GET, resumed where the last one ended.
+"""Fetches a file from the Hugging Face hub with one GET request, which resumes an earlier download.
 
-The hub tells the version of the file (ETag) and, for large files, its SHA-256 (X-Linked-Etag). A resumed download
-therefore never joins two versions, and a wrong file is refused before its first byte is fetched.
+The hub sends the version of the file (ETag) and, for large files, its SHA-256 (X-Linked-Etag). So a resumed download
+never joins two versions, and a wrong file is refused before its first byte is fetched.
 """
 
 import asyncio
@@ -16,12 +16,17 @@ from partsong.weights.catalogue import Entry, Source
 from partsong.weights.part import Notes, Part, SourceError
 
 CHUNK = 1 << 18
-SILENCE = 20.0  # seconds without a byte, in the middle of a file
-TRIES = 3  # failures in a row without a new byte
+SILENCE = 20.0  # seconds without a byte after which a download counts as failed, and is resumed
+TRIES = 3  # failures in a row without a new byte after which the hub is given up
 
 
 class Reach(Struct, frozen=True):
-    """How the hub is reached: its address, a token, and how many seconds it gets to begin its answer (`patience`)."""
+    """How the hub is reached.
+
+    hub: address of the hub
+    token: access token; `None` for none
+    patience: seconds in which the hub must begin its answer
+    """
 
     hub: str
     token: str | None
@@ -31,9 +36,12 @@ class Reach(Struct, frozen=True):
 async def fetch(
     entry: Entry, source: Source, part: Part, reach: Reach, moved: Callable[[int | None], None]
 ) -> str | None:
-    """Fetch the file into `part`. `moved` hears the total size whenever bytes have arrived.
+    """Fetch the file of an entry into `part`, and resume if a part of it has arrived earlier.
 
-    Returns the SHA-256 that the hub tells, if it tells one. Raises `SourceError` if the hub does not send the file.
+    moved: called whenever bytes have arrived, with the size of the whole file in bytes (`None` if unknown)
+
+    Returns the SHA-256 that the hub sends; `None` if it sends none. Raises `SourceError` if the hub cannot be reached,
+    does not have the file, or has another file.
     """
     url = f"{reach.hub.rstrip('/')}/{source.repository}/resolve/{quote(source.revision)}/{quote(source.file)}"
     key = f"{source.repository}@{source.revision}:{source.file}"
@@ -53,7 +61,7 @@ async def fetch(
 
 
 class _Download:
-    """One attempt to fetch the rest of the file."""
+    """One attempt to fetch the rest of a file. `key` names repository, revision and file in the notes of the part."""
 
     def __init__(self, entry: Entry, key: str, part: Part, moved: Callable[[int | None], None]) -> None:
         self.entry, self.key, self.part, self.moved = entry, key, part, moved
@@ -90,7 +98,12 @@ class _Download:
         return linked
 
     def size(self, response: aiohttp.ClientResponse, at: int) -> int | None:
-        """The size of the file as the hub tells it. Raises `SourceError` if the hub sends something else."""
+        """Return the size of the whole file in bytes, from a response's headers; `None` if they do not give it.
+
+        at: index of the byte from which the file was requested
+
+        Raises `SourceError` if the response does not have the requested bytes, or the size is wrong.
+        """
         match response.status:
             case 200:
                 total = response.content_length
@@ -110,12 +123,16 @@ class _Download:
         return total
 
     async def begin_anew(self, response: aiohttp.ClientResponse) -> None:
+        """Discard what has arrived, because the response has the file from its first byte."""
         etag = response.headers.get("ETag", "")
         # A weak ETag does not promise that the bytes are the same.
         await self.part.begin(Notes(self.key, etag="" if etag.startswith("W/") else etag))
 
     def linked(self, response: aiohttp.ClientResponse) -> str | None:
-        """The SHA-256 of the file as the hub tells it. Raises `SourceError` if another one is wanted."""
+        """Return the SHA-256 that the hub's response states for the file; `None` if the response states none.
+
+        Raises `SourceError` if the catalogue's entry of this file has another SHA-256.
+        """
         for answer in (*response.history, response):
             digest = answer.headers.get("X-Linked-Etag", "").strip('"').lower()
             if re.fullmatch(r"[0-9a-f]{64}", digest):

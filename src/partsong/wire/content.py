@@ -1,4 +1,4 @@
-"""What a model writes as content: its words, told from the thoughts that some models write among them."""
+"""The content of a chat completion, separated into text and the thoughts that some models write into their content."""
 
 from partsong.model import Delta
 from partsong.wire.deltas import add_thoughts, add_words
@@ -7,15 +7,18 @@ from partsong.wire.thoughts import Kind, Splitter
 
 
 class Content:
-    """The words and thoughts of one answer so far.
+    """The text and the thoughts of one answer so far.
 
-    words, thoughts: the pieces of each, in the order in which they came
+    Methods that take `deltas` append to that list whatever a listener is to be sent.
+
+    words: pieces of the answer's text, in the order of arrival
+    thoughts: pieces of the model's reasoning, in the order of arrival
     """
 
     __slots__ = ("_joiner", "_moved", "_splitter", "_thinking", "thoughts", "words")
 
     def __init__(self, *, thinks_first: bool = False) -> None:
-        """`thinks_first` is whether content begins with thoughts though no tag says so."""
+        """`thinks_first`: whether content begins with thoughts although it has no `<think>`; False by default."""
         self.words: list[str] = []
         self.thoughts: list[str] = []
         self._splitter = Splitter(self.words, thinks_first)
@@ -25,13 +28,13 @@ class Content:
 
     @property
     def lone(self) -> bool:
-        """Whether a `</think>` without a beginning has shown that the answer began with thoughts."""
+        """Whether a `</think>` without a `<think>` before it has shown that the answer began with thoughts."""
         return self._splitter.lone
 
     def speak(self, text: str, deltas: list[Delta]) -> None:
-        """Take in content."""
+        """Add a piece of content, which may hold text, thoughts and tags."""
         if text.isascii() and "<" not in text and self._splitter.calm and not self._joiner.half:
-            self.words.append(text)  # as nearly always
+            self.words.append(text)  # the fast path: nearly every piece is plain ASCII text without a tag
             add_words(deltas, text)
             return
         if not text.isascii() or self._joiner.half:
@@ -39,16 +42,19 @@ class Content:
         self._take_in(self._splitter.feed(text), deltas)
 
     def think(self, text: str, deltas: list[Delta]) -> None:
-        """Take in thoughts that came in a field of their own."""
+        """Add thoughts that the server sent in a field of their own, such as `reasoning_content`."""
         if not text.isascii() or self._thinking.half:
             text = self._thinking.feed(text)
         self._splitter.skip()
         self._add(False, text, deltas)
 
     def end(self, deltas: list[Delta], *, whole: bool) -> None:
-        """The answer has ended; `whole` is whether it was not cut short.
+        """Pass on the text that was held back, since the answer has ended.
 
-        An answer that was expected to begin with thoughts, and has no `</think>`, is passed on as words as well.
+        whole: whether the answer ended normally, and was not cut short
+
+        If thoughts were expected first and no `</think>` came, a whole answer's thoughts are passed on as text, too.
+        Otherwise the answer would be empty. Raises `ModelError` if the content ends in half a surrogate pair.
         """
         self._joiner.end()
         self._thinking.end()
@@ -58,7 +64,11 @@ class Content:
             self._add(True, "".join(self.thoughts), deltas)
 
     def _take_in(self, found: list[tuple[Kind, str]], deltas: list[Delta]) -> None:
-        """What was said before a lone `</think>` is thoughts, though whoever listens has heard it as words."""
+        """Add pieces that the splitter found.
+
+        After a lone `</think>`, the text before the tag becomes thoughts. A listener has already been sent this text
+        as `TextDelta`s, which are not taken back.
+        """
         if self._splitter.lone and not self._moved:
             self._moved = True
             self.thoughts[:0] = self.words

@@ -1,20 +1,20 @@
-"""Numbers that servers count with, read leniently: what is no plausible count is "not counted", and never an error.
+"""Token counts in the usage that a server reports, read leniently: an implausible count is dropped, and no error.
 
-The usage decides what a call costs, not what it answered. So a count that cannot be read never costs an answer; an
-estimate stands in its place, which errs high.
+A usage decides what a call costs and not what the model answered. So a count that cannot be read never fails a call.
+An estimate that errs high replaces the count.
 """
 
 from collections.abc import Iterable
 from math import ceil, isfinite
 from typing import Any
 
-MOST_TOKENS = 100_000_000  # of one call: more than any model reads or writes
+MOST_TOKENS = 100_000_000  # tokens in one call: more than any model reads or writes
 
 
 def parse_count(value: Any) -> int | None:
-    """A count of tokens out of a number or a string of digits; `None` for everything else.
+    """Return the number of tokens in a JSON number or a numeric string, with fractions rounded up.
 
-    Negative, absurd, infinite and undefined numbers are no counts. Fractions are rounded up.
+    Returns `None` for every other value, and for numbers that are negative, NaN, or above `MOST_TOKENS`.
     """
     if isinstance(value, str):
         try:
@@ -31,10 +31,13 @@ def parse_count(value: Any) -> int | None:
 
 
 def first_count(values: Iterable[Any]) -> int:
-    """The first count above 0 among the values, else 0: servers give one number different names."""
+    """Return the first value that is a count above 0, else 0.
+
+    The values are fields in which different servers report the same count.
+    """
     return next((count for value in values if (count := parse_count(value))), 0)
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """A JSON object's fields; none for anything else."""
+    """Return `value` if it is a JSON object, else an empty dictionary."""
     return value if isinstance(value, dict) else {}

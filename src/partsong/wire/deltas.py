@@ -1,10 +1,13 @@
-"""Deltas of one network read: neighbours of one kind become one, because each delta costs as much as ten words."""
+"""Collects the deltas of one network read, and joins neighbouring deltas of one kind.
+
+Sending one delta to the listeners costs about as much as parsing ten tokens.
+"""
 
 from partsong.model import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 
 
 def add_words(deltas: list[Delta], words: str) -> None:
-    """Add words of the answer."""
+    """Add text of the answer to `deltas`; the text joins the last delta if that delta is a `TextDelta`."""
     last = deltas[-1] if deltas else None
     if type(last) is TextDelta:
         deltas[-1] = TextDelta(last.text + words)
@@ -13,7 +16,7 @@ def add_words(deltas: list[Delta], words: str) -> None:
 
 
 def add_thoughts(deltas: list[Delta], thoughts: str) -> None:
-    """Add thoughts before the answer."""
+    """Add reasoning to `deltas`; the reasoning joins the last delta if that delta is a `ReasoningDelta`."""
     last = deltas[-1] if deltas else None
     if type(last) is ReasoningDelta:
         deltas[-1] = ReasoningDelta(last.text + thoughts)
@@ -22,7 +25,13 @@ def add_thoughts(deltas: list[Delta], thoughts: str) -> None:
 
 
 def add_tool_call(deltas: list[Delta], index: int, identity: str, name: str, arguments: str) -> None:
-    """Add to the tool call of an index; nothing is added where there is nothing to say."""
+    """Add a piece of a tool call to `deltas`, unless all three strings are empty.
+
+    index: of the tool call among the tool calls of the answer
+    identity: the tool call's id, "" if already sent
+    name: the tool's name, "" if already sent
+    arguments: the next piece of the arguments' JSON text
+    """
     last = deltas[-1] if deltas else None
     if type(last) is ToolCallDelta and last.index == index:
         deltas[-1] = ToolCallDelta(index, last.id or identity, last.name or name, last.arguments + arguments)

@@ -1,6 +1,6 @@
-"""The words with which models end, as finish reasons: `finish_reason` and `stop_reason` in one table for every API.
+"""Translates the `finish_reason` or `stop_reason` of any API into partsong's finish reasons.
 
-The good ends are a closed list. An end word that nobody knows must not make a fragment pass for a whole answer.
+Normal ends are a closed list. A fragment must not pass for a whole answer because its end word is unknown.
 """
 
 from typing import Literal
@@ -21,9 +21,10 @@ GOOD: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
     "function_call": "tool_calls",
 }
-# Some servers write "no end yet" as a word.
+# Some servers send one of these words in chunks before the end, where others send null.
 NO_END = frozenset({"", "null", "none"})
-# What stands in the name of any other end, in this order: a filter's name may also hold a word of a later row.
+# Parts of other end words, by the finish reason that they mean. The first row that matches decides, because the name
+# of a content filter may also contain a word of a later row.
 WITHIN: tuple[tuple[Ending, tuple[str, ...]], ...] = (
     (
         "content_filter",
@@ -60,12 +61,16 @@ WITHIN: tuple[tuple[Ending, tuple[str, ...]], ...] = (
     ),
     ("length", ("length", "limit", "window", "max")),
 )
-# Of several ends in one answer the weightiest holds: a filter that struck is not undone by a later "stop".
+# If one answer has several end words, the one with the highest weight decides: a later "stop" does not undo a filter.
 WEIGHTS: dict[Ending, int] = {"": 0, "unknown": 1, "stop": 2, "tool_calls": 3, "length": 4, "content_filter": 5}
 
 
 def parse_end(word: str | None) -> Ending:
-    """What an end word means: `""` for no end, `"failed"` for an answer that broke off, `"unknown"` for a new word."""
+    """Return the meaning of an end word, in any case and with hyphens, underscores or spaces.
+
+    The result is a `FinishReason`, `""` if the word means "no end yet", `"failed"` if the answer broke off, or
+    `"unknown"` for a word that is in no table.
+    """
     name = (word or "").strip().lower().replace("-", "_").replace(" ", "_")
     if name in NO_END:
         return ""
@@ -75,10 +80,10 @@ def parse_end(word: str | None) -> Ending:
 
 
 def unknown_end(word: str) -> str:
-    """The sentence that tells of an end word that nobody knows."""
+    """Return the sentence that warns the user of an unknown end word."""
     return f'it ended with "{shown_end(word)}", which is no known end: the answer may be cut short'
 
 
 def shown_end(word: str) -> str:
-    """An end word as it can be shown."""
+    """Return the first 60 characters of an end word, with unprintable characters as spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in word[:60])

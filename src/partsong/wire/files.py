@@ -1,7 +1,7 @@
-"""Files in requests: PDFs and files of text, as `data:` URLs or base64, which become parts of a message.
+"""Parses files in requests: PDFs and text files, as `data:` URLs or base64, into parts of a message.
 
-Only the base64 is checked here. What a file says is read later, once the request may cost something. A file is no
-larger than the body of its request, which is bounded.
+Only the base64 is checked here. The file's text is extracted later, once the request is admitted. A file cannot be
+larger than the body of its request, whose size is limited.
 """
 
 import base64
@@ -10,11 +10,19 @@ import binascii
 from partsong.errors import RequestError
 from partsong.model import CacheControl, Document
 
-UNNAMED = "application/octet-stream"  # what browsers call a type that they do not know
+UNNAMED = "application/octet-stream"  # the media type that browsers send for a type that they do not know
 
 
 def parse_file(url: str, name: str, where: str, cache_control: CacheControl = "") -> Document:
-    """The file in a `data:` URL, or in base64 alone. Raises `RequestError` for an address elsewhere."""
+    """Return the file in a `data:` URL, or in base64 without a URL.
+
+    url: the `data:` URL or the base64
+    name: the file's name; "" for none
+    where: path of the field in the request, for the error
+    cache_control: cache mark of the part; "" (default) for none
+
+    Raises `RequestError` for an http(s) URL, and for a file that is empty or no base64.
+    """
     if url.startswith(("https://", "http://")):
         raise RequestError(f"{where}: no file is fetched from elsewhere; send it as a data: URL", where)
     if not url.startswith("data:"):
@@ -27,7 +35,16 @@ def parse_file(url: str, name: str, where: str, cache_control: CacheControl = ""
 
 
 def file_of(data: str, media_type: str, name: str, where: str, cache_control: CacheControl = "") -> Document:
-    """The file whose base64 this is."""
+    """Return the file in base64.
+
+    data: the base64
+    media_type: the file's media type; "" if unknown
+    name: the file's name; "" for none
+    where: path of the field in the request, for the error
+    cache_control: cache mark of the part; "" (default) for none
+
+    Raises `RequestError` if the file is empty or no base64.
+    """
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as problem:

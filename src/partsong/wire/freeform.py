@@ -1,7 +1,7 @@
-"""Tools that take free text instead of JSON (OpenAI's `custom` tools), as functions with one parameter, `input`.
+"""Free-text tools (OpenAI's `custom` tools), which take text instead of JSON, as functions with one parameter `input`.
 
-Every provider has functions, and few have free text. So a model is offered a function, and its client is handed the
-text alone. A grammar is told to the model in the tool's description; it is not enforced.
+Every provider supports functions, and few support free text. So the model is offered a function, and the server's
+client receives the value of `input` alone. A grammar is added to the tool's description, and is not enforced.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from partsong.errors import RequestError
 from partsong.model import Tool
 from partsong.wire.json import UNREADABLE
 
-LONGEST_GRAMMAR = 64 * 1024  # characters: a grammar is sent with each prompt
+LONGEST_GRAMMAR = 64 * 1024  # characters; limited because the grammar is sent with each prompt
 SCHEMA = (
     b'{"type":"object","properties":{"input":{"type":"string","description":"the text that the tool is given"}},'
     b'"required":["input"],"additionalProperties":false}'
@@ -20,7 +20,14 @@ SCHEMA = (
 
 
 def freeform_tool(name: str, description: str, syntax: str, definition: str, where: str) -> Tool:
-    """The tool as a function. Raises `RequestError` if its grammar is too long."""
+    """Return the function that stands for a free-text tool.
+
+    syntax: the grammar's notation, such as "lark"; "" without a grammar
+    definition: the grammar; "" for any text
+    where: path of the tool in the request, such as `tools[0]`, for the error
+
+    Raises `RequestError` if the grammar has more than `LONGEST_GRAMMAR` characters.
+    """
     if len(definition) > LONGEST_GRAMMAR:
         message = f"{where}.format: the grammar has more than {LONGEST_GRAMMAR:,} characters"
         raise RequestError(message, f"{where}.format")
@@ -30,12 +37,15 @@ def freeform_tool(name: str, description: str, syntax: str, definition: str, whe
 
 
 def wrap_input(text: str) -> str:
-    """The arguments of the tool call that stands for this text."""
+    """Return the JSON arguments of the function call that passes `text` to a free-text tool."""
     return msgspec.json.encode({"input": text}).decode()
 
 
 def unwrap_input(arguments: str) -> str:
-    """The text in the arguments of such a tool call; the arguments themselves if a model wrote plain text."""
+    """Return the text in the JSON arguments that a model wrote for a free-text tool.
+
+    Returns `arguments` unchanged if they are no JSON object with a string `input`: the model then wrote plain text.
+    """
     try:
         value: Any = msgspec.json.decode(arguments.encode("utf-8", "surrogatepass"))
     except UNREADABLE:

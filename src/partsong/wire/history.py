@@ -1,7 +1,7 @@
-"""Conversations that one model began and another goes on with: tool-call ids and thoughts, as each API wants them.
+"""Prepares a conversation that one model began for another model: tool-call ids and thoughts in the form of each API.
 
-Ids are opaque to whoever reads them, but APIs differ in what an id may look like, and some servers give none, equal
-ones, or long ones. So ids are written anew where they do not fit, the same way for a tool call and its result.
+APIs differ in the ids that they accept, and some servers give tool calls no id, equal ids, or long ones. So an id that
+does not fit is replaced, with the same new id in the tool call and in its result.
 """
 
 import hashlib
@@ -15,22 +15,22 @@ from msgspec.structs import replace
 
 from partsong.model import Document, Message, Part, Text, ToolCall, ToolResult
 
-DETAILS = "reasoning_details:"  # begins a signature that holds OpenRouter's blocks of reasoning as JSON
-LONGEST_ID = 40  # characters, with OpenAI
-LONGEST_MESSAGES_ID = 64  # characters, with Anthropic
+DETAILS = "reasoning_details:"  # prefix of a `Reasoning.signature` that holds OpenRouter's reasoning blocks as JSON
+LONGEST_ID = 40  # characters in a tool-call id, the limit of OpenAI's API
+LONGEST_MESSAGES_ID = 64  # characters in a tool-call id, the limit of Anthropic's API
 NINE = re.compile(r"[A-Za-z0-9]{9}")
 Form = Callable[[str], str]
 
 
 class HistoryRules(Struct, frozen=True):
-    """How an endpoint wants to read what models have said and done before.
+    """How an endpoint of Chat Completions wants earlier turns of the assistant to be written.
 
-    ids: "short" for ids of up to 40 characters, "nine" for ids of nine letters and digits
-    reasoning: whether every turn of the assistant's must have its `reasoning_content`
-    details: whether OpenRouter's `reasoning_details` go back
-    signatures: whether Gemini's thought signatures go back, with the tool calls they came with
-    declares: whether the tools of the history must be declared, though none may be called any more
-    documents: whether PDFs go as files; otherwise their text does
+    ids: form of tool-call ids: "short" for up to 40 characters (default), "nine" for nine letters and digits
+    reasoning: whether each turn of the assistant must have a `reasoning_content`; False by default
+    details: whether OpenRouter's `reasoning_details` are sent back; False by default
+    signatures: whether Gemini's thought signatures are sent back with their tool calls; False by default
+    declares: whether tools called earlier must be declared in a request that offers no tools; False by default
+    documents: whether PDFs are sent as files, and not as their text; True by default
     """
 
     ids: Literal["short", "nine"] = "short"
@@ -45,17 +45,17 @@ USUAL = HistoryRules()
 
 
 def short_id(identity: str) -> str:
-    """An id of at most 40 characters."""
+    """Return the id, or a digest of it if it has more than 40 characters."""
     return identity if len(identity) <= LONGEST_ID else f"call_{_digest(identity)[:24]}"
 
 
 def nine_letters(identity: str) -> str:
-    """An id of nine letters and digits."""
+    """Return the id if it is nine letters and digits, else nine characters of its digest."""
     return identity if NINE.fullmatch(identity) else _digest(identity)[:9]
 
 
 def plain_id(identity: str) -> str:
-    """An id of letters, digits, `_` and `-`, as Anthropic's API allows it."""
+    """Return the id with characters that Anthropic's API refuses as `_`, or a digest if it exceeds 64 characters."""
     if len(identity) > LONGEST_MESSAGES_ID:
         return f"toolu_{_digest(identity)[:24]}"
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in identity)
@@ -65,7 +65,13 @@ FORMS: dict[str, Form] = {"short": short_id, "nine": nine_letters}
 
 
 def with_ids(messages: tuple[Message, ...], form: Form) -> tuple[Message, ...]:
-    """The messages with ids of this form, one of its own for each tool call; results follow their tool calls."""
+    """Return the messages with a unique tool-call id in the given form for each tool call.
+
+    form: makes an id that the API accepts from any id
+
+    A tool result gets the new id of the tool call that it answers. Among tool calls that shared an id, results are
+    assigned in order.
+    """
     if not any(type(part) is ToolCall or type(part) is ToolResult for message in messages for part in message.parts):
         return messages
     taken: set[str] = set()
@@ -89,7 +95,10 @@ def with_ids(messages: tuple[Message, ...], form: Form) -> tuple[Message, ...]:
 
 
 def _unlike(identity: str, original: str, taken: set[str], form: Form) -> str:
-    """The id, or another one where it is empty or taken; the same in every request that has the same history."""
+    """Return `identity`, or a new id if `identity` is empty or taken.
+
+    The new id is a digest and not random, so that requests with equal histories stay equal.
+    """
     count = len(taken)
     while not identity or identity in taken:
         identity = form(f"call_{_digest(f'{original} {count}')[:24]}")
@@ -98,7 +107,7 @@ def _unlike(identity: str, original: str, taken: set[str], form: Form) -> str:
 
 
 def with_text_of_documents(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages with the text of each document in its place."""
+    """Return the messages with each document replaced by its text, also within tool results."""
     return tuple(replace(message, parts=tuple(map(_with_text, message.parts))) for message in messages)
 
 
@@ -114,7 +123,7 @@ def _with_text(part: Part) -> Part:
 
 
 def tools_of(messages: tuple[Message, ...]) -> tuple[str, ...]:
-    """The names of the tools that were called."""
+    """Return the names of the tools that the messages call, each once, in order of the first call."""
     return tuple(dict.fromkeys(part.name for message in messages for part in message.parts if type(part) is ToolCall))
 
 

@@ -1,7 +1,7 @@
-"""JSON from outside: decoding with errors that name the field, schemas, and JSON that arrives in pieces.
+"""JSON from clients and models: decoding with errors that name the field, JSON Schemas, and JSON that comes in pieces.
 
-A schema is sent as the bytes that its author wrote. It is decoded before it is sent, so that the caller hears of a
-fault and not the provider.
+A schema is sent as the bytes that its author wrote. The schema is decoded first all the same, so that a fault is
+reported to the caller and not by the provider.
 """
 
 import re
@@ -21,7 +21,12 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_schema(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in `data`. Raises `ModelError` for what is none; `what` names it."""
+    """Return the JSON Schema in `data` as a dictionary.
+
+    what: the plural noun with which the error names the schema, such as "the contents of response_format"
+
+    Raises `ModelError` if `data` is no JSON object.
+    """
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except UNREADABLE as problem:
@@ -29,14 +34,22 @@ def read_schema(data: bytes, what: str) -> dict[str, Any]:
 
 
 def described(schema: Raw, description: str | None) -> bytes:
-    """A schema's bytes, with what its author says of it where only a schema can say it."""
+    """Return a schema's bytes; a description is added as the schema's own `description`.
+
+    Clients send the description of an answer's format beside the schema, where most providers have no field for it.
+    """
     if not description:
         return bytes(schema)
     return msgspec.json.encode({"description": description} | msgspec.json.decode(schema, type=dict[str, Any]))
 
 
 def decode_field(data: bytes | Raw, decoder: Decoder[T], where: str = "") -> T:
-    """What `data` of a client's holds; `where` it stands in the request. Raises `RequestError` that names the field."""
+    """Decode JSON that a client sent.
+
+    where: path of `data` in the request, such as `tools[0]`; "" for the whole body
+
+    Raises `RequestError` with the path of the faulty field if `data` is no JSON or does not fit the decoder's type.
+    """
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as problem:
@@ -52,17 +65,17 @@ def decode_field(data: bytes | Raw, decoder: Decoder[T], where: str = "") -> T:
 
 
 def join(where: str, place: str) -> str:
-    """The address of a field within another."""
+    """Return the path of the field `place` within the field `where`, such as `tools[0].name`."""
     return f"{where}.{place}" if where and place and not place.startswith("[") else where + place
 
 
 def given(raw: Raw) -> bool:
-    """Whether a field that was left raw is there, and not null."""
+    """Return whether a field that was decoded as `Raw` is present and not null."""
     return bytes(raw) not in (b"", b"null")
 
 
 def equal(one: str, other: str) -> bool:
-    """Whether two texts are the same JSON value."""
+    """Return whether two JSON texts hold the same value; two texts that are no JSON must be the same text."""
     if one == other:
         return True
     try:
@@ -72,7 +85,10 @@ def equal(one: str, other: str) -> bool:
 
 
 class Completeness:
-    """Whether a JSON object or array, which arrives in pieces, has ended. Each character is looked at once."""
+    """Tells when a JSON object or array that arrives in pieces is complete. Each character is read once.
+
+    whole: whether the closing bracket of the value has come
+    """
 
     __slots__ = ("_depth", "_escaped", "_quoted", "whole")
 
@@ -87,7 +103,7 @@ class Completeness:
             self._escaped, position = False, 1
         for found in SIGNIFICANT.finditer(piece, position):
             if found.start() < position:
-                continue  # it is escaped
+                continue  # this character is escaped
             sign = found[0]
             if sign == "\\":
                 position = found.end() + 1

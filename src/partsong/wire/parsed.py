@@ -1,7 +1,7 @@
-"""What a client asks the server for, in whichever of the three formats: parsed by `wire`, performed by `server`.
+"""A client's request to the server, in one form for all three APIs: parsed by `wire`, performed by `server`.
 
-The formats' parsers make a `ParsedRequest`. They refuse with `RequestError` what a mixture cannot honour, so that no
-code behind them has to know which API was spoken.
+The parser of each API makes a `ParsedRequest`. The parser raises `RequestError` for whatever a mixture cannot do, so
+that no later code has to know which API the client used.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,21 @@ from msgspec import Struct
 from partsong.errors import RequestError
 from partsong.model import Conversation, Message, Text
 
-FIELD = "partsong"  # of a request's body, for what the APIs have no words for
+FIELD = "partsong"  # field of requests and responses for everything that the APIs have no field for
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Options of the run, in the field `partsong` of a request or as JSON in the header `X-Partsong`.
 
-    events: whether the run's events are added to the stream
-    max_dollars: the most that the run may cost; it can only lower the recipe's limit
-    deadline: seconds that the run may take; it can only shorten the recipe's deadline
-    strict: whether a loss ends the run with an error
-    cache: whether stored answers will do; `None`: at a temperature of 0
-    recipe: fields of a recipe that replace those of the named one
-    usage: whether the usage counts every call of the run, or the answer's alone, which shows how full a context is
-    stay: whether a stream's run goes on when its client leaves, until it is stopped by its id
+    events: whether the run's events are added to the stream; False by default
+    max_dollars: dollars that the run may cost at most; a value above the recipe's limit changes nothing
+    deadline: seconds that the run may take; a value above the recipe's deadline changes nothing
+    strict: whether a loss ends the run with an error; False by default
+    cache: whether stored answers may be used; `None` (default) uses stored answers at a temperature of 0
+    recipe: fields that replace fields of the named recipe; none by default
+    usage: "total" (default) counts every call of the run; "answer" counts the call that wrote the answer alone, which
+        shows how full its context is
+    stay: whether a streamed run goes on after its client disconnects, until it is stopped by its id; False by default
     """
 
     events: bool = False
@@ -44,18 +45,20 @@ class ParsedRequest(Struct, frozen=True):
     """A request to any of the three APIs.
 
     model: a recipe's name, or `provider:model`
-    samples: how many answers are wanted (`n`)
-    usage_in_stream: whether a stream ends with the usage; requests to Chat Completions say so themselves
-    labels: the caller's own words for the run: its metadata, and `user`
-    freeform: the names of the tools that take free text instead of JSON (see `wire.freeform`)
-    echo: what the response must repeat of the request, ready for JSON
+    stream: whether the response is streamed; False by default
+    samples: number of answers (`n` of Chat Completions); 1 by default
+    usage_in_stream: whether a stream ends with the usage; False by default
+    labels: names and values that the caller gave the run, such as `user` and the fields of `metadata`
+    options: partsong's own options for the run
+    freeform: names of the tools that take free text instead of JSON (see `wire.freeform`)
+    echo: fields of the request that the response repeats, ready for JSON
 
-    Of Responses alone:
+    The other fields belong to the Responses API:
 
-    previous: the id of the response that this one goes on from
-    references: the ids of earlier items that the input refers to, until the server has looked them up
-    keep: whether the response may be asked for again, and gone on from
-    background: whether the run goes on without its client, who asks for the response by its id
+    previous: id of the earlier response that this request continues; "" for none
+    references: ids of earlier items that the input refers to, which the server then looks up
+    keep: whether the response is stored, so that it can be fetched and continued; True by default
+    background: whether the run needs no connection, and the client fetches the response by its id; False by default
     """
 
     model: str
@@ -74,16 +77,17 @@ class ParsedRequest(Struct, frozen=True):
 
 
 def answerable(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The conversation with its last words in the user's turn, where a system message stands last.
+    """Return the messages so that the last one is a turn of the user or a tool, even if system messages stand last.
 
-    Models answer the user. System messages behind the user's words, or behind a tool's result, become part of that
-    turn. Behind the assistant's, or where nobody else speaks, they are the turn.
+    Models answer the user's last turn. System messages after a turn of the user or a tool are appended to that turn.
+    System messages after the assistant's turn become a turn of the user. If all messages are of the system, the last
+    one becomes the user's turn.
     """
     start = len(messages)
     while start and messages[start - 1].role == "system":
         start -= 1
     if start == 0:
-        start = max(0, len(messages) - 1)  # of system messages alone the last one is to be answered
+        start = max(0, len(messages) - 1)  # all are system messages: the last one is answered
     last = messages[start:]
     if not last:
         return tuple(messages)
@@ -100,9 +104,11 @@ def _paragraph(index: int) -> tuple[Text, ...]:
 
 
 def refuse(fields: Struct, reasons: dict[str, str], where: str = "") -> None:
-    """Raise `RequestError` if a field of `fields`, which stands at `where`, is set and has an entry in `reasons`.
+    """Raise `RequestError` if a field that partsong does not support is set. An empty or false value is allowed.
 
-    A field that is empty or false asks for nothing.
+    fields: a decoded part of the request
+    reasons: for each unsupported field, the reason that the error gives
+    where: path of `fields` in the request; "" for the whole body
     """
     for name, why in reasons.items():
         if getattr(fields, name):
@@ -111,7 +117,12 @@ def refuse(fields: Struct, reasons: dict[str, str], where: str = "") -> None:
 
 
 def parse_options(value: Any, where: str = FIELD) -> Options:
-    """The options in a decoded JSON value, which stands at `where`. Raises `RequestError`, naming the field."""
+    """Return the options in a decoded JSON value.
+
+    where: path of the value in the request, or the name of the header, for the error
+
+    Raises `RequestError` for an unknown option, a wrong type or a value out of range.
+    """
     try:
         options = msgspec.convert(value, Options, strict=False)
     except msgspec.ValidationError as problem:

@@ -1,8 +1,8 @@
 """Rate limits in the headers of responses: how many requests and tokens may be used, and until when.
 
-Nearly every provider spells the headers in its own way. But all of them name a limit, what remains, and a reset, for
-requests or tokens, some also for a window. So header names are taken apart into words. A name with an unknown word is
-ignored, because a misread quota would be worse than none. No function here raises.
+Nearly every provider spells the headers differently. But all headers give a limit, a remainder or a reset time, for
+requests or tokens, and some name a window such as a minute. So header names are split into words. A name with an
+unknown word is ignored, because a misread quota would be worse than none. No function here raises.
 """
 
 import re
@@ -18,13 +18,13 @@ Kind = Literal["requests", "tokens", "input_tokens", "output_tokens"]
 
 
 class Quota(Struct, frozen=True):
-    """One quota; a number is `None` if the provider did not tell it.
+    """One quota of requests or tokens; a field is `None` if the provider did not report it.
 
-    limit: how much may be used in a window
-    remaining: how much may still be used
+    limit: requests or tokens that may be used in one window
+    remaining: requests or tokens that may still be used
     seconds: time until the whole limit may be used again
     window: length of the window in seconds
-    steady: whether the quota refills bit by bit, like a leaking bucket, and not all at once at the end of its window
+    steady: whether the quota refills continuously (a leaky bucket), and not all at once at the end of its window
     """
 
     limit: int | None = None
@@ -35,7 +35,10 @@ class Quota(Struct, frozen=True):
 
 
 class RateLimits(Struct, frozen=True, omit_defaults=True):
-    """The quotas in the headers of one response. Of several quotas of a kind, the one with least left is kept."""
+    """The quotas in the headers of one response; `None` for a kind without a quota.
+
+    If the headers have several quotas of one kind, such as for a minute and a day, the one with least left is kept.
+    """
 
     requests: Quota | None = None
     tokens: Quota | None = None
@@ -55,7 +58,7 @@ KINDS: dict[frozenset[str], Kind] = {
     frozenset({"tokens", "prompt"}): "input_tokens",
     frozenset({"tokens", "generated"}): "output_tokens",
 }
-# What a quota is of where the name says no more.
+# What a quota counts if the header's name has no word for it after its first word.
 FAMILIES: dict[str, Kind] = {"ratelimit": "requests", "tokenlimit": "tokens", "ratelimitbysize": "tokens"}
 UNITS: dict[str, Kind] = {"": "requests", "requests": "requests", "tokens": "tokens"}
 
@@ -65,15 +68,15 @@ DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|us|µs|ns|d|h|m|s)")
 SCALES = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 ITEM = re.compile(r'\s*(?:"([^"]*)"|([\w.-]+))((?:\s*;\s*[a-z]+\s*=\s*(?:"[^"]*"|[^;,\s]+))*)\s*(?:,|$)')
 PARAMETER = re.compile(r'([a-z]+)\s*=\s*(?:"([^"]*)"|([^;,\s]+))')
-# A number so large is no time from now, but a date: in seconds since 1970, or in milliseconds.
+# A reset above these numbers is no duration but a date, in seconds or in milliseconds since 1970.
 EPOCH, EPOCH_IN_MILLISECONDS = 1e8, 1e11
 LONGEST_VALUE = 1_000  # characters
 
 
 def parse_rate_limit_headers(headers: Mapping[str, str], now: float) -> RateLimits | None:
-    """The rate limits in the headers of a response; `None` if there are none.
+    """Return the rate limits in the headers of a response; `None` if there are none.
 
-    `now` is in seconds since 1970. It is used for headers that hold a time, if the response has no `Date`.
+    now: the time in seconds since 1970, from which a reset given as a date is measured if the response has no `Date`
     """
     told: dict[str, str] = {}
     for name in headers:
@@ -99,14 +102,17 @@ def parse_rate_limit_headers(headers: Mapping[str, str], now: float) -> RateLimi
 
 
 def _left(quota: Quota) -> tuple[float, float]:
-    """What sorts the quota first that will hold a caller up."""
+    """Return a sort key by which the quota that will delay callers most comes first."""
     left = quota.limit if quota.remaining is None else quota.remaining
     return (left or 0, -(quota.seconds or quota.window or 0.0))
 
 
 @lru_cache(256)
 def _place(name: str) -> tuple[Kind, float | None, bool, str] | None:
-    """What a header is about: its kind, its window, whether it comes back steadily, and which field it is."""
+    """Return the meaning of a header's name: (kind, window in seconds, whether the quota is steady, field).
+
+    The field is one of `FIELDS`. Returns `None` for a name that is no rate limit or has an unknown word.
+    """
     words = name.removeprefix("x-").removeprefix("anthropic-").replace("rate-limit", "ratelimit").split("-")
     family, field, window, rest = words[0], "", None, set[str]()
     if family not in FAMILIES:
@@ -121,7 +127,8 @@ def _place(name: str) -> tuple[Kind, float | None, bool, str] | None:
     kind = KINDS.get(frozenset(rest)) if rest else FAMILIES[family]
     if kind is None or not field:
         return None
-    # Who names requests or tokens and no window has a bucket that leaks (OpenAI, Groq, Anthropic say so).
+    # A header that names requests or tokens but no window belongs to a leaky bucket, as OpenAI, Groq and Anthropic
+    # document.
     return kind, window, bool(rest) and window is None, field
 
 
@@ -130,7 +137,7 @@ def _quota(said: Mapping[str, str], window: float | None, steady: bool, now: flo
     if window is None and ";" in limit and (parameter := re.search(r";\s*w(?:indow)?=(\d{1,9})", limit)):
         window = float(parameter[1]) or None
     return Quota(
-        _count(limit) or None,  # 0 stands for no limit, where it stands at all
+        _count(limit) or None,  # servers that send a limit of 0 mean "no limit"
         _count(said.get("remaining", "")),
         _until(said.get("reset", ""), now),
         window,
@@ -139,10 +146,10 @@ def _quota(said: Mapping[str, str], window: float | None, steady: bool, now: flo
 
 
 def _structured(limits: str, policies: str) -> Iterator[tuple[Kind, Quota]]:
-    """The fields `RateLimit` and `RateLimit-Policy` of the IETF's drafts, the earlier forms included."""
+    """Yield the quotas in the headers `RateLimit` and `RateLimit-Policy` of all IETF drafts."""
     rules = dict(_items(policies))
     alone = next(iter(rules.values())) if len(rules) == 1 else {}
-    if re.match(r"\s*(limit|remaining|reset)\s*=", limits):  # up to draft 7, with the limit itself as the policy's name
+    if re.match(r"\s*(limit|remaining|reset)\s*=", limits):  # up to draft 7; the policy is named by its limit
         said = {name: word or plain for name, word, plain in PARAMETER.findall(limits)}
         window = _count(alone.get("w", ""))
         yield (
@@ -184,7 +191,10 @@ def _count(text: str) -> int | None:
 
 
 def _until(text: str, now: float) -> float | None:
-    """Seconds from `now`, of a number of seconds, a duration such as `6m0s`, or a date in one of its forms."""
+    """Return the seconds from `now` to a reset; `None` if the text cannot be read.
+
+    The text may be a number of seconds, a duration such as `6m0s`, a number since 1970, or a date.
+    """
     text = text.strip()
     if SECONDS.fullmatch(text):
         number = float(text)
@@ -201,7 +211,7 @@ def _until(text: str, now: float) -> float | None:
 
 
 def _date(text: str) -> float | None:
-    """Seconds since 1970, of a date as RFC 3339 writes it, or as HTTP does."""
+    """Return a date in the form of RFC 3339 or of HTTP as seconds since 1970; `None` for any other text."""
     if not 10 <= len(text) <= 64:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The names of speakers, written into their words: for formats without a field for a name."""
+"""Writes the names of speakers (`Message.name`) into the messages, for APIs without a field for a name."""
 
 from msgspec.structs import replace
 
@@ -6,7 +6,7 @@ from partsong.model import Document, Image, Message, Text
 
 
 def spelled(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages, each with its speaker's name in front of the first text or picture."""
+    """Return the messages without names; each name and a colon stand before the first text, image or document."""
     return tuple(_spelled(message) if message.name else message for message in messages)
 
 

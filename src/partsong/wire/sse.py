@@ -1,36 +1,36 @@
 """A decoder of server-sent events, fed with the bytes of network reads.
 
 The decoder follows the WHATWG specification: any line end, comments, data over several lines, a byte order mark, and
-cuts at any byte. It works on bytes, so that half a character is whole again before it is decoded. A stream of plain
-`data:` blocks, which is what models send, is split in a few steps however many events it holds.
+reads that end at any byte. Bytes are joined before they are decoded, so that no character is cut in two. A read with
+plain `data:` blocks alone, which models mostly send, is split in a few steps for any number of events.
 """
 
 import re
 
 from partsong.errors import ModelError
 
-LONGEST_EVENT = 16 * 1024 * 1024  # bytes: longer than any event that was meant, short enough to be held in memory
-# What some servers send to keep a connection open. Anything else that is no JSON may be words that were lost.
+LONGEST_EVENT = 16 * 1024 * 1024  # bytes: longer than any event of a model, short enough to be held in memory
+# Data that some servers send to keep a connection open. Other data that is no JSON may be lost text, and is an error.
 PING = re.compile(rb"\W*(ping|pong|keep[-_]?alive|heart[-_]?beat)\W*", re.IGNORECASE)
 PINGS = frozenset({"ping", "pong", "heartbeat", "keepalive", "keep-alive"})
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Decoder:
-    """Reads one stream. `feed` takes what a read brought and returns the events that it completed."""
+    """Decodes one stream: `feed` takes the bytes of a network read and returns the events that these bytes complete."""
 
     __slots__ = ("_after_return", "_held", "_size", "_start")
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []  # the event that is still to end, in the pieces in which it came
-        self._size = 0
-        self._start: bytes | None = b""  # until it is known whether the stream begins with a byte order mark
-        self._after_return = False
+        self._held: list[bytes] = []  # the pieces of an event that has not ended
+        self._size = 0  # bytes in `_held`
+        self._start: bytes | None = b""  # the stream's first bytes, while they may be half a byte order mark
+        self._after_return = False  # whether the last read ended in \r, the possible first half of \r\n
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
-        """The events that `data` completes, as (name, data); the name is empty where none was given.
+        """Return the events that `data` completes, as (name, data); the name is "" for an event without a name.
 
-        Raises `ModelError` for an event that does not end.
+        Raises `ModelError` if an event has more than `LONGEST_EVENT` bytes.
         """
         if self._start is not None:
             data = self._start + data
@@ -45,7 +45,7 @@ class Decoder:
             return []
         end = data.rfind(b"\n\n")
         if end < 0 and not (self._held and data.startswith(b"\n") and self._held[-1].endswith(b"\n")):
-            self._hold(data)  # no event ends here: nothing is copied, so that a long one costs what it weighs
+            self._hold(data)  # no event ends here; nothing is joined yet, so that a long event is copied once
             return []
         if self._held:
             whole = b"".join((*self._held, data))
@@ -58,7 +58,7 @@ class Decoder:
         return _events(whole[:end])
 
     def end(self) -> list[tuple[str, bytes]]:
-        """What stood at the stream's end without the blank line that should end an event: it may be whole, or not."""
+        """Return the events at the stream's end that no blank line has ended; the last one may be cut off."""
         return _events(b"".join(self._held))
 
     def _hold(self, data: bytes) -> None:
@@ -69,7 +69,7 @@ class Decoder:
             raise ModelError(f"the stream has an event of more than {LONGEST_EVENT:,} bytes", "server")
 
     def _with_newlines(self, data: bytes) -> bytes:
-        """The data with every line end as a newline. One that ends a read may be the first half of `\\r\\n`."""
+        """Return the data with every line end as a newline; a `\\r\\n` may be divided between two reads."""
         if self._after_return and data:
             data = data.removeprefix(b"\n")
             self._after_return = False
@@ -79,10 +79,10 @@ class Decoder:
 
 
 def _events(whole: bytes) -> list[tuple[str, bytes]]:
-    """The events in `whole`, which ends where an event ends."""
+    """Return the events in `whole`, as (name, data). `whole` must end where an event ends."""
     if whole.startswith(b"data: "):
         datas = whole[6:].split(b"\n\ndata: ")
-        if whole.count(b"\n") == 2 * (len(datas) - 1):  # there is nothing else in it
+        if whole.count(b"\n") == 2 * (len(datas) - 1):  # there are no other lines
             return [("", data) for data in datas]
     events = []
     for block in whole.split(b"\n\n"):
@@ -99,7 +99,7 @@ def _events(whole: bytes) -> list[tuple[str, bytes]]:
                 data = value if data is None else data + b"\n" + value
             elif field == b"event":
                 name = value.decode("utf-8", "replace")
-            elif field == b"error":  # no field of the specification, but one that some servers write
+            elif field == b"error":  # some servers write this field, which the specification does not have
                 name, data = "error", value
         if data is not None:
             events.append((name, data))
@@ -107,5 +107,5 @@ def _events(whole: bytes) -> list[tuple[str, bytes]]:
 
 
 def is_ping(name: str, data: bytes) -> bool:
-    """Whether an event only keeps the connection open."""
+    """Return whether an event, by its name or its data, only keeps the connection open."""
     return name.lower() in PINGS or PING.fullmatch(data) is not None

@@ -1,7 +1,7 @@
 """Text that arrives in pieces which may end in the middle of a character.
 
-JSON writes a character beyond U+FFFF as two escapes, a surrogate pair. Servers that cut their text by such halves send
-one half in each chunk. Only `decode_loosely` lets a half through; `Joiner` puts the pair together again.
+JSON can write a character beyond U+FFFF as two escapes, a surrogate pair. Some servers send one half in each chunk.
+Only `decode_loosely` accepts a single half; `Joiner` joins the two halves.
 """
 
 import json
@@ -13,9 +13,11 @@ NO_PAIR = "the stream has half a surrogate pair, which is no text"
 
 
 def decode_loosely(data: bytes, *, halves: bool = True) -> Any:
-    """JSON with what msgspec refuses in it: NaN, infinite numbers, and `halves` of surrogate pairs.
+    """Decode JSON that may hold what msgspec refuses: NaN, infinite numbers, and single halves of surrogate pairs.
 
-    Raises `ValueError` (`UnicodeDecodeError` is one) or `RecursionError` for everything else that is no JSON.
+    halves: whether single halves are allowed; True by default
+
+    Raises `ValueError` (`UnicodeDecodeError` is one) if `data` is no such JSON, `RecursionError` if nested too deeply.
     """
     value = json.loads(data.decode("utf-8"))
     if not halves:
@@ -24,7 +26,10 @@ def decode_loosely(data: bytes, *, halves: bool = True) -> Any:
 
 
 class Joiner:
-    """Joins the pieces of one text; a first half at the end of a piece waits for the next piece."""
+    """Joins halves of surrogate pairs that are divided between two pieces of one text.
+
+    half: the first half of a pair, which waits for the next piece; "" if none waits
+    """
 
     __slots__ = ("half",)
 
@@ -32,7 +37,7 @@ class Joiner:
         self.half = ""
 
     def feed(self, piece: str) -> str:
-        """The text that a piece completes. Raises `ModelError` for a half that nothing completes."""
+        """Return the text that is complete with `piece`. Raises `ModelError` if a half has no counterpart."""
         text = self.half + piece
         self.half = ""
         if "\ud800" <= text[-1:] <= "\udbff":
@@ -43,6 +48,6 @@ class Joiner:
             raise ModelError(NO_PAIR, "server") from None
 
     def end(self) -> None:
-        """Raise `ModelError` if a half is left over."""
+        """Raise `ModelError` if the text has ended in half a surrogate pair."""
         if self.half:
             raise ModelError(NO_PAIR, "server")

@@ -1,13 +1,13 @@
-"""Thoughts that a model writes into its answer, between `<think>` and `</think>`, told from the words of the answer.
+"""Separates thoughts, which a model writes between `<think>` and `</think>`, from the text of its answer.
 
-Servers without a parser for reasoning pass such text on as content. The rules:
+Servers without a parser for reasoning pass both on as content. The rules:
 
-- `<think>` begins thoughts where the answer has no word yet. Anywhere later the tag is a word like any other, because
-  answers about such models, and code, contain the tag.
+- `<think>` begins thoughts if the answer has no text yet. Later the tag is ordinary text, because answers about such
+  models, and code, contain the tag.
 - `</think>` ends the thoughts. If the tag never comes, everything is thoughts.
-- A lone `</think>` ends thoughts that began in the prompt's template: everything before the tag is thoughts. A tag does
-  not count in code, in quotation marks, inside a line of prose, after a `<think>`, or if thoughts have come otherwise.
-- A model that has once ended with a lone tag is expected to do so again (`expected`): its answers begin with thoughts.
+- A lone `</think>` ends thoughts whose `<think>` was in the prompt's template: everything before the tag is thoughts.
+  A tag is not lone in code, between quotation marks, inside a line of prose, or if other thoughts have come before.
+- A model whose answer once had a lone tag is expected to begin its next answers with thoughts (`expected`).
 """
 
 from typing import Literal
@@ -18,26 +18,32 @@ Kind = Literal["words", "thoughts"]
 
 
 class Splitter:
-    """Splits one answer's content, which arrives in pieces, into words and thoughts.
+    """Splits one answer's content, which arrives in pieces, into text ("words") and thoughts.
 
-    lone: whether a lone `</think>` was found; the words said before it are thoughts
-    expected: whether the answer begins with thoughts, though no tag says so
+    Results are lists of (kind, piece) in the order of the content.
+
+    lone: whether a lone `</think>` was found, so that the text returned before it was thoughts
+    expected: whether the answer begins with thoughts although it has no `<think>`
     """
 
     __slots__ = ("_bare", "_held", "_state", "_watching", "_written", "expected", "lone")
 
     def __init__(self, written: list[str], expected: bool = False) -> None:
-        """`written` is the list to which the caller adds the words that `feed` returns."""
+        """Start an answer.
+
+        written: the list to which the caller adds the text that `feed` returns; read to judge a lone tag
+        expected: whether the answer begins with thoughts although it has no `<think>`; False by default
+        """
         self.lone = False
         self.expected = expected
         self._state: Literal["start", "thinking", "words"] = "thinking" if expected else "start"
         self._held = ""
-        self._bare = False  # whether a tag has just ended thoughts: the white space after the tag is no word
-        self._watching = not expected  # for a lone tag
+        self._bare = False  # whether a tag has just ended thoughts: white space after the tag is no part of the answer
+        self._watching = not expected  # whether a `</think>` may still be a lone tag
         self._written = written
 
     def feed(self, text: str) -> list[tuple[Kind, str]]:
-        """The pieces of words and thoughts that a piece of content completes, in their order."""
+        """Return the pieces of text and thoughts that are certain with this piece of content, as (kind, piece)."""
         if self.calm and "<" not in text:
             return [("words", text)]
         text, self._held = self._held + text, ""
@@ -47,13 +53,13 @@ class Splitter:
         return found
 
     def skip(self) -> None:
-        """Thoughts have come in a field of their own, so that a later lone tag is a word."""
+        """Note that thoughts have come in a field of their own: no lone tag and no expected thoughts can follow."""
         self._watching = False
         if self.expected and self._state == "thinking":
             self.expected, self._state = False, "start"
 
     def end(self) -> list[tuple[Kind, str]]:
-        """What was still held, at the end of the answer."""
+        """Return the content that was held back as a possible tag. To be called at the end of the answer."""
         text, self._held = self._held, ""
         found: list[tuple[Kind, str]] = []
         if self._state == "thinking":
@@ -66,16 +72,16 @@ class Splitter:
 
     @property
     def calm(self) -> bool:
-        """Whether words without a `<` are words, and nothing else."""
+        """Whether the next content is text for certain unless it contains a `<`."""
         return self._state == "words" and not self._held
 
     @property
     def unclosed(self) -> bool:
-        """Whether the answer has ended in thoughts that no tag has begun."""
+        """Whether the content so far is nothing but the expected thoughts, which no tag has begun or ended."""
         return self.expected and self._state == "thinking"
 
     def _step(self, text: str, found: list[tuple[Kind, str]]) -> str:
-        """Take as much of a text as one state allows; the rest is returned."""
+        """Add to `found` as much of the text as belongs to the present state, and return the rest."""
         if self._state == "start":
             return self._begin(text, found)
         if self._state == "thinking":
@@ -90,7 +96,10 @@ class Splitter:
         return self._speak(text, found)
 
     def _begin(self, text: str, found: list[tuple[Kind, str]]) -> str:
-        """White space before the first word may stand before a tag; after thoughts it is no part of the answer."""
+        """Read the start of an answer, or of what follows thoughts; return the text that is left to read.
+
+        Leading white space is held, since a `<think>` may follow. After thoughts it is no part of the answer.
+        """
         bare = text.lstrip()
         if OPEN.startswith(bare):
             self._held = text
@@ -112,7 +121,7 @@ class Splitter:
                 found.append(("words", words))
             return ""
         before, after = text[:position], text[position + len(CLOSE) :]
-        if not after:  # what follows decides
+        if not after:  # what follows the tag decides whether it is lone
             self._held = text[position:]
             if before:
                 found.append(("words", before))
@@ -131,7 +140,7 @@ class Splitter:
         return after
 
     def _hold_back(self, text: str) -> str:
-        """The text without an end that may be the beginning of `</think>`, which is held."""
+        """Return the text without an ending that may be the beginning of `</think>`; that ending is held back."""
         start = text.rfind("<", -len(CLOSE))
         if start < 0 or not CLOSE.startswith(text[start:]):
             return text
@@ -140,7 +149,7 @@ class Splitter:
 
 
 def is_lone(before: str, after: str) -> bool:
-    """Whether a `</think>` between these two texts ends thoughts that began in the prompt."""
+    """Return whether a `</think>` between the texts `before` and `after` ends thoughts that began in the prompt."""
     line = before.rpartition("\n")[2]
     if OPEN in before or before.count("```") % 2 or line.count("`") % 2:
         return False

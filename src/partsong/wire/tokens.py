@@ -1,39 +1,43 @@
-"""Estimates of the tokens of a request, for models whose tokenizer is not at hand. They err high, because of money.
+"""Estimates of the tokens of a request, for models without a tokenizer here. Estimates err high to protect budgets.
 
-It counts by kinds of bytes. Small letters and spaces are five for two tokens; every other character of ASCII is a token
-(many vocabularies split numbers into digits); a character beyond is a token less than its bytes in UTF-8, but as many
-as its bytes where vocabularies often have none for it: signs and scripts from U+1000 to U+2FFF, and emoji. Against
-five vocabularies of 2023 to 2025 that is 1.9 to 2.4 times the tokens of English prose, 1.1 to 2.7 times those of code,
-1 to 3 of digits, 1.2 to 3.3 of Chinese, Japanese and Korean, 1 to 2.7 of emoji. Only what is random (letters, the
-digits of a hash, rare characters) can have more tokens than it says, by up to two fifths.
+The estimate counts kinds of bytes:
+
+- Five lower-case letters or spaces are two tokens.
+- Every other ASCII character is one token, since many vocabularies split numbers into digits.
+- Any other character is one token less than its bytes in UTF-8.
+- A character from U+1000 to U+2FFF, or an emoji, is as many tokens as its bytes, since many vocabularies lack it.
+
+Compared with five vocabularies of 2023 to 2025, the estimate is 1.9 to 2.4 times the tokens of English prose. The
+factor is 1.1 to 2.7 for code, 1 to 3 for digits, and 1 to 2.7 for emoji. For Chinese, Japanese and Korean it is 1.2
+to 3.3. Only random text (letters, hashes, rare characters) can have more tokens than estimated, by up to two fifths.
 
 A model's window is checked with the likelier 4 bytes a token, so that no question is refused that would have fitted.
 """
 
 from partsong.model import Document, Image, Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
 
-BYTES_A_TOKEN = 2  # of words of which only the length is known
+BYTES_A_TOKEN = 2  # errs high; for text of which only the length is known
 LIKELY_BYTES_A_TOKEN = 4
-TOKENS_AN_IMAGE = 1500  # what a picture of a million pixels costs with the large providers
-MOST_TOKENS_AN_IMAGE = 5000  # and one that they look at as closely as they can
-TOKENS_A_MESSAGE = 4  # the marks around it
-TOKENS_WITH_TOOLS = 700  # what providers tell a model about using tools
+TOKENS_AN_IMAGE = 1500  # an image of a million pixels, at the large providers
+MOST_TOKENS_AN_IMAGE = 5000  # an image at the highest resolution that providers read
+TOKENS_A_MESSAGE = 4  # the special tokens around a message
+TOKENS_WITH_TOOLS = 700  # the instructions for tools that a provider adds to the prompt
 
 _CHEAP = b"abcdefghijklmnopqrstuvwxyz "
-# The first bytes of characters that are counted as one token less than they have bytes.
+# The first UTF-8 bytes of those characters that count as one token less than their bytes.
 _LETTERS_BEYOND = bytes(byte for byte in range(0xC2, 0xF0) if byte not in (0xE1, 0xE2))
-_PIECE = 1 << 16  # characters: what fits the processor's cache is counted twice as fast
+_PIECE = 1 << 16  # characters counted at a time: a piece that fits the processor's cache is counted twice as fast
 
 
 def estimate(text: str) -> int:
-    """Tokens of a text; the estimate errs high."""
+    """Return the estimated tokens of a text. The estimate errs high."""
     if len(text) <= _PIECE:
         return _weigh(text.encode("utf-8", "surrogatepass"))
     return sum(estimate(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
 
 
 def estimate_tokens(request: Request) -> int:
-    """Input tokens of a request, an estimate that errs high: messages, images, tools and the schema of the answer."""
+    """Return the estimated input tokens of messages, images, tools and response format. The estimate errs high."""
     tokens = sum(TOKENS_A_MESSAGE + sum(_most_tokens(part) for part in message.parts) for message in request.messages)
     if request.tools:
         tokens += TOKENS_WITH_TOOLS
@@ -42,7 +46,7 @@ def estimate_tokens(request: Request) -> int:
 
 
 def likely_tokens(messages: tuple[Message, ...]) -> int:
-    """Input tokens of messages, as likely too many as too few."""
+    """Return the estimated input tokens of messages, as likely too high as too low. Reasoning is not counted."""
     size = images = 0
     for message in messages:
         for part in message.parts:
@@ -69,7 +73,7 @@ def _most_tokens(part: Part) -> int:
             words = estimate(text) if part.is_read else len(part.data)
             return words + _pictures(part) * MOST_TOKENS_AN_IMAGE
         case Reasoning(text=text, signature=signature):
-            # A signature may hold more thoughts than the text shows, enciphered; four of its letters are three bytes.
+            # A signature may hold more thoughts than the text shows, encrypted; four base64 letters are three bytes.
             return max(estimate(text), len(signature) // BYTES_A_TOKEN)
         case ToolCall(name=name, arguments=arguments):
             return estimate(name) + estimate(arguments)
@@ -78,12 +82,12 @@ def _most_tokens(part: Part) -> int:
 
 
 def _pictures(document: Document) -> int:
-    """The pictures that a provider makes of a PDF: one of each page, beside its text."""
+    """Return the number of images that a provider reads for a document that is sent as a PDF: one for each page."""
     return document.pages if document.can_be_sent else 0
 
 
 def _weigh(data: bytes) -> int:
-    """Tokens of UTF-8, by deleting kinds of bytes at the speed of C and counting what is left."""
+    """Return the estimated tokens of UTF-8 bytes. `translate` deletes kinds of bytes in C, so that the rest counts."""
     dear = len(data.translate(None, _CHEAP))
     tokens = dear - (-2 * (len(data) - dear) // 5)
     return tokens if data.isascii() else tokens - (len(data) - len(data.translate(None, _LETTERS_BEYOND)))

@@ -1,18 +1,18 @@
-"""Items of a history that only their own provider understands, told in words.
+"""Turns items of a history that only their own provider understands into text.
 
-A conversation that began with another service brings items of that service's own tools: searches, code that was run,
-requests to its connectors. No other model knows such items, but every model reads words. So each item becomes a line
-that names the tool and holds the item's fields as JSON.
+A conversation that began with another service holds items of that service's own tools: searches, code that was run,
+requests to its connectors. No other model knows such items, but every model reads text. So each item becomes a line
+with the tool's name and the item's fields as JSON.
 """
 
 from typing import Any
 
 import msgspec
 
-LONGEST_ITEM = 32 * 1024  # characters of one item in words; what is beyond is left out, and said to be
-LONGEST_WORD = 4096  # characters of a string without a space: longer ones are encoded data, which no model reads
-DEEPEST = 32  # levels of nesting that are told
-# Fields for whoever keeps the item, not for a reader.
+LONGEST_ITEM = 32 * 1024  # characters of one item as text; the rest is left out, with a note
+LONGEST_WORD = 4096  # characters of a string without a space; a longer one is encoded data, which no model can read
+DEEPEST = 32  # levels of nesting; deeper values are replaced by a note
+# Fields that matter to the service that made the item, and not to a reader.
 BOOKKEEPING = frozenset(
     {
         "id",
@@ -33,7 +33,11 @@ BOOKKEEPING = frozenset(
 
 
 def told(what: str, item: dict[str, Any]) -> str:
-    """The item in words; `what` says what happened, such as `the tool web_search`."""
+    """Return the item as a line of text in brackets.
+
+    what: the words that begin the line, such as `the tool web_search`
+    item: the item's fields, as decoded from JSON
+    """
     fields = {name: plain(value) for name, value in item.items() if name not in BOOKKEEPING}
     fields = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
     text = msgspec.json.encode(fields).decode() if fields else ""
@@ -43,7 +47,10 @@ def told(what: str, item: dict[str, Any]) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The value without encoded data, without bookkeeping, and no deeper than `DEEPEST`."""
+    """Return the JSON value without `BOOKKEEPING` fields (`type` and `status` stay), encoded data and deep nesting.
+
+    Encoded data and nesting below `DEEPEST` are replaced by notes. `depth` is the present level; 0 at the top.
+    """
     if depth > DEEPEST and isinstance(value, dict | list):
         return "(nested deeper)"
     match value:

@@ -20,7 +20,12 @@ def draw(
     rows: Sequence[dict[str, Any]],
     notes: Sequence[str],
 ) -> list[str]:
-    """Write the files; return their names."""
+    """Write the result of an experiment into a folder, and return the names of the files.
+
+    headings, cells: table of the result
+    rows: the rows of the table as plain values, with the keys that the experiment's kind of figure needs
+    notes: sentences to list below the table
+    """
     write_file(folder / f"{exhibit.name}.csv", csv_of(headings, cells))
     written = [f"{exhibit.name}.csv"]
     figure = _figure(exhibit, rows)
@@ -43,7 +48,7 @@ def draw(
 
 
 def _figure(exhibit: Exhibit, rows: Sequence[dict[str, Any]]) -> Any:
-    """The figure for the experiment's kind; `None` if nothing was measured."""
+    """Return the matplotlib figure for the experiment's kind; `None` if nothing was measured."""
     match exhibit.kind:
         case "skills":
             names = [name for name in rows[0] if name != "row"]

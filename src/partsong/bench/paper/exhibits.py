@@ -1,7 +1,8 @@
-"""The tables and figures of the paper as experiments: the mixtures that each compares, and the paper's numbers.
+"""The tables and figures of the paper (exhibits) as experiments: the recipes to compare, and the paper's numbers.
 
-A cast names the models: the proposers, the aggregator, and others to compare with. Rows about the number of proposers
-or layers always have the paper's number. Rows about a model have it only if the paper has the model.
+A cast names the models: the proposers, the aggregator, and others to compare with. Rows about a number of proposers
+have the paper's number if the paper has this number of proposers, whatever the models are. Rows about a model have the
+paper's number only if the paper has the model.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +19,20 @@ from partsong.bench.paper.numbers import (
 )
 from partsong.recipe import Agent, Aggregator, Layer, Method, Recipe
 
-TEMPERATURE = 0.7
-MAX_TOKENS = 2048
-MOST_LAYERS = 4
+TEMPERATURE = 0.7  # of all models, as in the paper
+MAX_TOKENS = 2048  # default of the most tokens of an answer
+MOST_LAYERS = 4  # in Figures 4a and 6
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The ids of an experiment's models. `others` are compared with the mixture, alone and as its aggregators."""
+    """The models of an experiment, by id.
+
+    proposers: models that propose
+    aggregator: model that aggregates
+    others: models to compare with, alone and as aggregators of the same proposers; none by default
+    max_tokens: most tokens of each answer; 2048 by default
+    """
 
     proposers: tuple[str, ...]
     aggregator: str
@@ -42,9 +49,11 @@ class Cast:
 class Row:
     """One line of a table, or one point of a figure.
 
-    paper: the paper's number, on the paper's task
-    series: line of a figure that the point belongs to
-    layers: number of layers, with the aggregator's
+    label: name of the row
+    recipe: the recipe that is measured
+    paper: the number that the paper reports; `None` if the paper does not have the row
+    series: line of the figure that the point belongs to; empty for a table
+    layers: number of layers, the aggregator being the last layer; 0 for a table
     """
 
     label: str
@@ -58,10 +67,12 @@ class Row:
 class Exhibit:
     """One table or figure of the paper.
 
-    task: task in the paper
-    measure: what the paper reports
-    rows: makes the rows for a cast
-    kind: how the result is shown
+    name: name on the command line, such as "table-3"
+    title: what the exhibit shows
+    task: task on which the paper measured
+    measure: number that the paper reports
+    rows: returns the rows for a cast
+    kind: how the result is drawn: "table" (bars), "layers", "skills", "rho" or "cost"; "table" by default
     """
 
     name: str
@@ -73,7 +84,12 @@ class Exhibit:
 
 
 def mixture(cast: Cast, name: str, aggregator: str, layers: int, proposers: Sequence[Agent] | None = None) -> Recipe:
-    """A recipe with `layers` layers, with the aggregator's; the others all have the same proposers, as in the paper."""
+    """Return a mixture with `layers` layers, of which the aggregator is the last.
+
+    name: name of the recipe
+    aggregator: id of the model that aggregates
+    proposers: agents of each other layer; by default the proposers of the cast
+    """
     agents = tuple(proposers) if proposers is not None else tuple(_agent(cast, model) for model in cast.proposers)
     return _recipe(cast, name, (Layer(agents),) * (layers - 1), aggregator)
 
@@ -92,7 +108,7 @@ def _alone(cast: Cast, model: str) -> Recipe:
 
 
 def _mixtures_and_models(cast: Cast) -> Iterator[tuple[str, str | None, Recipe]]:
-    """The rows of Tables 2a and 2b and Figure 5, as label, name in the paper, and recipe."""
+    """Yield the rows of Tables 2a and 2b and Figure 5: label, name in the paper (`None` if not in it), and recipe."""
     lite = cast.proposers[1] if len(cast.proposers) > 1 else cast.aggregator
     for other in cast.others:
         paper = "MoA with GPT-4o" if known_as(other) == "GPT-4o" else None
@@ -104,16 +120,19 @@ def _mixtures_and_models(cast: Cast) -> Iterator[tuple[str, str | None, Recipe]]
 
 
 def table_2a(cast: Cast) -> list[Row]:
+    """Return the mixtures and their members alone, with the paper's LC win rates."""
     return [
         Row(label, recipe, TABLE_2A.get(paper or "", (None,))[0]) for label, paper, recipe in _mixtures_and_models(cast)
     ]
 
 
 def table_2b(cast: Cast) -> list[Row]:
+    """Return the mixtures and their members alone, with the paper's MT-Bench grades."""
     return [Row(label, recipe, TABLE_2B.get(paper or "")) for label, paper, recipe in _mixtures_and_models(cast)]
 
 
 def figure_3(cast: Cast) -> list[Row]:
+    """Return the mixture with three layers, and the aggregator and the other models alone."""
     return [
         Row("MoA", mixture(cast, "MoA", cast.aggregator, 3)),
         *(Row(model, _alone(cast, model)) for model in dict.fromkeys((cast.aggregator, *cast.others))),
@@ -121,7 +140,10 @@ def figure_3(cast: Cast) -> list[Row]:
 
 
 def table_3(cast: Cast) -> list[Row]:
-    """Different numbers of proposers, of several models or of one. A single proposer is the aggregator's model."""
+    """Return mixtures with different numbers of proposers: different models, or samples of the aggregator's model.
+
+    A single proposer has the aggregator's model.
+    """
     rows = []
     whole = len(cast.proposers)
     for count in sorted({whole, *(count for count in TABLE_3 if count < whole)}, reverse=True):
@@ -140,7 +162,7 @@ def table_3(cast: Cast) -> list[Row]:
 
 
 def table_4(cast: Cast) -> list[Row]:
-    """Every model as the aggregator of all proposers, and as the only proposer."""
+    """Return two rows for each proposer's model: as the aggregator, and as the only proposer."""
     rows, count = [], len(cast.proposers)
     for model in cast.proposers:
         both = TABLE_4.get(known_as(model) or "", (None, None))
@@ -153,13 +175,17 @@ def table_4(cast: Cast) -> list[Row]:
 
 
 def table_8(cast: Cast) -> list[Row]:
+    """Return mixtures with one to three layers for each proposer's model as the aggregator."""
     return [
         row for model in cast.proposers for row in _by_layers(cast, model, 3, TABLE_8.get(known_as(model) or "", ()))
     ]
 
 
 def figure_4a(cast: Cast) -> list[Row]:
-    """Every model as the aggregator with one to four layers, and the aggregator's model as a ranker."""
+    """Return mixtures with one to four layers for every aggregator, and with the cast's aggregator as an LLM ranker.
+
+    An LLM ranker selects one of the proposals instead of writing an answer.
+    """
     rows = [
         row
         for model in cast.aggregators
@@ -174,13 +200,17 @@ def figure_4a(cast: Cast) -> list[Row]:
 
 
 def figure_4b(cast: Cast) -> list[Row]:
+    """Return a mixture with two layers for each proposer's model as the aggregator."""
     return [
         Row(model, mixture(cast, f"{model} aggregates", model, 2), series=model, layers=2) for model in cast.proposers
     ]
 
 
 def figure_6(cast: Cast) -> list[Row]:
-    """The first, second and third aggregation by every proposer's model."""
+    """Return mixtures with 2, 3 and 4 layers for each proposer's model as the aggregator.
+
+    The last aggregation in these mixtures is the first, second and third aggregation of the paper's figure.
+    """
     return [
         Row(
             f"{model}, aggregation {layers - 1}",
@@ -195,6 +225,7 @@ def figure_6(cast: Cast) -> list[Row]:
 
 
 def _by_layers(cast: Cast, model: str, most: int, paper: Sequence[float | None]) -> list[Row]:
+    """Return mixtures with 1 to `most` layers whose aggregator is `model`. `paper` has the paper's number for each."""
     rows = []
     for layers in range(1, most + 1):
         name = f"{model}, {layers} layer{'s' * (layers > 1)}"

@@ -1,4 +1,4 @@
-"""The figure that an experiment measures for each row, with its interval, in the paper's unit where possible."""
+"""The number that an experiment measures for each contestant, with its interval, in the paper's unit if possible."""
 
 import re
 
@@ -13,7 +13,12 @@ from partsong.recipe import Recipe
 
 
 class Measured(Struct, frozen=True):
-    """A figure with its 95 % interval, over `n` samples."""
+    """A measured number with its 95 % interval, in the unit that `unit_of` names.
+
+    value: the number
+    low, high: ends of the interval
+    n: number of samples
+    """
 
     value: float
     low: float
@@ -22,7 +27,11 @@ class Measured(Struct, frozen=True):
 
 
 def unit_of(study: Study) -> str:
-    """The unit of `measure`: the length-controlled win rate if available, else a share in percent, or a mean grade."""
+    """Return the unit of the numbers that `measure` returns for a study.
+
+    The unit is "LC win rate %" or "win rate %" for AlpacaEval, "%" for other tasks graded from 0 to 1, and else "mean
+    grade". The length-controlled (LC) win rate needs difficulties and at least `LEAST` samples.
+    """
     if study.task.name == "alpaca_eval":
         controlled = getattr(study.task, "difficulty", None) and len(study.samples) >= LEAST
         return "LC win rate %" if controlled else "win rate %"
@@ -30,7 +39,7 @@ def unit_of(study: Study) -> str:
 
 
 def measure(study: Study, contestant: str) -> Measured | None:
-    """The figure of one contestant; `None` if nothing was graded."""
+    """Return the measured number of one contestant; `None` if none of its answers was graded."""
     values = values_of(study.grades.values(), contestant)
     if not values:
         return None
@@ -44,18 +53,20 @@ def measure(study: Study, contestant: str) -> Measured | None:
 
 
 def grades_of(study: Study, contestant: str) -> list[Grade]:
+    """Return the grades of one contestant in the study."""
     return [grade for key, grade in study.grades.items() if key[0] == contestant]
 
 
 def outputs_of(study: Study, contestant: str) -> list[Output]:
+    """Return the outputs of one contestant in the study."""
     return [output for key, output in study.outputs.items() if key[0] == contestant]
 
 
 def work_of(recipe: Recipe) -> float | None:
-    """GFLOPs for one token along the slowest path: for each layer, twice the active parameters of its largest model.
+    """Return the GFLOPs for one token along the slowest path of a recipe; `None` if the size of a model is unknown.
 
-    The paper uses this as a substitute for latency (section 3.4), for an answer instead of a token. `None` if the name
-    of a model does not tell its size.
+    Each layer counts twice the active parameters of its largest model, and so does the aggregator. The paper uses such
+    a number as a substitute for latency (section 3.4), but for an answer instead of a token.
     """
     total = 0.0
     for models in (*([agent.model for agent in layer.agents] for layer in recipe.layers), [recipe.aggregator.model]):
@@ -68,7 +79,10 @@ def work_of(recipe: Recipe) -> float | None:
 
 
 def size_of(model: str) -> float | None:
-    """Billions of active parameters, read from the name of the model; `None` if the name does not tell."""
+    """Return a model's active parameters in billions; `None` if unknown.
+
+    The number comes from `ACTIVE` for the paper's models, and else from the name in the model's id, such as "8b".
+    """
     if (active_known := ACTIVE.get(known_as(model) or "")) is not None:
         return active_known
     name = model.partition(":")[2].partition("?")[0].lower()

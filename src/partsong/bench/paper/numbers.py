@@ -1,11 +1,12 @@
-"""The paper's numbers, by experiment and row (arXiv 2406.04692v1). Numbers in figures were read from the plots.
+"""The numbers that the paper reports, by table or figure and row (arXiv 2406.04692v1).
 
-The key of a row is the number of proposers or layers, or the short name of the model.
+Numbers of figures were read from the plots. The key of a row is the number of proposers, the short name of a model or
+mixture, or a skill. LC % is the length-controlled win rate in percent.
 """
 
 from collections.abc import Mapping
 
-MODELS: Mapping[str, tuple[str, ...]] = {  # short name of each model of the paper, and parts of an id that identify it
+MODELS: Mapping[str, tuple[str, ...]] = {  # short name of a model in the paper: parts of a model id that identify it
     "Qwen1.5-110B": ("qwen1.5-110b",),
     "Qwen1.5-72B": ("qwen1.5-72b",),
     "WizardLM-8x22B": ("wizardlm-2-8x22b",),
@@ -21,7 +22,7 @@ ACTIVE: Mapping[str, float] = {  # billions of active parameters, for models who
     "dbrx": 36,
 }
 
-# AlpacaEval 2.0, length-controlled win rate in percent, and the plain one.
+# AlpacaEval 2.0: length-controlled and plain win rate, both in percent.
 TABLE_2A: Mapping[str, tuple[float, float]] = {
     "MoA with GPT-4o": (65.7, 78.7),
     "MoA": (65.1, 59.8),
@@ -47,7 +48,7 @@ TABLE_2B: Mapping[str, float] = {
     "WizardLM-8x22B": 8.78,
     "Qwen1.5-72B": 8.44,
 }
-# AlpacaEval 2.0, LC %, by the number of proposers: of several models, and of one.
+# AlpacaEval 2.0, LC %, by the number of proposers: if all are different models, and if all are the same model.
 TABLE_3: Mapping[int, tuple[float, float]] = {6: (61.3, 56.7), 3: (58.0, 56.1), 2: (58.8, 54.5), 1: (47.8, 47.8)}
 # AlpacaEval 2.0, LC %: as the aggregator of all six, and as the sole proposer (six samples).
 TABLE_4: Mapping[str, tuple[float, float]] = {
@@ -82,7 +83,7 @@ FIGURE_3: Mapping[str, tuple[float, float, float]] = {
     "conciseness": (4.23, 4.50, 4.68),
     "harmlessness": (4.87, 4.77, 4.89),
 }
-# AlpacaEval 2.0, LC %, by aggregator, with 1 to 4 layers; the ranker's first is none.
+# AlpacaEval 2.0, LC %, by aggregator, with 1 to 4 layers. The LLM ranker has no value for 1 layer.
 FIGURE_4A: Mapping[str, tuple[float | None, ...]] = {
     "GPT-4o": (57.5, 63.1, 65.9, 64.9),
     "Qwen1.5-110B": (43.9, 61.3, 65.7, 65.1),
@@ -93,7 +94,8 @@ FIGURE_4A: Mapping[str, tuple[float | None, ...]] = {
     "dbrx": (25.4, 41.5, 51.4, 55.0),
     "LLM ranker": (None, 42.4, 50.6, 54.5),
 }
-# Spearman's rho by aggregator: BLEU, TF-IDF and Levenshtein, each for the first, second and third aggregation.
+# Spearman's rho between similarity and grade of the proposals, by aggregator: three tuples, for BLEU, TF-IDF and
+# Levenshtein, each with the values of the first, second and third aggregation.
 FIGURE_6: Mapping[str, tuple[tuple[float, float, float], ...]] = {
     "Qwen1.5-110B": ((0.18, 0.06, 0.03), (0.14, 0.09, 0.08), (0.13, 0.09, 0.08)),
     "Qwen1.5-72B": ((0.27, 0.12, 0.13), (0.17, 0.11, 0.12), (0.17, 0.15, 0.14)),
@@ -102,7 +104,7 @@ FIGURE_6: Mapping[str, tuple[tuple[float, float, float], ...]] = {
     "Mixtral-8x22B": ((0.29, 0.16, 0.14), (0.19, 0.14, 0.13), (0.25, 0.16, 0.13)),
     "dbrx": ((0.26, 0.13, 0.15), (0.12, 0.08, 0.11), (0.20, 0.11, 0.14)),
 }
-# Dollars for an AlpacaEval instruction, and TFLOPs (the sum over layers of the largest model of each).
+# Dollars for an AlpacaEval instruction, and TFLOPs (summed over the layers, for the largest model of each layer).
 FIGURE_5: Mapping[str, tuple[float, float]] = {
     "MoA": (0.031, 245),
     "MoA-Lite": (0.006, 137),
@@ -123,7 +125,7 @@ CAUTIONS = (
 
 
 def known_as(model: str) -> str | None:
-    """The paper's short name for the model with this id; `None` if the paper does not have the model."""
+    """Return the paper's short name for the model with this id; `None` if the paper does not have the model."""
     name = model.partition(":")[2].lower().rpartition("/")[2]
     return next(
         (short for short, marks in MODELS.items() if name == short.lower() or any(mark in name for mark in marks)), None

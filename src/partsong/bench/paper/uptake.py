@@ -1,7 +1,7 @@
 """Whether an aggregator's answers are more similar to the better proposals (section 3.3, Figures 4b and 6).
 
-The proposals are graded like answers. For each question, Spearman's rho is computed between the similarity of each
-proposal to the answer and its grade. The paper shows the mean of rho over the questions.
+The proposals are graded like answers. For each question, Spearman's rho is computed over the proposals, between a
+proposal's similarity to the answer and the proposal's grade. The paper shows the mean of rho over the questions.
 """
 
 import numpy as np
@@ -16,11 +16,14 @@ from partsong.bench.statistics.similarity import similarities
 from partsong.bench.task import Output, key_of
 
 MEASURES = ("BLEU-5", "TF-IDF", "Levenshtein")
-INDEX = {"BLEU-5": 0, "TF-IDF": 1, "Levenshtein": 2}  # in the rows of `FIGURE_6`
+INDEX = {"BLEU-5": 0, "TF-IDF": 1, "Levenshtein": 2}  # index of each measure in the rows of `FIGURE_6`
 
 
 async def grade_proposals(study: Study, at_once: int) -> None:
-    """Grade every proposal of the last layer of each run that has no grade yet."""
+    """Grade all proposals of the last layers that have no grade yet, and write the grades to the study's folder.
+
+    at_once: number of proposals that are graded at the same time
+    """
     samples = {sample.id: sample for sample in study.samples}
     wanted = {key_of(proposal): proposal for output in study.outputs.values() for proposal in proposals_of(output)}
     study.extra += len(wanted)
@@ -39,7 +42,7 @@ async def grade_proposals(study: Study, at_once: int) -> None:
 
 
 def proposals_of(output: Output) -> list[Output]:
-    """The proposals behind an output, as outputs of their own."""
+    """Return an output for each proposal of the last layer, in seat order, whose contestant is named after the seat."""
     return [
         with_fields(output, contestant=f"{output.contestant} / seat {seat}", answers=(*output.answers[:-1], text))
         for seat, (_, text) in enumerate(output.proposals)
@@ -47,7 +50,11 @@ def proposals_of(output: Output) -> list[Output]:
 
 
 def uptake(study: Study, contestant: str) -> dict[str, Rho]:
-    """The mean rho for each measure of similarity, and again with the length of the proposals taken out."""
+    """Return one contestant's mean rho by measure of similarity. Only outputs with all proposals graded are used.
+
+    With ", length taken out" appended to the name of a measure, the value is the partial rho with the length of the
+    proposals held constant. Measures without a rho are left out.
+    """
     outputs = [
         output
         for key, output in study.outputs.items()
@@ -65,6 +72,6 @@ def uptake(study: Study, contestant: str) -> dict[str, Rho]:
 
 
 def papers(row: Row) -> dict[str, float]:
-    """The paper's rho for each measure; empty if the row's model is not one of the paper's."""
+    """Return the rho that the paper reports for a row, by measure; empty if the paper does not have the model."""
     found = FIGURE_6.get(known_as(row.series) or "")
     return {} if found is None else {name: found[index][row.layers - 2] for name, index in INDEX.items()}

@@ -1,7 +1,8 @@
 """Scores AlpacaEval 2.0 from stored preferences: win rate, its standard error, and the length-controlled win rate.
 
-Rows are joined by instruction. The official code joins difficulties by row number, which is wrong if a preference of a
-model is missing. `upstream_row_order` does the same, to compare with published figures.
+Preferences, lengths and difficulties are joined by instruction. The official code joins difficulties by row number,
+which is wrong if a preference of a model is missing. The option `upstream_row_order` joins by row number too, to
+compare with published figures.
 """
 
 import csv
@@ -27,7 +28,19 @@ NOTE = (
 
 
 class Score(Struct, frozen=True):
-    """The scores of one model against the baseline, in percent. `c` is `None` if the weights were given."""
+    """The scores of one model against the baseline.
+
+    model: name of the model
+    n: number of judged answers
+    win_rate: mean preference, in percent
+    standard_error: standard error of `win_rate`, in percentage points
+    n_wins, n_wins_base, n_draws: number of preferences for the model, for the baseline, and for neither
+    discrete_win_rate: share of the wins, in percent, with draws counted half
+    length_controlled_winrate: win rate estimated for answers as long as the baseline's, in percent
+    lc_standard_error: standard error of `length_controlled_winrate`, in percentage points
+    weights: weights of the length difference, of the difficulty and of the constant
+    c: inverse strength of the penalty of the fit; `None` if the weights were read from a file
+    """
 
     model: str
     n: int
@@ -44,7 +57,14 @@ class Score(Struct, frozen=True):
 
 
 class Folder(Struct, frozen=True):
-    """The content of a folder: arrays in the order of the instructions, some of them by model. NaN means not judged."""
+    """The content of a folder. All arrays have the shape (number of instructions,), in the order of the instructions.
+
+    difficulty: difficulties of the instructions
+    baseline_lengths: lengths of the baseline's outputs, in characters
+    preferences: from 1 (the baseline is preferred) to 2 (the model), or 0 for a tie, by model; NaN if not judged
+    lengths: lengths of the model's outputs in characters, by model; NaN if unknown
+    gamed: rows that stabilise the fit; `None` if their file is not in the folder
+    """
 
     difficulty: Numbers
     baseline_lengths: Numbers
@@ -56,7 +76,15 @@ class Folder(Struct, frozen=True):
 def score_folder(
     path: Path, *, c: float | None = None, weights: Path | None = None, upstream_row_order: bool = False
 ) -> list[Score]:
-    """Score every model that has preferences in the folder, or every model that has a row in the file `weights`."""
+    """Score every model that has preferences in the folder.
+
+    path: the folder, with instructions.parquet, preferences.parquet, and lengths.parquet or outputs.parquet
+    c: inverse strength of the penalty; by default chosen by cross-validation
+    weights: CSV file of fitted weights to use instead of a fit; models without a row in the file are then left out
+    upstream_row_order: whether difficulties are joined by row number, as in the official code; false by default
+
+    Raises `InputError` for an unusable file, for a model with fewer than two preferences, or for `c` with `weights`.
+    """
     folder = read_folder(path)
     if weights is None:
         return [_score(folder, model, c, upstream_row_order) for model in folder.preferences]
@@ -69,7 +97,7 @@ def score_folder(
 
 
 def read_folder(path: Path) -> Folder:
-    """Read a folder. Raises `InputError`, naming the file and what is missing."""
+    """Read the files of a folder. Raises `InputError` with the file and the missing column, row or file."""
     instructions = read_table(path / "instructions.parquet", ("index", "output", "instruction_difficulty"))
     rows = {index: row for row, index in enumerate(instructions["index"])}
     judged = read_table(path / "preferences.parquet", ())
@@ -90,6 +118,7 @@ def read_folder(path: Path) -> Folder:
 def _score(
     folder: Folder, model: str, c: float | None, upstream_row_order: bool, weights: Numbers | None = None
 ) -> Score:
+    """Score one model. `weights` are fitted weights of shape (3,); by default they are fitted here."""
     raw = folder.preferences[model]
     there = np.flatnonzero(np.isfinite(raw))
     if len(there) < 2:
@@ -124,7 +153,11 @@ def _score(
 
 
 def read_weights(path: Path) -> dict[str, Numbers]:
-    """Read fitted weights from a CSV file: model, length, difficulty and constant, below a line of headings."""
+    """Read fitted weights from a CSV file, by model: arrays of the shape (3,).
+
+    The columns are model, length, difficulty and constant, below a line of headings. Raises `InputError` if the file
+    cannot be read, or if a row is not a name and three numbers.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return {row[0]: np.array(row[1:4], dtype=np.float64) for row in list(csv.reader(file))[1:]}
@@ -135,7 +168,12 @@ def read_weights(path: Path) -> dict[str, Numbers]:
 
 
 def _lengths(path: Path, models: set[str], rows: dict[Any, int]) -> dict[str, Numbers]:
-    """The lengths of each model's outputs, from lengths.parquet, or counted in outputs.parquet."""
+    """Return the lengths of each model's outputs in characters, in the order of the instructions.
+
+    rows: index of the row of each instruction, by the instruction's id
+
+    Lengths come from lengths.parquet. For models that are missing there, they are counted in outputs.parquet.
+    """
     found: dict[str, Numbers] = {}
     if (path / "lengths.parquet").exists():
         table = read_table(path / "lengths.parquet", ())
@@ -152,7 +190,14 @@ def _lengths(path: Path, models: set[str], rows: dict[Any, int]) -> dict[str, Nu
 
 
 def _ordered(column: list[Any], index: list[Any] | None, rows: dict[Any, int], path: Path) -> Numbers:
-    """The column in the order of the instructions. Raises `InputError` for a row of no instruction."""
+    """Return a column as an array in the order of the instructions, with NaN for missing values.
+
+    index: id of the instruction of each value; `None` if the values are in the order of the instructions
+    rows: index of the row of each instruction, by the instruction's id
+    path: folder for the error message
+
+    Raises `InputError` if a value belongs to no instruction.
+    """
     ordered = np.full(len(rows), np.nan)
     for number, value in enumerate(column):
         row = number if index is None else rows.get(index[number])
@@ -163,7 +208,10 @@ def _ordered(column: list[Any], index: list[Any] | None, rows: dict[Any, int], p
 
 
 def read_gamed(path: Path) -> Gamed | None:
-    """The rows of the gamed baselines, which stabilise the fit; `None` if there is no such file."""
+    """Read the rows that stabilise the fit (see `Gamed`) from a CSV file; `None` if the file does not exist.
+
+    The columns are `preference`, `std_delta_len` (standardised length difference) and `instruction_difficulty`.
+    """
     if not path.exists():
         return None
     with path.open(encoding="utf-8", newline="") as file:
@@ -176,7 +224,12 @@ def read_gamed(path: Path) -> Gamed | None:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Read all columns of a Parquet file. Raises `InputError` if one of `columns` is missing."""
+    """Read all columns of a Parquet file, each as a list of values by name.
+
+    columns: names of the columns that the file must have
+
+    Raises `InputError` if the file does not exist, is no Parquet file, or lacks one of `columns`.
+    """
     from pyarrow import ArrowException
     from pyarrow.parquet import read_table as read_parquet
 

@@ -1,8 +1,8 @@
 """Scores Arena-Hard from stored judgments: plain scores, and scores with style control.
 
-The folder has the layout of the benchmark's repository. `model_judgment/JUDGE/MODEL.jsonl` holds the judgments, two
-games for each question: first with the baseline shown first, then with the model shown first. The answers of models and
-baseline are in `model_answer/MODEL.jsonl`. Without answers there is no style control.
+The folder has the layout of the benchmark's repository. `model_judgment/JUDGE/MODEL.jsonl` holds the judgments. Each
+judgment has two verdicts (games): in the first, the baseline's answer was shown first, and in the second, the model's.
+The answers of models and baseline are in `model_answer/MODEL.jsonl`. Without answers there is no style control.
 """
 
 from pathlib import Path
@@ -18,7 +18,12 @@ from partsong.errors import InputError
 
 
 class Judgment(Struct):
-    """Both games of one question. Only version 2 of the benchmark has a `score` in a game."""
+    """A line of a file of judgments: both verdicts (games) about one question.
+
+    question_id: id of the question in version 0.1 of the benchmark
+    uid: id of the question in version 2
+    games: each with the judge's text as `judgment`, and in version 2 the verdict as `score`; `None` for a failed call
+    """
 
     question_id: str | int = ""
     uid: str = ""
@@ -27,7 +32,15 @@ class Judgment(Struct):
 
 
 class Score(Struct, frozen=True):
-    """The score of one model against the baseline, in percent, with its 95 % interval over questions."""
+    """The score of one model against the baseline.
+
+    model: name of the model
+    n: number of questions with two verdicts
+    unreadable: number of questions without two readable verdicts, which are left out
+    score: weighted share of the verdicts that the model won, in percent
+    low, high: ends of the 95 % interval of `score` over questions, in percent
+    style_controlled: score estimated for answers in the baseline's style, in percent; `None` without stored answers
+    """
 
     model: str
     n: int
@@ -39,7 +52,13 @@ class Score(Struct, frozen=True):
 
 
 def score_folder(path: Path, baseline: str | None = None) -> list[Score]:
-    """Score every model with judgments in the folder. Raises `InputError`, naming file and line."""
+    """Score every model with judgments in the folder.
+
+    baseline: name of the baseline in `model_answer`; by default the only model with answers but without judgments
+
+    Raises `InputError` if the folder has no judgments or no answers of `baseline`, or if a file has no readable
+    judgment. If a line cannot be decoded, the message has the file and the number of the line.
+    """
     files = sorted((path / "model_judgment").glob("*/*.jsonl"))
     if not files:
         raise InputError(f"{path}: has no model_judgment/JUDGE/MODEL.jsonl")
@@ -90,7 +109,10 @@ def _with_style(score: Score, share: float | None) -> Score:
 
 
 def _verdict(game: dict[str, Any] | None) -> str | None:
-    """The verdict of a game: the stored `score`, or the verdict in the words of the judge."""
+    """Return the verdict of a game, such as "A>B": the stored `score`, or else the verdict in the judge's text.
+
+    Returns `None` if neither has a verdict.
+    """
     if game is None:
         return None
     stored = game.get("score")

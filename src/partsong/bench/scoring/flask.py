@@ -1,7 +1,7 @@
-"""Scores FLASK from stored reviews. Grades are read from the words of the judge again, if these are stored.
+"""Scores FLASK from stored reviews. Grades are read from the judge's text again, if the text is stored.
 
-A line of the file is one review, as the public code writes it: `question_id`, `model` if known, and `review` (the words
-of the judge, which end with the grades as a JSON object) or `score` (the grades).
+A line of the file is one review in JSON, as the public code writes reviews. It has `question_id`, `model` if known, and
+`review` (the judge's text, which ends with the grades as a JSON object) or `score` (the grades by skill).
 """
 
 import re
@@ -16,6 +16,8 @@ from partsong.bench.tasks.published import read_lines
 
 
 class Review(Struct):
+    """A line of the file: a judge's review of one answer."""
+
     question_id: int | str
     review: str = ""
     score: dict[str, Any] = {}
@@ -23,7 +25,13 @@ class Review(Struct):
 
 
 class Score(Struct, frozen=True):
-    """The mean of each skill of one model, over the questions that need it. `unreadable` reviews have no grades."""
+    """The mean grades of one model.
+
+    model: name of the model
+    n: number of reviews
+    unreadable: number of reviews without any grade
+    skills: mean grade from 1 to 5, over the reviews that grade the skill, by skill
+    """
 
     model: str
     n: int
@@ -32,7 +40,11 @@ class Score(Struct, frozen=True):
 
 
 def score_file(path: Path) -> list[Score]:
-    """Score every model in the file. Raises `InputError`, naming the line."""
+    """Score every model in a file of JSON lines, one review a line.
+
+    A review without `model` counts for a model with the name of the file. Raises `InputError` if the file cannot be
+    read or is empty. If a line cannot be decoded, the message has the number of the line.
+    """
     reviews: dict[str, list[dict[str, float] | None]] = {}
     for review in read_lines(path, Review):
         grades = _plain(_object_in(review.review) or review.score)
@@ -44,7 +56,7 @@ def score_file(path: Path) -> list[Score]:
 
 
 def _object_in(words: str) -> dict[str, Any]:
-    """The last JSON object in the text; empty if there is none."""
+    """Return the last JSON object in a judge's text; empty if there is no object."""
     for text in reversed(re.findall(r"\{[^{}]+\}", words)):
         try:
             return msgspec.json.decode(text.replace("'", '"').replace(": N/A", ': "N/A"'), type=dict[str, Any])
@@ -54,7 +66,7 @@ def _object_in(words: str) -> dict[str, Any]:
 
 
 def _plain(grades: dict[str, Any]) -> dict[str, float]:
-    """The grades from 1 to 5 by skill, without unknown names and without skills that do not apply."""
+    """Return the grades from 1 to 5, by skill. Unknown skills and values that are no such grade are left out."""
     return {
         skill: float(value)
         for name, value in grades.items()

@@ -1,7 +1,7 @@
-"""Scores MT-Bench from stored judgments. The grade is read from the words of the judge, not from the stored number.
+"""Scores MT-Bench from stored judgments. The grade is read from the judge's text, not from the stored number.
 
-A line of the file is one judgment, as FastChat writes it: `question_id`, `turn` (1 or 2), `model`, `judgment` (the
-words of the judge), and `score` if known. A judgment without a grade counts as missing, never as 0 or -1.
+A line of the file is one judgment in JSON, as FastChat writes judgments: `question_id`, `turn` (1 or 2), `model`,
+`judgment` (the judge's text), and `score` if known. A judgment without a grade counts as missing, never as 0 or -1.
 """
 
 import re
@@ -15,14 +15,19 @@ from partsong.errors import InputError
 # A grade, perhaps with its scale, in double brackets or else in single ones: [[7]], [[ 7.5 ]], [[7/10]].
 NUMBER = r"\s*(\d{1,4}(?:\.\d{1,4})?)\s*(?:/\s*(\d{1,4}(?:\.\d{1,4})?)\s*)?"
 RATING = (re.compile(rf"\[\[{NUMBER}\]\]"), re.compile(rf"\[{NUMBER}\]"))
-LEAST, MOST = 1.0, 10.0
+LEAST, MOST = 1.0, 10.0  # grades
 # The 80 questions come in tens, in this order (Zheng et al., arXiv 2306.05685, and FastChat's question file).
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
-FIRST = 81
+FIRST = 81  # id of the first question
 
 
 class Judgment(Struct, frozen=True):
-    """One stored judgment."""
+    """A line of the file: a judge's judgment of one turn.
+
+    turn: 1 or 2
+    judgment: text of the judge
+    score: the grade that FastChat read from the text; -1 if FastChat found no grade
+    """
 
     question_id: int
     turn: int
@@ -32,14 +37,15 @@ class Judgment(Struct, frozen=True):
 
 
 class Score(Struct, frozen=True):
-    """The mean grades of one model.
+    """The mean grades of one model, from 1 to 10.
 
+    model: name of the model
     n: number of judgments
-    unreadable: number of judgments without a grade
+    unreadable: number of judgments without a grade in the judge's text
     differing: number of judgments whose grade differs from the stored score
-    turns: mean of the first and of the second turn; `None` if nothing was judged
-    mean: mean of all grades; `None` if nothing was judged
-    categories: mean of each category
+    turns: mean grade of the first and of the second turn; `None` for a turn without grades
+    mean: mean of all grades; `None` without grades
+    categories: mean grade by category of the questions
     """
 
     model: str
@@ -52,9 +58,10 @@ class Score(Struct, frozen=True):
 
 
 def grade_of(judgment: str) -> float | None:
-    """The last grade from 1 to 10 in the judge's words, in double brackets, else in single ones.
+    """Return the last grade in the judge's text: a number in double brackets, or else in single brackets.
 
-    A judge that weighs several grades names its own last. A grade of another scale than 10 is none.
+    The last grade counts, because a judge that discusses several grades names its own grade last. Returns `None` if the
+    number is not from 1 to 10, or has another scale than 10, as in [[4/5]].
     """
     for pattern in RATING:
         if found := pattern.findall(judgment):
@@ -65,7 +72,10 @@ def grade_of(judgment: str) -> float | None:
 
 
 def score_file(path: Path) -> list[Score]:
-    """Score every model in the file. Raises `InputError`, naming file and line."""
+    """Score every model in a file of JSON lines, one judgment a line. A file ending in .zst is decompressed first.
+
+    Raises `InputError` if the file cannot be read or is empty. If a line is not a judgment, the message has its number.
+    """
     judged: dict[str, list[tuple[Judgment, float | None]]] = {}
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():

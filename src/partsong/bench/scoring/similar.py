@@ -1,7 +1,8 @@
 """Correlates the similarity of stored outputs to an aggregated output with the preferences of a judge.
 
-The folder has the layout of AlpacaEval (docs/bench.md). Outputs and preferences are joined by instruction, in whatever
-order their rows are. The correlation of the length alone is computed, too, because longer texts have more in common.
+The folder has the layout of AlpacaEval (docs/bench.md). Outputs and preferences are joined by instruction, so the order
+of the rows does not matter. The correlation of length and preference is computed too, because long texts have more in
+common.
 """
 
 from pathlib import Path
@@ -16,10 +17,15 @@ from partsong.errors import InputError
 
 
 class Similar(Struct, frozen=True):
-    """The correlations of one aggregate with a number of models.
+    """Correlations between similarity to an aggregated output and preference, over the outputs of several models.
 
-    `rho` holds Spearman's rho for each measure of similarity, and again with the length of the outputs taken out. The
-    key "length alone" is the rho of the length itself.
+    aggregate: name of the model whose outputs are the aggregated outputs
+    models: number of other models
+    rho: mean of Spearman's rho over instructions, by label
+
+    The labels in `rho` are the measures of similarity, such as "BLEU-5". With ", length taken out" appended, the label
+    is for the partial rho with the length of the outputs held constant. "length alone" is for the rho between length
+    and preference.
     """
 
     aggregate: str
@@ -28,7 +34,15 @@ class Similar(Struct, frozen=True):
 
 
 def similar_in(path: Path, aggregate: str, seed: int = 0) -> Similar:
-    """Compute the correlations from the files of a folder. Raises `InputError`."""
+    """Compute the correlations from the files of a folder.
+
+    path: folder with outputs.parquet and preferences.parquet
+    aggregate: model in outputs.parquet whose outputs are the aggregated outputs
+    seed: seed of the bootstrap of the intervals; 0 by default
+
+    Raises `InputError` if a file cannot be used, if `aggregate` has no outputs, or if fewer than two other models have
+    outputs and preferences.
+    """
     outputs = read_table(path / "outputs.parquet", ("model", "index", "output"))
     texts: dict[str, dict[int, str]] = {}
     for model, index, output in zip(outputs["model"], outputs["index"], outputs["output"], strict=True):

@@ -1,8 +1,11 @@
 """Means, differences and shares with their intervals, and the number of prompts that would be enough.
 
-The prompts are a random sample. Several attempts at one prompt form a cluster: their values are similar, and counting
-them one by one would make every interval too narrow (Miller, "Adding Error Bars to Evals", arXiv 2411.00640). A cluster
-weighs as much as it has values. Every interval is two-sided.
+The prompts are a random sample. Several attempts at one prompt form a cluster, because their values are similar.
+Counting the values one by one would make every interval too narrow (Miller, "Adding Error Bars to Evals", arXiv
+2411.00640). Every value weighs the same, so a cluster weighs as much as it has values. Every interval is two-sided.
+
+Values are one-dimensional. `clusters` names the prompt of each value; without `clusters`, each value is a prompt of its
+own. Functions of values raise `ValueError` if there are no values, if a value is not finite, or if lengths differ.
 """
 
 import math
@@ -16,12 +19,18 @@ from scipy.special import stdtrit
 
 Numbers = NDArray[np.float64]
 
-RESAMPLES = 5000  # with another seed, the ends of an interval then move by about 1 % of its length
-CHUNK = 4_000_000  # indices drawn at once: 32 MB
+RESAMPLES = 5000  # bootstrap samples; another seed then moves the ends of an interval by about 1 % of its length
+CHUNK = 4_000_000  # indices drawn at the same time, which need 32 MB
 
 
 class Interval(Struct, frozen=True):
-    """A mean with its interval. `n` counts prompts (clusters), not values; with one prompt the interval is infinite."""
+    """A mean with its interval, in the unit of the values.
+
+    mean: mean of all values
+    low, high: ends of the interval; infinite if there is only one prompt
+    standard_error: standard error of the mean; NaN if there is only one prompt
+    n: number of prompts (clusters), not of values
+    """
 
     mean: float
     low: float
@@ -31,14 +40,20 @@ class Interval(Struct, frozen=True):
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether the whole interval is above zero or below zero."""
         return self.low > 0 or self.high < 0
 
 
 def mean_interval(values: ArrayLike, clusters: Sequence[Hashable] | None = None, *, level: float = 0.95) -> Interval:
-    """The mean with Student's interval, from a standard error that is clustered by prompt.
+    """Return the mean of the values with Student's t interval, from a standard error that is clustered by prompt.
 
-    Without clusters the standard error is sd / √n, with n − 1 degrees of freedom. With G clusters it is the
-    cluster-robust one with the factor G / (G − 1) (Liang and Zeger 1986), with G − 1 degrees of freedom.
+    values: one-dimensional array
+    clusters: the prompt of each value; by default each value is a prompt of its own
+    level: probability that the interval covers the true mean; 0.95 by default
+
+    Without clusters the standard error is the standard deviation divided by √n, with n − 1 degrees of freedom. With G
+    clusters, it is the cluster-robust standard error with the factor G / (G − 1) (Liang and Zeger 1986), with G − 1
+    degrees of freedom.
     """
     totals, sizes = _by_cluster(_numbers(values), clusters)
     mean, error = _mean_and_error(totals, sizes)
@@ -57,12 +72,19 @@ def paired_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The mean of `a − b`, value by value, with its bootstrap interval over prompts.
+    """Return the mean of the differences `a − b` with their bootstrap interval over prompts.
 
-    The ends are percentiles that are moved outwards a little, so that the interval holds for few prompts, too (the
-    expanded percentile interval: Hesterberg, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279). The
-    interval always includes zero if fewer prompts differ than a sign test needs (six at 95 %). Otherwise a bootstrap of
-    three equal differences would be certain of them.
+    a, b: one-dimensional arrays of the same length; the values at the same index are a pair
+    clusters: the prompt of each pair; by default each pair is a prompt of its own
+    level: probability that the interval covers the true mean difference; 0.95 by default
+    resamples: number of bootstrap samples; 5000 by default
+    seed: seed of the bootstrap; 0 by default
+
+    The ends are percentiles that are moved outwards a little, because plain percentiles are too narrow for few prompts.
+    This is the expanded percentile interval (Hesterberg, "What Teachers Should Know About the Bootstrap", arXiv
+    1411.5279).
+    The interval always includes zero if fewer prompts have a difference than a sign test needs (six at 95 %).
+    Otherwise three equal differences would give an interval of length zero.
     """
     first, second = _numbers(a), _numbers(b)
     if first.shape != second.shape:
@@ -80,7 +102,13 @@ def paired_interval(
 
 
 def proportion_interval(hits: int, count: int, *, level: float = 0.95) -> Interval:
-    """A share with Wilson's interval (1927), which stays inside 0 to 1 and holds near both ends."""
+    """Return the share `hits / count` with Wilson's score interval (1927).
+
+    level: probability that the interval covers the true share; 0.95 by default
+
+    The interval stays inside 0 to 1, and is reliable for shares near 0 and 1 too. Raises `ValueError` unless
+    0 ≤ `hits` ≤ `count` and `count` > 0.
+    """
     share, z = _share(hits, count), NormalDist().inv_cdf((1 + level) / 2)
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -90,10 +118,14 @@ def proportion_interval(hits: int, count: int, *, level: float = 0.95) -> Interv
 
 
 def sign_test(above: int, below: int) -> float:
-    """The p value of the two-sided exact sign test: the probability of a split at least so uneven between equals.
+    """Return the p value of the two-sided exact sign test, from 0 to 1.
 
-    `above` and `below` count wins and losses; ties do not count. For right and wrong answers this is McNemar's exact
-    test: `above` counts the prompts that only A got right, and `below` those that only B got right.
+    above: number of prompts on which A is better than B
+    below: number of prompts on which B is better than A; ties are in neither number
+
+    The p value is the probability of a split at least as uneven if wins and losses are equally likely. It is 1 if both
+    numbers are 0. For right and wrong answers this is McNemar's exact test: `above` counts the prompts that only A got
+    right, and `below` the prompts that only B got right.
     """
     count, fewer = above + below, min(above, below)
     likely: float = 2 * sum(math.comb(count, k) for k in range(fewer + 1)) / 2**count
@@ -101,11 +133,15 @@ def sign_test(above: int, below: int) -> float:
 
 
 def needed(differences: ArrayLike, *, power: float = 0.8, level: float = 0.95) -> int | None:
-    """Estimate how many prompts would show this mean difference, with a probability of `power`.
+    """Estimate how many prompts a study needs, so that its interval excludes zero with a probability of `power`.
 
-    `differences` holds one value for each prompt. Returns `None` if their mean is 0, or with fewer than two of them.
-    The estimate is the sample size of the paired t test with Guenther's correction (1981). It takes the observed mean
-    and spread for the true ones, so it is rough, and too low after a lucky study.
+    differences: the observed difference for each prompt, as a one-dimensional array
+    power: 0.8 by default
+    level: level of the interval; 0.95 by default
+
+    Returns `None` if the mean difference is 0, or with fewer than two differences. The estimate is the sample size of
+    the paired t test with Guenther's correction (1981). The observed mean and spread stand for the true mean and
+    spread. So the estimate is rough, and too low if the observed mean is too high by chance.
     """
     values = _numbers(differences)
     mean = float(values.mean())
@@ -134,7 +170,7 @@ def _share(hits: int, count: int) -> float:
 
 
 def _by_cluster(values: Numbers, clusters: Sequence[Hashable] | None) -> tuple[Numbers, Numbers]:
-    """For each cluster, the sum and the number of its values."""
+    """Return two arrays with one entry for each cluster: the sum of its values, and their number."""
     if clusters is None:
         return values, np.ones(len(values))
     if len(clusters) != len(values):
@@ -145,6 +181,7 @@ def _by_cluster(values: Numbers, clusters: Sequence[Hashable] | None) -> tuple[N
 
 
 def _mean_and_error(totals: Numbers, sizes: Numbers) -> tuple[float, float]:
+    """Return the mean of all values and its cluster-robust standard error, from the output of `_by_cluster`."""
     mean, count = float(totals.sum() / sizes.sum()), len(totals)
     if count < 2:
         return mean, math.nan
@@ -153,6 +190,7 @@ def _mean_and_error(totals: Numbers, sizes: Numbers) -> tuple[float, float]:
 
 
 def _resampled_means(totals: Numbers, sizes: Numbers, resamples: int, seed: int) -> Numbers:
+    """Return the mean of each bootstrap sample, which draws whole clusters with replacement: shape (resamples,)."""
     generator, count = np.random.default_rng(seed), len(totals)
     step = max(1, CHUNK // count)
     means = []

@@ -1,13 +1,13 @@
-"""The similarity of one text to several others by five measures, each from 0 to 1 for equal texts.
+"""The similarity of one text to several other texts by five measures. Each measure is from 0 to 1; equal texts have 1.
 
-* BLEU with 3-, 4- and 5-grams: the BLEU of a sentence, with the text as the hypothesis and the other text as its only
-  reference. Brevity penalty and exponential smoothing are those of sacreBLEU's defaults.
+* BLEU-3, BLEU-4 and BLEU-5: sentence BLEU with n-grams of up to 3, 4 and 5 tokens. The one text is the hypothesis, and
+  the other text is its only reference. Brevity penalty and exponential smoothing are those of sacreBLEU's defaults.
 * TF-IDF: the cosine of token counts, weighted with the smooth idf ln((1 + N) / (1 + df)) + 1 over all texts.
 * Levenshtein: 1 − distance / length of the longer text, both in tokens.
 
-A token is a word (letters, digits and underscores) or a single other character, in lower case. Token counts are
-compared as arrays of hashed n-grams, for all texts of a question together, because one pair after another took minutes
-and gigabytes for 50 × 805 pairs.
+A token is a word (letters, digits and underscores) or a single other character, in lower case. A text is an array of
+token ids (`Ids`), of shape (number of tokens,). N-grams are hashed, and counted for all texts of a question together.
+Comparing one pair of texts after another took minutes and gigabytes for 50 × 805 pairs.
 """
 
 import re
@@ -26,7 +26,10 @@ _STEP = np.int64(1_000_003)  # n-grams are hashed as numbers in this base, modul
 
 
 class Vocabulary:
-    """An id for each token, and the number of texts that contain the token."""
+    """An id for each token, and the number of texts that contain the token (document frequency).
+
+    texts: number of texts read so far
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -34,7 +37,7 @@ class Vocabulary:
         self.texts = 0
 
     def read(self, text: str) -> Ids:
-        """The ids of a text's tokens. The text is counted."""
+        """Return the token ids of a text, and count the text in the document frequencies."""
         numbers = self._numbers
         ids = np.array([numbers.setdefault(token, len(numbers)) for token in tokens_of(text)], dtype=np.int64)
         if len(numbers) > len(self._counts):
@@ -44,17 +47,20 @@ class Vocabulary:
         return ids
 
     def idf(self, ids: Ids) -> Numbers:
-        """The idf weight of each token."""
+        """Return the inverse document frequency of each token, over the texts read so far: the shape of `ids`."""
         return np.log((1 + self.texts) / (1 + self._counts[ids])) + 1
 
 
 def tokens_of(text: str) -> list[str]:
-    """The tokens of a text."""
+    """Split a text into tokens, in lower case."""
     return _TOKEN.findall(text.lower())
 
 
 def similarities(questions: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[Numbers]]:
-    """For each measure, a list with an array for each question. A question is a text and the texts to compare it with.
+    """Compute all measures for all questions. A question is a pair: a text, and the other texts to compare it with.
+
+    Returns a list for each name in `MEASURES`. The list has an array for each question, and the array has the
+    similarity of the text to each of the other texts, in their order.
 
     The texts are kept as token ids: 805 questions with 50 texts of 2,000 characters need about 200 MB.
     """
@@ -72,7 +78,11 @@ def similarities(questions: Iterable[tuple[str, Sequence[str]]]) -> dict[str, li
 
 
 def bleu(text: Ids, others: Sequence[Ids]) -> list[Numbers]:
-    """Sentence BLEU of the text against each of the others, for each of `ORDERS`."""
+    """Return sentence BLEU, from 0 to 1, of the text against each of the other texts.
+
+    The list has an array for each of `ORDERS`, each of shape (number of other texts,). Texts without a common token
+    have 0.
+    """
     lengths = np.array([len(other) for other in others], dtype=np.int64)
     logs = np.zeros(len(others))
     found: list[Numbers] = []
@@ -81,7 +91,7 @@ def bleu(text: Ids, others: Sequence[Ids]) -> list[Numbers]:
     for order in range(1, max(ORDERS) + 1):
         grams, counts = np.unique(_grams(text, order), return_counts=True)
         total = int(counts.sum())
-        if total:  # an order longer than the text does not count (sacreBLEU's effective order)
+        if total:  # n-grams longer than the text are left out (sacreBLEU's effective order)
             matches = _common(grams, counts, others, order)
             none = matches == 0
             smoothing[none] *= 2
@@ -95,7 +105,10 @@ def bleu(text: Ids, others: Sequence[Ids]) -> list[Numbers]:
 
 
 def tf_idf(text: Ids, others: Sequence[Ids], vocabulary: Vocabulary) -> Numbers:
-    """The cosine similarity of the text and each of the others."""
+    """Return the TF-IDF cosine, from 0 to 1, of the text and each of the other texts: shape (number of other texts,).
+
+    vocabulary: the vocabulary that has read all texts of all questions
+    """
     tokens, counts = np.unique(text, return_counts=True)
     weights = counts * vocabulary.idf(tokens)
     length = float(np.sqrt((weights**2).sum()))
@@ -112,7 +125,10 @@ def tf_idf(text: Ids, others: Sequence[Ids], vocabulary: Vocabulary) -> Numbers:
 
 
 def levenshtein(text: Ids, others: Sequence[Ids]) -> Numbers:
-    """1 − the Levenshtein distance between the text and each of the others, divided by the longer length."""
+    """Return 1 − distance / length of the longer text, for the text and each of the other texts.
+
+    The distance is the Levenshtein distance in tokens. The array has the shape (number of other texts,).
+    """
     from rapidfuzz.distance import Levenshtein
 
     tokens = text.tolist()
@@ -120,7 +136,7 @@ def levenshtein(text: Ids, others: Sequence[Ids]) -> Numbers:
 
 
 def _grams(ids: Ids, order: int) -> Ids:
-    """A hash for each n-gram of the text, in order."""
+    """Return the hashes of all n-grams of `order` tokens, in text order; empty if the text is shorter."""
     if len(ids) < order:
         return np.zeros(0, dtype=np.int64)
     grams = np.zeros(len(ids) - order + 1, dtype=np.int64)
@@ -131,7 +147,13 @@ def _grams(ids: Ids, order: int) -> Ids:
 
 
 def _common(grams: Ids, counts: Ids, others: Sequence[Ids], order: int) -> Numbers:
-    """For each of the others, the number of n-grams that it shares with the text (clipped counts, as in BLEU)."""
+    """Count the n-grams that each of the other texts shares with the text: shape (number of other texts,).
+
+    grams, counts: the different n-grams of the text, sorted, and how often each occurs in the text
+    order: number of tokens of an n-gram
+
+    An n-gram counts at most as often as it occurs in either text (clipped counts, as in BLEU).
+    """
     pieces = [_grams(other, order) for other in others]
     everything = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
     whose = np.repeat(np.arange(len(others)), [len(piece) for piece in pieces])
@@ -142,5 +164,8 @@ def _common(grams: Ids, counts: Ids, others: Sequence[Ids], order: int) -> Numbe
 
 
 def _common_tokens(text: Ids, others: Sequence[Ids]) -> NDArray[np.bool_]:
-    """For each of the others, whether it shares a token with the text. If not, smoothing would make BLEU positive."""
+    """Return whether each of the other texts shares a token with the text: shape (number of other texts,).
+
+    Without a shared token BLEU must be 0, but smoothing would make it positive.
+    """
     return np.array([bool(np.isin(text, other).any()) for other in others], dtype=np.bool_)

@@ -1,9 +1,9 @@
 """AlpacaEval 2.0: 805 instructions, where a judge compares each answer with a baseline's (arXiv 2404.04475).
 
-The data is read from a folder. `instructions.parquet` has the columns `index`, `instruction` and `output`, and for the
-length-controlled win rate `instruction_difficulty`. A JSON list with `instruction` and `output` works as well, as the
-baseline is published. The judge's prompt is `judge_prompt.txt` in the folder, or that of the public package if that is
-installed, or else the one in this file.
+The data is read from a folder. `instructions.parquet` has the columns `index`, `instruction` and `output` (the
+baseline's answer), and for the length-controlled win rate `instruction_difficulty`. Instead, the folder may have the
+published JSON file of the baseline: a list of objects with `instruction` and `output`. The judge's prompt is
+`judge_prompt.txt` in the folder, else the prompt of the package `alpaca-eval` if installed, else `OURS` in this file.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PACKAGE = "alpaca-eval"
 THEIRS = "alpaca_eval/evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
 LEAST = 100  # instructions that the length-controlled win rate needs
-FIRST, SECOND = "m", "M"  # what the judge calls the two answers, in the order in which it sees them
+FIRST, SECOND = "m", "M"  # names of the two answers in the judge's prompt, in the order in which they are shown
 
 OURS = """\
 <|im_start|>system
@@ -53,7 +53,7 @@ and nothing else.
 
 
 class Entry(msgspec.Struct):
-    """One instruction, as the baseline's outputs are published."""
+    """One entry of the published JSON file: an instruction, the baseline's output, and the name of the data set."""
 
     instruction: str
     output: str
@@ -62,7 +62,13 @@ class Entry(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class AlpacaEval:
-    """The task. A grade is the probability, from 0 to 1, that the judge prefers the answer to the baseline's."""
+    """The task. A grade is the probability, from 0 to 1, that the judge prefers the answer to the baseline's.
+
+    samples: instructions, with the baseline's answer as the reference
+    prompts: the judge's prompt, by its name
+    difficulty: difficulty of the instruction, by sample id; empty if unknown
+    gamed: rows that stabilise the fit of the length-controlled win rate; `None` if their file is not in the folder
+    """
 
     samples: Sequence[Sample]
     prompts: Mapping[str, str]
@@ -94,9 +100,11 @@ class AlpacaEval:
         )
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """The win rate with its standard error, and the discrete win rate, in percent.
+        """Return win rate, standard error and discrete win rate of one contestant in percent, by name.
 
-        With at least `LEAST` instructions of known difficulty, also the length-controlled win rate and its interval.
+        In the discrete win rate, a grade counts as 1 above 0.5, as 0 below 0.5, and as 0.5 otherwise. With at least
+        `LEAST` grades and all difficulties known, the length-controlled win rate, its standard error and its 95 %
+        interval are added. Empty for fewer than two grades.
         """
         import numpy as np
 
@@ -125,7 +133,11 @@ class AlpacaEval:
 
 
 def alpaca_eval(folder: Path | None) -> AlpacaEval:
-    """Read the task from the files in a folder. Raises `InputError`."""
+    """Read the task from the files in a folder.
+
+    Raises `InputError` if no file of instructions is found, if a file cannot be read, or if the judge's prompt lacks a
+    placeholder.
+    """
     path = needed_file(
         "alpaca_eval", folder, ("instructions.parquet", "alpaca_eval_gpt4_baseline.json", "alpaca_eval.json")
     )
@@ -156,9 +168,12 @@ def alpaca_eval(folder: Path | None) -> AlpacaEval:
 
 
 def filled(prompt: str, instruction: str, first: str, second: str) -> tuple[Message, ...]:
-    """The messages of the judge's prompt, with the instruction and both answers filled in.
+    """Return the messages of the judge's prompt, with the instruction and both answers filled in.
 
-    All are filled in together, so that a placeholder inside an answer stays as it is.
+    prompt: template in ChatML, or plain text for a single user message
+    first, second: answers, in the order in which the judge sees them
+
+    All placeholders are filled in one pass, so that a placeholder inside an answer is left as text.
     """
     words = {"instruction": instruction, "output_1": first, "output_2": second}
 
@@ -170,7 +185,10 @@ def filled(prompt: str, instruction: str, first: str, second: str) -> tuple[Mess
 
 
 def shown_second(sample: Sample) -> bool:
-    """Whether the baseline's answer is shown first. The instruction decides, so that the order is always the same."""
+    """Return whether the contestant's answer is shown second, after the baseline's.
+
+    A hash of the instruction decides, so that the order is random but the same in every start.
+    """
     return bool(hashlib.sha256(sample.turns[-1].encode()).digest()[0] & 1)
 
 

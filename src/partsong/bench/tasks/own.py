@@ -1,9 +1,9 @@
 """A task of the user's own: a JSONL or CSV file of prompts, which is read and checked before any model is called.
 
-A line of JSON is a string or an object. An object has a `prompt` (or a `question`, or a list of `turns`), and
-optionally an `id`, a `system` prompt and a `reference`: one right answer, or a list of them. A CSV file has columns of
-these names. All other fields become labels. Files of GSM8K and MATH work unchanged: the reference is the final answer
-of a solution.
+A line of JSON is a string (the prompt) or an object. An object has a `prompt` (or a `question`, or a list of `turns`),
+and optionally an `id` and a `system` prompt. Its `reference` is one right answer, or a list of right answers, and may
+be left out. A CSV file has columns of these names. All other fields become labels. Files of GSM8K and MATH can be used
+unchanged: the reference is then the final answer of their solution.
 """
 
 import csv
@@ -31,10 +31,13 @@ GRADES = "exact, choice, pairwise, rubric, or module:function"
 
 
 def own_task(path: Path, grade: str | None) -> Task:
-    """Read the task from the file.
+    """Read the task from a JSONL or CSV file.
 
-    `grade` is the way of grading. With `None`, answers are compared with the references if all prompts have one, and
-    otherwise in pairs, by a judge. Raises `QuestionError`.
+    grade: "exact", "choice", "pairwise", "rubric" or "module:function"; `None` means "exact" if all prompts have a
+        reference, and else "pairwise"
+
+    Raises `QuestionError` if the file cannot be read, if a reference is missing that `grade` needs, or if the function
+    cannot be imported.
     """
     samples = read_samples(path)
     lacking = [sample.id for sample in samples if not sample.reference]
@@ -58,16 +61,21 @@ def own_task(path: Path, grade: str | None) -> Task:
 
 
 def _with_final_references(sample: Sample) -> Sample:
-    """The sample, in which each reference that is a whole solution is replaced by its final answer."""
+    """Return the sample with the final answer in place of each reference that is a whole solution.
+
+    A solution is recognised by #### or \\boxed{…}, which mark the final answer in GSM8K and MATH.
+    """
     marked = ("####", "\\boxed{")
     final = tuple(stated(each) or each if any(mark in each for mark in marked) else each for each in sample.reference)
     return msgspec.structs.replace(sample, reference=final)
 
 
 def find_function(name: str) -> tuple[Function, str]:
-    """Import the function named `module:function` or `file.py:function`; return it and the source of its module.
+    """Import a grading function, and return the function and the source of its module (empty if there is no source).
 
-    Raises `QuestionError`.
+    name: "module:function" or "file.py:function"
+
+    Raises `QuestionError` if `name` has another form, or if module or function cannot be imported.
     """
     module_name, colon, called = name.rpartition(":")
     if not colon or not module_name or not called:
@@ -94,7 +102,11 @@ def find_function(name: str) -> tuple[Function, str]:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Read the prompts of a file. Raises `QuestionError`, naming the line."""
+    """Read the prompts from a CSV file (by its suffix), or else from a JSONL file.
+
+    Raises `QuestionError` if the file cannot be read or has no prompt. If a line is wrong or repeats an id, the message
+    has the number of the line.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as problem:
@@ -115,7 +127,8 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 def _json(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    # Not `splitlines`: JSON may hold U+2028, U+0085 and their like as they are, and no line ends there.
+    """Yield the number and the fields of each line that is not blank."""
+    # `splitlines` would split at characters such as U+2028 and U+0085, which JSON strings may contain unescaped.
     for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
         if not line.strip():
             continue
@@ -127,6 +140,7 @@ def _json(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _csv(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the number of the last line and the non-empty fields of each row."""
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     if not {*PROMPT, "turns"} & {*(rows.fieldnames or ())}:
         raise QuestionError(f"{path}: has no column `prompt`; its first line must name the columns")
@@ -140,6 +154,7 @@ def _csv(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _sample(fields: Mapping[str, Any], number: int, where: str) -> Sample:
+    """Make a sample of the fields of a line. `number` is the default of the id, and `where` begins error messages."""
     rest = dict(fields)
     prompt = next((rest.pop(name) for name in PROMPT if name in rest), None)
     turns = _texts(rest.pop("turns", [] if prompt is None else [prompt]), "turns", where)
@@ -160,6 +175,7 @@ def _sample(fields: Mapping[str, Any], number: int, where: str) -> Sample:
 
 
 def _texts(value: Any, what: str, where: str) -> tuple[str, ...]:
+    """Return a string, or a list of strings, as a tuple. `what` names the field in the error message."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise QuestionError(f"{where}: {what} must be a string, or a list of strings")

@@ -15,7 +15,13 @@ Row = TypeVar("Row")
 
 
 def find_file(folder: Path | None, names: tuple[str, ...], package: str = "", inside: str = "") -> Path | None:
-    """The first of `names` that is in the folder, or the file `inside` the package; `None` if there is neither."""
+    """Return the first existing file of `names` in the folder, else the file in the package; `None` if neither exists.
+
+    folder: the user's folder; `None` for none
+    names: file names to look for in the folder, in order of precedence
+    package: name of an installed distribution; empty by default, for none
+    inside: path of the file inside the package
+    """
     for name in names if folder is not None else ():
         assert folder is not None
         if (path := folder / name).is_file():
@@ -30,7 +36,10 @@ def find_file(folder: Path | None, names: tuple[str, ...], package: str = "", in
 
 
 def needed_file(task: str, folder: Path | None, names: tuple[str, ...], package: str = "", inside: str = "") -> Path:
-    """The file that `find_file` finds. Raises `InputError`, saying where to get the file, if there is none."""
+    """Return the file that `find_file` finds. The parameters are those of `find_file`; `task` names the task in errors.
+
+    Raises `InputError` if the folder does not exist or no file is found. The message says how to get the file.
+    """
     if folder is not None and not folder.is_dir():
         raise InputError(f"--data {folder}: there is no such folder")
     if (path := find_file(folder, names, package, inside)) is not None:
@@ -43,7 +52,11 @@ def needed_file(task: str, folder: Path | None, names: tuple[str, ...], package:
 
 
 def read_lines(path: Path, kind: type[Row]) -> list[Row]:
-    """The values in a file of JSON lines. Raises `InputError`, naming the line."""
+    """Read a file of JSON lines, and return the value of each line that is not blank. `kind` is the type of the values.
+
+    Raises `InputError` if the file cannot be read or is empty. If a line is not such a value, the message has its
+    number.
+    """
     found = []
     for number, line in enumerate(read_bytes(path).splitlines(), 1):
         if not line.strip():
@@ -58,7 +71,7 @@ def read_lines(path: Path, kind: type[Row]) -> list[Row]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of the file. Raises `InputError` if it cannot be read."""
+    """Return the content of a file. Raises `InputError` if the file cannot be read."""
     try:
         return path.read_bytes()
     except OSError as problem:

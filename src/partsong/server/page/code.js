@@ -1,10 +1,11 @@
 // @ts-check
 // A block of code: its language, a button that copies it, and colours once the block is whole.
 
+import { coloursOf } from "./colours.js";
 import { make } from "./dom.js";
-import { tokenizer } from "./vendor/speed-highlight/tokenize.js";
 
 const LARGEST = 60_000; // characters that are still coloured
+const MOST_PIECES = 10_000; // elements that a block may become
 const LANGUAGES =
   "bash c css diff docker go html ini java js jsdoc json lua make md pl plain py regex rs sql todo toml ts xml yaml";
 const KNOWN = new Set(LANGUAGES.split(" "));
@@ -84,17 +85,11 @@ export async function copyText(text, button) {
  * @param {string} text
  * @param {string} language
  */
-async function colour(code, text, language) {
-  /** @type {(string | HTMLElement)[]} */
-  const pieces = [];
-  const reading = tokenizer(text, language, (piece, type) => {
-    if (piece) pieces.push(type ? make("span", { class: `is-${type}` }, piece) : piece);
+function colour(code, text, language) {
+  coloursOf(text, language, (pieces) => {
+    if (pieces.length > MOST_PIECES || pieces.map(([piece]) => piece).join("") !== text) return;
+    code.replaceChildren(
+      ...pieces.map(([piece, type]) => (type ? make("span", { class: `is-${type}` }, piece) : piece)),
+    );
   });
-  let step = reading.next();
-  while (!step.done) {
-    const module = KNOWN.has(step.value) ? await import(`./vendor/speed-highlight/languages/${step.value}.js`) : null;
-    step = reading.next(module?.default);
-  }
-  const whole = pieces.map((piece) => (typeof piece === "string" ? piece : piece.textContent)).join("");
-  if (whole === text) code.replaceChildren(...pieces);
 }

@@ -13,8 +13,25 @@ import { Lexer, Marked } from "./vendor/marked.js";
 /** @import { CodeBlock } from "./code.js" */
 /** @import { Token } from "./vendor/marked.js" */
 
-const READER = new Marked({ gfm: true }, mathematics);
+const PATIENCE = 250; // milliseconds for one reading; a text that takes longer is shown as it was written
+let until = Infinity; // when the reading under way has taken too long
+
+function watch() {
+  if (performance.now() > until) throw new Error("this text takes too long to read");
+  return undefined;
+}
+
+// `marked` asks its extensions at every step, so this one can end a reading: 60,000 dollar signs took 24 s.
+const watching = {
+  extensions: [
+    { name: "watchBlock", level: /** @type {const} */ ("block"), start: () => undefined, tokenizer: watch },
+    { name: "watch", level: /** @type {const} */ ("inline"), start: () => undefined, tokenizer: watch },
+  ],
+};
+const READER = new Marked({ gfm: true }, mathematics, watching);
 const DEEPEST = 40; // levels of quotes and lists
+const MOST_COLUMNS = 100; // of a table that is shown as one
+const MOST_TOKENS = 5000; // in a block; more of them would become elements for seconds
 const LARGEST = 200_000; // characters of a block that is still read as Markdown
 /** @type {("h3" | "h4" | "h5" | "h6")[]} */
 const HEADINGS = ["h3", "h4", "h5", "h6"]; // below the page's own headings
@@ -37,6 +54,7 @@ export class Growing {
     /** @type {number | undefined} */
     this.timer = undefined;
     this.rested = 0; // when the next rendering may be
+    this.plain = false; // whether the rest has taken too long to read, and is not read again
     this.reset();
   }
 
@@ -47,6 +65,7 @@ export class Growing {
     this.links = Object.create(null);
     this.tail = [];
     this.open = null;
+    this.plain = false;
   }
 
   /**
@@ -109,13 +128,17 @@ export class Growing {
    * @returns {Token[]}
    */
   read(text) {
-    if (text.length > LARGEST) return [{ type: "plain", raw: text }];
+    if (this.plain || text.length > LARGEST) return [{ type: "plain", raw: text }];
     const lexer = new Lexer(READER.defaults);
     lexer.tokens.links = this.links;
+    until = performance.now() + PATIENCE;
     try {
       return [...lexer.lex(text)];
     } catch {
-      return [{ type: "plain", raw: text }]; // nested too deeply
+      this.plain = performance.now() > until; // otherwise it nests too deeply
+      return [{ type: "plain", raw: text }];
+    } finally {
+      until = Infinity;
     }
   }
 }
@@ -157,7 +180,7 @@ export function proseOf(text) {
  * @returns {Made[]}
  */
 function block(token, depth, final) {
-  if (depth > DEEPEST) return [make("p", { class: "raw" }, token.raw)];
+  if (depth > DEEPEST || (depth === 0 && hasTooMany(token))) return [make("p", { class: "raw" }, token.raw)];
   const inside = (/** @type {Token[]} */ tokens) => tokens.flatMap((each) => block(each, depth + 1, final));
   switch (token.type) {
     case "space":
@@ -188,6 +211,22 @@ function block(token, depth, final) {
   }
 }
 
+/** @param {Token} token */
+function hasTooMany(token) {
+  let count = 0;
+  const waiting = [token];
+  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+    const { tokens, items, header, rows } = next;
+    for (const inner of [tokens, items, header, ...(rows ?? [])]) {
+      if (!Array.isArray(inner)) continue; // `header` of a cell says whether it is one
+      count += inner.length;
+      if (count > MOST_TOKENS) return true;
+      for (const each of inner) waiting.push(each);
+    }
+  }
+  return false;
+}
+
 /**
  * @param {Token} token
  * @param {(tokens: Token[]) => Made[]} inside
@@ -213,6 +252,7 @@ function table(token, depth) {
       {},
       cells.map(({ align, tokens }) => make(name, { class: align ? `to-${align}` : null }, inline(tokens, depth))),
     );
+  if (token.header.length > MOST_COLUMNS) return make("p", { class: "raw" }, token.raw);
   const body = rows.map((cells) => row("td", cells));
   const whole = make("table", {}, make("thead", {}, row("th", token.header)), make("tbody", {}, body));
   return make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Table" }, whole);

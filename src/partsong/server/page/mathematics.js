@@ -16,6 +16,10 @@ const INLINE = [
 ];
 const BLOCK = /^ {0,3}(?:\$\$([^]{1,5000}?)\$\$|\\\[([^]{1,5000}?)\\\])[ \t]*(?:\n|$)/;
 
+const NEAR = 5000; // characters of a paragraph in which a formula may begin on a line of its own
+const SHARE = 50; // milliseconds for formulas before the page gets its turn
+const LONGEST_QUEUE = 2000; // formulas that wait for their turn; more of them stay as they were written
+
 /**
  * @param {string} text
  * @param {RegExp} pattern
@@ -31,7 +35,8 @@ export const mathematics = {
     {
       name: "mathBlock",
       level: "block",
-      start: (source) => first(source, /^ {0,3}(\$\$|\\\[)/m),
+      // Looked for near the beginning alone: this is asked for each paragraph, with all the text behind it.
+      start: (source) => first(source.slice(0, NEAR), /^ {0,3}(\$\$|\\\[)/m),
       tokenizer(source) {
         const found = BLOCK.exec(source);
         return found ? { type: "mathBlock", raw: found[0], text: found[1] ?? found[2] } : undefined;
@@ -64,15 +69,47 @@ let loading = null;
 export function mathNode(source, display) {
   const place = make("span", { class: display ? "math display" : "math" }, source);
   if (library) {
-    set(library, place, source, display);
+    const temml = library;
+    whenDue(() => set(temml, place, source, display));
   } else {
     loading ??= import("./vendor/temml.js").then((module) => (library = module.default));
     loading.then(
-      (temml) => set(temml, place, source, display),
+      (temml) => whenDue(() => set(temml, place, source, display)),
       () => {}, // without the library, the source stays there
     );
   }
   return place;
+}
+
+/** @type {(() => void)[]} */
+const waiting = [];
+let spent = 0; // milliseconds since the page had its turn
+/** @type {number | undefined} */
+let timer = undefined;
+
+/**
+ * Make a formula now, or later if formulas have taken their share of the time: ten thousand of them take seconds.
+ *
+ * @param {() => void} job
+ */
+function whenDue(job) {
+  timer ??= setTimeout(goOn);
+  if (waiting.length === 0 && spent < SHARE) measure(job);
+  else if (waiting.length < LONGEST_QUEUE) waiting.push(job);
+}
+
+/** @param {() => void} job */
+function measure(job) {
+  const began = performance.now();
+  job();
+  spent += performance.now() - began;
+}
+
+function goOn() {
+  timer = undefined;
+  spent = 0;
+  while (waiting.length > 0 && spent < SHARE) measure(/** @type {() => void} */ (waiting.shift()));
+  if (waiting.length > 0) timer = setTimeout(goOn, SHARE);
 }
 
 /**

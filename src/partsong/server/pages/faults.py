@@ -36,7 +36,10 @@ class Fault(Struct, frozen=True):
 
 
 def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
-    """The recipe in the text, or its faults. The text may include shipped recipes, and no other file."""
+    """The recipe in a TOML text and no faults, or `None` and the faults (at least one).
+
+    The text may include shipped recipes, and no other file is read.
+    """
     if len(text) > LONGEST:
         return None, [Fault("", None, f"the text has {len(text):,} characters, but a recipe has at most {LONGEST:,}")]
     try:
@@ -61,7 +64,7 @@ def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
 
 
 def converted(tables: dict[str, Any]) -> tuple[Recipe | None, list[tuple[str, str]]]:
-    """The recipe, or the first fault in its tables."""
+    """The recipe and no faults, or `None` and the first fault, as the path of its field and a message."""
     try:
         return msgspec.convert(tables, Recipe), []
     except msgspec.ValidationError as problem:
@@ -69,7 +72,7 @@ def converted(tables: dict[str, Any]) -> tuple[Recipe | None, list[tuple[str, st
 
 
 def agents_faults(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The faults of each agent, so that the page can show all of them at once."""
+    """The first fault of each agent, as the path of its field and a message, so that the page can show all at once."""
     agents: list[tuple[str, Any, type]] = []
     layers = tables.get("layers")
     for index, layer in enumerate(layers if isinstance(layers, list) else []):

@@ -125,7 +125,10 @@ class History:
 
 
 def moment(text: str) -> float | None:
-    """Unix time of a date or time in ISO 8601, in UTC if it has no time zone. Raises `ProblemError`."""
+    """The Unix time of a date or time in ISO 8601, read as UTC if it has no time zone; `None` for "".
+
+    Raises `ProblemError` if the text is not a date or time.
+    """
     if not text:
         return None
     try:
@@ -136,7 +139,10 @@ def moment(text: str) -> float | None:
 
 
 def line(run: StoredRun) -> dict[str, Any]:
-    """A run in the list. `layers` includes the aggregator; `None` for runs of versions that did not store it."""
+    """The summary of a run as plain values for the page.
+
+    `layers` counts the aggregator too; it is `None` for runs of versions that did not store the number.
+    """
     return {
         "id": run.id,
         "at": plain(run)["started"],
@@ -157,7 +163,7 @@ def line(run: StoredRun) -> dict[str, Any]:
 
 
 def ending(events: Sequence[Timed]) -> dict[str, Any]:
-    """The answer or the error of a run that has ended."""
+    """The text of the answer and the error of a run, as plain values; both `None` if the run has not ended."""
     match events[-1][1] if events else None:
         case RunFinished(answer=answer):
             return {"answer": answer.text, "error": None}

@@ -12,12 +12,12 @@ Plain = dict[str, Any]
 
 
 def as_markdown(document: Plain) -> str:
-    """The Markdown of a document from `store.document`."""
+    """The Markdown text of a stored run. `document` is the result of `store.document.as_json`."""
     return "\n".join(lines(document)).rstrip() + "\n"
 
 
 def lines(document: Plain) -> Iterator[str]:
-    """The document, line by line."""
+    """The pieces of the Markdown text, which are joined by newlines."""
     run, aggregator = document["run"], document["aggregator"]
     yield f"# {code(run['recipe'])}"
     yield f"\n{run['started']} · run {run['id']} · {run['status']}"
@@ -49,7 +49,7 @@ def lines(document: Plain) -> Iterator[str]:
 
 
 def question(document: Plain) -> str:
-    """The last message of the user. If the store keeps no texts: the stored first line, which may be empty."""
+    """The last message of the user or, for a run without events, the first line of the question in its summary."""
     messages = (document["conversation"] or {}).get("messages", [])
     for message in reversed(messages):
         if message["role"] == "user":
@@ -58,7 +58,7 @@ def question(document: Plain) -> str:
 
 
 def facts(seat: Plain) -> str:
-    """The known tokens, dollars and seconds of a seat."""
+    """The tokens, dollars and seconds of a seat as one line of text, as far as they are known."""
     told = []
     if (usage := seat["usage"]) is not None:
         told.append(f"{usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out")
@@ -71,7 +71,7 @@ def facts(seat: Plain) -> str:
 
 
 def came_to(document: Plain) -> str:
-    """The usage of the run."""
+    """The calls, tokens, dollars and seconds of the run as one line of text."""
     run = document["run"]
     price = "price unknown" if run["dollars"] is None else f"{run['dollars']} dollars"
     stored = f", {run['stored']:,} stored" if run["stored"] else ""
@@ -84,7 +84,7 @@ def quoted(text: str) -> str:
 
 
 def closed(text: str) -> str:
-    """The text. An open fence is closed at its end."""
+    """The text. If it ends inside a fenced code block, a line that closes the block is added."""
     fence = ""
     for line in text.splitlines():
         found = re.match(r" {0,3}(`{3,}|~{3,})(.*)", line)
@@ -98,7 +98,7 @@ def closed(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A name as inline code, without changes."""
+    """The text as inline code in Markdown, on one line and with its backticks."""
     plain = " ".join(text.split())
     marks = "``" if "`" in plain else "`"
     return f"{marks} {plain} {marks}" if "`" in plain else f"{marks}{plain}{marks}"

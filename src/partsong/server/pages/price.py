@@ -14,14 +14,14 @@ QUESTION = 300  # tokens of a question of a few sentences
 
 
 class Price(Struct, frozen=True):
-    """The typical and the highest price in dollars; `None` if a price is unknown."""
+    """The price of a run in dollars: the typical and the highest one. `None` if the price of a model is unknown."""
 
     typical: Decimal | None
     worst: Decimal | None
 
 
 async def price_of(service: Service, recipe: Recipe) -> Price:
-    """The price of a run of the recipe. Calls no model."""
+    """The price of a run of the recipe for a question of 300 tokens. No model is called."""
     try:
         info = {name: info_without_model(name, service.configuration) for name in recipe.models}
     except ConfigurationError:  # the recipe names an unknown provider

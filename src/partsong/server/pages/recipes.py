@@ -38,7 +38,11 @@ DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
 
 
 class Written(Struct, frozen=True, forbid_unknown_fields=True):
-    """The text of a recipe, and whether it may replace an existing recipe."""
+    """The body of a request to check or save a recipe.
+
+    toml: the text of the recipe
+    replace: whether the text may replace an existing recipe (default: no)
+    """
 
     toml: str
     replace: bool = False
@@ -157,7 +161,7 @@ def why_not(service: Service, recipe: Recipe) -> str | None:
 
 
 def offer(service: Service, recipe: Recipe, path: Path) -> None:
-    """Offer a recipe that is new, or that has changed, since the server started."""
+    """Add a new or changed recipe, saved in the file `path`, to the recipes that the running server offers."""
     service.shelf[recipe.name] = Found(recipe, str(path))
     service.recipes.pop(recipe.name, None)
     service.unusable.pop(recipe.name, None)
@@ -168,7 +172,7 @@ def offer(service: Service, recipe: Recipe, path: Path) -> None:
 
 
 def is_own(source: str) -> bool:
-    """Whether the recipe is one of the user's own."""
+    """Whether the source of a recipe is a file in the folder of the user's own recipes."""
     return Path(source).parent == recipes_folder()
 
 

@@ -59,7 +59,10 @@ class Answered(Struct, frozen=True):
 
 
 class Preferred(Struct, frozen=True):
-    """A line of `verdicts.jsonl`: 1 for `one`, 0 for `other`."""
+    """A line of `verdicts.jsonl`: a judge's comparison of the contestants `one` and `other` on a sample.
+
+    value: 1 if `one` is better, 0 if `other` is, 0.5 for a tie
+    """
 
     one: str
     other: str
@@ -70,7 +73,7 @@ class Preferred(Struct, frozen=True):
 
 
 class Lost(Struct, frozen=True):
-    """A prompt on which `one` was worse than `other`, and the difference."""
+    """A sample on which the contestant `one` was worse than `other`, by the difference `by` (above 0, at most 1)."""
 
     one: str
     other: str
@@ -134,7 +137,7 @@ def changed(folder: Path) -> float:
 
 
 def line(folder: Path) -> dict[str, Any]:
-    """A study in the list."""
+    """The summary of the study in a folder, for the list of studies."""
     manifest = document(folder / "manifest.json") or {}
     return {
         "name": folder.name,
@@ -148,7 +151,7 @@ def line(folder: Path) -> dict[str, Any]:
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """A study with all data that the page shows."""
+    """The study in a folder with all data that the page shows: manifest, contestants, comparison, and lost samples."""
     outputs = {(each.contestant, each.sample, each.attempt): each for each in rows(folder / "outputs.jsonl", Answered)}
     grades = {(each.contestant, each.sample, each.attempt): each for each in rows(folder / "grades.jsonl", Graded)}
     verdicts = {
@@ -174,7 +177,13 @@ def read_study(folder: Path) -> dict[str, Any]:
 def scored(
     name: str, outputs: dict[tuple[str, str, int], Answered], grades: dict[tuple[str, str, int], Graded]
 ) -> dict[str, Any]:
-    """One contestant. `interval` is for right or wrong answers; other grades have theirs in `comparison`."""
+    """The mean grade, the costs and the failures of the contestant `name`, as plain values.
+
+    outputs, grades: by contestant, sample and attempt
+
+    `interval` is the 95 % interval of the share of right answers; `None` if grades are not all 0 or 1, or if samples
+    have several attempts. `comparison.json` has the intervals of other grades.
+    """
     own = [each for key, each in outputs.items() if key[0] == name]
     values = [each.value for key, each in grades.items() if key[0] == name and not each.failed]
     samples = {each.sample for key, each in grades.items() if key[0] == name and not each.failed}
@@ -196,7 +205,11 @@ def scored(
 
 
 def lost_by_grades(grades: dict[tuple[str, str, int], Graded], mixtures: list[str]) -> Iterator[Lost]:
-    """The prompts on which a mixture has a lower grade than the best other contestant."""
+    """The samples on which a mixture has a lower grade than the best other contestant.
+
+    grades: by contestant, sample and attempt
+    mixtures: names of the contestants that are mixtures
+    """
     best: dict[tuple[str, int], list[Graded]] = {}
     for each in grades.values():
         if not each.failed:
@@ -211,7 +224,10 @@ def lost_by_grades(grades: dict[tuple[str, str, int], Graded], mixtures: list[st
 
 
 def lost_by_verdicts(verdicts: Any, mixtures: list[str]) -> Iterator[Lost]:
-    """The prompts on which a judge preferred another contestant to a mixture."""
+    """The samples on which a judge preferred another contestant to a mixture.
+
+    mixtures: names of the contestants that are mixtures
+    """
     for each in verdicts:
         if each.failed:
             continue
@@ -222,7 +238,11 @@ def lost_by_verdicts(verdicts: Any, mixtures: list[str]) -> Iterator[Lost]:
 
 
 def shown(lost: Lost, outputs: dict[tuple[str, str, int], Answered], questions: dict[str, str]) -> dict[str, Any]:
-    """A prompt on which a mixture lost, with both answers."""
+    """A sample on which a mixture lost, with its question and the last answer of both sides, as plain values.
+
+    outputs: by contestant, sample and attempt
+    questions: texts of the prompts, by id of the sample
+    """
     sides = [outputs.get((name, lost.sample, lost.attempt)) for name in (lost.one, lost.other)]
     answers = ["" if each is None or not each.answers else each.answers[-1] for each in sides]
     return {**msgspec.to_builtins(lost), "question": questions.get(lost.sample), "answers": answers}
@@ -243,7 +263,10 @@ def document(file: Path) -> Any:
 
 
 def rows(file: Path, kind: type[T]) -> Iterator[T]:
-    """The lines of a file. Incomplete lines and lines of another version are left out."""
+    """The lines of a JSON Lines file, as values of `kind`. Lines that do not fit `kind` are left out.
+
+    Such lines are incomplete, or were written by another version. A missing file has no lines.
+    """
     decoder = msgspec.json.Decoder(kind)
     try:
         text = file.read_bytes()

@@ -19,14 +19,14 @@ LONGEST = 2000  # characters of a question to store
 
 
 class Side(Struct, frozen=True, forbid_unknown_fields=True):
-    """A recipe or a single model, and the run of its answer."""
+    """One side of a vote: the name of a recipe or a single model, and the id of the run with its answer."""
 
     recipe: str
     run: str
 
 
 class Cast(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a vote."""
+    """The body of a request to vote. `votes.Vote` explains the fields."""
 
     question: str
     a: Side
@@ -36,7 +36,7 @@ class Cast(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pair(Struct, frozen=True, forbid_unknown_fields=True):
-    """The two recipes of a tally; both empty for all pairs."""
+    """The query of a tally: the names of two recipes, or two empty names for all pairs."""
 
     a: str = ""
     b: str = ""
@@ -105,7 +105,10 @@ class Votes:
 
 
 def standing(tally: VoteTally) -> dict[str, Any]:
-    """The share of votes for `a`, with an interval of 95 %. A tie counts as half a vote for each side."""
+    """The tally as plain values, with the share of votes for `a`, from 0 to 1, and its 95 % interval.
+
+    A tie counts as half a vote for each side. Share and interval are `None` without votes.
+    """
     number = tally.a_wins + tally.b_wins + tally.ties
     won = tally.a_wins + tally.ties / 2
     return {
@@ -118,7 +121,11 @@ def standing(tally: VoteTally) -> dict[str, Any]:
 
 
 def wilson(won: float, number: int) -> tuple[float, float]:
-    """The score interval of a share at 95 % (E. B. Wilson, 1927). Reliable for few votes, and within 0 and 1."""
+    """The 95 % score interval of the share `won / number`, from 0 to 1 (E. B. Wilson, 1927).
+
+    won: votes that were won; may have a half
+    number: number of votes, at least 1. The interval is reliable for few votes too.
+    """
     share, spread = won / number, Z * Z / number
     middle = (share + spread / 2) / (1 + spread)
     half = sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)

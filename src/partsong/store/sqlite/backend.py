@@ -25,7 +25,10 @@ STEP = 500  # rows that one transaction prunes: other processes may write in bet
 
 
 class SQLite:
-    """See `Backend`. `lock` is how many seconds another process may keep the file locked."""
+    """Implements `Backend`, which explains the methods, with an SQLite file.
+
+    lock: seconds to wait while another process keeps the file locked
+    """
 
     def __init__(self, path: Path, lock: float = LOCK_TIMEOUT) -> None:
         self.database = Database(path, lock)
@@ -168,7 +171,7 @@ class SQLite:
         return Pruned(pruned_runs, pruned_calls, max(0, size - database.size()))
 
     async def _in_steps(self, delete: Callable[..., int], before: float) -> int:
-        """Delete rows a few at a time; how many there were."""
+        """Delete rows from before a Unix time in steps of `STEP` rows, and return how many were deleted."""
         step: Job[int] = partial(delete, before=before, at_most=STEP)
         deleted = 0
         while some := await self.database.write(step):

@@ -10,7 +10,7 @@ from partsong.store.throughput import RECENT, Throughput, throughput_of
 
 
 def keep(connection: sqlite3.Connection, call: Call, *, words: bool) -> None:
-    """Add a finished call; without its key (a digest of words), request and answer unless `words`."""
+    """Add a finished call. `words` says whether the key (a digest of words), request and answer are stored too."""
     usage = call.answer.usage
     connection.execute(
         "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -64,7 +64,10 @@ def throughputs(connection: sqlite3.Connection, models: Iterable[str]) -> dict[s
 
 
 def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
-    """Delete up to `at_most` calls that began before a Unix time, and prompts that no call needs; how many calls."""
+    """Delete up to `at_most` calls that began before a Unix time, and the prompts that no call needs any more.
+
+    Returns the number of deleted calls.
+    """
     old = connection.execute("SELECT number, prompt FROM calls WHERE started < ? LIMIT ?", (before, at_most)).fetchall()
     _delete(connection, old)
     return len(old)

@@ -53,9 +53,9 @@ class Database:
         self._writing = await self._in(self._writer, self._open)
 
     def write(self, job: Job[T]) -> "asyncio.Future[T]":
-        """Have `job` done in a transaction. The future is done when the transaction is committed.
+        """Queue `job` for the writer's next transaction. The future has the job's result once that is committed.
 
-        A job may be done twice: a transaction that fails for another job is repeated job by job.
+        A job may run twice: if another job of its transaction fails, the transaction is repeated job by job.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if (unusable := self._unusable()) is not None:
@@ -104,7 +104,7 @@ class Database:
                 thread.shutdown(wait=False)
 
     def _unusable(self) -> StoreError | None:
-        """Why nothing can be read or written here and now."""
+        """Why the database cannot be used: it is closed, or another event loop opened it; `None` if it can be used."""
         if self._closed:
             return StoreError(f"{self.path}: the store is closed")
         if self._loop is not asyncio.get_running_loop():
@@ -273,7 +273,7 @@ def explained(problem: sqlite3.Error, path: Path) -> StoreError:
 
 
 def _free_some_pages(connection: sqlite3.Connection) -> int:
-    """Give some free pages back to the disk; how many are left."""
+    """Give some free pages of the file back to the disk, and return how many free pages are left."""
     connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
     left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
     return left

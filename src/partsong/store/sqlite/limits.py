@@ -1,4 +1,4 @@
-"""The requests of keys: the places of requests that are being answered, and the debts for requests of the last minute.
+"""The requests of keys: a place for each request under way, and a debt for the requests of the last minute.
 
 A place is held for a few seconds at a time and kept again and again by the process that holds it. No process has to
 find out whether another one still lives, which it could not do across containers. Moments are Unix time.
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from partsong.store.limits import Refusal, owed
 
-AGAIN = 1.0  # seconds after which a place may have come free
+AGAIN = 1.0  # seconds after which a refused client may try again, since a place may be free by then
 
 
 def take(
@@ -22,7 +22,13 @@ def take(
     now: float,
     until: float,
 ) -> Refusal | None:
-    """Take a place for the key until a moment and count one request. If a limit forbids it, do neither."""
+    """Take a place for the key until the Unix time `until`, and count one request. If a limit forbids it, do neither.
+
+    place: id of the place, chosen by the caller
+    at_once: most requests of the key under way; `None` for no limit
+    per_minute: most requests of the key in a minute; `None` for no limit
+    now: the current Unix time
+    """
     if at_once is not None:
         connection.execute("DELETE FROM places WHERE until <= ?", (now,))
         taken: int = connection.execute("SELECT count(*) FROM places WHERE caller = ?", (key,)).fetchone()[0]

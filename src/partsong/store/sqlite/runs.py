@@ -26,11 +26,7 @@ _MARKS = ", ".join("?" * len(StoredRun.__struct_fields__))
 def save(
     connection: sqlite3.Connection, run: StoredRun, index: int, events: Sequence[Timed], shares: Sequence[Share]
 ) -> None:
-    """Replace the summary of a run, add `events` as the piece `index`, and replace the shares of these models.
-
-    Index 0 begins the run anew: its earlier pieces and shares are deleted. A later piece of a run that was deleted
-    meanwhile is dropped.
-    """
+    """Replace the summary of a run, add a piece of events, and replace shares. See `Backend.save_run`."""
     if index == 0:
         _delete_row(connection, run.id)
     labels = msgspec.json.encode(run.labels).decode()
@@ -55,7 +51,7 @@ def save(
 
 
 def join(connection: sqlite3.Connection, run: str) -> None:
-    """Make one piece of all pieces of a run."""
+    """Replace all pieces of events of a run by one piece."""
     pieces = _pieces(connection, run)
     if len(pieces) > 1:
         connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
@@ -63,7 +59,7 @@ def join(connection: sqlite3.Connection, run: str) -> None:
 
 
 def find(connection: sqlite3.Connection, run: str) -> StoredRun | None:
-    """The run with this id."""
+    """The summary of the run with the id `run`; `None` if there is no such run."""
     row = connection.execute(f"SELECT {COLUMNS} FROM runs WHERE id = ?", (run,)).fetchone()
     return None if row is None else _run_of(row)
 
@@ -85,7 +81,7 @@ def latest(connection: sqlite3.Connection, limit: int) -> list[StoredRun]:
 
 
 def search(connection: sqlite3.Connection, search: Search) -> tuple[list[StoredRun], bool]:
-    """The runs that the search wants, newest first, and whether there are more.
+    """The summaries of the runs that match, newest first, and whether there are more than `search.limit`.
 
     Only the newest `EXAMINED` runs of the caller are looked at, within `before` and `after`.
     """
@@ -197,7 +193,10 @@ def empty(connection: sqlite3.Connection) -> None:
 
 
 def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
-    """Delete up to `at_most` runs that began before a Unix time, with their events and shares; how many runs."""
+    """Delete up to `at_most` runs that began before a Unix time, with their events and shares.
+
+    Returns the number of deleted runs.
+    """
     old = connection.execute("SELECT id FROM runs WHERE started < ? LIMIT ?", (before, at_most)).fetchall()
     for (run,) in old:
         _delete_row(connection, run)

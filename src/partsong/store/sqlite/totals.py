@@ -31,19 +31,19 @@ _COUNT_SHARES = (
 
 
 def add(connection: sqlite3.Connection, run: str) -> None:
-    """Count a run and its shares, as they stand in the tables."""
+    """Add a run and its shares, as the tables `runs` and `shares` have them, to the totals."""
     connection.execute(_COUNT_RUN, (1, run))
     connection.execute(_COUNT_SHARES, (1, run))
 
 
 def take_away(connection: sqlite3.Connection, run: str) -> None:
-    """Count a run and its shares no longer. Must come before they change or are deleted."""
+    """Subtract a run and its shares from the totals. Must be called before their rows change or are deleted."""
     connection.execute(_COUNT_RUN, (-1, run))
     connection.execute(_COUNT_SHARES, (-1, run))
 
 
 def by_day(connection: sqlite3.Connection, caller: str, since: float) -> list[DayTotal]:
-    """The days on which runs began, the first day first."""
+    """The totals of each day on which runs of the caller began, since the Unix time `since`, in order of time."""
     rows = connection.execute(
         f"SELECT day, runs, round(dollars / {_UNIT}, 9), tokens, lost, unpriced FROM day_totals "
         "WHERE caller = ? AND day >= ? AND runs > 0 ORDER BY day",
@@ -53,7 +53,7 @@ def by_day(connection: sqlite3.Connection, caller: str, since: float) -> list[Da
 
 
 def by_model(connection: sqlite3.Connection, caller: str, since: float) -> list[ModelTotal]:
-    """The models, the dearest model first."""
+    """The totals of each model in the caller's runs since the Unix time `since`, the most expensive model first."""
     rows = connection.execute(
         f"SELECT model, sum(calls), round(sum(dollars) / {_UNIT}, 9) AS cost, sum(tokens), sum(lost), sum(unpriced) "
         "FROM model_totals WHERE caller = ? AND day >= ? AND runs > 0 "
@@ -64,7 +64,7 @@ def by_model(connection: sqlite3.Connection, caller: str, since: float) -> list[
 
 
 def _first_day(since: float) -> str:
-    """The first day that begins at a Unix time or later."""
+    """The first day (UTC) that begins at the Unix time or later."""
     moment = datetime.datetime.fromtimestamp(max(0.0, since), datetime.UTC)
     day = datetime.datetime.combine(moment.date(), datetime.time(), datetime.UTC)
     return (day if day == moment else day + DAY).date().isoformat()

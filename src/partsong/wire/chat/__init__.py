@@ -1,7 +1,7 @@
-"""Chat Completions, the API that OpenAI began and nearly everybody speaks, in both directions.
+"""The Chat Completions API, which OpenAI introduced and nearly every provider offers, in both directions.
 
-Providers write requests with `body` and read answers with `Said`. The server reads requests with `parse_request` and
-writes answers with `serialize_answer`, `Stream` and `serialize_error`.
+Providers serialize requests with `body` and parse answers with `Said`. The server parses requests with `parse_request`
+and serializes answers with `serialize_answer`, `Stream` and `serialize_error`.
 """
 
 from partsong.wire.chat.answer import Said

@@ -1,8 +1,7 @@
-"""A chat completion, whole or as a stream's chunks, heard by the same `Said`, so that the two cannot come to differ.
+"""Parses a chat completion. One class, `Said`, reads whole and streamed completions, so that both give equal answers.
 
-All chunks that one network read brought are decoded at once, and their text becomes one delta. If that fails, each is
-decoded alone and loosely: see `chunk`. How the differences between compatible servers are read is told in
-docs/models.md.
+All chunks of one network read are decoded at once, and their text becomes one delta. If decoding fails, each chunk is
+decoded alone and leniently (see `chunk`). docs/models.md lists the differences between compatible servers.
 """
 
 import re
@@ -43,14 +42,18 @@ FAULTS = (*UNREADABLE, ValueError)
 
 
 class Said:
-    """What a model has said so far: chunks or a whole completion go in, deltas come out, and in the end an answer.
+    """One completion as far as it has been received: takes chunks or a whole completion, and returns deltas.
 
-    heard: turns true with the first chunk
-    ended: whether an end was announced
-    settled: whether that end looks like the last word, so that only bookkeeping can follow
-    broken: whether words have followed an announced end, so that only the stream's own end is one
-    done: whether nothing more will come
-    problem: the JSON of an error that came in place of a chunk
+    At the end, `answer` makes the answer. Private methods that take `deltas` append to that list.
+
+    model: the model that the provider says has answered; "" until a chunk names it
+    heard: whether a chunk of the answer has come
+    ended: whether a finish reason has come
+    settled: whether the finish reason looks final, so that at most a usage follows
+    broken: whether text has followed a finish reason; then only the end of the stream ends the answer
+    done: whether nothing more will come (`[DONE]`, or a whole completion)
+    problem: JSON of an error that the server sent in place of a chunk; `None` if none came
+    calls: the tool calls so far
     """
 
     __slots__ = (
@@ -77,7 +80,11 @@ class Said:
     )
 
     def __init__(self, tools: Collection[str] = (), *, thinks_first: bool = False) -> None:
-        """`tools` are the names of the declared tools; `thinks_first` is whether content begins with thoughts."""
+        """Start a completion.
+
+        tools: names of the tools that the request declares
+        thinks_first: whether content begins with thoughts although it has no `<think>`; False by default
+        """
         self.model = ""
         self.heard = False
         self.ended = False
@@ -85,24 +92,24 @@ class Said:
         self.done = False
         self.problem: bytes | None = None
         self.calls = ToolCalls(tools)
-        self._plain = True  # whether the next chunks are expected to have words alone
-        self._attempts = 2  # at reading them so
+        self._plain = True  # whether the next chunks are expected to hold text alone, which is decoded faster
+        self._attempts = 2  # how often that expectation may still fail before it is given up
         self._content = Content(thinks_first=thinks_first)
         self._details = Details()
         self._counted: Counted | None = None
         self._end: Ending = ""
-        self._unknown = ""  # the end word that nobody knows
-        self._bare = False  # whether the last end came with nothing else
-        self._likely: list[dict[str, float]] = []
-        self._refused: list[str] = []
-        self._other: set[str] = set()  # what the model answered that is neither words nor tool calls
-        self._choice: Any = None  # the choice whose words are the answer's
-        self._chooser: Any = None  # the choice whose tool calls are
+        self._unknown = ""  # a finish reason that is in no table of `endings`
+        self._bare = False  # whether the chunk of the last finish reason held no text
+        self._likely: list[dict[str, float]] = []  # for each token, logprobs by alternative
+        self._refused: list[str] = []  # pieces of the text with which the model refuses
+        self._other: set[str] = set()  # kinds of content that are neither text nor tool calls, such as "audio"
+        self._choice: Any = None  # index of the choice whose text is the answer
+        self._chooser: Any = None  # index of the choice whose tool calls belong to the answer
 
     def hear(self, events: Sequence[tuple[str, bytes]]) -> list[Delta]:
-        """Take in the events of one network read; neighbouring deltas of one kind come out as one.
+        """Parse the events of one network read, as (name, data), and return their deltas.
 
-        Raises `ModelError` for what is no chunk.
+        Neighbouring deltas of one kind are joined. Raises `ModelError` if the data of an event is no chunk.
         """
         datas = [data for _, data in events if data]
         if DONE in datas:
@@ -112,7 +119,7 @@ class Said:
         deltas = self._hear_plain(joined, datas) if self._plain else None
         if deltas is None:
             deltas = self._hear_any(joined, datas, events)
-        if events and events[-1][0] and self.problem is None:  # this server names its events
+        if events and events[-1][0] and self.problem is None:  # this server names its events; one may be an error
             self.problem = next((data for name, data in events if name == "error"), None)
         if self.done:
             self.ended = self._bare = True
@@ -120,7 +127,11 @@ class Said:
         return deltas
 
     def _hear_plain(self, joined: bytes, datas: list[bytes]) -> list[Delta] | None:
-        """The deltas of chunks that have words alone; `None` if some have more."""
+        """Return the deltas of chunks that hold text alone, or `None` if a chunk holds more.
+
+        joined: the JSON array of all chunks
+        datas: the JSON of each chunk
+        """
         try:
             found = decode_plain(joined)
         except FAULTS:
@@ -140,9 +151,9 @@ class Said:
         return deltas
 
     def hear_whole(self, document: bytes) -> list[Delta]:
-        """Take in a whole completion; its deltas are what a stream would have said at once.
+        """Parse a completion that is not streamed, and return its content as deltas.
 
-        Raises `ModelError` for what is none.
+        Raises `ModelError` if the document is no chat completion.
         """
         try:
             whole = decode_whole(document)
@@ -159,12 +170,12 @@ class Said:
         return deltas
 
     def finish(self, deltas: list[Delta]) -> None:
-        """The stream has ended: pass on what was held back."""
+        """Add what was held back to `deltas`, since the stream has ended."""
         self._content.end(deltas, whole=self._end in ("", "stop", "tool_calls"))
         self.calls.end(deltas)
 
     def _decode_each(self, events: Sequence[tuple[str, bytes]]) -> tuple[list[Chunk], list[bytes]]:
-        """The chunks of events that cannot be decoded together, each with its bytes."""
+        """Decode each event alone; return the chunks and, in the same order, their JSON."""
         found: list[Chunk] = []
         datas: list[bytes] = []
         for name, data in events:
@@ -179,14 +190,14 @@ class Said:
                 if name != "error":
                     message = f"the stream has what is no chunk of a chat completion: {fault}"
                     raise ModelError(message, "server") from None
-                self.problem = data  # an error by name need not have the form of a chunk
+                self.problem = data  # the data of an event named "error" need not have the form of a chunk
                 break
             datas.append(data)
         return found, datas
 
     def _take_in_plain(self, found: list[PlainChunk], datas: list[bytes]) -> list[Delta]:
         deltas: list[Delta] = []
-        words: list[str] = []  # of neighbouring chunks, said as one
+        words: list[str] = []  # text of neighbouring chunks, which becomes one delta
         add, ended = words.append, self.ended
         # This loop runs for every token of every model.
         for chunk, data in zip(found, datas, strict=True):
@@ -238,7 +249,11 @@ class Said:
             self.model = next((chunk.model for chunk in found if chunk.model and isinstance(chunk.model, str)), "")
 
     def _hear_choice(self, choice: Choice, words: list[str], deltas: list[Delta], *, streamed: bool) -> None:
-        """Take in one choice. Its words are added to `words`, so that those of neighbouring chunks are said as one."""
+        """Read one choice of a chunk.
+
+        words: collects text of neighbouring chunks, which becomes one delta
+        streamed: whether the choice belongs to a stream, and not to a whole completion
+        """
         said = choice.delta
         if choice.message is not None:
             self._speak(words, deltas)
@@ -268,7 +283,11 @@ class Said:
             self.problem = msgspec.json.encode({"error": choice.error})
 
     def _hear_usage(self, usage: Any, data: bytes, *, alone: bool) -> None:
-        """Take in a usage. One that stands alone in a chunk comes when nothing else will."""
+        """Read the usage of a chunk.
+
+        data: the chunk's JSON
+        alone: whether the chunk has no choices; such a chunk is the last one of a stream
+        """
         self._count(count(usage_of(data, usage)))
         self._bare = self._bare or (self.ended and alone)
 
@@ -278,9 +297,10 @@ class Said:
             words.clear()
 
     def _spoken(self, choice: Choice, streamed: bool) -> Spoken | None:
-        """The delta or the message of a choice that has both, as Perplexity's and ModelScope's have.
+        """Return the content of a choice that has a message: its delta or its message.
 
-        A whole answer is its message. In a stream the message repeats what the deltas have said, unless none has.
+        Perplexity and ModelScope send both. In a whole completion the message counts. In a stream the delta counts,
+        because the message repeats all earlier deltas; the message counts only if there were none.
         """
         if not streamed:
             return choice.delta if choice.delta is not None and is_empty(choice.message) else choice.message
@@ -290,13 +310,17 @@ class Said:
         return choice.message if nothing_said and choice.finish_reason and is_empty(choice.delta) else choice.delta
 
     def _leads(self, index: Any) -> bool:
-        """Whether the words of this choice are the answer's: those of the first choice that speaks."""
+        """Return whether this choice's text belongs to the answer: true for the first choice that has any."""
         if self._choice is None:
             self._choice = index
         return bool(index == self._choice)
 
     def _hear_other(self, said: Spoken, index: Any, deltas: list[Delta], *, alone: bool) -> bool:
-        """Take in a delta that has more than words in it; whether there was anything in it."""
+        """Read a delta that holds more than text; return whether it held any content.
+
+        index: of the choice
+        alone: whether each tool call in `said` is whole, and not a piece
+        """
         something = False
         thought = said.reasoning_content or said.reasoning
         if details := said.reasoning_details:
@@ -312,7 +336,7 @@ class Said:
         if content and self._leads(index):
             self._content.speak(content, deltas)  # type: ignore[arg-type]
             something = True
-        # A choice of its own for the tool calls is how one server passes on Claude's answers.
+        # One server sends the tool calls of Claude's answers in another choice than the text.
         if said.tool_calls and self._chooser in (None, index):
             self._chooser = index
             for piece in said.tool_calls:
@@ -323,7 +347,10 @@ class Said:
         return something
 
     def _hear_rare(self, said: Spoken, deltas: list[Delta]) -> bool:
-        """A function call, as tool calls were once called; pictures and sound, which cannot be passed on."""
+        """Read what is rare in a delta: `function_call`, the old form of a tool call, and images or audio.
+
+        Images and audio cannot be passed on; the answer gets a caveat. Returns whether there was a function call.
+        """
         self._other |= {name for name in ("images", "audio") if getattr(said, name)}
         if said.function_call is None or said.tool_calls:
             return False
@@ -331,7 +358,7 @@ class Said:
         return True
 
     def _take_apart(self, parts: list[ContentPart]) -> tuple[str, str]:
-        """The words and the thoughts in a content that is a list; what it refuses is kept apart."""
+        """Return the text and the thoughts in a content that is a list. Refusals are added to `_refused`."""
         words, thoughts = [], []
         for part in parts:
             words.append(part.text or "")
@@ -346,7 +373,7 @@ class Said:
         return "".join(words), "".join(thoughts)
 
     def _hear_end(self, word: str, deltas: list[Delta], *, bare: bool) -> None:
-        """Take in an end word. `bare` is whether its chunk had nothing else."""
+        """Read a finish reason. `bare`: whether its chunk held no text or tool call."""
         ending = parse_end(word)
         if ending == "failed":
             said = {"message": f'it ended the answer with "{shown_end(word)}"', "type": shown_end(word)}
@@ -371,21 +398,21 @@ class Said:
 
     @property
     def lone_tag(self) -> bool:
-        """Whether the content began with thoughts though no tag said so."""
+        """Whether a `</think>` without a `<think>` has shown that the content began with thoughts."""
         return self._content.lone
 
     @property
     def refusal(self) -> str:
-        """The words by which the model refused, if it did. They are no part of the answer."""
+        """The text of the model's refusal, which is no part of the answer; "" if the model did not refuse."""
         return "".join(self._refused)
 
     @property
     def usage(self) -> Usage | None:
-        """What the provider has counted so far; `None` if nothing."""
+        """The usage that the provider has reported so far; `None` if none was reported."""
         return None if self._counted is None else self._counted.usage(0, 0)
 
     def used(self, request: Request) -> Usage:
-        """What was used so far, as the provider counts; what it has not counted is estimated."""
+        """Return the usage so far as the provider reported it; estimates replace counts that were not reported."""
         counted = self._counted
         if counted is None:
             return self.estimate(request)
@@ -393,10 +420,10 @@ class Said:
         if counted.said:
             return counted.usage(asked, 0)
         said = estimate(self._written())
-        return replace(counted, said=None if said else counted.said).usage(asked, said)  # words are never 0 tokens
+        return replace(counted, said=None if said else counted.said).usage(asked, said)  # text is never 0 tokens
 
     def estimate(self, request: Request) -> Usage:
-        """What was used so far, where the provider has not counted: high rather than low."""
+        """Return the usage so far, estimated from the texts. The estimate errs high."""
         return Usage(estimate_tokens(request), estimate(self._written()), estimated=True)
 
     def _written(self) -> str:
@@ -406,7 +433,7 @@ class Said:
         return "".join(written)
 
     def answer(self) -> Answer:
-        """The answer as far as it has come. Its usage is all zero where the provider has counted nothing."""
+        """Return the answer as far as it has been received. Its usage is zero if the provider has reported none."""
         parts: list[Part] = []
         thoughts, signature = "".join(self._content.thoughts), self._details.signature
         if thoughts or signature:
@@ -417,12 +444,12 @@ class Said:
         caveats: list[Caveat] = []
         finish = self._end
         if self._refused:
-            finish = "content_filter"  # however it says that it ended
+            finish = "content_filter"  # whatever finish reason the server sent
         elif finish == "unknown":
             finish = "length"
             caveats.append(Caveat("truncated", unknown_end(self._unknown)))
         elif self.calls and finish in ("", "stop"):
-            finish = "tool_calls"  # there is something to do, whatever reason a server gives for stopping
+            finish = "tool_calls"  # some servers send "stop" although the answer calls tools
         if self._other:
             left_out = ", ".join(sorted(self._other))
             caveats.append(Caveat("shortened", f"it also answered with what is no text, which is left out: {left_out}"))
@@ -437,7 +464,7 @@ class Said:
 
 
 def has_words_alone(said: Spoken) -> bool:
-    """Whether a delta has nothing but words, or a refusal."""
+    """Return whether a delta holds nothing but text or a refusal."""
     return not (
         said.reasoning_content
         or said.reasoning
@@ -450,13 +477,16 @@ def has_words_alone(said: Spoken) -> bool:
 
 
 def check_number(found: Sequence[Any], datas: list[bytes]) -> None:
-    """Raise `ModelError` unless each event holds one chunk: an event may be cut where the cuts make sense together."""
+    """Raise `ModelError` unless there are as many chunks as events.
+
+    The chunks were decoded from the joined events, which may be valid JSON although a single event is not.
+    """
     if len(found) != len(datas):
         raise ModelError("the stream has events that hold more or less than a chunk each", "server")
 
 
 def is_empty(said: Spoken | None) -> bool:
-    """Whether a delta or a message has nothing in it that belongs to an answer."""
+    """Return whether a delta or a message holds no text, reasoning, tool call or refusal."""
     return said is None or not (
         said.content
         or said.reasoning_content
@@ -468,7 +498,7 @@ def is_empty(said: Spoken | None) -> bool:
 
 
 def decode_one(data: bytes) -> Chunk:
-    """One chunk, loosely if need be. Raises one of `FAULTS`."""
+    """Decode one chunk; lenient if strict decoding fails. Raises one of `FAULTS`."""
     try:
         return decode_whole(data)
     except msgspec.DecodeError:

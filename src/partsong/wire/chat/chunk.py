@@ -1,7 +1,8 @@
-"""A chunk of a stream, or a whole completion: the two share their fields. What is not wanted is ignored.
+"""Structs and decoders for a chunk of a stream and for a whole completion, which share their fields.
 
-What decides the answer (words, tool calls, refusals, the end) has a type, and anything else in its place is a fault.
-Bookkeeping (usage, model, logprobs, reasoning, indexes) has none: it is read leniently, and never costs an answer.
+Fields that decide the answer (text, tool calls, refusals, the finish reason) are typed, and a wrong type is an error.
+Other fields (usage, model, logprobs, reasoning, indexes) are `Any`: a malformed one never fails a call. Fields that are
+not named here are ignored.
 """
 
 from typing import Annotated, Any, Literal
@@ -14,11 +15,11 @@ from partsong.wire.text import decode_loosely
 
 class Function(Struct, gc=False):
     name: str | None = None
-    arguments: Any = None  # some servers send the object itself
+    arguments: Any = None  # JSON text; some servers send a JSON object instead
 
 
 class Piece(Struct, gc=False):
-    """A tool call, or a piece of one."""
+    """A tool call in a whole completion, or a piece of one in a chunk."""
 
     index: Any = None
     id: Any = None
@@ -27,7 +28,7 @@ class Piece(Struct, gc=False):
 
 
 class Part(Struct, gc=False):
-    """A part of a content that is a list."""
+    """One part of a `content` that is a list instead of a string: text, thinking or a refusal."""
 
     type: Any = None
     text: str | None = None
@@ -36,7 +37,7 @@ class Part(Struct, gc=False):
 
 
 class Spoken(Struct, gc=False):
-    """A chunk's delta, or a whole message: they share their fields."""
+    """The delta of a chunk or the message of a whole completion, which share their fields."""
 
     content: str | list[Part] | None = None
     reasoning_content: Any = None
@@ -60,7 +61,7 @@ class Choice(Struct, gc=False):
 
 
 class Chunk(Struct, gc=False):
-    """A chunk of a stream, or a whole completion."""
+    """A chunk of a stream, or a whole completion. `x_groq` may hold the usage of a stream of Groq's."""
 
     choices: list[Choice] | None = None
     usage: Any = None
@@ -70,7 +71,7 @@ class Chunk(Struct, gc=False):
 
 
 class PlainDelta(Struct, gc=False):
-    """A delta that has words alone. Anything in another field makes decoding fail."""
+    """A delta with text alone. Decoding fails if another field is set."""
 
     content: str | None = None
     reasoning_content: None = None
@@ -94,7 +95,7 @@ class PlainChoice(Struct, gc=False):
 
 
 class PlainChunk(Struct, gc=False):
-    """A chunk as nearly all are: one choice with words, its end, or a usage. A stream of them is read faster."""
+    """The common form of a chunk: one choice with text or a finish reason, or a usage. It is decoded faster."""
 
     choices: Annotated[list[PlainChoice], Meta(max_length=1)] | None = None
     usage: Any = None
@@ -104,7 +105,7 @@ class PlainChunk(Struct, gc=False):
 
 
 class _Priced(Struct):
-    """The usage of a chunk as its bytes, for the digits of its dollars."""
+    """The usage of a chunk as JSON text, so that a price in it keeps all its digits."""
 
     usage: Raw = Raw(b"null")
 
@@ -116,7 +117,11 @@ _decode_priced = msgspec.json.Decoder(_Priced).decode
 
 
 def usage_of(data: bytes, usage: Any) -> bytes:
-    """A usage as JSON: its own bytes, or what was decoded of it where those are not quite JSON."""
+    """Return the JSON of a usage.
+
+    data: the chunk's JSON, from which the usage is taken if `data` is strict JSON
+    usage: the decoded usage, which is encoded again otherwise
+    """
     try:
         return bytes(_decode_priced(data).usage)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -124,9 +129,11 @@ def usage_of(data: bytes, usage: Any) -> bytes:
 
 
 def decode_loose(data: bytes, *, halves: bool = True) -> Chunk:
-    """A chunk whose JSON is not quite JSON: it may hold NaN, or `halves` of surrogate pairs.
+    """Decode a chunk that may hold NaN, infinite numbers, or single halves of surrogate pairs.
 
-    Raises `ValueError` or `RecursionError` for what is no chunk.
+    halves: whether single halves are allowed; True by default
+
+    Raises `ValueError` or `RecursionError` if `data` is no chunk.
     """
     value = decode_loosely(data, halves=halves)
     if not isinstance(value, dict):
@@ -135,7 +142,12 @@ def decode_loose(data: bytes, *, halves: bool = True) -> Chunk:
 
 
 def likely_tokens_of(logprobs: Any) -> list[dict[str, float]]:
-    """The likeliest tokens at each place, with the logarithms of their probabilities; none if they cannot be read."""
+    """Return one dictionary for each token of the text, from alternative tokens to natural log probabilities.
+
+    logprobs: the field `logprobs` of a choice
+
+    Entries that cannot be read are left out.
+    """
     places = logprobs.get("content") if isinstance(logprobs, dict) else None
     if not isinstance(places, list):
         return []

@@ -1,7 +1,7 @@
-"""OpenRouter's `reasoning_details`: what a model thought, in blocks that go back to OpenRouter unchanged.
+"""OpenRouter's `reasoning_details`: blocks of a model's reasoning, which later requests send back unchanged.
 
-A stream brings the blocks in pieces. Pieces of one block have the same index and type; their texts are joined, and
-other fields are taken from whichever piece has them.
+A stream brings the blocks in pieces. Pieces of one block have the same index and type. Their texts are joined, and any
+other field is taken from the last piece that has it.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ TEXTS = ("text", "summary", "data")
 
 
 class Details:
-    """The blocks so far."""
+    """The reasoning blocks of one answer so far."""
 
     __slots__ = ("_blocks",)
 
@@ -23,7 +23,7 @@ class Details:
         self._blocks: list[dict[str, Any]] = []
 
     def add(self, pieces: Any) -> str:
-        """Take in the pieces of one chunk; the words in them are returned."""
+        """Add the `reasoning_details` of one chunk, and return the readable text in them."""
         words: list[str] = []
         for piece in pieces if isinstance(pieces, list) else ():
             if not isinstance(piece, dict):
@@ -42,12 +42,12 @@ class Details:
         if last is None or any(last.get(name) != piece.get(name) for name in ("index", "type")):
             self._blocks.append({})
         elif isinstance(last.get("data"), str) and isinstance(piece.get("data"), str):
-            self._blocks.append({})  # an enciphered block comes whole
+            self._blocks.append({})  # an encrypted block comes whole, so this piece begins another block
         return self._blocks[-1]
 
     @property
     def signature(self) -> str:
-        """The blocks as a signature of the reasoning; "" if there are none."""
+        """The blocks as the `signature` of a `Reasoning`: `DETAILS` and JSON; "" if there are none."""
         if not self._blocks:
             return ""
         try:
@@ -57,7 +57,7 @@ class Details:
 
 
 def read_details(signature: str) -> list[Any]:
-    """The blocks in a signature; none if they are another API's."""
+    """Return the blocks in the signature of a `Reasoning`; an empty list if the signature is of another API."""
     if not signature.startswith(DETAILS):
         return []
     try:

@@ -1,6 +1,7 @@
-"""The fields of a request to `POST /chat/completions`, as far as anything is made of them.
+"""The fields of a request to `POST /chat/completions` that partsong uses or refuses. All others are ignored.
 
-All others are passed over unread. Fields of several shapes, and schemas, which are the caller's bytes, stay raw.
+Fields that may have several types stay raw, and are decoded once their `type` is known. Schemas stay raw because the
+caller's bytes are passed on.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from msgspec import Meta, Raw, Struct
 
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Tokens = Annotated[int, Meta(ge=1, le=2**53)]  # some clients mean "no limit" by the largest of JavaScript's numbers
+Tokens = Annotated[int, Meta(ge=1, le=2**53)]  # some clients send JavaScript's largest integer for "no limit"
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -31,7 +32,7 @@ class CustomFormat(Struct):
 
 
 class Custom(Struct):
-    """A tool that takes free text."""
+    """The declaration of a tool that takes free text."""
 
     name: Name
     description: str | None = None
@@ -113,7 +114,7 @@ class Allowed(Struct):
 
 
 class Chosen(Struct):
-    """A choice of one tool, or of some."""
+    """A `tool_choice` that is an object: the one tool that must be called, or the tools that may be called."""
 
     type: str = "function"
     function: FunctionCalled | None = None
@@ -122,12 +123,12 @@ class Chosen(Struct):
 
     @property
     def named(self) -> FunctionCalled | None:
-        """The tool that is named."""
+        """The one tool that must be called; `None` if the object names none."""
         return self.custom if self.type == "custom" else self.function
 
 
 class Body(Struct):
-    """A request. The fields that are `Any` are refused unless they are empty."""
+    """The body of a request. A field of the type `Any` is refused unless it is empty."""
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[MessageGiven], Meta(min_length=1)]

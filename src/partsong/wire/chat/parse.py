@@ -1,7 +1,7 @@
-"""A request to `POST /chat/completions`, as what is asked of a mixture.
+"""Parses a request to `POST /chat/completions`.
 
-What a mixture cannot do is refused by the name of its field. Fields that the API does not document are ignored, as the
-original does.
+Fields for what a mixture cannot do are refused with an error that names the field. Fields that the API does not
+document are ignored, as OpenAI's server ignores them.
 """
 
 import base64
@@ -60,7 +60,10 @@ _object = msgspec.json.Decoder(dict[str, Any])
 
 
 def parse_request(data: bytes) -> ParsedRequest:
-    """Parse a request. Raises `RequestError`, naming the field."""
+    """Parse the body of a request.
+
+    Raises `RequestError` with the field's path for a malformed or unsupported field.
+    """
     body = decode(data, _body)
     refuse(body, REFUSED)
     if body.modalities not in (None, [], ["text"]):
@@ -82,14 +85,14 @@ def parse_request(data: bytes) -> ParsedRequest:
             choice,
             _format(body.response_format),
             _sampling(body),
-            False if body.functions else body.parallel_tool_calls,  # the old way has room for one function call
+            False if body.functions else body.parallel_tool_calls,  # `functions` allow one call in an answer
         ),
         stream=bool(body.stream),
         samples=body.n or 1,
         usage_in_stream=bool(options and options.include_usage),
         labels=labels,
         options=parse_options(decode(body.partsong, _anything, "partsong")) if given(body.partsong) else Options(),
-        echo={"functions": True} if body.functions else {},  # a request in the old way gets its answer in the old way
+        echo={"functions": True} if body.functions else {},  # the answer to `functions` has a `function_call`
         freeform=freeform,
     )
 
@@ -101,7 +104,7 @@ def _sampling(body: Body) -> Sampling:
         top_p=body.top_p,
         max_tokens=body.max_completion_tokens or body.max_tokens,
         seed=body.seed,
-        stop=tuple(word for word in stop if word),  # forms that were left empty send ""
+        stop=tuple(word for word in stop if word),  # clients with an input form send "" if it is left empty
         top_k=body.top_k if body.top_k is not None and body.top_k > 0 else None,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
@@ -112,7 +115,7 @@ def _sampling(body: Body) -> Sampling:
 
 def _messages(given_messages: list[MessageGiven]) -> tuple[Message, ...]:
     messages: list[Message] = []
-    ids: dict[str, str] = {}  # of the last function calls, which had only names before there were tools
+    ids: dict[str, str] = {}  # by function: id made up for its last `function_call`, which has no id in this API
     for index, message in enumerate(given_messages):
         where = f"messages[{index}]"
         if message.content is None and message.role not in ("assistant", "function"):
@@ -168,7 +171,7 @@ def _content(content: str | list[Raw] | None, where: str) -> tuple[Part, ...]:
 
 
 def _part(piece: Piece, where: str) -> Part:
-    # The API keeps what was marked for half an hour at least: the shorter of our two wishes would not do.
+    # The API caches a marked prompt for half an hour at least. Of "5m" and "1h", only "1h" honours that.
     cache_control: CacheControl = "1h" if piece.prompt_cache_breakpoint else ""
     match piece:
         case Piece(type="text", text=str(text)) | Piece(type="refusal", refusal=str(text)):
@@ -196,7 +199,12 @@ def _file(file: FileGiven, where: str) -> Document:
 
 
 def parse_image(url: str, where: str) -> Image:
-    """A picture by its URL: the bytes of a data URL, or the address, which nobody here fetches."""
+    """Return the image of a URL: the bytes of a `data:` URL, or an http(s) address, which the provider will fetch.
+
+    where: path of the URL in the request, for the error
+
+    Raises `RequestError` for any other URL, and for a `data:` URL that is empty or no base64.
+    """
     if url.startswith(("https://", "http://")):
         return Image(url=url)
     head, comma, data = url.partition(",")

@@ -1,7 +1,8 @@
-"""A request as the body of `POST /chat/completions`. What was not set is not sent, as servers differ in what they know.
+"""Serializes a request as the body of `POST /chat/completions`.
 
-Text goes as a string, which every server takes, and as a list only beside pictures. Those stand in messages of users
-alone, so what the system or a tool shows is moved to one.
+A field that was not set is not sent, because servers differ in the fields that they accept. A content without images
+and files is a string, which every server accepts. The API allows images and files in messages of the user alone, so
+those of the system, the assistant or a tool are moved to a message of the user.
 """
 
 import base64
@@ -29,7 +30,7 @@ from partsong.wire.chat.details import read_details
 from partsong.wire.history import FORMS, USUAL, HistoryRules, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import read_schema
 
-# What a sampling says, and how the format calls it.
+# From fields of `Sampling` to fields of the body.
 FIELDS = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -43,17 +44,20 @@ FIELDS = {
 }
 
 
-# What stands for the reasoning of a turn that had none, or another model's. Kimi refuses an empty string.
+# The `reasoning_content` of a turn without readable reasoning. Kimi refuses an empty string.
 NO_REASONING = " "
-SHOWN = (Image, Document)  # parts that make a list of a content
-UNNAMED = "document.pdf"  # OpenAI wants a name
+SHOWN = (Image, Document)  # a content with one of these parts is sent as a list
+UNNAMED = "document.pdf"  # the name of a PDF without one, because OpenAI requires a name
 
 
 def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = USUAL) -> dict[str, Any]:
-    """The body, for `msgspec.json.encode`.
+    """Return the body, ready for `msgspec.json.encode`.
 
-    Reasoning of earlier turns is left out unless `rules` wants it: the format has no place for it. Raises `ModelError`
-    for a schema that is none.
+    model: the model's name at the provider
+    stream: whether the answer is to be streamed
+    rules: how the endpoint wants earlier turns to be written. Earlier reasoning is sent only if `rules` say so
+
+    Raises `ModelError` if a tool's parameters or the response format are no JSON object.
     """
     messages = with_ids(request.messages, FORMS[rules.ids])
     if not rules.documents:
@@ -91,7 +95,10 @@ def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = US
 
 
 def _function(tool: Tool) -> dict[str, Any]:
-    """A tool. An empty schema is refused, and one of an object is only understood with its properties, even if none."""
+    """Return a tool as a function of the API.
+
+    Servers refuse an empty schema, which is left out, and a schema of an object without `properties`, which are added.
+    """
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
@@ -107,9 +114,7 @@ def _function(tool: Tool) -> dict[str, Any]:
 
 def _messages(messages: tuple[Message, ...], rules: HistoryRules) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
-    shown: list[
-        Part
-    ] = []  # pictures and files that anyone but a user shows: the others' messages are text alone, so a user shows them
+    shown: list[Part] = []  # images and files of other roles than the user, for the next message of the user
     for message in messages:
         if shown and message.role not in ("tool", "system"):
             written.append({"role": "user", "content": _content(shown)})
@@ -139,7 +144,7 @@ def _messages(messages: tuple[Message, ...], rules: HistoryRules) -> list[dict[s
 
 
 def _assistant(message: Message, rules: HistoryRules) -> list[dict[str, Any]]:
-    """The assistant's message, or none if nothing of it can be sent."""
+    """Return a list with the assistant's message, or an empty list if the message has no text and no tool call."""
     written: dict[str, Any] = {"role": "assistant"}
     if text := message.text:
         written["content"] = text
@@ -164,7 +169,7 @@ def _tool_call(part: ToolCall, rules: HistoryRules) -> dict[str, Any]:
 
 
 def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-    """Text alone as a string, which every server takes; with pictures, a list."""
+    """Return a content: a string without images and files, since every server accepts a string, else a list."""
     if not any(type(part) in SHOWN for part in parts):
         return text_of(tuple(parts))
     return [_piece(part) for part in parts]

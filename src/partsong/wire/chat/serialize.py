@@ -1,6 +1,6 @@
-"""Answers as chat completions: whole, as a stream's chunks, or as the error that came in their place.
+"""Serializes answers as chat completions, whole or as the chunks of a stream, and errors.
 
-What a stream's chunks share is encoded once; for each delta only its words are.
+The fields that all chunks of a stream share are encoded once. For each delta, only its text is encoded.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ TYPES: dict[Kind, str] = {
     "overloaded": "server_error",
     "timeout": "server_error",
 }
-# What clients look for. Other causes keep partsong's own words.
+# OpenAI's codes that clients test for. Other causes keep partsong's own names.
 CODES = {"window": "context_length_exceeded", "rate": "rate_limit_exceeded"}
 _encode = msgspec.json.Encoder().encode
 
@@ -42,7 +42,7 @@ _encode = msgspec.json.Encoder().encode
 def serialize_answer(
     request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
-    """A `chat.completion`, with a choice for each answer."""
+    """Return a `chat.completion` with one choice for each answer."""
     old = _in_the_old_way(request)
     return _encode(
         {
@@ -66,7 +66,7 @@ def serialize_answer(
 
 
 def serialize_error(problem: Problem) -> bytes:
-    """The body of an error."""
+    """Return the body of an error response."""
     error = {
         "message": problem.message,
         "type": TYPES[problem.kind],
@@ -77,7 +77,7 @@ def serialize_error(problem: Problem) -> bytes:
 
 
 class Stream:
-    """One streamed completion, chunk by chunk."""
+    """Serializes one streamed completion; see `partsong.wire.reply.Stream`."""
 
     def __init__(self, request: ParsedRequest, head: Head) -> None:
         self._request = request
@@ -89,7 +89,7 @@ class Stream:
             "model": head.model,
         }
         self._head = b"data: " + _encode(shared)[:-1] + b',"choices":['
-        # Where the usage is asked for, every chunk has the field, and the last one its value.
+        # If the client asks for the usage, every chunk has the field: null, but for the last chunk.
         self._tail = b'],"usage":null' if request.usage_in_stream else b"]"
         self._deltas = [
             self._head + b'{"index":%d,"logprobs":null,"finish_reason":null,"delta":{' % choice
@@ -97,15 +97,16 @@ class Stream:
         ]
         self._words = [said + b'"content":' for said in self._deltas]
         self._end = b"}}" + self._tail + b"}\n\n"
-        self._begun: set[tuple[int, int]] = set()  # the tool calls whose id and name are told
-        self._held: dict[tuple[int, int], tuple[str, str, list[str]]] = {}  # those with free text, told at the end
+        # Tool calls are known by the indexes of their choice and of the tool call in it.
+        self._begun: set[tuple[int, int]] = set()  # tool calls whose id and name were sent
+        self._held: dict[tuple[int, int], tuple[str, str, list[str]]] = {}  # calls of free-text tools, sent at the end
 
     def begin(self) -> bytes:
-        """A chunk for each choice that says who speaks."""
+        """Return a chunk for each choice with the role `assistant`."""
         return b"".join(said + b'"role":"assistant","content":""' + self._end for said in self._deltas)
 
     def say(self, delta: Delta, choice: int = 0) -> bytes:
-        """A chunk with a delta."""
+        """Return a chunk with the delta; empty for a call of a free-text tool, which is sent at the end."""
         if type(delta) is TextDelta:
             return self._words[choice] + _encode(delta.text) + self._end
         if type(delta) is ReasoningDelta:
@@ -116,7 +117,7 @@ class Stream:
     def _say_tool_call(self, delta: ToolCallDelta, choice: int) -> bytes:
         place = (choice, delta.index)
         if place in self._held or delta.name in self._request.freeform:
-            # A piece of JSON is no piece of the text in it: the text is told as a whole.
+            # A piece of the JSON arguments cannot be turned into a piece of the text, so the text is sent as a whole.
             self._held.setdefault(place, (delta.id, delta.name, []))[2].append(delta.arguments)
             return b""
         function = {"arguments": delta.arguments}
@@ -130,7 +131,7 @@ class Stream:
         return self._deltas[choice] + b'"tool_calls":[' + _encode(tool_call) + b"]" + self._end
 
     def _release(self) -> bytes:
-        """The tool calls with free text."""
+        """Return the chunks with the calls of free-text tools."""
         told = b""
         for (choice, index), (call_id, name, pieces) in self._held.items():
             custom = {"name": name, "input": unwrap_input("".join(pieces))}
@@ -139,17 +140,20 @@ class Stream:
         return told
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
-        """An event in a chunk without choices, which clients pass over."""
+        """Return a chunk without choices, which clients ignore, with an event of the run."""
         return self._head + self._tail + b',"partsong":' + event + b"}\n\n"
 
     def wait(self) -> bytes:
-        """A comment: the API has no event for it."""
+        """Return a comment, because the API has no event that keeps a connection alive."""
         return b": the proposers are at work\n\n"
 
     def finish(
         self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
     ) -> bytes:
-        """How each choice ended, then the usage if it was asked for. The last chunk has the report on the run."""
+        """Return a chunk with the finish reason of each choice, and a last chunk with the usage if requested.
+
+        The report on the run is in the last chunk.
+        """
         ends = [
             _encode({"index": choice, "delta": {}, "logprobs": None, "finish_reason": _finish(answer, self._old)})
             for choice, answer in enumerate(answers)
@@ -157,7 +161,7 @@ class Stream:
         report = b',"partsong":' + _encode(partsong) + b"}\n\ndata: [DONE]\n\n"
         if self._request.usage_in_stream:
             last = self._head + b'],"usage":' + _encode(_usage(usage)) + report
-        else:  # nobody is ready for a chunk without a choice
+        else:  # a client that has not requested the usage does not expect a last chunk without choices
             last = self._head + ends.pop() + self._tail + report
         return self._release() + b"".join(self._head + end + self._tail + b"}\n\n" for end in ends) + last
 
@@ -166,7 +170,7 @@ class Stream:
 
 
 def _in_the_old_way(request: ParsedRequest) -> bool:
-    """Whether the request has `functions`, from before there were tools, so that the answer has a `function_call`."""
+    """Return whether the request has `functions`, the old form of `tools`; the answer then has a `function_call`."""
     return bool(request.echo.get("functions"))
 
 

@@ -1,8 +1,8 @@
-"""The tool calls of one chat completion, put together from their pieces.
+"""Assembles the tool calls of one chat completion from the pieces in its chunks.
 
-The API numbers tool calls by an index. Compatible servers number them all 0, or give them no id, one id for all, or an
-id for each piece; some repeat the name, the arguments, or both. `ToolCalls.find` holds the rules; each tells apart
-two servers that exist.
+The API gives each tool call an index. Some compatible servers give all the index 0, no id, one id for all, or a new id
+to each piece; some repeat the name, the arguments, or both. `ToolCalls.find` decides to which tool call a piece
+belongs. Each of its rules is needed for a server that exists.
 """
 
 import secrets
@@ -16,18 +16,24 @@ from partsong.wire.deltas import add_tool_call
 from partsong.wire.json import Completeness, equal
 from partsong.wire.text import Joiner
 
-PLACEHOLDER = "{}"  # some servers begin a tool call with it, and send the arguments after it
-REPEATED = -1
-NAMESPACES = ("google", "vertex")  # of Gemini's fields in `extra_content`
+PLACEHOLDER = "{}"  # arguments with which some servers begin a tool call before they send the real arguments
+REPEATED = -1  # result of `find` for a piece that repeats a whole tool call
+NAMESPACES = ("google", "vertex")  # fields of `extra_content` that may hold Gemini's fields
 
 
 class ToolCallSoFar:
-    """A tool call that is being written.
+    """A tool call as far as it has been received.
 
-    given: the id that the server gave, which need not be one of its own
-    begun: whether the id was passed on
-    told: whether the name was passed on
-    held: whether the arguments so far are a placeholder, which was not passed on
+    id: the unique id that partsong uses
+    given: the server's id, which several tool calls may share; "" if the server gave none
+    name: the tool's name so far
+    pieces: pieces of the arguments' JSON text
+    signature: Gemini's thought signature, after its namespace and a colon; "" for none
+    completeness: tells whether the arguments are complete JSON
+    joiner: joins characters that are divided between pieces
+    begun: whether a delta with the id was sent
+    told: whether a delta with the name was sent
+    held: whether the arguments so far are `PLACEHOLDER`, of which no delta was sent
     """
 
     __slots__ = ("begun", "completeness", "given", "held", "id", "joiner", "name", "pieces", "signature", "told")
@@ -46,20 +52,24 @@ class ToolCallSoFar:
 
 
 class ToolCalls:
-    """The tool calls so far. `tools` are the names that were declared: they tell a name in pieces from two names."""
+    """The tool calls of one completion so far (`all`)."""
 
     __slots__ = ("_indexes", "_tools", "all")
 
     def __init__(self, tools: Collection[str] = ()) -> None:
+        """Start a completion. `tools`: names of the declared tools, by which the pieces of a name are recognised."""
         self.all: list[ToolCallSoFar] = []
         self._tools = tools
-        self._indexes: dict[int, int] = {}  # the server's index -> ours
+        self._indexes: dict[int, int] = {}  # from the server's index to the index in `all`
 
     def __bool__(self) -> bool:
         return bool(self.all)
 
     def add(self, piece: Piece, deltas: list[Delta], *, alone: bool = False) -> None:
-        """Take in a piece. One that stands `alone` is a tool call of its own, as in an answer that is not streamed."""
+        """Add a piece of a tool call, and append to `deltas` what can be sent.
+
+        alone: whether the piece is a whole tool call, as in an answer that is not streamed; False by default
+        """
         function = piece.function or Function()
         name, arguments = function.name or "", written(function.arguments)
         identity = piece.id if isinstance(piece.id, str) else "" if piece.id is None else str(piece.id)
@@ -79,7 +89,13 @@ class ToolCalls:
         self._tell(found, self._take_in(call, arguments), deltas)
 
     def find(self, index: int | None, identity: str, name: str, arguments: str) -> int | None:
-        """Our index of the tool call that a piece goes on with; `None` for one that begins another."""
+        """Return the index in `all` of the tool call to which a piece belongs.
+
+        Returns `None` for a piece that begins a tool call, and `REPEATED` for a piece that repeats a whole one.
+
+        index: the server's index; `None` if the piece has none
+        identity: the piece's id; "" if it has none
+        """
         known = self._known(index, identity)
         if known is None:
             return None
@@ -112,7 +128,10 @@ class ToolCalls:
         return len(self.all) - 1 if self.all else None
 
     def _continues(self, start: str, piece: str, index: int | None) -> bool:
-        """Whether a piece goes on with a name, and is not a name itself."""
+        """Return whether `piece` continues the tool name `start`, and is not the name of another tool call.
+
+        index: the server's index, which decides if no tool names are known
+        """
         if not self._tools:
             return index is not None
         if start in self._tools and piece in self._tools:
@@ -120,7 +139,10 @@ class ToolCalls:
         return any(tool.startswith(start + piece) for tool in self._tools)
 
     def _begin(self, index: int | None, identity: str) -> int:
-        """A new tool call. Its id is its own, because results name the call that they belong to."""
+        """Add a tool call, and return its index in `all`.
+
+        Its id must be unique, because a tool result refers to its tool call by the id.
+        """
         taken = {call.id for call in self.all}
         own = identity if identity and identity not in taken else f"call_{secrets.token_hex(8)}"
         self.all.append(ToolCallSoFar(own, identity))
@@ -129,7 +151,7 @@ class ToolCalls:
         return len(self.all) - 1
 
     def _take_in(self, call: ToolCallSoFar, arguments: str) -> str:
-        """Add to the arguments of a tool call; what of them can be passed on is returned."""
+        """Add a piece to the arguments of a tool call, and return the text of which a delta can be sent."""
         if not arguments:
             return ""
         if call.held and arguments.strip():
@@ -142,7 +164,7 @@ class ToolCalls:
         return "" if call.held else arguments
 
     def _tell(self, index: int, arguments: str, deltas: list[Delta]) -> None:
-        """Pass on what is certain of a tool call: its name once no other piece of the name can follow."""
+        """Append a delta with what is certain of a tool call. The name is certain once no further piece can follow."""
         call = self.all[index]
         identity = name = ""
         if arguments or not self._may_grow(call.name):
@@ -156,7 +178,10 @@ class ToolCalls:
         return bool(name) and any(tool.startswith(name) and tool != name for tool in self._tools)
 
     def end(self, deltas: list[Delta]) -> None:
-        """The answer has ended: pass on what was held. No arguments is an empty object: a tool wants JSON."""
+        """Append deltas with what was held back, since the answer has ended.
+
+        A tool call without arguments gets `{}`, because arguments must be JSON.
+        """
         for index, call in enumerate(self.all):
             call.joiner.end()
             arguments = ""
@@ -174,21 +199,26 @@ class ToolCalls:
 
 
 def written(arguments: object) -> str:
-    """Arguments as the text of a JSON value; some servers send the value itself."""
+    """Return a tool call's arguments as JSON text. Some servers send a JSON object instead of its text."""
     if arguments is None:
         return ""
     return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
 
 
 def parse_index(value: object) -> int | None:
-    """A server's index, which some write as a string."""
+    """Return a tool call's index, which some servers send as a string; `None` if it is no number."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def signature_of(extra: object) -> str:
-    """Gemini's signature of the thoughts that led to a tool call, behind the name of the field that it came in."""
+    """Return Gemini's thought signature of a tool call as `namespace:signature`; "" if there is none.
+
+    extra: the piece's field `extra_content`
+
+    The namespace is one of `NAMESPACES`, which must be sent back with the signature.
+    """
     for namespace in NAMESPACES:
         fields = extra.get(namespace) if isinstance(extra, dict) else None
         signature = fields.get("thought_signature") if isinstance(fields, dict) else None

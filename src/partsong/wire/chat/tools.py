@@ -1,4 +1,4 @@
-"""The tools of a request, and which of them must or may be called."""
+"""Parses the tools of a request to Chat Completions, and the choice of tools that must or may be called."""
 
 from typing import Any
 
@@ -18,7 +18,10 @@ _object = msgspec.json.Decoder(dict[str, Any])
 
 
 def parse_tools(body: Body) -> tuple[tuple[Tool, ...], frozenset[str]]:
-    """The tools, and the names of those that take free text. Raises `RequestError`."""
+    """Return the tools, and the names of the free-text tools among them.
+
+    Raises `RequestError` for a malformed or unsupported tool, and for two tools of one name.
+    """
     if body.tools and body.functions:
         raise RequestError("functions: they are the old name of tools; give either", "functions")
     tools: list[Tool] = []
@@ -63,7 +66,12 @@ def _freeform(raw: Raw, where: str) -> Tool:
 
 
 def parse_choice(body: Body, tools: tuple[Tool, ...]) -> tuple[str | None, tuple[Tool, ...]]:
-    """Which tools must or may be called, and the tools that this leaves. Raises `RequestError`."""
+    """Return the choice and the tools that may be called.
+
+    The choice is "auto", "none", "required", the name of the tool that must be called, or `None` if there is none.
+
+    Raises `RequestError` for an unknown choice, and for a tool that is not among `tools`.
+    """
     choice: str | Chosen | FunctionCalled | None = body.tool_choice
     field, words = "tool_choice", ["auto", "none", "required"]
     if choice is None and body.function_call is not None:

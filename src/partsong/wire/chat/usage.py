@@ -1,6 +1,6 @@
-"""What a call has used, as servers count: OpenAI's fields, and what compatible servers leave out, rename or add.
+"""The usage that servers report: OpenAI's fields, and fields that compatible servers leave out, rename or add.
 
-Money errs high: a count that cannot be right is not counted, and an estimate stands in its place.
+Costs err high: an implausible count is ignored, and an estimate replaces the count.
 """
 
 from contextlib import suppress
@@ -15,12 +15,20 @@ from partsong.model import Usage, billed
 from partsong.wire.counts import fields_of, first_count, parse_count
 from partsong.wire.json import UNREADABLE
 
-MOST_DOLLARS = 1_000_000  # for one call: what is more was no price
-TICKS_A_DOLLAR = 10_000_000_000  # of xAI's `cost_in_usd_ticks`
+MOST_DOLLARS = 1_000_000  # for one call; a higher number is no price
+TICKS_A_DOLLAR = 10_000_000_000  # unit of xAI's `cost_in_usd_ticks`
 
 
 class Counted(Struct, frozen=True):
-    """A usage as it came. `asked` and `said` are `None` where they were not counted."""
+    """A usage as the server reported it. Counts are in tokens.
+
+    asked: input tokens; `None` if not reported
+    said: output tokens, reasoning included; `None` if not reported
+    cached: input tokens that were read from the provider's prompt cache
+    written: input tokens that were written to the provider's prompt cache
+    thought: output tokens of reasoning
+    dollars: price of the call; `None` if not reported
+    """
 
     asked: int | None
     said: int | None
@@ -30,7 +38,10 @@ class Counted(Struct, frozen=True):
     dollars: Decimal | None = None
 
     def after(self, earlier: "Counted | None") -> "Counted":
-        """This count where something was counted, else the earlier one: a later 0 replaces nothing."""
+        """Merge this usage with an earlier usage of the same call: a count of 0 or `None` replaces nothing.
+
+        Of two prices, the higher one counts.
+        """
         if earlier is None:
             return self
         return Counted(
@@ -43,13 +54,16 @@ class Counted(Struct, frozen=True):
         )
 
     def usage(self, asked: int, said: int) -> Usage:
-        """The usage, with estimates of the tokens read and written for what was not counted."""
+        """Return a `Usage`, marked as estimated if a count is missing.
+
+        asked, said: estimates of the input and output tokens, used for missing counts
+        """
         estimated = self.asked is None or self.said is None
         return replace(self._counted(asked, said), estimated=estimated)
 
     def _counted(self, asked: int, said: int) -> Usage:
         read = asked if self.asked is None else self.asked
-        # Some servers count what their cache holds apart from the prompt.
+        # Some servers do not count cached tokens among the tokens of the prompt.
         read += self.cached if self.cached > read else 0
         read += self.written if self.written > read else 0
         wrote = said if self.said is None else self.said
@@ -57,13 +71,13 @@ class Counted(Struct, frozen=True):
 
 
 def parse_usage(raw: Raw | bytes) -> Counted | None:
-    """What a usage counts, if anything.
+    """Return the counts in the JSON of a usage; `None` if it has no input or output tokens.
 
-    Where the total is more than its parts, the difference is reasoning that was left out.
+    If the total exceeds the sum of input and output, the difference is reasoning that the server did not count.
     """
     with suppress(*UNREADABLE):
         return parse_fields(msgspec.json.decode(raw))
-    with suppress(*UNREADABLE):  # a number in it is beyond all numbers
+    with suppress(*UNREADABLE):  # a number is too large to be decoded, so that each field is decoded alone
         return parse_fields({name: _value(field) for name, field in _fields(raw).items()})
     return None
 
@@ -79,7 +93,7 @@ def _value(field: Raw) -> Any:
 
 
 def parse_fields(value: Any) -> Counted | None:
-    """What a usage that was decoded counts, if anything."""
+    """Return the counts in a decoded usage; `None` if it has no input or output tokens."""
     told = fields_of(value)
     asked, said = parse_count(told.get("prompt_tokens")), parse_count(told.get("completion_tokens"))
     if not asked and not said:
@@ -106,14 +120,17 @@ def parse_fields(value: Any) -> Counted | None:
 
 
 def parse_dollars(raw: Raw | bytes) -> Decimal | None:
-    """What the call has cost, to the digit, where the server says so: OpenRouter, Perplexity and xAI do."""
+    """Return the exact price of the call in the JSON of a usage, as OpenRouter, Perplexity and xAI report it.
+
+    Returns `None` if the usage has no price.
+    """
     with suppress(*UNREADABLE, InvalidOperation):
         told = _fields(raw)
         cost = _number(told.get("cost"))
         if cost is None:
             cost = _number(_fields(told.get("cost", b"{}")).get("total_cost"))
         elif bytes(told.get("is_byok", b"")) == b"true":
-            # The router was only paid its fee, and the model's provider elsewhere.
+            # With the user's own key, `cost` is the router's fee alone, and the model's provider bills separately.
             details = _fields(told.get("cost_details", b""))
             upstream = _number(details.get("upstream_inference_cost"))
             cost = None if upstream is None else cost + upstream
@@ -131,7 +148,7 @@ def _number(raw: Raw | bytes | None) -> Decimal | None:
 
 
 def count(raw: Raw | bytes) -> Counted | None:
-    """What a usage counts and costs, if anything was counted."""
+    """Return the counts and the price in the JSON of a usage; `None` if it has no input or output tokens."""
     counted = parse_usage(raw)
     dollars = parse_dollars(raw) if b'"cost' in bytes(raw) else None
     return counted if counted is None or dollars is None else replace(counted, dollars=dollars)

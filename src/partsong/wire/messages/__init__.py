@@ -1,7 +1,7 @@
-"""The Anthropic Messages format, in both directions.
+"""The Anthropic Messages API, in both directions.
 
-Providers write requests with `body` and read answers with `Said`. The server reads requests with `parse_request`, and
-those whose tokens are to be counted with `parse_count`. It writes answers with `serialize_answer`, `Stream`,
+Providers serialize requests with `body` and parse answers with `Said`. The server parses requests with `parse_request`,
+and requests to count tokens with `parse_count`. The server serializes answers with `serialize_answer`, `Stream`,
 `serialize_error` and `serialize_count`.
 """
 

@@ -1,8 +1,8 @@
-"""An answer in the Messages format, whole or as a stream's events, heard by the same `Said`.
+"""Parses an answer of the Messages API. One class, `Said`, reads whole and streamed answers.
 
-Events are decoded into one flat struct that ignores unknown fields, because new kinds of events appear all the time;
-all the text that one network read brought becomes one delta. A delta is of the kind that its own fields say, whatever
-block it stands in: what a listener hears is what is kept.
+Events are decoded into one struct that ignores unknown fields, because the API often adds kinds of events. All text of
+one network read becomes one delta. The fields of a delta decide whether it is text, thoughts or arguments, whatever
+the type of its block. So the final answer has what the listener was sent.
 """
 
 from collections.abc import Collection, Iterable
@@ -23,12 +23,12 @@ from partsong.wire.tokens import estimate, estimate_tokens
 
 __all__ = ["REDACTED", "Said"]
 
-DONE = b"[DONE]"  # with which some servers end a stream, as Chat Completions do
+DONE = b"[DONE]"  # last event of some servers, as in Chat Completions
 FAULTS = (*UNREADABLE, ValueError)
 
 
 class Block(Struct):
-    """Any content block, or any delta of one: the API's kinds share their field names."""
+    """A content block of any type, a delta of one, or the delta of a `message_delta`. All share their field names."""
 
     type: str = ""
     text: str | None = None
@@ -39,12 +39,12 @@ class Block(Struct):
     name: str | None = None
     input: Raw = Raw(b"")
     partial_json: str | None = None
-    stop_reason: str | None = None  # this and the next in a message_delta
+    stop_reason: str | None = None  # this field and the next occur in a message_delta
     stop_details: Any = None
 
 
 class _Message(Struct):
-    """A whole message, or what is known of it when a stream begins."""
+    """A whole message, or the `message` of a `message_start`."""
 
     id: Any = None
     content: list[Block] | None = None
@@ -56,7 +56,7 @@ class _Message(Struct):
 
 
 class _Event(Struct):
-    """Any event of a stream."""
+    """An event of any type in a stream."""
 
     type: str = ""
     index: int = 0
@@ -71,15 +71,18 @@ _event = msgspec.json.Decoder(_Event)
 
 
 class Said:
-    """What a model has said so far: events or a whole message go in, deltas come out, and in the end an answer.
+    """One message as far as it has been received: takes events or a whole message, and returns deltas.
 
-    heard: turns true with the first event
-    ended: whether the end was announced
-    settled: whether that end is the last word
-    broken: never true, as the format announces no end before its end
+    At the end, `answer` makes the answer. Private methods that take `deltas` append to that list.
+
+    model: the model that the provider says has answered; "" until the provider names it
+    heard: whether a message has begun
+    ended: whether the message has ended
+    settled: whether the end is final; always True in this API
+    broken: whether text has followed an end; always False in this API
     done: whether nothing more will come
-    problem: the JSON of an error that came in place of an event
-    refusal: why the provider stopped the answer, where it says so
+    problem: JSON of an error that the server sent in place of an event; `None` if none came
+    refusal: the provider's explanation for stopping the answer; "" if there is none
     """
 
     __slots__ = (
@@ -100,7 +103,11 @@ class Said:
     )
 
     def __init__(self, tools: Collection[str] = (), *, thinks_first: bool = False) -> None:
-        """`thinks_first` is whether content begins with thoughts. Tool calls have blocks, so `tools` tell nothing."""
+        """Start a message.
+
+        tools: not used, because tool calls have blocks of their own here; a parameter because Chat Completions needs it
+        thinks_first: whether content begins with thoughts although it has no `<think>`; False by default
+        """
         self.model = ""
         self.heard = False
         self.ended = False
@@ -111,15 +118,16 @@ class Said:
         self.refusal = ""
         self._identity: Any = None
         self._end: Ending = ""
-        self._unknown = ""  # the stop reason that nobody knows
+        self._unknown = ""  # a stop reason that is in no table of `endings`
         self._blocks = Blocks(thinks_first=thinks_first)
         self._usage = Usage()
-        self._counted = False  # to the end: what a stream counts at its start is not what it will have cost
+        self._counted = False  # whether the usage includes the whole answer; at a stream's start it does not
 
     def hear(self, events: Iterable[tuple[str, bytes]]) -> list[Delta]:
-        """Take in the events of one network read; neighbouring deltas of one kind come out as one.
+        """Parse the events of one network read, as (name, data), and return their deltas.
 
-        Raises `ModelError` for what is no event, and for a message that begins again.
+        Neighbouring deltas of one kind are joined. Raises `ModelError` for data that is no event, and for a second
+        `message_start` after content has come.
         """
         deltas: list[Delta] = []
         for name, data in events:
@@ -161,12 +169,12 @@ class Said:
             case "error":
                 self.problem = data
             case _:
-                pass  # a ping, or an event that was invented later
+                pass  # a ping, or an event that the API has added later
 
     def hear_whole(self, document: bytes) -> list[Delta]:
-        """Take in a whole message; its deltas are what a stream would have said at once.
+        """Parse a message that is not streamed, and return its content as deltas.
 
-        Raises `ModelError` for what is none.
+        Raises `ModelError` if the document is no message.
         """
         try:
             whole = _whole.decode(document)
@@ -192,11 +200,11 @@ class Said:
         return deltas
 
     def finish(self, deltas: list[Delta]) -> None:
-        """The stream has ended: pass on what was held back."""
+        """Add what was held back to `deltas`, since the stream has ended."""
         self._blocks.end(deltas, whole=self._end in ("", "stop", "tool_calls"))
 
     def used(self, request: Request) -> Usage:
-        """What was used so far. What the provider has not counted yet is estimated, high rather than low."""
+        """Return the usage so far. Estimates that err high replace counts that the provider has not reported."""
         counted, words = self._usage, self._blocks.written()
         if self._counted and (counted.output_tokens or not words):
             return counted
@@ -211,11 +219,11 @@ class Said:
 
     @property
     def lone_tag(self) -> bool:
-        """Whether the content began with thoughts though no tag said so."""
+        """Whether a `</think>` without a `<think>` has shown that the content began with thoughts."""
         return self._blocks.lone
 
     def answer(self) -> Answer:
-        """The answer as far as it has come. Its usage is what the provider has counted."""
+        """Return the answer as far as it has been received, with the usage that the provider has reported."""
         parts: tuple[Part, ...] = self._blocks.parts()
         end = self._end
         caveats: list[Caveat] = []
@@ -236,7 +244,10 @@ class Said:
         )
 
     def _begin(self, message: _Message) -> None:
-        """Take in a message's start. One that begins again repeats or replaces words that were heard: no answer."""
+        """Read the start of a message.
+
+        Raises `ModelError` if another message begins after content has come: it would contradict what was sent.
+        """
         if self._blocks and (message.id is None or message.id != self._identity):
             raise ModelError("the provider began its answer again, in the middle of it", "truncated")
         self.heard = True
@@ -263,7 +274,10 @@ class Said:
         self.finish(deltas)
 
     def _count(self, usage: Any, *, to_the_end: bool = False) -> None:
-        """Take in a count. They are running totals, so that the highest of each is the last, whoever sends zeros."""
+        """Read a usage. `to_the_end`: whether the usage includes the whole answer; False by default.
+
+        Usages are running totals. The highest value of each count is kept, because some servers send zeros at the end.
+        """
         told = fields_of(usage)
         output, asked = parse_count(told.get("output_tokens")), parse_count(told.get("input_tokens"))
         if output is None and asked is None:
@@ -283,7 +297,12 @@ class Said:
 
 
 def _decode_loosely(data: bytes, fault: Exception) -> _Event:
-    """An event with what msgspec refuses in it. Raises `ModelError`."""
+    """Decode an event with Python's `json`, which allows what msgspec refuses, such as NaN.
+
+    fault: the error of strict decoding, for the message
+
+    Raises `ModelError` if that fails as well.
+    """
     try:
         return msgspec.convert(_bytes_of_inputs(decode_loosely(data)), _Event)
     except FAULTS:
@@ -291,7 +310,7 @@ def _decode_loosely(data: bytes, fault: Exception) -> _Event:
 
 
 def _bytes_of_inputs(value: Any) -> Any:
-    """The value with the arguments of tool calls as JSON again, which is what the structs keep."""
+    """Return the decoded value with each `input` of a tool call as JSON text, because the structs keep it raw."""
     if not isinstance(value, dict):
         return value
     content = value.get("content")

@@ -1,7 +1,8 @@
-"""Blocks of content as parts of messages: some are read as they are, some are told in words, some are refused.
+"""Parses content blocks into parts of messages.
 
-Documents of text, search results and the deeds of a provider's own tools become words, as every model reads those. A
-file is read later, by the run. Blocks that load or remove tools change the list of tools, and say nothing else.
+Text documents, search results and the calls and results of Anthropic's own tools become text, which every model reads.
+Files become a `Document`, whose text the run extracts later. Blocks that load or remove tools change the list of tools.
+Other unknown blocks are refused.
 """
 
 import base64
@@ -21,7 +22,7 @@ from partsong.wire.messages.fields import Block, CacheControlGiven, Caller, Sour
 from partsong.wire.parsed import refuse
 from partsong.wire.told import told
 
-# Blocks that lack a field, or stand where they may not, are told from those that are not understood at all.
+# Types of blocks that are supported. The error for such a block says that a field is missing or the role is wrong.
 KNOWN = frozenset(
     {
         "text",
@@ -39,7 +40,7 @@ KNOWN = frozenset(
         "tool_removal",
     }
 )
-# What tools did that ran at Anthropic, in the words for it.
+# Types of blocks about tools that ran at Anthropic, with the words that begin the text for each.
 DEEDS = {
     "mcp_tool_use": "a tool of an MCP server was called",
     "mcp_tool_result": "the MCP server returned",
@@ -54,12 +55,19 @@ DEEDS = {
 }
 _block = msgspec.json.Decoder(Block)
 _object = msgspec.json.Decoder(dict[str, Any])
-# Which tools are loaded and which are taken away again, by what the conversation says of them.
+# By name of a tool: whether the conversation has loaded (True) or removed (False) the tool.
 Loaded = dict[str, bool]
 
 
 def parse_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded) -> tuple[Part, ...]:
-    """The parts of a content; the tools that it loads or takes away are noted in `loaded`. Raises `RequestError`."""
+    """Return the parts of a content.
+
+    role: the role of the turn; "tool" and "document" for a content within a tool result or a document
+    where: path of the content in the request, for errors
+    loaded: receives the tools that the content loads (True) or removes (False)
+
+    Raises `RequestError` for a malformed or unsupported block.
+    """
     if isinstance(content, str):
         return (Text(content),)
     places = ((raw, f"{where}[{index}]") for index, raw in enumerate(content))
@@ -68,12 +76,17 @@ def parse_blocks(content: str | list[Raw], role: str, where: str, loaded: Loaded
 
 
 def parse_cache_control(wish: CacheControlGiven | None) -> CacheControl:
-    """How long everything up to here shall be kept."""
+    """Return how long the provider caches the prompt up to a block with this mark: "5m", "1h", or "" without a mark."""
     return "" if wish is None else wish.ttl
 
 
 def check_callers(allowed: list[str] | None, caller: Caller | None, where: str) -> None:
-    """Raise `RequestError` where a tool is, or was, not called by the model itself."""
+    """Raise `RequestError` unless only the model itself ("direct") may call a tool, or has called it.
+
+    allowed: the callers that a tool's declaration allows
+    caller: the caller in a tool call or a tool result
+    where: path of the field in the request, for the error
+    """
     if allowed not in (None, [], ["direct"]) or (caller is not None and caller.type != "direct"):
         raise RequestError(f'{where}: no code is run here that calls tools; only "direct" is possible', where)
 
@@ -119,7 +132,7 @@ def _parts(block: Block, raw: Raw, role: str, where: str, loaded: Loaded) -> tup
                 raise RequestError(f"{place}: only a tool_reference, to a tool in tools, is understood", place)
             loaded[tool.name] = kind == "tool_addition"
             return ()
-        case Block(type="fallback"):  # where another model took over: the API shows it to none
+        case Block(type="fallback"):  # marks where another model took over; the API does not show it to models
             return ()
         case _:
             if block.type in KNOWN:
@@ -166,7 +179,12 @@ def _document(block: Block, source: Source, cache_control: CacheControl, where: 
 
 
 def _within(named: str, parts: tuple[Part, ...], cache_control: CacheControl) -> tuple[Part, ...]:
-    """What is quoted, between a line that says what it is and its end; text alone is one part."""
+    """Return the content of a document or search result between brackets.
+
+    named: the words after the opening bracket, such as the document's title
+    parts: the quoted content; the result is a single `Text` if the content has no images
+    cache_control: cache mark of the last part
+    """
     if all(type(part) is Text for part in parts):
         text = "".join(part.text for part in parts if type(part) is Text)
         return (Text(f"[{named}\n{text}\n]\n", cache_control),)
@@ -181,7 +199,7 @@ def _found(content: list[Raw] | dict[str, Any], where: str) -> str:
 
 
 class Page(msgspec.Struct):
-    """A page that a search has found. What stands on it is enciphered, for its provider alone."""
+    """A page in the result of a web search. Its text is encrypted for Anthropic's servers, and is not read here."""
 
     title: str | None = None
     url: str | None = None

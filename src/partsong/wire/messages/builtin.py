@@ -1,8 +1,8 @@
-"""Anthropic's tools that the client runs itself (shell, text editor, memory), as tools with a schema.
+"""Anthropic's tools that the client runs itself (shell, text editor, memory), as functions with a schema.
 
-A request names such a tool by its type alone, since Anthropic's models know how to call it. Other models need to be
-told, so each becomes a function of the same name with the arguments that Anthropic documents. The client's side is the
-same: it gets a `tool_use` block with that name and runs it.
+A request declares such a tool by its type alone, because Anthropic's models know its arguments. Other models do not,
+so the tool becomes a function with the arguments that Anthropic documents. For the client nothing changes: it receives
+a `tool_use` block and runs the tool.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ LINES: Any = {"type": "array", "items": WHOLE, "minItems": 2, "maxItems": 2}
 
 
 class Builtin(Struct, frozen=True):
-    """A family of such tools, whose types begin alike and end in a date.
+    """A tool in all its versions, whose types differ in the date at the end.
 
-    description: what a model has to know of it
-    commands: the words for `command`; none if the command is the text to be run
-    fields: the other arguments, each with its schema
+    description: description for the model
+    fields: JSON Schemas of the arguments other than `command`, by name
+    commands: allowed values of the argument `command`; empty (default) if `command` is free text, as in a shell
     """
 
     description: str
@@ -28,7 +28,7 @@ class Builtin(Struct, frozen=True):
     commands: tuple[str, ...] = ()
 
     def schema(self, undo: bool = False) -> bytes:
-        """The JSON Schema of the arguments. `undo`: whether edits can be taken back, as in the older editors."""
+        """Return the JSON Schema of the arguments. `undo`: whether `undo_edit` is a command; False by default."""
         commands = (*self.commands, "undo_edit") if undo else self.commands
         command = {"type": "string", "enum": commands} if commands else TEXT
         required = ["command"] if commands else []
@@ -76,12 +76,15 @@ BUILTINS: dict[str, Builtin] = {
         ("view", "create", "str_replace", "insert", "delete", "rename"),
     ),
 }
-# The editors that can take an edit back.
+# The versions of the text editor with the command `undo_edit`.
 OLDER_EDITORS = ("text_editor_20241022", "text_editor_20250124")
 
 
 def builtin(kind: str) -> tuple[str, bytes] | None:
-    """The description and the schema of a tool of that type; `None` for a type that is none of these."""
+    """Return the description and the JSON Schema of a tool by its type, such as `bash_20250124`.
+
+    Returns `None` for a type that is not in `BUILTINS`.
+    """
     for start, known in BUILTINS.items():
         if kind.startswith(start) and kind.removeprefix(start).isdecimal():
             return known.description, known.schema(undo=kind in OLDER_EDITORS)

@@ -1,6 +1,7 @@
-"""The fields of a request to `POST /v1/messages`, as far as anything is made of them.
+"""The fields of a request to `POST /v1/messages` that partsong uses or refuses. All others are ignored.
 
-All others are passed over unread. What may be of several shapes, or is somebody else's to read, stays raw.
+Fields that may have several types stay raw, and are decoded once their `type` is known. Schemas and arguments stay raw
+because they are passed on as bytes.
 """
 
 from typing import Annotated, Any, Literal
@@ -37,7 +38,7 @@ class ToolNamed(Struct):
 
 
 class Block(Struct):
-    """A block of content; which fields it has depends on its type."""
+    """A content block of any type. The type decides which fields are set."""
 
     type: str
     text: str | None = None
@@ -117,7 +118,7 @@ class ContextManagement(Struct):
 
 
 class Body(Struct):
-    """A request. The fields that are `Any` are refused unless they are empty."""
+    """The body of a request. A field of the type `Any` is refused unless it is empty."""
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[Turn], Meta(min_length=1)]

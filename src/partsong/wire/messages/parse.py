@@ -1,7 +1,7 @@
-"""A request to `POST /v1/messages`, as what is asked of a mixture; and to `/v1/messages/count_tokens`.
+"""Parses requests to `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
-A turn that brings tools' results becomes one message of role `tool`, with the other parts of the turn in it: harnesses
-put reminders beside results, and those are not the user speaking again.
+A turn with tool results becomes one message of the role `tool`, which also holds the turn's other parts. Clients such
+as coding agents put reminders beside results, and these reminders are no new words of the user.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ REFUSED = {
     "thread": "no conversations are kept here; send all the messages",
     "mcp_servers": "this server calls no other; give tools of your own",
 }
-# What was thought in earlier turns is not what a mixture answers from, so clearing it changes nothing.
+# Prefix of the context edits that are accepted: a mixture does not read earlier reasoning, so they have no effect.
 CLEARS_THINKING = "clear_thinking_"
 _body = msgspec.json.Decoder(Body)
 _anything = msgspec.json.Decoder(Any)
@@ -44,7 +44,10 @@ _object = msgspec.json.Decoder(dict[str, Any])
 
 
 def parse_request(data: bytes) -> ParsedRequest:
-    """Parse a request. Raises `RequestError`, naming the field."""
+    """Parse the body of a request.
+
+    Raises `RequestError` with the field's path for a malformed or unsupported field.
+    """
     body = decode(data, _body)
     if body.max_tokens is None:
         raise RequestError("max_tokens is missing", "max_tokens")
@@ -78,9 +81,10 @@ def parse_request(data: bytes) -> ParsedRequest:
 
 
 def parse_count(data: bytes) -> ParsedRequest:
-    """Parse a request whose tokens are to be counted: any that the API knows, whether a mixture could answer it or not.
+    """Parse the body of a request to count tokens. Fields that a mixture does not support are allowed.
 
-    A conversation that a mixture cannot read is counted as the JSON that it is sent as. Raises `RequestError`.
+    A conversation that a mixture cannot read becomes text, the JSON of its content, so that its tokens can be counted.
+    Raises `RequestError` for a malformed body.
     """
     body = decode(data, _body)
     try:
@@ -99,12 +103,12 @@ def _raw(content: Any) -> str:
     if isinstance(content, str):
         return content
     blocks = msgspec.json.decode(msgspec.json.encode(content))
-    return msgspec.json.encode(plain(blocks)).decode()  # encoded files are not read as text by anybody
+    return msgspec.json.encode(plain(blocks)).decode()  # without encoded files, which no model reads as text
 
 
 def _refuse(body: Body) -> None:
     refuse(body, REFUSED)
-    if body.fallbacks not in (None, [], "default"):  # which says: whatever this model has
+    if body.fallbacks not in (None, [], "default"):  # "default": the fallbacks that this model has anyway
         raise RequestError("fallbacks: the recipe says who takes a model's place", "fallbacks")
     if body.speed == "fast":
         raise RequestError('speed: "fast" is not to be had here; "standard" is', "speed")
@@ -119,7 +123,10 @@ def _refuse(body: Body) -> None:
 
 
 def _conversation(body: Body, loaded: Loaded) -> list[Message]:
-    """The messages; the tools that they load or take away are noted in `loaded`."""
+    """Return the messages of the system prompt and the turns.
+
+    loaded: receives the tools that the conversation loads (True) or removes (False)
+    """
     messages = [_told(body.system)] if body.system else []
     spoke = max((index for index, turn in enumerate(body.messages) if turn.role == "user"), default=-1)
     for index, turn in enumerate(body.messages):
@@ -129,7 +136,8 @@ def _conversation(body: Body, loaded: Loaded) -> list[Message]:
         if turn.role == "system" and (not told[0].parts or (turn.clear_at == "next_user_message" and index < spoke)):
             continue
         if turn.role == "system" and messages and messages[-1].role in ("user", "tool"):
-            # A harness's reminder beside the user's words: answers follow the user's turn, whatever is said with it.
+            # A reminder of the client's after the user's turn. The reminder joins the turn, because models answer the
+            # user's turn.
             messages[-1] = Message(messages[-1].role, (*messages[-1].parts, Text("\n\n"), *told[0].parts))
         else:
             messages += told
@@ -145,7 +153,7 @@ def _sampling(body: Body) -> Sampling:
         temperature=body.temperature,
         top_p=body.top_p,
         max_tokens=body.max_tokens,
-        stop=tuple(word for word in body.stop_sequences or () if word),  # forms that were left empty send ""
+        stop=tuple(word for word in body.stop_sequences or () if word),  # clients with an input form may send ""
         top_k=body.top_k or None,
         effort=effort,
         thinking=thinking.budget_tokens if thinking is not None and thinking.type == "enabled" else None,
@@ -154,7 +162,10 @@ def _sampling(body: Body) -> Sampling:
 
 
 def _tools(body: Body, loaded: Loaded) -> tuple[Tool, ...]:
-    """The tools that can be called by now."""
+    """Return the tools that can be called at the end of the conversation.
+
+    loaded: tools that the conversation has loaded (True) or removed (False), by name
+    """
     declared = [(tool, _tool(tool, f"tools[{index}]")) for index, tool in enumerate(body.tools or [])]
     return tuple(made for tool, made in declared if loaded.get(made.name, not tool.defer_loading))
 
@@ -166,7 +177,7 @@ def _told(system: str | list[Block]) -> Message:
     for index, block in enumerate(system):
         if block.type != "text" or block.text is None:
             raise RequestError(f"system[{index}]: must be a block of text", f"system[{index}]")
-        # One paragraph each, as they are joined where the caller's blocks are not known.
+        # Blocks are paragraphs, because APIs without such blocks join the texts.
         text = block.text if index == 0 else f"\n\n{block.text}"
         parts.append(Text(text, parse_cache_control(block.cache_control)))
     return Message("system", tuple(parts))
@@ -181,7 +192,7 @@ def _messages(turn: Turn, where: str, loaded: Loaded) -> list[Message]:
 
 
 def _marked(message: Message, wish: CacheControlGiven) -> Message:
-    """The message with a mark on the last of its parts that can bear one."""
+    """Return the message with a cache mark on its last part that can have one, which is any but reasoning."""
     for index in range(len(message.parts) - 1, -1, -1):
         part = message.parts[index]
         if not isinstance(part, Reasoning):
@@ -207,7 +218,7 @@ def _tool(tool: ToolGiven, where: str) -> Tool:
             raise RequestError(f"{where}.input_schema is missing", f"{where}.input_schema")
         decode(tool.input_schema, _object, f"{where}.input_schema")
         description, schema = tool.description or "", bytes(tool.input_schema)
-    if tool.input_examples:  # other providers have no place for them
+    if tool.input_examples:  # other APIs have no field for examples
         examples = "\n".join(bytes(example).decode() for example in tool.input_examples)
         description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
     return Tool(tool.name, description, schema, tool.strict, cache_control, eager)

@@ -1,8 +1,11 @@
-"""A request as the body of `POST /v1/messages`. The API has its own ideas, and this file is where they stop.
+"""Serializes a request as the body of `POST /v1/messages`, by the rules of the API:
 
-System messages are lifted out of the conversation, tool results are the user's, the user speaks first, `max_tokens`
-must be there, empty text must not, and an opaque signature goes back unchanged. The marks that a caller has set for the
-prompt cache are passed on.
+- System messages stand outside the conversation.
+- Tool results are in turns of the user, and the user's turn is first.
+- `max_tokens` is required, and empty text is refused.
+- Signatures of reasoning are sent back unchanged.
+
+The caller's marks for the prompt cache are passed on.
 """
 
 import base64
@@ -30,19 +33,22 @@ from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
 from partsong.wire.speakers import spelled
 
-MAX_TOKENS = 4096  # where nothing was said: every model allows it, and a proposal is seldom longer
+MAX_TOKENS = 4096  # if the request sets none: every model allows so many, and a proposal is seldom longer
 JSON_ALONE = "Answer with one JSON object, and with nothing else."
-MARKS = 4  # that a request may have
+MARKS = 4  # cache marks that the API allows in a request
 OPENING = "(The user has not spoken yet.)"  # the first turn must be the user's
 
 
 def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = USUAL) -> dict[str, Any]:
-    """The body, for `msgspec.json.encode`. What was not set is not sent, except `max_tokens`.
+    """Return the body, ready for `msgspec.json.encode`. Fields that were not set are left out, except `max_tokens`.
 
-    Ids of other APIs are written in the letters that this one takes; of the `rules`, only `documents` concerns it.
+    model: the model's name at the provider
+    stream: whether the answer is to be streamed
+    rules: only `documents` is used, because the other rules concern Chat Completions alone
 
-    Temperature is cut at the API's highest, 1; the seed is not sent, as the API knows none. Raises `ModelError` for a
-    schema that is none.
+    A temperature above 1, the API's maximum, becomes 1. A seed is not sent, because the API has none. Tool-call ids
+    get a form that the API accepts. Raises `ModelError` if a tool's parameters or the response format are no JSON
+    object.
     """
     sampling = request.sampling
     messages = with_ids(spelled(request.messages), plain_id)
@@ -58,10 +64,10 @@ def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = US
             body["tool_choice"] = _tool_choice(request.tool_choice)
         if request.parallel_tool_calls is False and request.tool_choice != "none":
             body["tool_choice"] = body.get("tool_choice", {"type": "auto"}) | {"disable_parallel_tool_use": True}
-    elif names := tools_of(messages):  # the API wants to know the tools of the history
+    elif names := tools_of(messages):  # the API requires that tools called in earlier turns are declared
         body["tools"] = [{"name": name, "input_schema": {"type": "object"}} for name in names]
         body["tool_choice"] = {"type": "none"}
-    if request.response_format == ANY_OBJECT:  # the API knows no JSON without a schema
+    if request.response_format == ANY_OBJECT:  # the API has no JSON mode without a schema
         body["system"] = _with(body.get("system", ""), JSON_ALONE)
     elif request.response_format is not None:
         schema = read_schema(request.response_format, "the contents of response_format")
@@ -76,7 +82,7 @@ def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = US
         body["thinking"] = {"type": "adaptive"}
         if sampling.thinking is not None:
             body["thinking"] = {"type": "enabled", "budget_tokens": sampling.thinking}
-        for name in ("temperature", "top_k"):  # which the API refuses beside it
+        for name in ("temperature", "top_k"):  # the API refuses these together with thinking
             body.pop(name, None)
     if sampling.effort == "none" or sampling.thinks is False:
         body["thinking"] = {"type": "disabled"}
@@ -95,7 +101,7 @@ def _told(message: Message) -> str:
 
 
 def _system(messages: tuple[Message, ...]) -> "str | list[dict[str, Any]]":
-    """What the model is told: one text, or blocks of it where some are marked."""
+    """Return the field `system`: one text, or blocks of text if some have a cache mark."""
     told = [message for message in messages if _told(message)]
     parts = [part for message in told for part in message.parts if type(part) is Text]
     if not any(part.cache_control for part in parts):
@@ -117,14 +123,14 @@ def _with(system: "str | list[dict[str, Any]]", more: str) -> "str | list[dict[s
 
 
 def _with_cache_control(cache_control: str) -> dict[str, Any]:
-    """What stands in a block after which the prompt is kept in the provider's cache (API reference, prompt caching)."""
+    """Return the fields that mark a block as the end of a cached prompt (API reference, prompt caching)."""
     if not cache_control:
         return {}
     return {"cache_control": {"type": "ephemeral"} | ({"ttl": cache_control} if cache_control == "1h" else {})}
 
 
 def _keep_last_marks(body: dict[str, Any]) -> None:
-    """Leave as many marks as the API takes: the last ones, which keep the longest prompts."""
+    """Remove all cache marks but the last `MARKS`, because the last marks cache the longest prompts."""
     system = body.get("system", ())
     blocks = [*body.get("tools", ()), *(system if isinstance(system, list) else ())]
     for turn in body["messages"]:
@@ -135,15 +141,15 @@ def _keep_last_marks(body: dict[str, Any]) -> None:
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
-    """The conversation as turns of the user and the assistant, the user's first, neighbours of one role as one."""
+    """Return the conversation as turns of user and assistant by turns. The user's turn is first."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         role = "assistant" if message.role == "assistant" else "user"
-        # A system prompt is text alone: its pictures, if any, are shown by the user.
+        # `system` is text alone, so images of a system message go into a turn of the user.
         parts = [part for part in message.parts if type(part) is not Text or message.role != "system"]
         blocks = [block for part in parts if (block := _block(part)) is not None]
         while blocks and blocks[-1]["type"] in ("thinking", "redacted_thinking"):
-            blocks.pop()  # thoughts that led to nothing are refused
+            blocks.pop()  # the API refuses a turn that ends in thoughts
         if not blocks:
             continue
         if turns and turns[-1]["role"] == role:
@@ -153,12 +159,12 @@ def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
     if not turns or turns[0]["role"] == "assistant":
         turns.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
     if turns[-1]["role"] == "assistant" and (last := turns[-1]["content"][-1])["type"] == "text":
-        last["text"] = last["text"].rstrip()  # it is continued from here, and white space at its end is refused
+        last["text"] = last["text"].rstrip()  # the model continues this text; the API refuses white space at its end
     return turns
 
 
 def _block(part: Part) -> dict[str, Any] | None:
-    """A part as the API's content block; `None` for what it does not take: empty text, unsigned reasoning."""
+    """Return a part as a content block; `None` for empty text and unsigned reasoning, which the API refuses."""
     match part:
         case Text(text=text, cache_control=cache_control):
             return (
@@ -195,7 +201,10 @@ def _block(part: Part) -> dict[str, Any] | None:
 
 
 def _input(arguments: str) -> Any:
-    """The arguments as the JSON object that the API insists on; what is none is shown to the model as it is."""
+    """Return a tool call's arguments as the JSON object that the API requires.
+
+    Arguments that are no JSON object become the one field `INVALID_JSON`, so that the model sees its mistake.
+    """
     if not arguments.strip():
         return {}
     try:

@@ -1,8 +1,8 @@
-"""Answers as messages: whole, as a stream's events, or as the error that came in their place.
+"""Serializes answers as messages, whole or as the events of a stream, and errors.
 
-The parts of an event that a stream repeats are encoded once; for each delta only its words are. Fields that the API
-requires stand in every answer, as null where a mixture has nothing to say. `citations` of a text do not: the original
-leaves them out, too, and a client (Vercel's AI SDK) takes no null there.
+The parts of an event that repeat are encoded once. For each delta, only its text is encoded. Every answer has all
+fields that the API requires, with null if a mixture has no value. `citations` of a text are left out, as Anthropic's
+server leaves them out, because a client (Vercel's AI SDK) does not accept null there.
 """
 
 from typing import Any
@@ -28,8 +28,8 @@ TYPES: dict[Kind, str] = {
     "timeout": "timeout_error",
 }
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
-# What Anthropic's SDKs look for in `error.details`, by the field that was refused: their tool runners send `thread` by
-# themselves, and go on without it only after this code.
+# By refused field, the `error.details` that Anthropic's SDKs test for. Their tool runners send `thread` unasked, and
+# retry without it only after this code.
 DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
 _encode = msgspec.json.Encoder().encode
 
@@ -37,14 +37,14 @@ _encode = msgspec.json.Encoder().encode
 def serialize_answer(
     request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
-    """A `message`."""
+    """Return a `message`. `answers` must hold one answer, because the API has no field for more."""
     (answer,) = answers
     message = _message(head) | {"content": _content(answer), "stop_reason": _reason(answer), "usage": _usage(usage)}
     return _encode(message | {FIELD: partsong})
 
 
 def serialize_error(problem: Problem) -> bytes:
-    """The body of an error."""
+    """Return the body of an error response."""
     error: dict[str, Any] = {"type": TYPES[problem.kind], "message": problem.message}
     if problem.field in DETAILS:
         error["details"] = DETAILS[problem.field]
@@ -53,26 +53,29 @@ def serialize_error(problem: Problem) -> bytes:
 
 
 def serialize_count(tokens: int) -> bytes:
-    """The body of an answer to `count_tokens`."""
+    """Return the body of a response to `count_tokens`. `tokens`: input tokens of the request."""
     return _encode({"input_tokens": tokens})
 
 
 class Stream:
-    """One streamed message, event by event. Blocks begin and end with what is said."""
+    """Serializes one streamed message; see `partsong.wire.reply.Stream`.
+
+    A content block ends, and another begins, when the kind of the deltas changes.
+    """
 
     def __init__(self, request: ParsedRequest, head: Head) -> None:
         self._head = head
         self._index = -1
-        self._open: object = None  # the type of the open block's deltas, or the tool call of that index
-        self._words = b""
+        self._open: object = None  # the open block: a class of deltas, ("tool_use", index), or `None` for no block
+        self._words = b""  # start of each delta event of the open block
 
     def begin(self) -> bytes:
-        """The message, empty."""
+        """Return a `message_start` with an empty message."""
         message = _message(self._head) | {"content": [], "stop_reason": None, "usage": _usage(Usage())}
         return _event("message_start", {"message": message})
 
     def say(self, delta: Delta, choice: int = 0) -> bytes:
-        """A delta, with the end of the block before it and the start of its own where it is another's."""
+        """Return the events for a delta: before the delta, the open block ends and a new one begins if necessary."""
         if type(delta) is TextDelta:
             text = {"type": "text", "text": ""}
             begun = b"" if self._open is TextDelta else self._block(TextDelta, text, "text_delta")
@@ -89,17 +92,17 @@ class Stream:
         return begun + self._words + _encode(delta.arguments) + b"}}\n\n" if delta.arguments else begun
 
     def tell(self, event: bytes, choice: int = 0) -> bytes:
-        """An event under a name that clients do not know, and so pass over."""
+        """Return the run's event in an event named `partsong`; clients ignore events of unknown names."""
         return b'event: partsong\ndata: {"type":"partsong","event":' + event + b"}\n\n"
 
     def wait(self) -> bytes:
-        """An event, as the original sends it too."""
+        """Return a `ping` event, which Anthropic's server sends for the same purpose."""
         return b'event: ping\ndata: {"type":"ping"}\n\n'
 
     def finish(
         self, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any], completed: int | None = None
     ) -> bytes:
-        """Why the message ends, what it has used, and the report on the run."""
+        """Return the last events: `message_delta` has the stop reason, the usage and the report on the run."""
         (answer,) = answers
         signature = next((part.signature for part in answer.parts if type(part) is Reasoning and part.signature), "")
         last = {
@@ -183,7 +186,7 @@ def _reason(answer: Answer) -> str:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """The API counts what was read from the cache, and written to it, apart from other input."""
+    """Return a usage of the API, which does not count cached tokens and cache writes among `input_tokens`."""
     read, wrote = usage.cached_input_tokens, usage.cache_write_tokens
     return {
         "input_tokens": max(0, usage.input_tokens - read - wrote),

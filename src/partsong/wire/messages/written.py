@@ -1,12 +1,13 @@
-"""The content of a message while it is being written, block by block.
+"""Assembles the content of a streamed message from its blocks and their deltas.
 
-The API numbers its blocks and ends one before it begins the next. Servers that imitate it use an index twice, begin
-two tool calls at one index, send deltas of blocks that never began, or put thoughts into blocks of text. The rules:
+The API gives each block an index, and ends a block before the next one begins. Compatible servers use an index twice,
+begin two tool calls at one index, send deltas of blocks that never began, or put thoughts into blocks of text. The
+rules:
 
-- A block that begins is a new block, also at an index that was used before.
-- Words and thoughts are what their delta says they are; a change of kind begins a new part of the answer.
-- Arguments belong to the first tool call at their index that has not ended and whose arguments are not complete.
-- Parts stand in the order in which a listener has heard them.
+- A block that begins is a new block, even if its index was used before.
+- A delta's own type decides whether it is text or thoughts; a change of type begins a new part of the answer.
+- Arguments belong to the first tool call at their index that has not ended and whose arguments are incomplete.
+- Parts are in the order in which their deltas were sent to the listener.
 """
 
 import secrets
@@ -19,12 +20,12 @@ from partsong.wire.json import Completeness, equal
 from partsong.wire.text import Joiner
 from partsong.wire.thoughts import Kind, Splitter
 
-REDACTED = "redacted_thinking:"  # marks a signature that is a redacted block's data: only this folder reads it
-MEDIA = ("image", "audio", "video", "file")  # within the types of blocks that cannot be passed on
+REDACTED = "redacted_thinking:"  # prefix of a `Reasoning.signature` that holds the data of a redacted block
+MEDIA = ("image", "audio", "video", "file")  # a block whose type contains one of these cannot be passed on
 
 
 class Given(Protocol):
-    """A content block, or a delta of one, as it was decoded."""
+    """A decoded content block, or a decoded delta of one; `messages.answer.Block` has these fields."""
 
     type: str
     text: str | None
@@ -38,11 +39,17 @@ class Given(Protocol):
 
 
 class Written:
-    """A part of the answer as far as it has been written: its words, thoughts or arguments in `pieces`.
+    """A part of the answer as far as it has been received.
 
     kind: "text", "thinking" or "tool_use"
-    index: of the tool call, among the answer's
-    arguments: those that stood at the block's start, which hold if no others come
+    pieces: pieces of the text, the thoughts or the arguments
+    signature: signature of thoughts; "" for none
+    id, name: of a tool call
+    index: of a tool call among the tool calls of the answer
+    arguments: JSON arguments at the start of a tool call's block, which count if no pieces come
+    closed: whether the block of a tool call has ended
+    completeness: tells whether the arguments are complete JSON
+    joiner: joins characters of the arguments that are divided between pieces
     """
 
     __slots__ = ("arguments", "closed", "completeness", "id", "index", "joiner", "kind", "name", "pieces", "signature")
@@ -67,10 +74,10 @@ class Written:
 
 
 class Blocks:
-    """The blocks of one message.
+    """The blocks of one message so far. Methods that take `deltas` append to that list; `index` is the server's.
 
-    calls: the tool calls among them
-    other: the types of blocks whose content cannot be passed on
+    calls: the tool calls of the answer
+    other: types of blocks that cannot be passed on, such as images
     """
 
     __slots__ = ("_all", "_calls", "_joiner", "_kinds", "_latest", "_moved", "_splitter", "_words", "calls", "other")
@@ -79,9 +86,9 @@ class Blocks:
         self.calls: list[Written] = []
         self.other: set[str] = set()
         self._all: list[Written] = []
-        self._calls: dict[int, list[Written]] = {}  # the tool calls at each of the server's indexes
-        self._latest: dict[int, Written] = {}  # the words or thoughts that were last written at an index
-        self._kinds: dict[int, str] = {}  # of the block that began last at an index
+        self._calls: dict[int, list[Written]] = {}  # by the server's index: its tool calls, oldest first
+        self._latest: dict[int, Written] = {}  # by the server's index: the text or thoughts that grew last
+        self._kinds: dict[int, str] = {}  # by the server's index: type of the block that began last
         self._words: list[str] = []
         self._moved = False
         self._splitter = Splitter(self._words, thinks_first)
@@ -92,11 +99,11 @@ class Blocks:
 
     @property
     def lone(self) -> bool:
-        """Whether a `</think>` without a beginning has shown that the answer began with thoughts."""
+        """Whether a `</think>` without a `<think>` before it has shown that the answer began with thoughts."""
         return self._splitter.lone
 
     def open(self, index: int, block: Given, deltas: list[Delta]) -> None:
-        """A block begins."""
+        """Begin a block."""
         self._kinds[index] = block.type
         self._latest.pop(index, None)
         match block.type:
@@ -109,12 +116,12 @@ class Blocks:
                 self._think(index, block.thinking or "", deltas)
             case "redacted_thinking":
                 self._latest[index] = self._add("thinking", REDACTED + (block.data or ""))
-            case kind:  # one that was invented later, or one of a tool that runs at the provider
+            case kind:  # a type that the API has added later, or a block of a tool that runs at the provider
                 if any(name in kind for name in MEDIA) and "tool" not in kind:
                     self.other.add(kind)
 
     def grow(self, index: int, piece: Given, deltas: list[Delta]) -> None:
-        """A delta of a block. Raises `ModelError` for arguments of a tool call that never began."""
+        """Add a delta to the block at an index. Raises `ModelError` for arguments if no tool call has begun."""
         if piece.text:
             self._speak(index, piece.text, deltas)
         elif piece.thinking:
@@ -125,14 +132,17 @@ class Blocks:
             self._sign(index, piece.signature)
 
     def close(self, index: int, deltas: list[Delta]) -> None:
-        """A block ends. Of several tool calls at its index it is the first."""
+        """End the block at an index; of several open tool calls there, the first one."""
         call = next((call for call in self._calls.get(index, []) if not call.closed), None)
         if call is not None and self._kinds.get(index) == "tool_use":
             call.closed = True
             self._complete(call, deltas)
 
     def end(self, deltas: list[Delta], *, whole: bool) -> None:
-        """The message has ended; `whole` is whether it was not cut short."""
+        """End the message, and append what was held back. `whole`: whether the message ended normally.
+
+        If thoughts were expected first and no `</think>` came, a whole message's thoughts are passed on as text, too.
+        """
         self._joiner.end()
         for call in self.calls:
             call.joiner.end()
@@ -146,7 +156,7 @@ class Blocks:
         return tuple(part for written in self._all if (part := written.part()) is not None)
 
     def written(self) -> str:
-        """Everything that was written, to estimate its tokens."""
+        """Return all text, thoughts, tool names and arguments so far, to estimate their tokens."""
         return "".join(piece for written in self._all for piece in (written.name, *written.pieces))
 
     def _add(self, kind: str, signature: str = "") -> Written:
@@ -179,7 +189,11 @@ class Blocks:
         (add_words if words else add_thoughts)(deltas, text)
 
     def _take_in(self, index: int, found: list[tuple[Kind, str]], deltas: list[Delta]) -> None:
-        """What was said before a lone `</think>` is thoughts, though whoever listens has heard it as words."""
+        """Add pieces that the splitter found.
+
+        After a lone `</think>`, the text before the tag becomes thoughts. A listener has already been sent this text
+        as `TextDelta`s, which are not taken back.
+        """
         if self._splitter.lone and not self._moved:
             self._moved = True
             for written in self._all:
@@ -212,7 +226,7 @@ class Blocks:
 
     def _argue(self, index: int, piece: str, deltas: list[Delta]) -> None:
         if self._kinds.get(index, "tool_use") not in ("tool_use", "text", "thinking"):
-            return  # of a tool that runs at the provider
+            return  # these are arguments of a tool that runs at the provider
         here = self._calls.get(index, [])
         unfinished = [call for call in here if not (call.closed or call.completeness.whole)]
         if not here and index not in self._kinds:
@@ -221,14 +235,14 @@ class Blocks:
         if call is None:
             raise ModelError("the stream has arguments of a tool call that never began", "server")
         if call.completeness.whole and piece.strip() and equal(piece, "".join(call.pieces)):
-            return  # said again
+            return  # the server repeats the arguments
         piece = call.joiner.feed(piece)
         call.pieces.append(piece)
         call.completeness.feed(piece)
         add_tool_call(deltas, call.index, "", "", piece)
 
     def _complete(self, call: Written, deltas: list[Delta]) -> None:
-        """Pass on the arguments that stood at a block's start, if none came in pieces."""
+        """Use the arguments from the start of the tool call's block, if none came in pieces."""
         if not call.pieces:
             call.pieces.append(call.arguments)
             add_tool_call(deltas, call.index, "", "", call.arguments)

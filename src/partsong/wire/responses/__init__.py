@@ -1,6 +1,6 @@
-"""The Responses API, as the server speaks it: requests are parsed, and responses written, whole or as a stream.
+"""The server's side of OpenAI's Responses API: parses requests, and serializes responses, whole or streamed.
 
-Responses that the store kept are written again, with the items that they were made from (`serialize_messages`).
+A response from the store is serialized again, and `serialize_messages` lists its input items.
 """
 
 from partsong.wire.responses.history import serialize_messages

@@ -1,7 +1,7 @@
-"""The body of a request, as far as its fields have one shape. Fields that are not named here are ignored.
+"""The fields of a request to `POST /responses` that partsong uses or refuses. All others are ignored.
 
-A field that may hold objects of many types (an input item, a tool, a format) stays raw until its `type` was read. So a
-client that sent another type hears which of its fields is wrong. Schemas stay raw for good: they are sent on as bytes.
+A field that may hold objects of several types (an input item, a tool, a format) stays raw until its `type` is read.
+So an error names the faulty field within the object. Schemas stay raw, because they are passed on as bytes.
 """
 
 from typing import Annotated, Any, Literal
@@ -16,12 +16,12 @@ Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]  # of Open Responses; OpenAI's own clients do not send it
+Penalty = Annotated[float, Meta(ge=-2, le=2)]  # a field of the Open Responses standard, which OpenAI's API lacks
 Effort = Annotated[str, Meta(min_length=1, max_length=32)]
 
 
 class Kind(Struct):
-    """What an object says it is."""
+    """The type of any object, by which the struct to decode the object is chosen."""
 
     type: str | None = None
 
@@ -32,7 +32,7 @@ class TextConfig(Struct):
 
 
 class Schema(Struct):
-    """A text format of the type `json_schema`."""
+    """The field `text.format` of the type `json_schema`: the answer must be JSON of this schema."""
 
     name: Name
     schema: Raw
@@ -48,7 +48,7 @@ class ReasoningConfig(Struct):
 
 
 class Function(Struct):
-    """A tool of the type `function`."""
+    """The declaration of a tool of the type `function`."""
 
     name: Name
     description: str | None = None
@@ -61,7 +61,7 @@ class Function(Struct):
 
 
 class PlainTool(Struct):
-    """A tool of the type `custom`, which takes free text."""
+    """The declaration of a tool of the type `custom`, which takes free text."""
 
     name: Name
     description: str | None = None
@@ -72,14 +72,14 @@ class PlainTool(Struct):
 
 
 class Grammar(Struct):
-    """A format of a custom tool of the type `grammar`."""
+    """The field `format` of a custom tool, of the type `grammar`: its text must follow this grammar."""
 
     syntax: Literal["lark", "regex"]
     definition: str
 
 
 class Choice(Struct):
-    """A `tool_choice` that is an object: a function, or some of the tools."""
+    """A `tool_choice` that is an object: the one tool that must be called, or the tools that may be called."""
 
     type: str
     name: str | None = None
@@ -101,7 +101,7 @@ class ImageOptions(Struct):
 
 
 class Body(Struct):
-    """A request. The fields that are `Any` are refused unless they are empty."""
+    """The body of a request. A field of the type `Any` is refused unless it is empty."""
 
     model: Annotated[str, Meta(min_length=1)]
     input: str | list[Raw] | None = None

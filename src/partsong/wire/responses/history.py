@@ -1,4 +1,4 @@
-"""Messages as input items, the way `GET /responses/{id}/input_items` lists what a response was made from."""
+"""Serializes a conversation as input items, which `GET /responses/{id}/input_items` lists."""
 
 import base64
 from typing import Any
@@ -8,7 +8,12 @@ from partsong.wire.responses.serialize import PREFIXES, output_text, thought, to
 
 
 def serialize_messages(messages: tuple[Message, ...], run: str, freeform: frozenset[str]) -> list[dict[str, Any]]:
-    """The items, oldest first, under ids that name the run and the item's index."""
+    """Return the input items of a response, oldest first.
+
+    messages: the conversation that the response answered
+    run: the run's id, from which the items' ids are made
+    freeform: names of the tools that take free text
+    """
     items: list[dict[str, Any]] = []
     for message in messages:
         spoken: list[Part] = []
@@ -23,7 +28,7 @@ def serialize_messages(messages: tuple[Message, ...], run: str, freeform: frozen
 
 
 def _close(items: list[dict[str, Any]], message: Message, spoken: list[Part], run: str) -> None:
-    """Make an item of the words, pictures and files that were said in a row."""
+    """Append an item with the text, images and files in `spoken`, and clear `spoken`; nothing if it is empty."""
     if not spoken:
         return
     role = "user" if message.role == "tool" else message.role

@@ -1,9 +1,9 @@
-"""The input of a request as messages: each turn of the assistant's, which the API takes apart, is put together again.
+"""Parses the input items of a request into messages. The API divides a turn of the assistant into items.
 
-Reasoning, words and tool calls that follow one another are one message, as every provider wants the tool calls beside
-what was said before them. A second message of words begins another one, unless tool calls wait for their results.
+Adjacent items with reasoning, text and tool calls become one message, because providers expect tool calls in one
+message with the text before them. A second text begins another message, unless the turn already has tool calls.
 
-Items of tools that ran on OpenAI's servers, or that only its models know, are told in words.
+Items of tools that ran on OpenAI's servers, or that only OpenAI's models know, become text.
 """
 
 import base64
@@ -25,8 +25,8 @@ from partsong.wire.told import told
 
 ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
-MOST_REFERENCES = 2000  # item references in one input: each costs a look into the store
-# What the assistant did with tools that it does not have here, and the words for it.
+MOST_REFERENCES = 2000  # item references in one input; limited because each costs a query to the store
+# Types of items for calls of tools that do not exist here, with the words that begin the text for each.
 DEEDS = {
     "web_search_call": "the web was searched",
     "file_search_call": "files were searched",
@@ -43,7 +43,7 @@ DEEDS = {
     "apply_patch_call": "a patch was applied",
     "compaction": "earlier turns stood here; the service that holds them has enciphered them",
 }
-# What came back from such tools, in whoever's turn it came.
+# Types of items for results of such tools, with the words that begin the text for each.
 RESULTS = {
     "tool_search_output": "the tools that were found",
     "program_output": "the program's output",
@@ -56,7 +56,7 @@ RESULTS = {
 
 
 class Piece(Struct):
-    """A part of a content."""
+    """A part of a content: text, a refusal, an image or a file."""
 
     type: str
     text: str | None = None
@@ -71,7 +71,7 @@ class Piece(Struct):
 
 
 class SpokenItem(Struct):
-    """A `message`."""
+    """An input item of the type `message`."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[Piece]
@@ -82,7 +82,7 @@ class Caller(Struct):
 
 
 class ToolCallItem(Struct):
-    """A `function_call`."""
+    """An input item of the type `function_call`: an earlier tool call of the assistant."""
 
     call_id: str
     name: str
@@ -93,7 +93,7 @@ class ToolCallItem(Struct):
 
 
 class FreeformItem(Struct):
-    """A `custom_tool_call`."""
+    """An input item of the type `custom_tool_call`: an earlier call of a tool that takes free text."""
 
     call_id: str
     name: str
@@ -104,7 +104,7 @@ class FreeformItem(Struct):
 
 
 class ResultItem(Struct):
-    """A `function_call_output` or a `custom_tool_call_output`."""
+    """An input item of the type `function_call_output` or `custom_tool_call_output`: the result of a tool call."""
 
     call_id: str
     output: str | list[Piece]
@@ -113,7 +113,7 @@ class ResultItem(Struct):
 
 
 class ReasoningItem(Struct):
-    """A `reasoning` item."""
+    """An input item of the type `reasoning`. `encrypted_content` becomes the signature of the reasoning."""
 
     summary: list[Piece] | None = None
     content: list[Piece] | None = None
@@ -121,7 +121,7 @@ class ReasoningItem(Struct):
 
 
 class Reference(Struct):
-    """An `item_reference`."""
+    """An input item of the type `item_reference`: the id of an item of an earlier response."""
 
     id: str
 
@@ -135,7 +135,13 @@ read_reference = Decoder(Reference)
 
 
 class Input(Struct):
-    """The input as far as it is read: whole messages, the assistant's turn that is being put together, references."""
+    """The input as far as it has been parsed.
+
+    known: JSON of earlier items, by id, to which the input may refer
+    messages: complete messages
+    turn: parts of the assistant's turn that has not ended
+    references: ids of earlier items to which the input refers
+    """
 
     known: Mapping[str, bytes]
     messages: list[Message] = []
@@ -143,9 +149,9 @@ class Input(Struct):
     references: list[str] = []
 
     def end_turn(self) -> None:
-        """Make a message of the assistant's turn, if there was any.
+        """Add the assistant's turn to the messages, unless the turn is empty.
 
-        Reasoning that stands last was thought first: a stream tells it late where it only heard of it late.
+        Reasoning at the end moves to the start: a stream may send reasoning last, though the model thought first.
         """
         late = len(self.turn)
         while late and type(self.turn[late - 1]) is Reasoning:
@@ -155,16 +161,17 @@ class Input(Struct):
         self.turn.clear()
 
     def say(self, role: Role, parts: tuple[Part, ...]) -> None:
-        """Add a message of somebody else than the assistant."""
+        """End the assistant's turn, and add a message of another role."""
         self.end_turn()
         self.messages.append(Message(role, parts))
 
 
 def parse_input(value: str | list[Raw] | None, known: Mapping[str, bytes]) -> tuple[list[Message], tuple[str, ...]]:
-    """The messages of the field `input`, and the ids of earlier items that it refers to.
+    """Return the messages of the field `input`, and the ids of earlier items to which it refers.
 
-    `known` holds the earlier items that were looked up, by id. References to others are left out of the messages.
-    Raises `RequestError`.
+    known: JSON of earlier items, by id; the messages leave out references to other items
+
+    Raises `RequestError` for a malformed or unsupported item.
     """
     if value is None:
         return [], ()
@@ -230,7 +237,7 @@ def _add_reference(parsed: Input, name: str, where: str) -> None:
 
 
 def _result_in_words(kind: str, item: dict[str, Any], where: str) -> tuple[Part, ...]:
-    """A result in words, and the screenshot that a computer's result is."""
+    """Return a tool's result as text; the result of computer use also has its screenshot as an image."""
     output = item.get("output")
     shown = output.pop("image_url", None) if kind == "computer_call_output" and isinstance(output, dict) else None
     text = Text(told(RESULTS[kind], item))
@@ -260,7 +267,7 @@ def _parts(content: str | list[Piece], where: str, assistant: bool = False) -> t
 
 
 def _part(piece: Piece, where: str, assistant: bool) -> Text | Image | Document:
-    # The API keeps what was marked for half an hour at least: the shorter of our two wishes would not do.
+    # The API caches a marked prompt for half an hour at least. Of "5m" and "1h", only "1h" honours that.
     cache_control: CacheControl = "1h" if piece.prompt_cache_breakpoint else ""
     if piece.type == "refusal" and piece.refusal is not None:
         return Text(piece.refusal)
@@ -298,7 +305,10 @@ def _text(piece: Piece, where: str) -> str:
 
 
 def _image(url: str, where: str, cache_control: CacheControl) -> Image:
-    """A picture: its bytes, or where the provider finds it."""
+    """Return the image of a URL: the bytes of a `data:` URL, or an http(s) address, which the provider will fetch.
+
+    Raises `RequestError` for any other URL, and for a `data:` URL that is no base64.
+    """
     if url.startswith(("https://", "http://")):
         return Image(url=url, cache_control=cache_control)
     head, comma, data = url.partition(",")

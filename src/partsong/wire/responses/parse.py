@@ -1,7 +1,7 @@
-"""A request to `POST /responses`, as what is asked of a mixture.
+"""Parses a request to `POST /responses`.
 
-What a mixture cannot do is refused by the name of its field, and so is every tool that only OpenAI's servers run.
-Fields that change nothing in the answer (a cache key, obfuscation, who the user is) are taken.
+Fields for what a mixture cannot do are refused with an error that names the field. So is every tool that only OpenAI's
+servers run. Fields that do not affect the answer (a cache key, obfuscation, the user's name) are accepted.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from partsong.wire.responses.tools import Tools, parse_choice, parse_tools
 ENCRYPTED = "reasoning.encrypted_content"
 LABELS = ("user", "safety_identifier", "prompt_cache_key")
 NOTHING: Mapping[str, bytes] = MappingProxyType({})
-# Fields that are refused unless they are empty, and why.
+# Fields that are refused unless they are empty, with the reason.
 REFUSED = {
     "access_programs": "there are no such programs here",
     "background_options": "a run in the background begins at once; the recipe's deadline ends it",
@@ -41,9 +41,11 @@ REFUSED = {
 
 
 def parse_request(data: bytes, known: Mapping[str, bytes] = NOTHING) -> ParsedRequest:
-    """Parse a request. `known` holds earlier items, by the ids by which the input may refer to them.
+    """Parse the body of a request.
 
-    Raises `RequestError`, naming the field.
+    known: JSON of earlier items, by id, to which the input may refer; none by default
+
+    Raises `RequestError` with the field's path for a malformed or unsupported field.
     """
     body = decode(data, read_body)
     _refuse(body)
@@ -94,7 +96,11 @@ def _sampling(body: Body) -> Sampling:
 
 
 def _echo(body: Body, tools: Tools, shown_choice: Any, shown_format: Any) -> dict[str, Any]:
-    """What the response repeats. Numbers that the request leaves to the model are told as the API's defaults."""
+    """Return the fields of the request that the response repeats. Unset numbers are shown as the API's defaults.
+
+    shown_choice: the field `tool_choice` of the response
+    shown_format: the field `text.format` of the response
+    """
     reasoning = body.reasoning
     verbosity = body.text.verbosity if body.text else None
     return {
@@ -146,7 +152,7 @@ def _refuse(body: Body) -> None:
 
 
 def _format(body: Body) -> tuple[bytes | None, Any]:
-    """The schema of the answer, if it shall be JSON, and what the response shows of the format."""
+    """Return the JSON Schema of the answer (`None` for plain text), and the field `text.format` of the response."""
     plain = {"type": "text"}
     if body.text is None or not given(raw := body.text.format):
         return None, plain

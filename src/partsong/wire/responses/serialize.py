@@ -1,7 +1,7 @@
-"""The response object, as an answer that is not streamed, as a stream repeats it, and as the store gives it back.
+"""Serializes the response object, for answers that are not streamed, for streams, and for stored responses.
 
-Reasoning is shown as a summary, since clients display summaries. Its signature stands in `encrypted_content`, and only
-for clients that ask for it, as in the original.
+Reasoning is sent as a summary, because clients display summaries. Its signature is sent as `encrypted_content` to
+clients that request it, as by OpenAI's server.
 """
 
 from typing import Any, Literal
@@ -29,7 +29,7 @@ TYPES: dict[Kind, str] = {
     "overloaded": "service_unavailable_error",
     "timeout": "timeout_error",
 }
-# What a response that failed says of the reason: the API has few words for it, and clients act on some of them.
+# Codes for the `error` of a failed response. The API has few codes, and clients test for these.
 CODES: dict[Kind, str] = {
     "invalid_request": "invalid_prompt",
     "billing": "insufficient_quota",
@@ -40,7 +40,7 @@ CODES: dict[Kind, str] = {
 def serialize_answer(
     request: ParsedRequest, head: Head, answers: tuple[Answer, ...], usage: Usage, partsong: dict[str, Any]
 ) -> bytes:
-    """A response that is not streamed. There is one answer: the API knows no other number."""
+    """Return a response that is not streamed. `answers` must hold one answer, because the API has no field for more."""
     answer = answers[0]
     output = output_items(answer, head, request)
     shown = response(request, head, outcome(answer)[0], output, answer=answer, usage=usage)
@@ -48,19 +48,23 @@ def serialize_answer(
 
 
 def serialize_open(request: ParsedRequest, head: Head) -> bytes:
-    """A response whose run goes on."""
+    """Return the response object of a run that is still in progress."""
     return msgspec.json.encode(response(request, head, "in_progress", []))
 
 
 def serialize_failure(request: ParsedRequest, head: Head, problem: Problem, cancelled: bool = False) -> bytes:
-    """A response whose run has ended without an answer."""
+    """Return the response object of a run that has ended without an answer.
+
+    problem: the reason
+    cancelled: whether the client has cancelled the run; False by default
+    """
     error = None if cancelled else error_of(problem)
     shown = response(request, head, "cancelled" if cancelled else "failed", [], error=error)
     return msgspec.json.encode(shown | {"partsong": problem.partsong})
 
 
 def serialize_error(problem: Problem) -> bytes:
-    """The body of an error."""
+    """Return the body of an error response."""
     error = {
         "message": problem.message,
         "type": TYPES[problem.kind],
@@ -71,18 +75,18 @@ def serialize_error(problem: Problem) -> bytes:
 
 
 def error_of(problem: Problem) -> dict[str, Any]:
-    """The problem as the `error` of a response."""
+    """Return the problem as the field `error` of a response object."""
     code = "context_length_exceeded" if problem.code == "window" else CODES.get(problem.kind, "server_error")
     return {"code": code, "message": problem.message}
 
 
 def encrypts(request: ParsedRequest) -> bool:
-    """Whether the signatures of reasoning are wanted."""
+    """Return whether the client has requested signatures of reasoning (`reasoning.encrypted_content`)."""
     return ENCRYPTED in request.echo.get("include", ())
 
 
 def outcome(answer: Answer) -> tuple[Status, dict[str, Any] | None]:
-    """The status of a response with this answer, and the details where it is incomplete."""
+    """Return the status of a response with this answer, and its `incomplete_details`; `None` if it is complete."""
     match answer.finish_reason:
         case "length":
             return "incomplete", {"reason": "max_output_tokens"}
@@ -101,7 +105,15 @@ def response(
     usage: Usage | None = None,
     error: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The response object, for `msgspec.json.encode`. Its fields are those that the Open Responses schema requires."""
+    """Return the response object, ready for `msgspec.json.encode`. The Open Responses schema requires its fields.
+
+    request: the request whose fields the response repeats
+    head: id, times and model
+    output: output items
+    answer: the answer, for `incomplete_details`; `None` if there is none
+    usage: the usage; `None` if there is none
+    error: the field `error`; `None` unless the run failed
+    """
     return {
         "id": f"resp_{head.run}",
         "object": "response",
@@ -120,7 +132,7 @@ def response(
 
 
 def output_items(answer: Answer, head: Head, request: ParsedRequest) -> list[dict[str, Any]]:
-    """The answer as output items. Texts that follow one another are one message."""
+    """Return the answer as output items, in the order of its parts. Adjacent texts become one message."""
     encrypted = encrypts(request)
     output: list[dict[str, Any]] = []
     for part in answer.parts:
@@ -143,12 +155,12 @@ def output_items(answer: Answer, head: Head, request: ParsedRequest) -> list[dic
 
 
 def identity(kind: str, head: Head, index: int) -> str:
-    """The id of the output item of that index."""
+    """Return the id of an output item. `kind`: its type; `index`: its index in the output."""
     return f"{PREFIXES[kind]}_{head.run}_{index}"
 
 
 def thought(item_id: str, text: str, signature: str) -> dict[str, Any]:
-    """An item of reasoning."""
+    """Return a `reasoning` item; an empty `signature` is left out."""
     summary = [{"type": "summary_text", "text": text}] if text else []
     return {"type": "reasoning", "id": item_id, "summary": summary} | (
         {"encrypted_content": signature} if signature else {}
@@ -156,19 +168,25 @@ def thought(item_id: str, text: str, signature: str) -> dict[str, Any]:
 
 
 def message(item_id: str, text: str, status: Status = "completed") -> dict[str, Any]:
-    """An item of words."""
+    """Return a `message` item of the assistant."""
     return {"type": "message", "id": item_id, "status": status, "role": "assistant", "content": [output_text(text)]}
 
 
 def output_text(text: str) -> dict[str, Any]:
-    """The content of a message."""
+    """Return an `output_text`, the content of a message of the assistant."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def tool_call(
     kind: str, item_id: str, call_id: str, name: str, arguments: str, status: Status = "completed"
 ) -> dict[str, Any]:
-    """An item that asks for a tool: a function with its arguments, or a tool that takes free text."""
+    """Return an item for a tool call.
+
+    kind: "function_call", or "custom_tool_call" for a tool that takes free text
+    item_id: id of the item
+    call_id: id of the tool call, to which its result refers
+    arguments: JSON arguments, out of which the text of a custom tool is taken
+    """
     said = {"input": unwrap_input(arguments)} if kind == "custom_tool_call" else {"arguments": arguments}
     return {"type": kind, "id": item_id, "status": status, "call_id": call_id, "name": name} | said
 

@@ -1,11 +1,12 @@
-"""A response as a stream of events: each item of the output is announced, told in deltas, and told again when done.
+"""Serializes a response as a stream of events. Each output item is added, sent in deltas, and sent whole when done.
 
-All of a delta but its number and its words is made once for its item. Items are done in the order in which they began.
-Tool calls are done only at the end: providers send pieces of several at once, and the engine checks them first. So is
-reasoning whose signature is wanted, as signatures come last. A tool call with free text is told at the end, as a whole.
+The JSON of a delta is encoded once for its item, except the sequence number and the text. Items are done in the order
+in which they were added. Tool calls are done at the end, because providers send pieces of several tool calls by turns,
+and the engine checks the tool calls first. Reasoning whose signature was requested is done at the end, too, because
+the signature comes last. The text of a call of a free-text tool is sent at the end as a whole.
 
-The answer has the last word. Parts of it that were not streamed are streamed at the end. Items that were streamed and
-are not part of it are done as incomplete, and do not stand in the final response.
+The final answer decides. Parts of the answer that were not streamed are sent at the end. Items that were streamed but
+are not part of the answer are done with the status `incomplete`, and left out of the final response object.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,7 +52,12 @@ DELTAS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class _Item:
-    """One item of the output, as far as it was told. `ready`: nothing more will be known of it."""
+    """One output item, as far as it was sent.
+
+    prefix: start of each delta event of the item, up to the sequence number
+    ready: whether the item is complete, so that it can be sent as done
+    dropped: whether the item is not part of the final answer
+    """
 
     __slots__ = (
         "call_id",
@@ -88,7 +94,7 @@ class _Item:
                 return shown | {"status": self.status} if self.status == "incomplete" else shown
             case "message":
                 return message(self.id, self.text, self.status)
-        # A text that broke off stands in JSON that broke off: nobody could tell it from a text that looks like JSON.
+        # The text of an incomplete free-text call is inside incomplete JSON, from which it cannot be taken reliably.
         cut = self.kind == "custom_tool_call" and self.status == "incomplete"
         return tool_call(self.kind, self.id, self.call_id, self.name, "" if cut else self.text, self.status)
 
@@ -102,11 +108,11 @@ class Stream:
         self._request, self._head = request, head
         self._encrypts = encrypts(request)
         self._begun = False
-        self._count = 0  # of events, so far
+        self._count = 0  # events so far, which is the next sequence number
         self._items: list[_Item] = []
-        self._open: _Item | None = None  # the message or the reasoning that is being told
-        self._tool_calls: dict[int, _Item] = {}
-        self._done = 0  # so many items were told to be done
+        self._open: _Item | None = None  # the message or reasoning that is being sent
+        self._tool_calls: dict[int, _Item] = {}  # by index of the tool call in the answer
+        self._done = 0  # number of items that were sent as done
 
     def begin(self) -> bytes:
         if self._begun:
@@ -133,10 +139,10 @@ class Stream:
         return told
 
     def wait(self) -> bytes:
-        """Once more that the response is in progress.
+        """Return another `response.in_progress` event.
 
-        A stream in the background may be taken up again behind an event of a given number. So there the keep-alive
-        takes no number of its own: it is not among the events that are told again.
+        A client may resume the stream of a background response after a given sequence number. Keep-alives are not
+        sent again then, so in such a stream they do not use up a sequence number.
         """
         begun = self.begin()
         number = self._count
@@ -183,7 +189,7 @@ class Stream:
         return begun + self._event("response.failed", response=failed | {"partsong": problem.partsong})
 
     def _say(self, kind: str, text: str) -> bytes:
-        """Some more words of a message or of reasoning."""
+        """Return the events for more text of a message or of reasoning; a new item is added if another kind is open."""
         item = self._open
         if item is None or item.kind != kind:
             if not text:
@@ -207,12 +213,12 @@ class Stream:
             self._tool_calls[delta.index] = item
             before += added
         elif delta.name and not item.name:
-            item.name = delta.name  # some providers say it late; when the item is done, everybody knows
+            item.name = delta.name  # some providers send the name late; the client gets it when the item is done
         return before + self._delta(item, delta.arguments) if delta.arguments else before
 
     def _delta(self, item: _Item, text: str) -> bytes:
         item.pieces.append(text)
-        if item.kind == "custom_tool_call":  # a piece of JSON is no piece of the text in it
+        if item.kind == "custom_tool_call":  # a piece of JSON arguments cannot be turned into a piece of the text
             return b""
         told = b'%b"sequence_number":%d,"delta":%b}\n\n' % (item.prefix, self._count, encode(text))
         self._count += 1
@@ -229,7 +235,7 @@ class Stream:
         return item, added
 
     def _close(self) -> bytes:
-        """The end of the message or the reasoning that is being told, if one is."""
+        """Return the events that end the text of the open message or reasoning, if there is one."""
         item, self._open = self._open, None
         if item is None:
             return b""
@@ -245,7 +251,7 @@ class Stream:
         return said
 
     def _release(self) -> bytes:
-        """The end of the items that are ready, as far as none before them is waited for."""
+        """Return the `done` events of ready items, up to the first item that is not ready."""
         said = b""
         while self._done < len(self._items) and (item := self._items[self._done]).ready:
             self._done += 1
@@ -261,7 +267,7 @@ class Stream:
         return said
 
     def _complete(self, answer: Answer) -> list[bytes]:
-        """What of the answer was not streamed yet; what was streamed and is not in it is dropped."""
+        """Return the events for parts of the answer that were not streamed, and drop items that the answer lacks."""
         said: list[bytes] = []
         thoughts = [part for part in answer.parts if type(part) is Reasoning]
         words = [part for part in answer.parts if type(part) is Text]
@@ -297,7 +303,7 @@ class Stream:
             item.dropped, item.status = True, "incomplete"
 
     def _repeat(self, part: Part) -> bytes:
-        """A part of the answer of which nothing was streamed."""
+        """Return the events for a part of the answer that was not streamed at all."""
         match part:
             case Text(text=text):
                 return self._say("message", text)

@@ -1,4 +1,4 @@
-"""The tools of a request, which of them must or may be called, and what the response repeats of both."""
+"""Parses the tools of a request to `POST /responses`, and the choice of tools that must or may be called."""
 
 from typing import Any
 
@@ -25,7 +25,12 @@ CALLABLE = ("function", "custom")
 
 
 class Tools(Struct, frozen=True):
-    """The tools by name, the names of those that take free text, and how the response shows all of them."""
+    """The tools of a request.
+
+    by_name: the tools by name
+    freeform: names of the tools that take free text
+    shown: the field `tools` of the response
+    """
 
     by_name: dict[str, Tool] = {}
     freeform: frozenset[str] = frozenset()
@@ -33,7 +38,7 @@ class Tools(Struct, frozen=True):
 
 
 def parse_tools(raw: list[Raw]) -> Tools:
-    """The field `tools`. Raises `RequestError`."""
+    """Parse the field `tools`. Raises `RequestError` for a malformed or unsupported tool, or two tools of one name."""
     by_name: dict[str, Tool] = {}
     freeform: set[str] = set()
     shown: list[dict[str, Any]] = []
@@ -60,7 +65,7 @@ def parse_tools(raw: list[Raw]) -> Tools:
 
 
 def show_tool(tool: Tool) -> dict[str, Any]:
-    """A function as the response repeats it."""
+    """Return a function as the response repeats it in its field `tools`."""
     return {
         "type": "function",
         "name": tool.name,
@@ -81,7 +86,7 @@ def _function(raw: Raw, where: str) -> Tool:
         decode(function.parameters, read_object, f"{where}.parameters")
         schema = bytes(function.parameters)
     description = function.description or ""
-    if given(function.output_schema):  # no other provider has a place for it
+    if given(function.output_schema):  # other APIs have no field for an output schema, so the description names it
         decode(function.output_schema, read_object, f"{where}.output_schema")
         described_output = f"It returns JSON of this schema: {bytes(function.output_schema).decode()}"
         description = f"{description}\n\n{described_output}".lstrip()
@@ -116,7 +121,12 @@ def _check_callers(allowed: list[str] | None, where: str) -> None:
 
 
 def parse_choice(raw: Raw, tools: Tools) -> tuple[str | None, tuple[Tool, ...], Any]:
-    """Which tools must or may be called, the tools that this leaves, and what the response shows of the choice."""
+    """Parse `tool_choice`; return the choice, the tools that may be called, and the response's `tool_choice`.
+
+    The choice is "auto", "none", "required", the name of the tool that must be called, or `None` if there is none.
+
+    Raises `RequestError` for an unknown choice, or a tool that is not among `tools`.
+    """
     choice = decode(raw, read_choice, "tool_choice") if given(raw) else None
     names, every = tools.by_name, tuple(tools.by_name.values())
     match choice:
