@@ -27,6 +27,7 @@ class Call(Struct, frozen=True):
     started: Unix time at which the call began
     seconds: how long the call took, without the time that the listener took to handle deltas
     first: seconds until the first delta; `None` if the call was not streamed
+    run: id under which the run of the call is stored; "" if the run is not stored
     """
 
     key: bytes
@@ -36,6 +37,7 @@ class Call(Struct, frozen=True):
     started: float
     seconds: float
     first: float | None = None
+    run: str = ""
 
 
 def call_key(model: str, request: Request) -> bytes:

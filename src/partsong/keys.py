@@ -37,6 +37,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
     at_once: most requests at the same time
     metrics: whether the key may read the server's metrics and nothing else (default: no)
     id: identifies the key in the store, see `owner`
+    keep_for: seconds after which the server deletes runs of the key; `None` (default) keeps the runs
     """
 
     name: str
@@ -48,6 +49,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
     at_once: int | None = None
     metrics: bool = False
     id: str = ""
+    keep_for: float | None = None
 
     @property
     def owner(self) -> str:
@@ -113,6 +115,7 @@ class Keys:
         requests_per_minute: int | None = None,
         at_once: int | None = None,
         metrics: bool = False,
+        keep_for: float | None = None,
     ) -> str:
         """Make a key and return its secret, which is stored nowhere. See `Key` for the parameters.
 
@@ -132,7 +135,7 @@ class Keys:
         secret = PREFIX + secrets.token_urlsafe(32)
         now = datetime.now(UTC)
         owner = f"{name}#{secrets.token_hex(8)}"
-        made = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner)
+        made = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner, keep_for)
         with self._alone():
             keys = self.all()
             if any(key.name == name for key in keys):

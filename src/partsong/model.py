@@ -266,12 +266,14 @@ class Terms(Struct, frozen=True, omit_defaults=True):
     once: whether a failed call that may have cost money must not be retried (default: no)
     cache: whether an answer from the store may be used; `None` (default): only at a temperature of 0
     run: names the run of the call; where calls wait for a limit, different runs take turns
+    record: id under which the run of the call is stored, so that the call can be deleted with it; "" for none
     """
 
     until: float | None = None
     once: bool = False
     cache: bool | None = None
     run: str = ""
+    record: str = ""
 
 
 class Request(Struct, frozen=True, omit_defaults=True):

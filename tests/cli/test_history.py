@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from partsong.cli.history import read_age
+from partsong.cli.ages import read_age, written_age
 from partsong.cli.journal import when
 from partsong.cli.table import shortened
 from partsong.errors import InputError
@@ -142,6 +142,12 @@ def test_ages() -> None:
     assert read_age(" 12H ") == timedelta(hours=12)
     assert read_age("30 d") == timedelta(days=30)
     assert read_age("2w") == timedelta(days=14)
+    assert [written_age(read_age(text).total_seconds()) for text in ("90m", "24h", "30d", "2w")] == [
+        "90m",
+        "1d",
+        "30d",
+        "2w",
+    ]
     assert read_age("999999w") < timedelta(days=40000)  # no clock goes back further
     for wrong in ("", "d", "1.5d", "1y", "٣d", "1d2h", "1e3d"):
         with pytest.raises(InputError, match="--older-than"):

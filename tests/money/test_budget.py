@@ -65,10 +65,13 @@ class Bill:
     """What providers really charge, by scope."""
 
     dollars: Counter[str] = field(default_factory=Counter)
+    day: "Day | None" = None
 
     def add(self, provider: str, dollars: Decimal) -> None:
         for scope in ("", provider):
             self.dollars[scope] += dollars  # type: ignore[assignment]
+            # Whenever the process dies, no less counts than the bill says.
+            assert self.day is None or self.day.spent or self.dollars[scope] <= self.day.begun[scope]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,7 @@ class Day:
 
     caps: Mapping[str, Decimal]
     spent: Mapping[str, Decimal] | None = None
+    begun: Mapping[str, Decimal] = field(default_factory=dict)
 
     async def left(self) -> Mapping[str, Decimal]:
         return self.caps
@@ -176,7 +180,19 @@ class Day:
         assert all(amounts.get(scope, 0) <= cap for scope, cap in self.caps.items())
         return self
 
+    async def begin(self, amounts: Mapping[str, Decimal]) -> bool:
+        await asyncio.sleep(0)
+        assert all(amounts.get(scope, 0) <= cap for scope, cap in self.caps.items())
+        self.begun = amounts
+        return True
+
+    def lower(self, amounts: Mapping[str, Decimal]) -> None:
+        assert all(amount <= self.begun[scope] for scope, amount in amounts.items())
+        self.begun = amounts
+
     async def settle(self, amounts: Mapping[str, Decimal]) -> None:
+        # What counts if the process dies is never less than what was spent.
+        assert all(amount <= self.begun[scope] for scope, amount in amounts.items())
         assert self.spent is None
         self.spent = amounts
 
@@ -200,6 +216,7 @@ async def perform_one(number: int, seen: Counter[str]) -> None:
     planned = chance.random() < 0.6
     if planned:
         recipe = replace(recipe, max_dollars=cap)
+        bill.day = funds if day else None
     else:  # a purse holds by itself, too, whatever is asked of it
         purse = Purse({"": cap, **day})
         models = {name: Budget(model, purse, name[0]) for name, model in models.items()}

@@ -106,7 +106,12 @@ async def test_strangers_are_told_no_names(tmp_path: Path, session: aiohttp.Clie
                 async with session.request(method, url + path, headers=headers, json=body) as response:
                     assert "three" not in await response.text(), (path, secret)
         async with session.get(f"{url}/readyz") as response:
-            assert json.loads(await response.read()) == {"status": "ready", "recipes": 1, "unusable": 0}
+            assert json.loads(await response.read()) == {
+                "status": "ready",
+                "store": "full",
+                "recipes": 1,
+                "unusable": 0,
+            }
 
 
 async def test_a_key_made_anew_has_no_runs_and_no_spending_of_its_former_name(

@@ -4,6 +4,7 @@ import sqlite3
 import zlib
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +22,7 @@ RECIPE = Recipe(
 )
 
 
-def made(request: Request = REQUEST, text: str = "Rayleigh.", model: str = "lab:a", **fields: float) -> Call:
+def made(request: Request = REQUEST, text: str = "Rayleigh.", model: str = "lab:a", **fields: Any) -> Call:
     """A call that has ended."""
     answer = Answer((Text(text),), "length", Usage(7, 3, 2, 1, Decimal("0.000000123456789012345678")), "a-2026")
     return Call(call_key(model, request), model, request, answer, **{"started": 1e9, "seconds": 2.5, **fields})

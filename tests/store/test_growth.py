@@ -46,12 +46,18 @@ async def everything(backend: SQLite) -> None:
     await backend.left(caps)
     hold = await backend.hold(caps, caps)
     assert hold is not None
-    await backend.settle(hold, caps)
     await backend.take_place(1, "a", at_once=1, per_minute=1, hold=1.0)
     await backend.keep_places([(1, "a")], 1.0)
     await backend.leave_place(1)
     await backend.probe()
+    await backend.renew([hold])
+    await backend.begin(hold, caps, caps, 0.0)
+    await backend.begin(hold, {"": Decimal("1.5")}, caps)
+    await backend.settle(hold, caps)
     await backend.delete_run("a")
+    await backend.delete_runs("x", conversation="a")
+    await backend.delete_runs("x", before=1.0)
+    await backend.delete_votes("x")
     await backend.prune(1e10)
 
 

@@ -16,7 +16,8 @@ from partsong.errors import BudgetError, ModelError
 from partsong.model import Answer, Model, Request, Terms
 from partsong.model_info import info_of
 from partsong.money.budget import Dollars, known, limit_of, shown, spent_on, worst_case
-from partsong.money.funding import Funds, Hold
+from partsong.money.committing import Hold
+from partsong.money.funding import Funds
 
 
 class Payment(Struct, frozen=True, omit_defaults=True):
@@ -140,6 +141,13 @@ class RunFunds:
             if self._day is None:
                 return None
         return self
+
+    async def begin(self, amounts: Dollars) -> bool:
+        return self._day is None or await self._day.begin(amounts)
+
+    def lower(self, amounts: Dollars) -> None:
+        if self._day is not None:
+            self._day.lower(amounts)
 
     async def settle(self, amounts: Dollars) -> None:
         """Take the price of the run from `amounts`, and settle the hold in the day's budget."""

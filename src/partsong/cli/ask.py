@@ -170,8 +170,18 @@ async def answer(
                 failures.append(event)
 
         watch, funds = json or (drawn and not quiet), daily_funds(configuration, store)
-        documents = DocumentReader(configuration.documents)
-        await perform(recipe, conversation, models, hear, watch=watch, cache=cache, funds=funds, documents=documents)
+        documents, record = DocumentReader(configuration.documents), recorder.id
+        await perform(
+            recipe,
+            conversation,
+            models,
+            hear,
+            watch=watch,
+            cache=cache,
+            funds=funds,
+            documents=documents,
+            record=record,
+        )
     if store.problem is not None and not quiet:
         print(
             f"partsong: not everything is kept: {single_line(str(store.problem), sys.stderr.encoding)}",

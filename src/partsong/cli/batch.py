@@ -201,6 +201,7 @@ class Batch:
                 watch=False,
                 cache=True,
                 funds=self.funds,
+                record=recorder.id,
             )
         except BudgetError as problem:
             self.failed[key] = Outcome(key, NOTHING_USED, error=Failure("budget", str(problem)))

@@ -1,15 +1,15 @@
-"""`partsong history` lists the stored runs, newest first, and `partsong history prune` removes old ones.
+"""`partsong history` lists the stored runs, newest first. `prune` removes old ones, and `delete` chosen ones.
 
 The command must start fast, so it imports the store, but no provider and no table of prices.
 """
 
-import re
 import sys
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from partsong.cli.ages import read_age
 from partsong.cli.journal import how_it_is_empty, reading, status, when
 from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
@@ -17,18 +17,21 @@ from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
+from partsong.keys import keys_of_server
 from partsong.store import StoredRun
 from partsong.store.document import plain
 
 SHOWN = 20  # number of runs listed by default, which fit on a screen
-UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 MEGABYTE = 1e6
-EVERYTHING = timedelta(days=36500)  # longest age, because a longer age would overflow the dates of Python
 
 
 def history(
     action: Annotated[
-        Literal["prune"] | None, Parameter(metavar="prune", help="Remove old runs and the answers of their models.")
+        Literal["prune", "delete"] | None,
+        Parameter(metavar="prune|delete", help="Remove old runs, or chosen ones, and the answers of their models."),
+    ] = None,
+    run: Annotated[
+        str | None, Parameter(help="With delete: the run, by its id or the first letters of the id.")
     ] = None,
     /,
     *,
@@ -37,12 +40,23 @@ def history(
     older_than: Annotated[
         str | None, Parameter(metavar="AGE", help="With prune: remove runs older than this, such as 30d, 12h or 2w.")
     ] = None,
+    conversation: Annotated[
+        str | None, Parameter(metavar="ID", help="With delete: all runs of this conversation, by its first run's id.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="With delete: everything of this key of the server."),
+    ] = None,
 ) -> int:
-    """List the stored runs, or remove old ones."""
+    """List the stored runs, or remove some."""
+    if action == "delete":
+        return complete(delete(run, conversation, key))
+    if (conversation, key, run) != (None, None, None):
+        raise InputError("RUN, --conversation and --key belong to deleting: partsong history delete …")
     if action == "prune":
         if older_than is None:
             raise InputError("history prune removes nothing by itself: say how old with --older-than, such as 30d")
-        return complete(prune(read_age(older_than), older_than.strip()))
+        return complete(prune(read_age(older_than, "--older-than"), older_than.strip()))
     if older_than is not None:
         raise InputError("--older-than belongs to pruning: partsong history prune --older-than AGE")
     if limit < 1:
@@ -86,6 +100,31 @@ async def prune(age: timedelta, said: str) -> int:
     return 0
 
 
+async def delete(run: str | None, conversation: str | None, key: str | None) -> int:
+    """Delete one run, one conversation, or everything of a key; say how much that was."""
+    if run is not None and (conversation, key) != (None, None):
+        raise InputError("history delete takes a run, or --conversation, or --key, and not a run with one of these")
+    if (run, conversation, key) == (None, None, None):
+        raise InputError("history delete needs a run, --conversation ID, or --key NAME for everything of a key")
+    async with reading() as store:
+        if store is None:
+            print(how_it_is_empty(), file=sys.stderr)
+            return 0
+        if run is not None:
+            deleted = await store.delete_run((await store.find_run(run.strip())).id)
+        elif conversation is not None:
+            deleted = await store.delete_conversation(owner_of(key or ""), conversation.strip())
+        else:
+            deleted = await store.delete_everything(owner_of(key or ""))
+    print(f"deleted {counted(deleted.runs, 'run')} and {counted(deleted.calls, 'call')}")
+    return 0
+
+
+def owner_of(name: str) -> str:
+    """The owner of the runs of the key with this name. A key that was removed can be named by its owner itself."""
+    return next((key.owner for key in keys_of_server().all() if key.name == name), name)
+
+
 def counted(number: int, word: str) -> str:
     """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {word}{'s' * (number != 1)}"
@@ -105,17 +144,3 @@ def row(run: StoredRun, now: datetime) -> tuple[str, ...]:
         f"{run.losses:,}" if run.losses else "",
         single_line(run.question),
     )
-
-
-def read_age(text: str) -> timedelta:
-    """Return the age for a text such as `90m` (minutes), `12h` (hours), `30d` (days) or `2w` (weeks).
-
-    Raises `InputError` for any other text.
-    """
-    found = re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip().lower(), re.ASCII)
-    if found is None:
-        raise InputError(
-            f'--older-than is "{text}", but must be a number with a unit: 90m (minutes), 12h (hours), 30d (days) '
-            "or 2w (weeks)"
-        )
-    return min(int(found[1]) * UNITS[found[2]], EVERYTHING)

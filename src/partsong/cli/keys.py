@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from partsong.cli.ages import read_age, written_age
 from partsong.cli.json_output import print_json
 from partsong.cli.table import print_table
 from partsong.errors import InputError
@@ -29,6 +30,10 @@ def keys(
     at_once: Annotated[
         int | None, Parameter(metavar="N", help="Most requests at the same time. Default: any number.")
     ] = None,
+    keep_for: Annotated[
+        str | None,
+        Parameter(metavar="AGE", help="How long the key's runs are kept, such as 30d or 12h. Default: until deleted."),
+    ] = None,
     metrics: Annotated[bool, Parameter(help="Let the key read /metrics, and nothing else.")] = False,
     json: Annotated[bool, Parameter(help="With list: print each key as a line of JSON.")] = False,
 ) -> int:
@@ -47,11 +52,12 @@ def keys(
                 "/metrics alone" if key.metrics else ", ".join(key.recipes) or "all",
                 "any" if key.requests_per_minute is None else f"{key.requests_per_minute:,}",
                 "any" if key.at_once is None else f"{key.at_once:,}",
+                "" if key.keep_for is None else written_age(key.keep_for),
             )
             for key in known.all()
         ]
         if rows:
-            print_table(("key", "made", "dollars a day", "recipes", "a minute", "at once"), rows)
+            print_table(("key", "made", "dollars a day", "recipes", "a minute", "at once", "runs kept"), rows)
         else:
             print("There are no keys: the server answers this machine alone. Make one: partsong keys add NAME")
         return 0
@@ -68,6 +74,7 @@ def keys(
         requests_per_minute=requests_per_minute,
         at_once=at_once,
         metrics=metrics,
+        keep_for=None if keep_for is None else read_age(keep_for, "--keep-for").total_seconds(),
     )
     print(secret)
     print(f"partsong: this is the key of {name}; it is shown this once", file=sys.stderr)

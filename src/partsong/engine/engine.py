@@ -53,6 +53,7 @@ async def perform(
     cache: bool | None = None,
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
+    record: str = "",
 ) -> None:
     """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
 
@@ -65,6 +66,7 @@ async def perform(
     funds: money that several runs share, such as a day's; `None` (default) for none. With `funds` or with
         `recipe.max_dollars`, seats are dropped until the worst case of the run can be paid
     documents: reads the documents of the conversation; `None` (default) for a reader with the default limits
+    record: id under which a store keeps the run, so that its calls can be deleted with it; "" (default) for none
 
     The last event is `RunFinished` or `RunFailed`. A cancelled run also ends with `RunFailed`, and then raises
     `CancelledError`.
@@ -75,7 +77,7 @@ async def perform(
     conversation = await _read(conversation, documents)
     await check(recipe, conversation, models)
     funded = await fund(recipe, conversation, models, funds)
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live)
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, record)
 
 
 @asynccontextmanager
@@ -187,13 +189,14 @@ async def _perform_to_the_end(
     watch: bool,
     cache: bool | None,
     live: bool,
+    record: str = "",
 ) -> None:
     """Perform the recipe, or the part of it that `funded` pays for, emit the run's last event, and settle the money."""
     dropped: tuple[Loss, ...] = ()
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded)
+    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record)
     try:
         await _perform_recipe(run)
     except ModelError as error:
@@ -213,10 +216,12 @@ async def _perform_recipe(run: Performance) -> None:
     proposals: tuple[Proposal, ...] = ()
     told = brief(recipe, run.conversation, "proposer")
     for index in range(len(recipe.layers)):
+        await _begin(run, index)
         proposals = await perform_layer(run, index, told, proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
+        await _begin(run, len(recipe.layers))
         given = await aggregate(run, proposals)
     except ModelError as error:
         if not _may_stand_in(run, proposals):
@@ -235,6 +240,12 @@ async def _perform_recipe(run: Performance) -> None:
         given.seat,
     )
     await run.say_end(end)
+
+
+async def _begin(run: Performance, layer: int) -> None:
+    """Commit the money of a layer, where money is held. Raises `ModelError` if this cannot be done."""
+    if run.funded is not None:
+        await run.funded.begin(layer)
 
 
 async def _fail(run: Performance, error: ModelError) -> None:

@@ -66,6 +66,7 @@ class Performance:
     cache: whether answers from the store may be used; `None`: only at a temperature of 0
     losses: where the run has fallen short of its recipe so far
     funded: the run's money; `None` (default) if no cap applies
+    record: id under which the run is stored; "" (default) if it is not stored
     started: when the run began, by the running loop's clock
     said: pieces of the answer that the listener has heard; "" for a piece of reasoning or of a tool call
     tally: counts the run's calls and their usage
@@ -81,6 +82,7 @@ class Performance:
     cache: bool | None
     losses: Losses
     funded: Funded | None = None
+    record: str = ""
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)
@@ -150,7 +152,7 @@ class Performance:
 
     def terms(self, until: float | None) -> Terms:
         """The terms of a call that must end at `until`, by the running loop's clock; `None` for no limit."""
-        return Terms(until=until, cache=self.cache, run=f"{id(self):x}")
+        return Terms(until=until, cache=self.cache, run=f"{id(self):x}", record=self.record)
 
     def terms_of_advice(self, until: float | None) -> Terms:
         """The terms of a proposer's call that must end at `until`.

@@ -127,7 +127,8 @@ class Cache:
             if flight is not None:
                 flight.answer = answer
             with suppress(StoreError):
-                await self.store.keep_call(Call(key, self.name, request, answer, started, seconds, first))
+                record = request.terms.record
+                await self.store.keep_call(Call(key, self.name, request, answer, started, seconds, first, record))
         return answer
 
 

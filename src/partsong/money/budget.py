@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -138,6 +139,16 @@ class Purse:
         return dict(self.spent)
 
 
+class Committed(Protocol):
+    """What of a run's hold has begun, where one store counts for many processes. See `committing.Commitment`."""
+
+    def covers(self, dollars: Decimal, provider: str) -> bool: ...
+
+    async def cover(self, dollars: Decimal, provider: str) -> None: ...
+
+    def save(self, dollars: Decimal, provider: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A model whose calls are paid from a purse.
@@ -146,6 +157,7 @@ class Budget:
     purse: the money of the run
     provider: name of the model's provider
     kept: dollars by scope that calls must leave for the layers after this one (default: none)
+    committed: counts the part of the run's hold that has begun; `None` (default) if nothing is held
 
     A retry inside spends the same reservation, so calls that may have cost money must not be retried (`Terms.once`). An
     answer without a token limit gets one. If the money does not pay for the limit, the limit is lowered.
@@ -155,13 +167,14 @@ class Budget:
     purse: Purse
     provider: str
     kept: Dollars = field(default_factory=dict)
+    committed: Committed | None = None
 
     @property
     def info(self) -> ModelInfo:
         return info_of(self.model)
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
-        request, dollars = self.affordable(request)
+        request, dollars = await self.begun(request)
         reservation = self.purse.reserve(dollars, self.provider, self.kept)
         spent: Decimal | None = None
         try:
@@ -172,7 +185,21 @@ class Budget:
             raise
         finally:
             self.purse.settle(reservation, spent)
+            if self.committed is not None and spent is not None and spent != dollars:
+                self.committed.save(dollars - spent, self.provider)
         return answer
+
+    async def begun(self, request: Request) -> tuple[Request, Decimal]:
+        """The request as it may be sent, and what it costs at most, which counts from now on. Raises `ModelError`."""
+        sent, dollars = self.affordable(request)
+        if self.committed is None:
+            return sent, dollars
+        while not self.committed.covers(dollars, self.provider):
+            if dollars > self.purse.left(self.provider, self.kept):
+                break  # the purse will refuse it, so it must not count
+            await self.committed.cover(dollars, self.provider)
+            sent, dollars = self.affordable(request)  # other seats may have used the purse meanwhile
+        return sent, dollars
 
     def affordable(self, request: Request) -> tuple[Request, Decimal]:
         """The request with a token limit that the purse can pay for, and the most dollars that it costs then.

@@ -5,7 +5,7 @@
     finally: await funded.settle()
 
 The worst case of the plan is held from the day's money while the run goes on. So runs at the same time, in any number
-of processes, cannot overdraw a day together.
+of processes, cannot overdraw a day together. If the process dies, only what has begun stays counted; see `committing`.
 """
 
 from collections.abc import Mapping
@@ -16,17 +16,11 @@ from typing import Protocol
 from partsong.errors import BudgetError
 from partsong.model import Conversation, Model
 from partsong.money.budget import Budget, Dollars, Purse, provider_of
+from partsong.money.committing import Commitment, Hold
 from partsong.money.planning import Plan, plan
 from partsong.recipe import Recipe
 
 ATTEMPTS = 5  # attempts to hold money that other runs may take at the same moment
-
-
-class Hold(Protocol):
-    """Money that is held for one run, so that other runs cannot spend it."""
-
-    async def settle(self, amounts: Dollars) -> None:
-        """Replace the hold by the dollars that the run has spent, by scope. The rest is released."""
 
 
 class Funds(Protocol):
@@ -45,6 +39,10 @@ class Ledger(Protocol):
     async def left(self, caps: Dollars) -> Dollars: ...
 
     async def hold(self, amounts: Dollars, caps: Dollars) -> int | None: ...
+
+    async def begin(self, hold: int, amounts: Dollars, caps: Dollars) -> bool: ...
+
+    def lower(self, hold: int, amounts: Dollars) -> None: ...
 
     async def settle(self, hold: int, amounts: Dollars) -> None: ...
 
@@ -86,6 +84,13 @@ class DailyHold:
     funds: DailyFunds
     id: int
 
+    async def begin(self, amounts: Dollars) -> bool:
+        funds = self.funds
+        return await funds.ledger.begin(self.id, funds.with_keys(amounts), {**funds.caps, **funds.keys})
+
+    def lower(self, amounts: Dollars) -> None:
+        self.funds.ledger.lower(self.id, self.funds.with_keys(amounts))
+
     async def settle(self, amounts: Dollars) -> None:
         await self.funds.ledger.settle(self.id, self.funds.with_keys(amounts))
 
@@ -97,6 +102,7 @@ class Funded:
     plan: the recipe that is performed, and the seats that were dropped
     purse: pays for the calls
     hold: the money of the day that is held; `None` if no cap of a day applies
+    committed: counts the part of the hold that has begun; `None` without a hold
     unfunded: the models by id, without a budget around them
     """
 
@@ -104,6 +110,7 @@ class Funded:
     purse: Purse
     hold: Hold | None
     unfunded: Mapping[str, Model]
+    committed: Commitment | None = None
     _models: dict[int, dict[str, Model]] = field(default_factory=dict)
 
     def models(self, layer: int) -> Mapping[str, Model]:
@@ -114,9 +121,20 @@ class Funded:
         if layer not in self._models:
             kept = self.plan.later[layer]
             self._models[layer] = {
-                name: Budget(model, self.purse, provider_of(name), kept) for name, model in self.unfunded.items()
+                name: Budget(model, self.purse, provider_of(name), kept, self.committed)
+                for name, model in self.unfunded.items()
             }
         return self._models[layer]
+
+    async def begin(self, layer: int) -> None:
+        """Let the worst case of a layer count, also if this process dies. Must come before the layer's first call.
+
+        Raises `ModelError` if the money is no longer there, or if nobody can count it now.
+        """
+        if self.committed is not None:
+            before = self.plan.later[layer - 1] if layer else self.plan.worst
+            after = self.plan.later[layer]
+            await self.committed.begin({scope: most - after.get(scope, Decimal(0)) for scope, most in before.items()})
 
     async def settle(self) -> None:
         """Release the money that was held and not spent. An open call counts with its whole reservation.
@@ -147,7 +165,8 @@ async def fund(
         if hold is not None or not left:
             # The run may spend no more of the day's money than it holds.
             held = {scope: planned.worst.get(scope, Decimal(0)) for scope in left}
-            return Funded(planned, Purse(_lower(of_run, held)), hold, models)
+            purse = Purse(_lower(of_run, held))
+            return Funded(planned, purse, hold, models, None if hold is None else Commitment(hold, purse))
     raise BudgetError(f"{recipe.name}: other runs took what was left of today's money; ask again")
 
 

@@ -246,6 +246,7 @@ class _Run:
             cache=options.cache,
             funds=funds,
             documents=self.service.documents,
+            record=self.recorders[choice].id,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:

@@ -26,6 +26,7 @@ from partsong.prompts import with_documents
 from partsong.server import listing, live, resuming, stored
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
+from partsong.server.deleting import Deleting
 from partsong.server.incoming import (
     ClientLeftError,
     headers_of,
@@ -140,6 +141,7 @@ class Application:
             Route("/v1/responses/{name}", StoredResponse(self), methods=["GET", "DELETE"]),
             Route("/v1/responses/{name}/cancel", self.cancel_response, methods=["POST"]),
             Route("/v1/responses/{name}/input_items", self.input_items, methods=["GET"]),
+            *Deleting(self.service).routes(),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
             Route("/v1/runs/{run}/stop", self.stop_run, methods=["POST"]),
             Route("/metrics", self.metrics, methods=["GET"]),

@@ -171,9 +171,8 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
 
     try:
         models = await shared.assembly.models(recipe.models)
-        await perform(
-            recipe, asking(question), models, hear, live=False, funds=daily_funds(shared.configuration, shared.store)
-        )
+        funds = daily_funds(shared.configuration, shared.store)
+        await perform(recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id)
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
     finally:

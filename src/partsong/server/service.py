@@ -28,6 +28,7 @@ from partsong.server.metrics import Metrics
 from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
+from partsong.server.retention import retain
 from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
@@ -165,6 +166,11 @@ def _open_store(configuration: Configuration, mode: StoreMode | None) -> Abstrac
     return open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
 
 
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
 def tell_health(metrics: Metrics, failing: StoreError | None) -> None:
     """Tell the log and the metrics that the store begins to fail, or works again."""
     metrics.store(failing=failing is not None)
@@ -200,6 +206,8 @@ async def open_service(
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
         keys, metrics = Keys(keys_path()), Metrics(recipes.values())
+        if store.mode != "off":
+            stack.push_async_callback(_end, asyncio.create_task(retain(store, keys, caller_of)))
         store.health.listen(partial(tell_health, metrics))
         service = Service(
             configuration,

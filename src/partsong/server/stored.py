@@ -19,7 +19,7 @@ from partsong.model import Message
 from partsong.server.problems import ProblemError, failed
 from partsong.server.report import Report
 from partsong.server.service import Service, caller_of
-from partsong.store import StoredRun
+from partsong.store import CONVERSATION, StoredRun
 from partsong.wire import responses
 from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Head, Problem
@@ -167,7 +167,8 @@ async def going_on(service: Service, parsed: ParsedRequest, key: Key | None) -> 
     told = 1 if parsed.echo.get("instructions") else 0
     answer = Message("assistant", end.answer.parts)
     whole = (*messages[:told], *before.messages, answer, *messages[told:])
-    return replace(parsed, conversation=replace(parsed.conversation, messages=whole))
+    labels = {**parsed.labels, CONVERSATION: before.run.labels.get(CONVERSATION, before.run.id)}
+    return replace(parsed, conversation=replace(parsed.conversation, messages=whole), labels=labels)
 
 
 async def look_up(service: Service, names: Sequence[str], key: Key | None) -> dict[str, bytes]:

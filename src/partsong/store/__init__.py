@@ -8,16 +8,18 @@ from partsong.call import Call, call_key
 from partsong.store.backend import StoreOffError
 from partsong.store.limits import Refusal, owed
 from partsong.store.recorder import Recorder, new_id
-from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.runs import CONVERSATION, Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.store import Mode, Store, open_store
 from partsong.store.throughput import Throughput
 from partsong.store.totals import DayTotal, ModelTotal
 from partsong.store.votes import Choice, Vote, VoteTally
 
 __all__ = [
+    "CONVERSATION",
     "Call",
     "Choice",
     "DayTotal",
+    "Deleted",
     "Mode",
     "ModelTotal",
     "Pruned",

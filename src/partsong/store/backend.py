@@ -13,11 +13,13 @@ from partsong.call import Call
 from partsong.errors import StoreError
 from partsong.model import Answer
 from partsong.store.limits import Refusal
-from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.shares import Share
 from partsong.store.throughput import Throughput
 from partsong.store.totals import DayTotal, ModelTotal
 from partsong.store.votes import Vote, VoteTally
+
+LEASE = 20.0  # seconds for which a hold is kept without being renewed
 
 
 class UnstorableError(StoreError):
@@ -79,7 +81,7 @@ class Backend(Protocol):
         """Store the progress of a run: replace its summary `run` and the shares of some models, and add new events.
 
         index: index of this piece among the pieces of the run's events. Index 0 begins the run anew: its earlier pieces
-            and shares are deleted.
+            and shares are deleted. A later piece of a run that was deleted meanwhile is dropped.
         events: the events since the piece before
         shares: the new share of each model that has one
         """
@@ -112,8 +114,24 @@ class Backend(Protocol):
         Raises `msgspec.DecodeError` if this version cannot read the events.
         """
 
-    def delete_run(self, run: str) -> "asyncio.Future[None]":
-        """Delete the run with this id, its events and its shares, if there is such a run."""
+    def delete_run(self, run: str) -> "asyncio.Future[Deleted]":
+        """Delete the run with this id, its events, shares and calls, and the questions of votes on the run.
+
+        Later pieces of the run are dropped.
+        """
+
+    async def delete_runs(self, caller: str, *, conversation: str = "", before: float | None = None) -> Deleted:
+        """Delete runs of the caller like `delete_run`, a few at a time.
+
+        With `conversation`: the run with this id, and the runs whose label `conversation` has this value. With
+        `before`: runs that began before this Unix time. Else all runs.
+        """
+
+    def delete_votes(self, caller: str) -> "asyncio.Future[None]":
+        """Delete all votes of the caller."""
+
+    async def forget_pages(self) -> None:
+        """Give the room of what was deleted back to the disk, so that no copy of it stays in the files."""
 
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
         """The totals of the days on which runs of the caller began, in order of time.
@@ -146,15 +164,31 @@ class Backend(Protocol):
         caps: most dollars of the day, by scope
         """
 
-    def hold(self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal]) -> "asyncio.Future[int | None]":
+    def hold(
+        self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal], lease: float = LEASE
+    ) -> "asyncio.Future[int | None]":
         """Hold money for a run today, and return the id of the hold; `None`, and nothing is held, if a cap forbids it.
 
         amounts: most dollars that the run can spend, by scope
         caps: most dollars of the day, by scope
+        lease: seconds after which the hold lapses unless it is renewed
 
-        Holds that are made at the same time, in any number of processes, never exceed a cap together. A hold that is
-        never settled counts in full until its day is over.
+        Holds that are made at the same time, in any number of processes, never exceed a cap together. Of a hold that
+        has lapsed only what has begun counts, until its day is over.
         """
+
+    def begin(
+        self, hold: int, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal], lease: float = LEASE
+    ) -> "asyncio.Future[bool]":
+        """Let these amounts of the hold count even if it lapses, in place of earlier amounts, and renew the hold.
+
+        Returns `False`, and changes nothing, if the hold is settled, or if it has lapsed and a cap no longer allows
+        amounts that are higher than the earlier ones. A hold that has lapsed lives again if the caps allow all of it.
+        Without caps, the amounts are written down whatever they are, and a hold that has lapsed stays so.
+        """
+
+    def renew(self, holds: Iterable[int], lease: float = LEASE) -> "asyncio.Future[None]":
+        """Keep these holds for `lease` more seconds. One that has lapsed stays so."""
 
     def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> "asyncio.Future[None]":
         """Replace a hold by the dollars that were spent, by scope, on the day of the hold.

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from partsong.events import AnyEvent
 
+CONVERSATION = "conversation"  # the label that names the conversation of a run: the id of its first run, or any name
 Status = Literal["open", "finished", "failed"]
 Timed = tuple[float, AnyEvent]  # seconds since the run's start, and the event
 
@@ -84,3 +85,10 @@ class Pruned(Struct, frozen=True):
     runs: int
     calls: int
     bytes: int
+
+
+class Deleted(Struct, frozen=True):
+    """How many runs, and how many calls of these runs, were deleted."""
+
+    runs: int
+    calls: int

@@ -27,12 +27,13 @@ from msgspec.structs import replace
 from partsong.call import Call
 from partsong.errors import InputError, RequestError, StoreError
 from partsong.model import Answer
-from partsong.store.backend import Backend, StoreOffError
+from partsong.store.backend import LEASE, Backend, StoreOffError
 from partsong.store.finding import find_run
 from partsong.store.health import Health
+from partsong.store.leases import Leases
 from partsong.store.limits import Refusal
 from partsong.store.recorder import Recorder, new_id
-from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.sqlite.backend import SQLite
 from partsong.store.sqlite.database import LOCK_TIMEOUT
 from partsong.store.throughput import Throughput
@@ -52,12 +53,14 @@ async def open_store(
     *,
     lock: float = LOCK_TIMEOUT,
     patience: float | None = None,
+    lease: float = LEASE,
     must_open: bool = True,
 ) -> AsyncIterator["Store"]:
     """Open the store in the file `path`. A new file is made for this user alone; leaving the block writes everything.
 
     lock: seconds for which another process may keep the file locked before a read or write fails
     patience: seconds for which a caller waits for a write; `None` to wait until the write is made or has failed
+    lease: seconds after which a hold comes free whose process has died
     must_open: whether a file that cannot be opened is an error. Otherwise the store fails until the file can be opened
 
     Raises `StoreError`, which names the file.
@@ -66,7 +69,7 @@ async def open_store(
         yield Store(None, mode)
         return
     backend = SQLite(path, lock)
-    store = Store(backend, mode, patience)
+    store = Store(backend, mode, patience, lease)
     try:
         try:
             await backend.open()
@@ -89,12 +92,15 @@ class Store:
     opened: whether the database could be opened
     """
 
-    def __init__(self, backend: Backend | None, mode: Mode, patience: float | None = None) -> None:
+    def __init__(
+        self, backend: Backend | None, mode: Mode, patience: float | None = None, lease: float = LEASE
+    ) -> None:
         self.mode: Mode = mode
         self.health = Health()
         self.opened = True
         self._backend, self._patience = backend, patience
         self._unsettled: dict[int, Mapping[str, Decimal]] = {}  # holds whose settling has failed, by id
+        self._leases = Leases(backend, lease)
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
         self.health.listen(self._probe_soon)
@@ -105,8 +111,9 @@ class Store:
         return self.health.problem
 
     async def close(self) -> None:
-        """Stop probing. The back end is closed by whoever opened it."""
+        """Stop probing and renewing. The back end is closed by whoever opened it."""
         self._closed = True
+        await self._leases.close()
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait([self._probing])
@@ -207,9 +214,42 @@ class Store:
             raise InputError(f'run {run} was stored without its words (store = "{mode}"), so its events are not there')
         return events
 
-    async def delete_run(self, run: str) -> None:
-        """Delete the run with this id and its events. Answers to its calls stay in the store until they are pruned."""
-        await self._write(partial(self._needed().delete_run, run))
+    async def delete_run(self, run: str) -> Deleted:
+        """Delete the run with this id, its events and its calls. Whoever calls this checks whose run it is."""
+        backend = self._needed()
+        deleted = await self._write(partial(backend.delete_run, run))
+        await backend.forget_pages()
+        return deleted
+
+    async def delete_conversation(self, caller: str, conversation: str) -> Deleted:
+        """Delete the runs of one conversation of a caller.
+
+        `conversation` is the id of its first run, or the value of the label `conversation`.
+        """
+        self._check_writes()
+        backend = self._needed()
+        deleted = await backend.delete_runs(caller, conversation=conversation) if conversation else Deleted(0, 0)
+        await backend.forget_pages()
+        return deleted
+
+    async def delete_everything(self, caller: str) -> Deleted:
+        """Delete all runs, calls and votes of a caller. What the caller has spent today still counts."""
+        self._check_writes()
+        backend = self._needed()
+        deleted = await backend.delete_runs(caller)
+        await backend.delete_votes(caller)
+        await backend.forget_pages()
+        return deleted
+
+    async def delete_older(self, caller: str, older_than: datetime.timedelta) -> Deleted:
+        """Delete a caller's runs that are older, and their calls."""
+        self._check_writes()
+        backend = self._needed()
+        before = datetime.datetime.now(datetime.UTC).timestamp() - older_than.total_seconds()
+        deleted = await backend.delete_runs(caller, before=before)
+        if deleted.runs:
+            await backend.forget_pages()
+        return deleted
 
     async def prune(self, older_than: datetime.timedelta) -> Pruned:
         """Delete older runs, calls and days, and the questions of older votes. The disk gets the room back."""
@@ -229,22 +269,40 @@ class Store:
             return 0
         backend = self._needed("a cap per day")
         self._check_writes()
-        held = backend.hold(amounts, caps)
+        held = backend.hold(amounts, caps, self._leases.lease)
         try:
-            return await self._waited(held)
+            hold = await self._waited(held)
         except (asyncio.CancelledError, StoreError):
             # A hold that nobody knows of would count until the day is over.
             held.add_done_callback(partial(_release, backend))
             raise
+        if hold is not None:
+            self._leases.add(hold)
+        return hold
+
+    async def begin(self, hold: int, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal]) -> bool:
+        """Let these amounts of a hold count even if this process dies, in place of earlier amounts.
+
+        Returns `False` if the hold has lapsed and others have taken the money. Raises `StoreError`.
+        """
+        if self._backend is None:
+            return True
+        return await self._write(partial(self._backend.begin, hold, amounts, caps, self._leases.lease))
+
+    def lower(self, hold: int, amounts: Mapping[str, Decimal]) -> None:
+        """Let less of a hold count if this process dies, soon. If this fails, more counts for some time."""
+        if self._backend is not None and self.health.writes is None:
+            self._backend.begin(hold, amounts, {}, self._leases.lease).add_done_callback(self._look_at)
 
     async def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> None:
         """Replace a hold by what was spent. Only the first settling of a hold counts.
 
-        If the database fails, the hold counts in full until the settling can be made up for. The run has its answer
-        all the same.
+        If the database fails, what has begun counts in full until the settling can be made up for. The run has its
+        answer all the same.
         """
         if self._backend is None:
             return
+        self._leases.remove(hold)
         self._unsettled[hold] = amounts
         await self._wait(self._settled(self._backend, hold, amounts))
 

@@ -14,7 +14,7 @@ from partsong.events import (
     RunStarted,
 )
 from partsong.model import TextDelta, asking
-from partsong.store import DayTotal, ModelTotal, Search, StoredRun, Timed
+from partsong.store import DayTotal, Deleted, ModelTotal, Search, StoredRun, Timed
 from partsong.store.shares import Share
 from tests.store.contract.backends import Opening
 from tests.store.samples import made
@@ -148,6 +148,56 @@ async def test_a_run_is_deleted_with_its_events_and_shares(opening: Opening) -> 
         assert await backend.run_ids("") == ["b"]
         assert [each.calls for each in await backend.model_totals("", 0.0)] == [1]
         assert await backend.read_events("b") == ("full", EVENTS)
+
+
+async def test_a_run_is_deleted_with_its_calls_and_later_pieces_are_dropped(opening: Opening) -> None:
+    async with opening() as backend:
+        await backend.save_run(summary("a", status="open"), 0, EVENTS[:1], [Share("lab:a", 1)])
+        await backend.keep_call(made(run="a"), words=True)
+        other = made(text="Another.", model="lab:b", run="b")
+        await backend.keep_call(other, words=True)
+        await backend.keep_call(made(text="Nobody's.", model="lab:c"), words=True)
+        assert await backend.delete_run("a") == Deleted(1, 1)
+        assert await backend.delete_run("a") == Deleted(0, 0)
+        assert await backend.delete_run("") == Deleted(0, 0)
+        assert await backend.find_answer(made().key) is None
+        assert await backend.find_answer(other.key) == other.answer
+        await backend.save_run(summary("a"), 1, EVENTS[1:], [Share("lab:a", 1)])
+        assert await backend.find_run("a") is None
+        assert await backend.read_events("a") is None
+        assert await backend.day_totals("", 0.0) == []
+        assert await backend.model_totals("", 0.0) == []
+        await backend.save_run(summary("a"), 0, EVENTS, [])  # begun anew
+        assert await backend.read_events("a") == ("full", EVENTS)
+
+
+async def test_a_conversation_an_age_or_everything_of_a_caller_is_deleted(opening: Opening) -> None:
+    def in_it(first: str) -> dict[str, str]:
+        return {"conversation": first}
+
+    async with opening() as backend:
+        for minutes, (run, caller, labels) in enumerate(
+            [
+                ("a1", "alice", {}),
+                ("a2", "alice", in_it("a1")),
+                ("a3", "alice", in_it("a1")),
+                ("a4", "alice", {}),
+                ("b1", "bob", in_it("a1")),
+                ("b2", "bob", {}),
+            ]
+        ):
+            await backend.save_run(summary(run, minutes, caller=caller, labels=labels), 0, EVENTS, [])
+            await backend.keep_call(made(model=f"lab:{run}", run=run), words=True)
+        assert await backend.delete_runs("bob", conversation="a4") == Deleted(0, 0)
+        assert await backend.delete_runs("alice", conversation="a1") == Deleted(3, 3)
+        assert sorted(await backend.run_ids("")) == ["a4", "b1", "b2"]
+        assert await backend.delete_runs("bob", before=NOON.timestamp() + 5 * 60) == Deleted(1, 1)
+        assert sorted(await backend.run_ids("")) == ["a4", "b2"]
+        for index in range(600):  # more than are deleted in one step
+            backend.save_run(summary(f"many{index}", index, caller="bob"), 0, [], [])
+        assert await backend.delete_runs("bob") == Deleted(601, 1)
+        assert await backend.run_ids("") == ["a4"]
+        assert await backend.find_answer(made(model="lab:a4").key) is not None
 
 
 async def test_pruning_deletes_what_is_older(opening: Opening) -> None:

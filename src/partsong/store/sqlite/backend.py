@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from partsong.call import Call
 from partsong.model import Answer
+from partsong.store.backend import LEASE
 from partsong.store.limits import Refusal
-from partsong.store.runs import Pruned, Search, StoredRun, Timed
+from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.shares import Share
 from partsong.store.sqlite import calls, limits, runs, spending, totals, votes
 from partsong.store.sqlite.database import LOCK_TIMEOUT, Database, Job
@@ -81,8 +83,22 @@ class SQLite:
     async def read_events(self, run: str) -> tuple[str, list[Timed]] | None:
         return await self.database.read(partial(runs.read_events, run=run))
 
-    def delete_run(self, run: str) -> "asyncio.Future[None]":
+    def delete_run(self, run: str) -> "asyncio.Future[Deleted]":
         return self.database.write(partial(runs.delete, run=run))
+
+    async def delete_runs(self, caller: str, *, conversation: str = "", before: float | None = None) -> Deleted:
+        job = partial(runs.delete_some, caller=caller, conversation=conversation, before=before, at_most=STEP)
+        deleted = [await self.database.write(job)]
+        while deleted[-1].runs:
+            deleted.append(await self.database.write(job))
+        return Deleted(sum(each.runs for each in deleted), sum(each.calls for each in deleted))
+
+    def delete_votes(self, caller: str) -> "asyncio.Future[None]":
+        return self.database.write(partial(votes.delete_of, caller=caller))
+
+    async def forget_pages(self) -> None:
+        await self.database.free_pages()
+        await self.database.shrink()
 
     async def day_totals(self, caller: str, since: float) -> list[DayTotal]:
         return await self.database.read(partial(totals.by_day, caller=caller, since=since))
@@ -104,10 +120,23 @@ class SQLite:
     # Money of the day
 
     async def left(self, caps: Mapping[str, Decimal]) -> dict[str, Decimal]:
-        return await self.database.read(partial(spending.left, day=day_of(time.time()), caps=caps))
+        now = time.time()
+        return await self.database.read(partial(spending.left, day=day_of(now), caps=caps, now=now))
 
-    def hold(self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal]) -> "asyncio.Future[int | None]":
-        return self.database.write(partial(spending.hold, day=day_of(time.time()), amounts=amounts, caps=caps))
+    def hold(
+        self, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal], lease: float = LEASE
+    ) -> "asyncio.Future[int | None]":
+        now = time.time()
+        job = partial(spending.hold, day=day_of(now), amounts=amounts, caps=caps)
+        return self.database.write(partial(job, now=now, until=now + lease))
+
+    def begin(
+        self, hold: int, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal], lease: float = LEASE
+    ) -> "asyncio.Future[bool]":
+        return self.database.write(partial(_begin, hold=hold, amounts=amounts, caps=caps, lease=lease))
+
+    def renew(self, holds: Iterable[int], lease: float = LEASE) -> "asyncio.Future[None]":
+        return self.database.write(partial(_renew, holds=tuple(holds), lease=lease))
 
     def settle(self, hold: int, amounts: Mapping[str, Decimal]) -> "asyncio.Future[None]":
         return self.database.write(partial(spending.settle, hold_id=hold, amounts=amounts))
@@ -148,6 +177,19 @@ class SQLite:
         while some := await self.database.write(step):
             deleted += some
         return deleted
+
+
+def _begin(
+    connection: sqlite3.Connection, hold: int, amounts: Mapping[str, Decimal], caps: Mapping[str, Decimal], lease: float
+) -> bool:
+    """Begin at the moment of the transaction: the job may have waited, and the hold may have lapsed meanwhile."""
+    now = time.time()
+    return spending.begin(connection, hold, amounts, caps, now, now + lease)
+
+
+def _renew(connection: sqlite3.Connection, holds: Iterable[int], lease: float) -> None:
+    now = time.time()
+    spending.renew(connection, holds, now, now + lease)
 
 
 def day_of(moment: float) -> str:

@@ -1,7 +1,7 @@
 """Calls: kept, found again by their key, and read for the throughput of each model."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from partsong.call import Call
 from partsong.model import Answer, Message
@@ -13,7 +13,7 @@ def keep(connection: sqlite3.Connection, call: Call, *, words: bool) -> None:
     """Add a finished call. `words` says whether the key (a digest of words), request and answer are stored too."""
     usage = call.answer.usage
     connection.execute(
-        "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             call.key if words else None,
             call.model,
@@ -28,6 +28,7 @@ def keep(connection: sqlite3.Connection, call: Call, *, words: bool) -> None:
             _prompt(connection, call.request.messages) if words else None,
             pack_request(call.request) if words else None,
             pack_answer(call.answer) if words else None,
+            call.run,
         ),
     )
 
@@ -68,9 +69,21 @@ def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
     Returns the number of deleted calls.
     """
     old = connection.execute("SELECT number, prompt FROM calls WHERE started < ? LIMIT ?", (before, at_most)).fetchall()
-    connection.executemany("DELETE FROM calls WHERE number = ?", ((number,) for number, _ in old))
+    _delete(connection, old)
+    return len(old)
+
+
+def delete_of(connection: sqlite3.Connection, run: str) -> int:
+    """Delete the calls of a run, and prompts that no call needs; how many calls."""
+    of_run = connection.execute("SELECT number, prompt FROM calls WHERE run = ? AND run != ''", (run,)).fetchall()
+    _delete(connection, of_run)
+    return len(of_run)
+
+
+def _delete(connection: sqlite3.Connection, rows: Sequence[tuple[int, int | None]]) -> None:
+    """Delete calls, given as their numbers and those of their prompts, and prompts that no call needs."""
+    connection.executemany("DELETE FROM calls WHERE number = ?", ((number,) for number, _ in rows))
     connection.executemany(
         "DELETE FROM prompts WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM calls WHERE prompt = ?1)",
-        {(prompt,) for _, prompt in old if prompt is not None},
+        {(prompt,) for _, prompt in rows if prompt is not None},
     )
-    return len(old)

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import structs
 
 from partsong.store.encoding import join_events, pack_events, unpack_events
-from partsong.store.runs import Search, StoredRun, Timed
+from partsong.store.runs import CONVERSATION, Deleted, Search, StoredRun, Timed
 from partsong.store.shares import Share
-from partsong.store.sqlite import totals
+from partsong.store.sqlite import calls, totals, votes
 from partsong.store.sqlite.shares import keep as keep_shares
 
 FILL = 65_536  # bytes, as many as a run with long answers has
@@ -28,16 +28,21 @@ def save(
 ) -> None:
     """Replace the summary of a run, add a piece of events, and replace shares. See `Backend.save_run`."""
     if index == 0:
-        delete(connection, run.id)
+        _delete_row(connection, run.id)
     labels = msgspec.json.encode(run.labels).decode()
     dollars = None if run.dollars is None else str(run.dollars)
     row = structs.asdict(run) | {"started": run.started.timestamp(), "labels": labels, "dollars": dollars}
     # Most pieces of a run leave its totals as they are.
     before = connection.execute("SELECT status, tokens, dollars, losses FROM runs WHERE id = ?", (run.id,)).fetchone()
+    if before is None and index > 0:
+        return
     changed = bool(shares) or before != (run.status, run.tokens, dollars, run.losses)
     if changed and before is not None:
         totals.take_away(connection, run.id)
-    connection.execute(f"INSERT OR REPLACE INTO runs ({COLUMNS}) VALUES ({_MARKS})", tuple(row.values()))
+    connection.execute(
+        f"INSERT OR REPLACE INTO runs ({COLUMNS}, conversation) VALUES ({_MARKS}, ?)",
+        (*row.values(), run.labels.get(CONVERSATION, "")),
+    )
     keep_shares(connection, run.id, shares)
     if changed:
         totals.add(connection, run.id)
@@ -134,12 +139,47 @@ def read_events(connection: sqlite3.Connection, run: str) -> tuple[str, list[Tim
     return None if found is None else (found[0], unpack_events(_pieces(connection, run)))
 
 
-def delete(connection: sqlite3.Connection, run: str) -> None:
+def delete(connection: sqlite3.Connection, run: str) -> Deleted:
+    """Delete a run with all that belongs to it, so that no copy of its words stays in the file."""
+    row = connection.execute("SELECT caller FROM runs WHERE id = ?", (run,)).fetchone()
+    if row is None:
+        return Deleted(0, 0)
+    before: int = connection.execute("PRAGMA secure_delete").fetchone()[0]
+    connection.execute("PRAGMA secure_delete = ON").fetchall()
+    try:
+        votes.forget_run(connection, row[0], run)
+        deleted = calls.delete_of(connection, run)
+        _delete_row(connection, run)
+    finally:
+        connection.execute(f"PRAGMA secure_delete = {before}").fetchall()
+    return Deleted(1, deleted)
+
+
+def _delete_row(connection: sqlite3.Connection, run: str) -> None:
     """Delete a run, its events and its shares."""
     totals.take_away(connection, run)
     connection.execute("DELETE FROM runs WHERE id = ?", (run,))
     connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
     connection.execute("DELETE FROM shares WHERE run = ?", (run,))
+
+
+def delete_some(
+    connection: sqlite3.Connection, caller: str, conversation: str, before: float | None, at_most: int
+) -> Deleted:
+    """Delete up to `at_most` of the caller's runs: of a conversation, or from before a Unix time, or all."""
+    if conversation:
+        rows = connection.execute(
+            "SELECT id FROM runs WHERE id = ?1 AND caller = ?2 "
+            "UNION SELECT id FROM runs WHERE caller = ?2 AND conversation = ?1 AND conversation != '' LIMIT ?3",
+            (conversation, caller, at_most),
+        ).fetchall()
+    else:
+        rows = connection.execute(
+            "SELECT id FROM runs WHERE caller = ? AND started < ? LIMIT ?",
+            (caller, float("inf") if before is None else before, at_most),
+        ).fetchall()
+    deleted = [delete(connection, run) for (run,) in rows]
+    return Deleted(len(deleted), sum(each.calls for each in deleted))
 
 
 def fill(connection: sqlite3.Connection) -> None:
@@ -159,7 +199,7 @@ def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
     """
     old = connection.execute("SELECT id FROM runs WHERE started < ? LIMIT ?", (before, at_most)).fetchall()
     for (run,) in old:
-        delete(connection, run)
+        _delete_row(connection, run)
     return len(old)
 
 

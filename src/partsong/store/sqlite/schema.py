@@ -170,4 +170,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         FROM runs JOIN shares ON shares.run = runs.id GROUP BY runs.caller, day, shares.model
         """,
     ),
+    (
+        # What of a hold counts even if its process has died, and until when the process is known to live. A hold of an
+        # earlier version counts in full.
+        "ALTER TABLE holds ADD COLUMN begun TEXT NOT NULL DEFAULT '0'",
+        "ALTER TABLE holds ADD COLUMN until REAL NOT NULL DEFAULT 0",
+        "UPDATE holds SET begun = dollars",
+    ),
+    (
+        # What belongs to a run, so that it can be deleted with the run: calls of earlier versions belong to none. The
+        # conversation is the label of this name, or empty.
+        "ALTER TABLE calls ADD COLUMN run TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX calls_by_run ON calls (run) WHERE run != ''",
+        "ALTER TABLE runs ADD COLUMN conversation TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX runs_by_conversation ON runs (caller, conversation) WHERE conversation != ''",
+        "CREATE INDEX votes_by_other_run ON votes (caller, other_run)",
+    ),
 )

@@ -23,6 +23,17 @@ def forget(connection: sqlite3.Connection, before: float) -> None:
     connection.execute("UPDATE votes SET question = '' WHERE moment < ? AND question != ''", (before,))
 
 
+def forget_run(connection: sqlite3.Connection, caller: str, run: str) -> None:
+    """Delete the question of the caller's votes on a run. The votes still count."""
+    connection.execute("UPDATE votes SET question = '' WHERE caller = ? AND one_run = ?", (caller, run))
+    connection.execute("UPDATE votes SET question = '' WHERE caller = ? AND other_run = ?", (caller, run))
+
+
+def delete_of(connection: sqlite3.Connection, caller: str) -> None:
+    """Delete all votes of a caller."""
+    connection.execute("DELETE FROM votes WHERE caller = ?", (caller,))
+
+
 def tallies(connection: sqlite3.Connection, caller: str) -> list[VoteTally]:
     """The caller's votes for each pair of recipes, the pair with most votes first."""
     rows = connection.execute(
