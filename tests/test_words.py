@@ -3,6 +3,7 @@
 mypy refuses a word without its case. These tests refuse a word whose file, row, documentation or effect is missing.
 """
 
+import ast
 import itertools
 from contextlib import suppress
 from importlib import resources
@@ -16,18 +17,23 @@ from partsong import Agent, Aggregator, Conversation, Layer, Recipe, asking, ass
 from partsong.briefing import Brief, Role, brief, prompt
 from partsong.configuration import ApiName, HostedApi, Provider, StoreMode, is_hosted
 from partsong.errors import InputError
-from partsong.model import Tool
+from partsong.model import Sampling, Tool
 from partsong.prompts import fence_word, fences
 from partsong.providers.apis import api
 from partsong.recipe import Advice, Fit, LastResort, Layout, Method, needs_proposals
 from partsong.store import open_store
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 QUESTION = asking("Why is the sky blue?")
 TOOLS = Conversation(QUESTION.messages, tools=(Tool("look", "It looks.", b'{"type":"object"}'),))
 ADVICE: tuple[Advice, ...] = (*get_args(get_args(Advice)[0]), 2)
 ROLES: list[Role] = [word for part in get_args(Role) for word in get_args(part)]
 TEXTS = ("One answer.", "Another\nover two lines.")
+
+
+# Fields that `Agent.sampling` and `Agent.models` pass on to each request.
+SAMPLING = {*Sampling.__struct_fields__, "fallback"}
 
 
 def recipe(**fields: Any) -> Recipe:
@@ -121,6 +127,22 @@ async def test_every_mode_of_the_store_keeps_what_it_says(mode: StoreMode, tmp_p
         with suppress(InputError):  # a run without words has no events to give
             words = bool(runs and await store.events(runs[0].id))
     assert (len(runs), words) == KEPT[mode]
+
+
+def test_every_field_of_a_recipe_has_an_effect() -> None:
+    """A field that is only checked and never read changes no run: its rule is missing."""
+    source = ROOT / "src" / "partsong"
+    read = {
+        node.attr
+        for room in ("engine", "money", "briefing.py", "prompts.py", "cli", "recipe.py")
+        for path in ([source / room] if room.endswith(".py") else (source / room).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        # What recipe.py checks when a value is made is no effect. Its properties pass fields on.
+        and (room != "recipe.py" or node.attr in SAMPLING)
+    }
+    fields = [(kind, name) for kind in (Recipe, Layer, Agent, Aggregator) for name in kind.__struct_fields__]
+    assert [f"{kind.__name__}.{name}" for kind, name in fields if name not in read] == []
 
 
 def test_every_word_is_in_the_docs() -> None:
