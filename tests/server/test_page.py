@@ -756,9 +756,7 @@ def page_files() -> list[Path]:
 
 
 async def test_all_files_together_are_small() -> None:
-    # Types are for the check of the code: the server never sends them.
-    sent = [path for path in page_files() if not path.name.endswith(".d.ts")]
-    assert sum(path.stat().st_size for path in sent) < LARGEST
+    assert sum(path.stat().st_size for path in page_files()) < LARGEST
 
 
 async def test_files_are_served_strictly_and_only_those(server: tuple[str, Application]) -> None:
