@@ -14,8 +14,9 @@ from msgspec import inspect
 from partsong.events import AnyEvent
 from partsong.model import Answer
 
-PAGE = Path(__file__).parents[2] / "src" / "partsong" / "server" / "page"
-TYPES = PAGE / "types.d.ts"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "src" / "partsong" / "server" / "page"
+TYPES = ROOT / "scripts" / "page" / "types.d.ts"
 LONGEST = 120  # characters of a line
 # Statements and calls; `@import` in a comment names types, which are not there when the page runs.
 IMPORTS = re.compile(r"""^(?:import|export)\b[^"';]*?\bfrom "\./([^"]+)";|\bimport\("\./([^"]+)"\)""", re.MULTILINE)
@@ -23,7 +24,7 @@ IMPORTS = re.compile(r"""^(?:import|export)\b[^"';]*?\bfrom "\./([^"]+)";|\bimpo
 
 def written() -> list[Path]:
     """The files of the page that are ours."""
-    return [path for path in sorted(PAGE.rglob("*")) if path.is_file() and "vendor" not in path.parts]
+    return [TYPES, *(path for path in sorted(PAGE.rglob("*")) if path.is_file() and "vendor" not in path.parts)]
 
 
 def structs_in(kind: inspect.Type) -> Iterator[inspect.StructType]:
