@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from partsong.events import RunFailed, RunFinished, to_json
 from partsong.keys import Key
+from partsong.server.following import pause_after, send_piece
 from partsong.server.incoming import headers_of
 from partsong.server.problems import ProblemError
 from partsong.server.response import EVENTS, Scope, SendBytes
@@ -20,8 +21,6 @@ from partsong.server.service import Service, caller_of
 from partsong.store import StoredRun
 from partsong.wire.reply import Problem
 
-PAUSE = 0.25  # seconds between two reads; the recorder writes as often
-SHARE = 20  # the pause before the next read is at least this many times the duration of a read
 DEAD = 300.0  # seconds without an event after which the stream ends, since the process of the run may have died
 ALIVE = 10.0  # seconds between two comments that keep the connection open
 
@@ -86,7 +85,7 @@ async def tell(service: Service, run: StoredRun, send: SendBytes, how: Wanted) -
     while quiet < DEAD and not service.stopping:
         began = clock()
         events = await service.store.events(run.id)
-        pause = max(PAUSE, SHARE * (clock() - began))  # each read takes all events, so long runs are read less often
+        pause = pause_after(clock() - began)
         pieces: list[bytes] = []
         for seconds, event in events[told:]:
             if how.times and seconds != then:
@@ -97,16 +96,11 @@ async def tell(service: Service, run: StoredRun, send: SendBytes, how: Wanted) -
             told += 1
         if pieces:
             quiet = 0.0
-            await _put(send, b"".join(pieces), service.slowest)
+            await send_piece(send, b"".join(pieces), service.slowest)
         if events and isinstance(events[-1][1], RunFinished | RunFailed):
             break
         if not pieces and quiet and quiet % ALIVE < pause:
-            await _put(send, b": waiting\n\n", service.slowest)
+            await send_piece(send, b": waiting\n\n", service.slowest)
         await asyncio.sleep(pause)
         quiet += pause
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _put(send: SendBytes, data: bytes, slowest: float) -> None:
-    async with asyncio.timeout(slowest):
-        await send({"type": "http.response.body", "body": data, "more_body": True})

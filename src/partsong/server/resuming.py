@@ -12,15 +12,13 @@ from msgspec.structs import replace
 
 from partsong.events import AggregationDelta, AnyEvent, RunFailed, RunFinished, to_json
 from partsong.keys import Key
+from partsong.server.following import pause_after, send_piece
 from partsong.server.problems import ProblemError, failed
 from partsong.server.response import ALIVE, EVENTS, SendBytes
 from partsong.server.service import Service
 from partsong.server.stored import DEAD, Stored, find
 from partsong.wire import responses
 from partsong.wire.reply import Problem
-
-PAUSE = 0.25  # seconds between two reads from the store; the recorder writes as often
-SHARE = 20  # the pause before the next read is at least this many times the duration of a read
 
 
 def parse_after(text: str) -> int:
@@ -111,18 +109,13 @@ async def tell(service: Service, resumed: Resumed, send: SendBytes) -> None:
             quiet = 0.0
         told = len(stored.events)
         if data := b"".join(pieces):
-            await _put(send, data, service.slowest)
+            await send_piece(send, data, service.slowest)
         if stored.end is not None or quiet >= DEAD or service.stopping:
             break
         began = clock()
         stored = await find(service, resumed.name, resumed.key)
-        pause = max(PAUSE, SHARE * (clock() - began))
+        pause = pause_after(clock() - began)
         await asyncio.sleep(pause)
         quiet += pause
         pieces = [writer.wait()] if quiet and quiet % ALIVE < pause else []
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _put(send: SendBytes, data: bytes, slowest: float) -> None:
-    async with asyncio.timeout(slowest):
-        await send({"type": "http.response.body", "body": data, "more_body": True})
