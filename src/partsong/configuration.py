@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 
 from partsong import toml
+from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError
 from partsong.folders import user_folder
 
@@ -178,6 +179,8 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     models: the tables `[models."PROVIDER:MODEL"]`, by model id
     path: the file that was read; `None` if there was no file
     server: the table `[server]`
+    documents: the table `[documents]`
+    bounds: the table `[bounds]`
     """
 
     recipe: str | None = None
@@ -189,6 +192,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     path: Path | None = None
     server: Serving = Serving()
     documents: DocumentLimits = DocumentLimits()
+    bounds: Bounds = Bounds()
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,6 +204,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, dict[str, Any]] = {}
     server: dict[str, Any] = {}
     documents: dict[str, Any] = {}
+    bounds: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         _check_dollars("dollars_per_run", self.dollars_per_run)
@@ -232,6 +237,7 @@ def read_configuration(path: Path) -> Configuration:
         path,
         toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
         toml.convert(file.documents, DocumentLimits, str(path), ConfigurationError, "documents"),
+        toml.convert(file.bounds, Bounds, str(path), ConfigurationError, "bounds"),
     )
 
 
