@@ -32,6 +32,9 @@ export interface Layer {
   quorum?: number | null;
   grace?: number | null;
   deadline?: number | null;
+  sees?: "all" | "none" | "split" | number;
+  comments?: boolean;
+  instruction?: string | null;
 }
 
 export interface Agent {
@@ -45,6 +48,7 @@ export interface Agent {
   system?: string;
   fallback?: string[];
   effort?: string | null;
+  instruction?: string | null;
 }
 
 export interface Aggregator {
@@ -58,6 +62,7 @@ export interface Aggregator {
   system?: string;
   fallback?: string[];
   effort?: string | null;
+  instruction?: string | null;
   method?: "select" | "synthesize";
 }
 
@@ -189,6 +194,8 @@ export interface ProposalStarted {
   layer: number;
   seat: number;
   model: string;
+  /** Layer and seat of everything that the seat reads; left out if it reads all that is there. */
+  saw?: [number, number][] | null;
 }
 
 export interface ProposalDelta {
@@ -359,6 +366,7 @@ export interface RunFinished {
   answered: number;
   last_resort: boolean;
   seat: number | null;
+  layer: number | null;
 }
 
 export interface RunFailed {
@@ -461,6 +469,8 @@ export interface ShownSeat {
   replaced: [string, Failure][];
   times: SeatTimes | null;
   calls: CallFinished[];
+  /** "saw 2 of 6" if the seat reads a part of the proposals, else "". */
+  reads: string;
   state: SeatState;
   facts: string[];
 }
@@ -474,6 +484,8 @@ export interface Seat {
   text: string;
   answer: Answer | null;
   error: Failure | null;
+  /** Layer and seat of everything that the seat reads; `null` if it reads all that is there. */
+  saw: [number, number][] | null;
 }
 
 /** A run folded out of its events, with the fields of `partsong/transcript.py`: `fold.js`. */
@@ -495,6 +507,7 @@ export interface Transcript {
   answered: number;
   last_resort: boolean;
   seat: number | null;
+  layer: number | null;
 }
 
 /** A PDF or a file of text, with its content as a `data:` address. */

@@ -20,6 +20,7 @@ Fit = Literal["fail", "truncate", "window"]
 Method = Literal["synthesize", "select"]
 LastResort = Literal["fail", "best_proposal"]
 Advice = Literal["user_turn", "every_step", "calls"] | int
+Sees = Literal["all", "none", "split"] | int
 # Share of a run's deadline that is kept for the aggregator: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
 MAX_SEATS = 1000  # of a layer: a larger number is probably a typing error, and an expensive one
@@ -38,6 +39,8 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     system: system prompt of the agent, after the caller's; "" (default) for none
     fallback: ids of models that are asked in turn if `model` fails; empty (default) for none
     effort: how much the model reasons, in its provider's words (`low`, `high` …)
+    instruction: text that tells the agent what to do with the proposals that it reads; `None` (default) for the
+        instruction of its layer or of the recipe. It has no effect where the agent reads no proposals.
     """
 
     model: str
@@ -50,6 +53,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     system: str = ""
     fallback: tuple[str, ...] = ()
     effort: str | None = None
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
@@ -66,6 +70,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}, but must be at least 1")
+        _check_instruction(self.instruction)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -104,12 +109,17 @@ def needs_proposals(aggregator: Aggregator) -> bool:
 
 
 class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Agents that are asked at the same time and read the same proposals, those of the layer before.
+    """Agents that are asked at the same time, and read the proposals of the layer before.
 
     agents: at least one agent; together they have at most 1000 seats
     quorum: number of answers after which the other seats have `grace` seconds left; `None` (default) to wait for all
     grace: seconds that the other seats have after the quorum; `None` (default) means 0
     deadline: seconds after which the whole layer ends; `None` (default) for no limit
+    sees: which of the earlier proposals each seat reads: "all" (default), "none", "split" to deal them out over the
+        seats, or a number k for k of them by a draw of the seat's own
+    comments: whether the layer writes comments on the earlier proposals, which stay on the table (default: no)
+    instruction: text that tells the agents what to do with the proposals that they read; `None` (default) for the
+        instruction of the recipe, or for partsong's own if the layer comments
 
     A seat without an answer at the end of the layer is lost and reported as a loss.
     """
@@ -118,6 +128,9 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     quorum: int | None = None
     grace: float | None = None
     deadline: float | None = None
+    sees: Sees = "all"
+    comments: bool = False
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         if not self.agents:
@@ -131,7 +144,12 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError("grace is given without a quorum: it begins when the quorum has answered")
         if self.grace is not None and not 0 <= self.grace < float("inf"):
             raise ValueError(f"grace is {self.grace}, but must be 0 seconds or more")
+        if isinstance(self.sees, int) and not 1 <= self.sees <= MAX_SEATS:
+            raise ValueError(f"sees is {self.sees}, but a number of proposals must be from 1 to {MAX_SEATS}")
+        if self.comments and self.sees == "none":
+            raise ValueError('sees is "none", but a layer that comments must see proposals to write about')
         _check_deadline(self.deadline)
+        _check_instruction(self.instruction)
 
     @property
     def seats(self) -> tuple[Agent, ...]:
@@ -188,8 +206,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             raise ValueError(f"advice is {self.advice}, but a number n, for every n-th step, must be at least 1")
         if self.max_dollars is not None and not (self.max_dollars.is_finite() and self.max_dollars >= 0):
             raise ValueError(f"max_dollars is {self.max_dollars}, but must be 0 dollars or more")
-        if self.instruction is not None and not self.instruction.strip():
-            raise ValueError("instruction is empty; leave it out to use partsong's own")
+        _check_instruction(self.instruction)
+        _check_reading(self.layers, self.layout)
         if needs_proposals(self.aggregator) and not self.layers:
             raise ValueError('aggregator.method is "select", but without layers there is nothing to select from')
         _check_deadline(self.deadline)
@@ -204,6 +222,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
                 return False
             case _:
                 assert_never(self.fit)
+
+    @property
+    def last_proposers(self) -> int | None:
+        """The index of the layer whose proposals the aggregator reads: the last that does not comment, if any."""
+        proposing = (index for index in reversed(range(len(self.layers))) if not self.layers[index].comments)
+        return next(proposing, None)
 
     @property
     def calls(self) -> int:
@@ -226,6 +250,25 @@ def single(model: str) -> Recipe:
         return Recipe(model, (), Aggregator(model))
     except ValueError as problem:
         raise RecipeError(str(problem)) from None
+
+
+def _check_reading(layers: tuple[Layer, ...], layout: Layout) -> None:
+    """Raise `ValueError` if a layer is to see or to comment on proposals, and there are none, or they have no marks."""
+    if layers and layers[0].sees != "all":
+        raise ValueError("layers[0].sees is given, but the first layer has no proposals to see")
+    if layers and layers[0].comments:
+        raise ValueError("layers[0].comments is true, but the first layer has no proposals to write about")
+    commenting = next((index for index, layer in enumerate(layers) if layer.comments), None)
+    if commenting is not None and layout == "paper":
+        raise ValueError(
+            f'layers[{commenting}].comments is true, but the layout "paper" has no marks that tell comments from '
+            'proposals; use the layout "tail"'
+        )
+
+
+def _check_instruction(instruction: str | None) -> None:
+    if instruction is not None and not instruction.strip():
+        raise ValueError("instruction is empty; leave it out to use partsong's own")
 
 
 def _check_deadline(deadline: float | None) -> None:

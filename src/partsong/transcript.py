@@ -40,6 +40,7 @@ class Seat:
     text: what `model` has written so far; at the end, the text of the answer
     answer: the proposal; `None` until it is whole
     error: why the seat is lost; `None` if it is not lost
+    saw: the layer and the seat of each proposal and comment that the seat reads; `None` if it reads all that are there
     """
 
     model: str
@@ -48,6 +49,7 @@ class Seat:
     text: str = ""
     answer: Answer | None = None
     error: Failure | None = None
+    saw: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(slots=True)
@@ -69,7 +71,8 @@ class Transcript:
     planned: number of proposers' seats, dropped seats included, once the run has ended
     answered: number of these seats that have a proposal, once the run has ended
     last_resort: whether the aggregator failed and the answer is the proposal that is most like the others
-    seat: if the answer is a proposal (selected, or the last resort), its seat in the last layer; else `None`
+    seat: if the answer is a proposal (selected, or the last resort), its seat; else `None`
+    layer: the layer of that seat; `None` if the answer was written, and in runs that old versions stored
     """
 
     recipe: Recipe | None = None
@@ -88,6 +91,7 @@ class Transcript:
     answered: int = 0
     last_resort: bool = False
     seat: int | None = None
+    layer: int | None = None
 
     def proposals(self, layer: int) -> tuple[Answer, ...]:
         """The proposals of the layer with the index `layer`, in seat order, without lost and unfinished seats."""
@@ -104,8 +108,8 @@ class Transcript:
                 self.recipe, self.conversation, self.losses = recipe, conversation, dropped
             case LayerStarted(models=models):
                 self.layers.append([Seat(model) for model in models])
-            case ProposalStarted(layer=layer, seat=seat):
-                self.layers[layer][seat].started = True
+            case ProposalStarted(layer=layer, seat=seat, saw=saw):
+                self.layers[layer][seat].started, self.layers[layer][seat].saw = True, saw
             case ProposalFinished(layer=layer, seat=seat, answer=answer):
                 self.layers[layer][seat].answer = answer
                 self.layers[layer][seat].text = answer.text
@@ -124,8 +128,9 @@ class Transcript:
             case AggregationReplaced(model=model, error=error):
                 self.replaced.append((self.aggregator, error))
                 self.aggregator = model
-            case RunFinished(answer=answer, last_resort=last_resort, seat=seat):
-                self.answer, self.text, self.last_resort, self.seat = answer, answer.text, last_resort, seat
+            case RunFinished(answer=answer):
+                self.answer, self.text, self.last_resort = answer, answer.text, event.last_resort
+                self.layer, self.seat = event.layer, event.seat
                 self._end(event)
             case RunFailed(error=error):
                 self.error = error

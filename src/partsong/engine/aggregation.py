@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from partsong.briefing import Brief, brief, prompt, role_of_aggregator
 from partsong.engine import waiting
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
-from partsong.engine.performance import Performance, Proposal, failure, truncated_of
+from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.proposed_tool_calls import gathered
 from partsong.engine.seat import Seat
 from partsong.engine.selection import selected
 from partsong.engine.synthesis import Synthesis, say
+from partsong.engine.table import Table
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
@@ -32,22 +33,22 @@ class Aggregated(Struct, frozen=True):
 
     model: id of the model that gave the answer
     answer: the answer
-    seat: if the answer is a proposal, the index of its seat in the last layer
+    chosen: the proposal that is the answer; `None` if the answer was written
     """
 
     model: str
     answer: Answer
-    seat: int | None = None
+    chosen: Proposal | None = None
 
 
-async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggregated:
+async def aggregate(run: Performance, table: Table) -> Aggregated:
     """Ask the aggregator, and return the answer of the run.
 
-    proposals: the proposals of the last layer, in seat order; empty for a recipe without layers
+    table: the proposals and comments that the layers have left; empty for a recipe without layers
 
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
-    work = _Aggregating(run, proposals)
+    work = _Aggregating(run, table)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -66,24 +67,23 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
 class _Aggregating:
     """The aggregator's part of the work of its seat; see `seat.Work`.
 
-    texts: texts of the proposals in the prompt, in seat order
+    texts: texts in the prompt: the proposals in seat order, and the comments on them
     tool_calls: text that lists the proposed tool calls; "" if there are none
-    truncated: indexes of the proposals that stopped at their token limit
     fenced: whether the prompt has marks around proposals, which the model might copy into its answer
-    chosen: index of the seat whose proposal was selected; `None` if none was
+    chosen: the proposal that was selected; `None` if none was
     """
 
-    def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
-        self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
+    def __init__(self, run: Performance, table: Table) -> None:
+        self.run, self.agent, self.table = run, run.recipe.aggregator, table
         self.role = role_of_aggregator(run.recipe, run.conversation)
         self.told = brief(run.recipe, run.conversation, self.role)
-        self.texts = tuple(proposal.answer.text for proposal in proposals)
-        self.tool_calls = ""
+        self.texts, self.tool_calls = table.texts, ""
         if self.told.lists_calls:
-            self.texts, self.tool_calls = gathered(run.conversation, self.texts)
-        self.truncated = truncated_of(proposals)
+            count = len(table.proposals)
+            told, self.tool_calls = gathered(run.conversation, self.texts[:count])
+            self.texts = (*told, *self.texts[count:])
         self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
-        self.chosen: int | None = None
+        self.chosen: Proposal | None = None
 
     async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
         write, policy = partial(self.write, model), self.run.recipe.fit
@@ -131,11 +131,10 @@ class _Aggregating:
             seat.begun()
 
         said = await seat.call(model, fitted.request, heard)
-        if (named := selected(said.text, len(fitted.indexes))) is None:
+        if (named := selected(said.text, len(self.table.proposals))) is None:
             words = said.text.strip()[:100]
             raise ModelError(f'{model} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
-        best = self.proposals[fitted.indexes[named]]
-        self.chosen = best.seat
+        self.chosen = best = self.table.proposals[named]
         await say(seat, TextDelta(best.answer.text))
         return replace(best.answer, usage=said.usage, stored=said.stored)
 
@@ -177,8 +176,8 @@ class _Aggregating:
         return self.run.for_model(request, info_of(self.run.models[model]))
 
     def messages(self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...]) -> tuple[Message, ...]:
-        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
-        return prompt(told, self.agent.system, texts, truncated, self.tool_calls)
+        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
+        return prompt(told, self.agent.system, texts, truncated, self.tool_calls, self.table.marks(indexes))
 
     def sampling(self, model: str) -> Sampling:
         """The recipe's sampling for the aggregator, with the caller's settings in their place unless it selects."""

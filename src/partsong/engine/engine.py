@@ -20,7 +20,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from partsong.briefing import brief
+from partsong.briefing import Brief, Role, brief, role_of_layer
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
@@ -30,6 +30,7 @@ from partsong.engine.likeness import most_alike
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
+from partsong.engine.table import Table
 from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
 from partsong.model import NOTHING_USED, Conversation, Model, asking
@@ -213,21 +214,23 @@ async def _perform_recipe(run: Performance) -> None:
     """Perform the layers and the aggregator, and emit `RunFinished`. Raises `ModelError` if there is no answer."""
     recipe, losses = run.recipe, run.losses
     await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
-    proposals: tuple[Proposal, ...] = ()
-    told = brief(recipe, run.conversation, "proposer")
-    for index in range(len(recipe.layers)):
+    table, told = Table(()), dict[Role, Brief]()
+    for index, layer in enumerate(recipe.layers):
         await _begin(run, index)
-        proposals = await perform_layer(run, index, told, proposals)
+        if (role := role_of_layer(layer)) not in told:
+            told[role] = brief(recipe, run.conversation, role)
+        made = await perform_layer(run, index, told[role], table)
+        table = Table((*table.all, *made) if layer.comments else made)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
         await _begin(run, len(recipe.layers))
-        given = await aggregate(run, proposals)
+        given = await aggregate(run, table)
     except ModelError as error:
-        if not _may_stand_in(run, proposals):
+        if not _may_stand_in(run, table.proposals):
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
-        last_resort, given = True, _most_alike(proposals)
+        last_resort, given = True, _most_alike(table.proposals)
     run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
     end = RunFinished(
         given.answer,
@@ -237,7 +240,8 @@ async def _perform_recipe(run: Performance) -> None:
         losses.planned,
         losses.answered,
         last_resort,
-        given.seat,
+        None if given.chosen is None else given.chosen.seat,
+        None if given.chosen is None else given.chosen.layer,
     )
     await run.say_end(end)
 
@@ -279,4 +283,4 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
 def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
     """The proposal that is most like the others, with a usage of zero, because its call is counted already."""
     best = proposals[most_alike([proposal.answer.text for proposal in proposals])]
-    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)
+    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best)

@@ -2,7 +2,8 @@
 
 The order of dropping is fixed and described in docs/money.md, so that users can foresee it. No model is replaced by a
 cheaper one, and the seats that stay are asked as the recipe says. Every plan is a valid recipe: an aggregator that
-selects keeps a layer to select from, or the run is refused.
+selects keeps a layer to select from, or the run is refused. Comments are dropped together with the proposals that they
+are about, and a layer that becomes the first has no proposals to see.
 """
 
 import heapq
@@ -61,7 +62,8 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
     costs = Costs(recipe, conversation, info)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     shape = _shrunk(full, recipe, costs, caps)
-    fits = _over(costs.total(shape), caps) is None and (any(map(any, shape)) or not needs_proposals(recipe.aggregator))
+    proposes = any(map(any, shape)) or not needs_proposals(recipe.aggregator)
+    fits = proposes and _over(costs.total(shape), caps) is None
     if not fits:
         raise BudgetError(_refusal(recipe, costs, full, shape, caps))
     if recipe.strict and shape != full:
@@ -92,6 +94,7 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
         if not fits(shape, its_own):
             drops = list(_of_provider(recipe, shape, provider))
             shape = _fewest(shape, drops, partial(fits, scopes=its_own))
+    shape = _without_orphans(recipe, shape)
     if fits(shape):
         return shape
     samples = list(_samples(shape))
@@ -102,6 +105,13 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
             break
         shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
     return shape
+
+
+def _without_orphans(recipe: Recipe, shape: Shape) -> Shape:
+    """The shape without the layers of comments before which no proposal is left."""
+    layers = enumerate(recipe.layers)
+    first = next((index for index, layer in layers if any(shape[index]) and not layer.comments), len(shape))
+    return [[0] * len(counts) if index < first else counts for index, counts in enumerate(shape)]
 
 
 def _fewest(shape: Shape, drops: Sequence[Drop], enough: Callable[[Shape], bool]) -> Shape:
@@ -183,8 +193,10 @@ def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Doll
         return Plan(recipe, (), added(layers), later)
     message = f"it was not asked: {_comparison(costs.total(full), caps)}"
     dropped = tuple(_dropped(recipe, shape, message))
-    kept = tuple(_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts))
-    return Plan(checked(recipe, layers=kept), dropped, added(layers), later)
+    kept = [_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts)]
+    if kept:
+        kept[0] = replace(kept[0], sees="all")  # the first layer has no proposals to see
+    return Plan(checked(recipe, layers=tuple(kept)), dropped, added(layers), later)
 
 
 def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:

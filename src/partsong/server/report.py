@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from partsong.events import AnyEvent, CallFinished, Failure, Loss, RunFailed, RunFinished, RunStarted
+from partsong.events import AnyEvent, CallFinished, Failure, Loss, ProposalStarted, RunFailed, RunFinished, RunStarted
 from partsong.model import NOTHING_USED, Answer, Usage
 
 
@@ -29,6 +29,7 @@ class Report:
         self.losses = 0
         self.kept = True
         self.calls: list[tuple[CallFinished, Usage]] = []
+        self._saw: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}  # where a seat did not see all
         self._end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
@@ -36,6 +37,8 @@ class Report:
         match event:
             case RunStarted():
                 self.started = True
+            case ProposalStarted(layer=layer, seat=seat, saw=saw) if saw is not None:
+                self._saw[layer, seat] = saw
             case CallFinished(usage=Usage() as usage):
                 self.calls.append((event, usage))
             case RunFinished(answer=answer, usage=usage, losses=losses):
@@ -62,10 +65,12 @@ class Report:
             }
             if isinstance(end, RunFinished):
                 plain |= {"model": end.model, "last_resort": end.last_resort, "seat": end.seat}
-        return plain | {"calls": [_plain_call(call, usage) for call, usage in self.calls]}
+                plain["layer"] = end.layer
+        calls = [_plain_call(call, usage, self._saw.get((call.layer, call.seat))) for call, usage in self.calls]
+        return plain | {"calls": calls}
 
 
-def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
+def _plain_call(call: CallFinished, usage: Usage, saw: tuple[tuple[int, int], ...] | None) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "layer": call.layer,
         "seat": call.seat,
@@ -74,6 +79,8 @@ def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "dollars": _in_text(usage),
     }
+    if saw is not None:
+        plain["saw"] = saw
     if call.stored:
         plain["stored"] = True
     if call.error is not None:

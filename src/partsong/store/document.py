@@ -60,6 +60,7 @@ def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
         "answered": 0,
         "last_resort": False,
         "seat": None,
+        "layer": None,
     }
     for seconds, event in events:
         match event:
@@ -87,6 +88,7 @@ def blank(layer: int, seat: int, model: str) -> Plain:
     stored: what an answer from the store had used when it was made
     started, first, ended: when the seat was asked, wrote its first word, and ended
     error: why the seat is lost
+    saw: the layer and the seat of each proposal and comment that the seat read; `None` if it read all that were there
     replaced: models that failed in this seat before `model` was asked, and why
     fitted: tokens of the prompt before and after it was shortened to fit the window
     calls: every call of the seat that has ended
@@ -104,6 +106,7 @@ def blank(layer: int, seat: int, model: str) -> Plain:
         "first": None,
         "ended": None,
         "error": None,
+        "saw": None,
         "replaced": [],
         "fitted": None,
         "calls": [],
@@ -137,8 +140,8 @@ def place(shown: Plain, event: AnyEvent) -> Plain | None:
 def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
     """Update a seat with one of its events. `seconds` is the time of the event since the run's start."""
     match event:
-        case ProposalStarted():
-            seat["started"] = seconds
+        case ProposalStarted(saw=saw):
+            seat |= {"started": seconds, "saw": to_builtins(saw)}
         case ProposalDelta(delta=delta) | AggregationDelta(delta=delta):
             if seat["first"] is None:
                 seat["first"] = seconds
@@ -189,7 +192,7 @@ def end(shown: Plain, event: RunFinished | RunFailed, seconds: float) -> None:
         if aggregator is not None:
             aggregator |= {"error": shown["error"], "ended": seconds}
         return
-    shown["last_resort"], shown["seat"] = event.last_resort, event.seat
+    shown |= {"last_resort": event.last_resort, "seat": event.seat, "layer": event.layer}
     shown["answer"] = to_builtins(event.answer) | {"text": event.answer.text, "model": event.model}
     if aggregator is not None and not event.last_resort:
         aggregator |= said(event.answer) | {"model": event.model or aggregator["model"], "ended": seconds}

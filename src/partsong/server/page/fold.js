@@ -23,6 +23,7 @@ export function newTranscript() {
     answered: 0,
     last_resort: false,
     seat: null,
+    layer: null,
   };
 }
 
@@ -31,7 +32,7 @@ export function newTranscript() {
  * @returns {Seat}
  */
 function newSeat(model) {
-  return { model, replaced: [], started: false, text: "", answer: null, error: null };
+  return { model, replaced: [], started: false, text: "", answer: null, error: null, saw: null };
 }
 
 /**
@@ -80,6 +81,7 @@ export function hear(transcript, event) {
       transcript.text = event.answer.text;
       transcript.last_resort = event.last_resort ?? false;
       transcript.seat = event.seat ?? null;
+      transcript.layer = event.layer ?? null;
       end(transcript, event);
       break;
     case "run_failed":
@@ -102,6 +104,7 @@ function hearSeat(seat, event) {
   switch (event.event) {
     case "proposal_started":
       seat.started = true;
+      seat.saw = event.saw ?? null;
       break;
     case "proposal_finished":
       seat.answer = event.answer;
