@@ -10,9 +10,32 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """The table `[bounds]`: sizes, counts and times that a request, a recipe or an answer may reach.
 
     body_megabytes: most MiB of the body of one request (default 32); a larger body is refused with status 413
+    bodies_megabytes: most MiB of all bodies that one process reads or answers at the same time (default 64)
+    key_bodies_megabytes: most MiB of these bodies that may be of one key (default 32)
+    body_seconds: most seconds until the whole body of a request has arrived (default 60)
+    body_values: most names and values in the JSON of a body (default 50,000)
+    body_nesting: deepest nesting of the JSON of a body (default 128)
+    path_characters: most bytes of the path and the query of a request (default 8192)
+    recipe_characters: most characters of a recipe that a caller writes, as TOML or as JSON (default 65,536)
+    recipe_nesting: deepest nesting of such a recipe, and most parts of a dotted key (default 16)
+    recipe_layers: most layers of such a recipe (default 32)
+    recipe_seats: most seats of such a recipe in all its layers (default 256)
+    request_calls: most calls to models that one request can lead to, with all its answers, fallbacks, steps and retries
+        (default 4000)
     """
 
     body_megabytes: int = 32
+    bodies_megabytes: int = 64
+    key_bodies_megabytes: int = 32
+    body_seconds: float = 60.0
+    body_values: int = 50_000
+    body_nesting: int = 128
+    path_characters: int = 8192
+    recipe_characters: int = 65_536
+    recipe_nesting: int = 16
+    recipe_layers: int = 32
+    recipe_seats: int = 256
+    request_calls: int = 4000
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

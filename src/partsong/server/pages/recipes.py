@@ -22,9 +22,10 @@ from partsong.files import PRIVATE, write_file
 from partsong.folders import recipes_folder
 from partsong.recipe import Recipe
 from partsong.recipes.finding import is_shipped, source_of
+from partsong.server.bodies import Body
 from partsong.server.listing import allowed
 from partsong.server.offered import Found
-from partsong.server.pages.faults import read_recipe
+from partsong.server.pages.faults import Fault, read_recipe
 from partsong.server.pages.overview import known, recipe_of
 from partsong.server.pages.price import price_of
 from partsong.server.pages.request import read_json, said, who, wrong
@@ -53,6 +54,7 @@ class Recipes:
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self.service = service
+        self.turn = asyncio.Lock()
 
     def routes(self) -> list[Route]:
         return [
@@ -79,12 +81,23 @@ class Recipes:
             return said(about | nothing | {"unusable": service.unusable[name]})
         return said(about | await shown(service, recipe))
 
+    async def read(
+        self, request: Request, service: Service, counted: Body
+    ) -> tuple[Written, Recipe | None, list[Fault]]:
+        """The body of a request, and the recipe in its text, or the faults of the text.
+
+        Texts are read in a thread, one at a time: several threads of Python would hold up the event loop.
+        """
+        written = await read_json(request, service, counted, Written)
+        async with self.turn:
+            recipe, faults = await asyncio.to_thread(read_recipe, written.toml, service.configuration.bounds)
+        return written, recipe, faults
+
     async def check(self, request: Request) -> Response:
         """The faults of a text, or the recipe in it. Calls no model."""
         service = self.service()
-        who(request, service)
-        written = await read_json(request, Written)
-        recipe, faults = await asyncio.to_thread(read_recipe, written.toml)
+        with service.bodies.holding(who(request, service)) as counted:
+            _, recipe, faults = await self.read(request, service, counted)
         if recipe is None:
             return said({"ok": False, "errors": faults})
         return said({"ok": True, "name": recipe.name, **await shown(service, recipe)})
@@ -92,7 +105,7 @@ class Recipes:
     async def save(self, request: Request) -> Response:
         """Save a recipe as the user's own, and offer it from now on."""
         service, name = self.service(), request.path_params["name"]
-        who(request, service)
+        key = who(request, service)
         if service.keys.any() or not on_loopback(service.serving.host):
             message = "only a server that listens on this machine alone and has no keys saves recipes"
             raise ProblemError(Problem(403, "permission", message))
@@ -101,8 +114,8 @@ class Recipes:
                 f'name: is {name!r}, but must be 1 to 64 letters (a-z), digits, "-" or "_", first a letter or digit'
             )
             raise wrong(message, "name")
-        written = await read_json(request, Written)
-        recipe, faults = await asyncio.to_thread(read_recipe, written.toml)
+        with service.bodies.holding(key) as counted:
+            written, recipe, faults = await self.read(request, service, counted)
         if recipe is None:
             fault = faults[0]
             where = "".join([f"line {fault.line}: " if fault.line else "", f"{fault.field}: " if fault.field else ""])
