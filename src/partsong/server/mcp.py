@@ -172,7 +172,10 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
     try:
         models = await shared.assembly.models(recipe.models)
         funds = daily_funds(shared.configuration, shared.store)
-        await perform(recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id)
+        bounds = shared.configuration.bounds
+        await perform(
+            recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id, bounds=bounds
+        )
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
     finally:
