@@ -330,7 +330,7 @@ async def unfinished_bodies(arena: Arena) -> None:
     """Bodies that are announced and never finished: 60 of one key."""
 
     async def begin() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", arena.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", arena.port)
         with suppress(OSError):
             writer.write(arena.head(more="content-length: 33000000\r\n"))
             for _ in range(32):
@@ -418,10 +418,16 @@ async def tools_and_ids(arena: Arena) -> None:
     huge = "x" * 5_000_000
     for messages in (
         many,
-        [user, {"role": "assistant", "content": "", "tool_calls": [call(huge)]}]
-        + [{"role": "tool", "tool_call_id": huge, "content": "a"}],
-        [user, {"role": "assistant", "content": "", "tool_calls": [call("a", "[" * 1_000_000)]}]
-        + [{"role": "tool", "tool_call_id": "a", "content": "<" * 5_000_000}],
+        [
+            user,
+            {"role": "assistant", "content": "", "tool_calls": [call(huge)]},
+            {"role": "tool", "tool_call_id": huge, "content": "a"},
+        ],
+        [
+            user,
+            {"role": "assistant", "content": "", "tool_calls": [call("a", "[" * 1_000_000)]},
+            {"role": "tool", "tool_call_id": "a", "content": "<" * 5_000_000},
+        ],
     ):
         for model in ("/plain", "/proposed", "plain"):
             await arena.chat(model, messages=messages, tools=tools)
@@ -494,7 +500,7 @@ async def leaving_clients(arena: Arena) -> None:
             body = json.dumps(
                 {"model": "hostile:endless", "stream": True, "messages": [{"role": "user", "content": "?"}]}
             )
-            reader, writer = await asyncio.open_connection("127.0.0.1", arena.port)
+            _, writer = await asyncio.open_connection("127.0.0.1", arena.port)
             writer.write(arena.head(more=f"content-length: {len(body)}\r\n") + body.encode())
             await asyncio.sleep(random.random() * 2)
             writer.close()

@@ -23,6 +23,8 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     proposed_calls: most proposed tool calls that are read in one proposal (default 100); more stay in its text
     referenced_responses: most earlier responses whose items one input refers to (default 500)
     referenced_items: most items of earlier responses that one input refers to (default 2000)
+    store_seconds: most seconds that a request waits for the store, in all its writes together (default 0.8); then it
+        goes on without the store, or is refused if a limit depends on the store
     """
 
     body_megabytes: int = 32
@@ -38,6 +40,7 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     proposed_calls: int = 100
     referenced_responses: int = 500
     referenced_items: int = 2000
+    store_seconds: float = 0.8
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -141,7 +141,7 @@ def grown(value: Any, more: Any, times: int) -> Any:
     """A value with more in it: a list or object is repeated or gets a field, a text is repeated."""
     match value:
         case list():
-            return (value + [more]) * times
+            return [*value, more] * times
         case dict():
             return value | {"another": more, "type": value.get("type", more)}
         case str():

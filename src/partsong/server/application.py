@@ -42,6 +42,7 @@ from partsong.server.problems import ProblemError, problem_headers, unusable
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
+from partsong.store import patient
 from partsong.wire import chat, messages, responses
 from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Format, Problem
@@ -87,7 +88,8 @@ class Application:
             scope = {**scope, "path": path, "raw_path": path.encode()}
         answering = self._answering.get(path) if scope.get("method") == "POST" else None
         if answering is not None:
-            await answering(scope, receive, send)
+            with patient(self.service().configuration.bounds.store_seconds):
+                await answering(scope, receive, send)
         else:
             await self._routes(scope, receive, Identifying(send, identity_headers(scope)))
 
