@@ -287,6 +287,7 @@ class _Run:
             funds=funds,
             documents=self.service.documents,
             record=self.recorders[choice].id,
+            bounds=self.service.configuration.bounds,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:

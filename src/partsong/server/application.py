@@ -38,6 +38,7 @@ from partsong.server.problems import ProblemError, internal, presentable, proble
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
+from partsong.store import patient
 from partsong.wire import chat, messages, responses
 from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Format, Problem
@@ -89,7 +90,8 @@ class Application:
         if (problem := self._refusal(scope)) is not None:
             await problem_response(Request(scope), problem)(scope, receive, identifying)
         elif answering is not None:
-            await answering(scope, receive, send)
+            with patient(self.service().configuration.bounds.store_seconds):
+                await answering(scope, receive, send)
         else:
             try:
                 await self._routes(scope, receive, identifying)

@@ -31,7 +31,6 @@ from partsong.server.offered import Found, found, usable
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
 from partsong.server.retention import retain
-from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
 from partsong.store import Store
@@ -183,7 +182,7 @@ def caller_of(key: Key | None) -> str:
 
 def _open_store(configuration: Configuration, mode: StoreMode | None) -> AbstractAsyncContextManager[Store]:
     """The store, also if it cannot be opened: the server then answers without it, and tries again."""
-    return open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+    return open_journal(configuration, mode, patience=configuration.bounds.store_seconds, must_open=False)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -17,11 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from partsong.configuration import Configuration
 from partsong.errors import ConfigurationError, InputError, RecipeError
 from partsong.files import PRIVATE, write_file
 from partsong.folders import recipes_folder
 from partsong.recipe import Recipe
-from partsong.recipes.finding import is_shipped, source_of
+from partsong.recipes.finding import is_shipped, source_named, source_of
 from partsong.server.bodies import Body
 from partsong.server.listing import allowed
 from partsong.server.offered import Found
@@ -136,8 +137,9 @@ class Recipes:
         except InputError as problem:  # a device, a pipe or a folder of this name
             raise wrong(str(problem), "name", 409) from None
         offer(service, recipe, path)
-        # The other workers of this server read recipes only when they start.
-        return said({"name": name, "path": str(path), "restart": service.serving.workers > 1})
+        lasts = await asyncio.to_thread(offers_at_start, service.configuration, path)
+        # The other workers of this server read recipes only when they start, and only those that are configured.
+        return said({"name": name, "path": str(path), "restart": lasts and service.serving.workers > 1, "lasts": lasts})
 
 
 async def shown(service: Service, recipe: Recipe) -> dict[str, Any]:
@@ -182,6 +184,13 @@ def offer(service: Service, recipe: Recipe, path: Path) -> None:
         service.recipes[recipe.name] = recipe
     else:
         service.unusable[recipe.name] = why
+
+
+def offers_at_start(configuration: Configuration, path: Path) -> bool:
+    """Whether a server with this configuration offers the user's own recipe in the file `path` when it starts."""
+    named = configuration.server.recipes
+    places = {Path(name).expanduser().absolute() for name in named} | {Path(source_named(name)) for name in named}
+    return not named or bool({path.absolute(), path.parent.absolute()} & places)
 
 
 def is_own(source: str) -> bool:
