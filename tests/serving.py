@@ -51,6 +51,7 @@ async def serving(
         providers=whole.providers,
         models=whole.models,
         documents=whole.documents,
+        bounds=whole.bounds,
         server=Serving(
             host=settings.host,
             workers=settings.workers,

@@ -48,7 +48,11 @@ async def aggregate(run: Performance, table: Table) -> Aggregated:
 
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
-    work = _Aggregating(run, table)
+    texts, calls, count = table.texts, "", len(table.proposals)
+    if brief(run.recipe, run.conversation, role_of_aggregator(run.recipe, run.conversation)).lists_calls:
+        told, calls = await gathered(run.conversation, texts[:count], run.bounds)
+        texts = (*told, *texts[count:])
+    work = _Aggregating(run, table, texts, calls)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -73,15 +77,11 @@ class _Aggregating:
     chosen: the proposal that was selected; `None` if none was
     """
 
-    def __init__(self, run: Performance, table: Table) -> None:
+    def __init__(self, run: Performance, table: Table, texts: tuple[str, ...], calls: str) -> None:
         self.run, self.agent, self.table = run, run.recipe.aggregator, table
         self.role = role_of_aggregator(run.recipe, run.conversation)
         self.told = brief(run.recipe, run.conversation, self.role)
-        self.texts, self.tool_calls = table.texts, ""
-        if self.told.lists_calls:
-            count = len(table.proposals)
-            told, self.tool_calls = gathered(run.conversation, self.texts[:count])
-            self.texts = (*told, *self.texts[count:])
+        self.texts, self.tool_calls = texts, calls
         self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
         self.chosen: Proposal | None = None
 

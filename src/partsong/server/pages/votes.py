@@ -57,8 +57,10 @@ class Votes:
     async def cast(self, request: Request) -> Response:
         """Store a vote. Returns the new tally of the two recipes."""
         service = self.service()
-        caller = caller_of(who(request, service))
-        vote = await read_json(request, Cast)
+        key = who(request, service)
+        caller = caller_of(key)
+        with service.bodies.holding(key) as counted:
+            vote = await read_json(request, service, counted, Cast)
         if vote.a.recipe == vote.b.recipe:
             raise wrong(
                 f'b.recipe: is "{vote.b.recipe}", as a.recipe is; a vote needs two different recipes', "b.recipe"
