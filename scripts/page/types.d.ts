@@ -25,6 +25,7 @@ export interface Recipe {
   last_resort?: "best_proposal" | "fail";
   seed?: number | null;
   advice?: "calls" | "every_step" | "user_turn" | number;
+  same?: "final" | "text";
 }
 
 export interface Layer {
@@ -32,6 +33,8 @@ export interface Layer {
   quorum?: number | null;
   grace?: number | null;
   deadline?: number | null;
+  agree?: number | null;
+  at_once?: number | null;
   sees?: "all" | "none" | "split" | number;
   comments?: boolean;
   instruction?: string | null;
@@ -52,7 +55,7 @@ export interface Agent {
 }
 
 export interface Aggregator {
-  model: string;
+  model?: string;
   samples?: number;
   temperature?: number | null;
   top_p?: number | null;
@@ -63,7 +66,9 @@ export interface Aggregator {
   fallback?: string[];
   effort?: string | null;
   instruction?: string | null;
-  method?: "select" | "synthesize";
+  method?: "select" | "synthesize" | "vote";
+  majority?: number;
+  otherwise?: "fail" | "select" | "synthesize";
 }
 
 export interface Conversation {
@@ -170,6 +175,7 @@ export interface Loss {
     | "empty"
     | "invalid"
     | "network"
+    | "no_majority"
     | "no_proposals"
     | "rate"
     | "refused"
@@ -243,6 +249,7 @@ export interface Failure {
     | "empty"
     | "invalid"
     | "network"
+    | "no_majority"
     | "no_proposals"
     | "rate"
     | "refused"
@@ -313,6 +320,13 @@ export interface ProposalFailed {
   usage?: Usage | null;
 }
 
+export interface ProposalSpared {
+  event: "proposal_spared";
+  layer: number;
+  seat: number;
+  usage?: Usage | null;
+}
+
 export interface CallFinished {
   event: "call_finished";
   layer: number;
@@ -330,6 +344,21 @@ export interface LayerFinished {
   event: "layer_finished";
   layer: number;
   answered: number;
+}
+
+export interface VotesCounted {
+  event: "votes_counted";
+  layer: number;
+  rule: "agree" | "majority";
+  groups: VoteGroup[];
+  abstained: number[];
+  needed: number;
+  seat?: number | null;
+}
+
+export interface VoteGroup {
+  answer: string;
+  seats: number[];
 }
 
 export interface AggregationStarted {
@@ -367,6 +396,7 @@ export interface RunFinished {
   last_resort: boolean;
   seat: number | null;
   layer: number | null;
+  spared: number;
 }
 
 export interface RunFailed {
@@ -377,6 +407,7 @@ export interface RunFailed {
   planned: number;
   answered: number;
   text: string;
+  spared: number;
 }
 
 export type AnyEvent =
@@ -388,8 +419,10 @@ export type AnyEvent =
   | PromptFitted
   | ProposalFinished
   | ProposalFailed
+  | ProposalSpared
   | CallFinished
   | LayerFinished
+  | VotesCounted
   | AggregationStarted
   | AggregationReplaced
   | AggregationStep
@@ -398,7 +431,7 @@ export type AnyEvent =
   | RunFailed;
 
 export type Delta = ProposalDelta["delta"];
-export type ProposalEvent = ProposalStarted | ProposalReplaced | ProposalFinished | ProposalFailed;
+export type ProposalEvent = ProposalStarted | ProposalReplaced | ProposalFinished | ProposalFailed | ProposalSpared;
 
 // A run as the page keeps it.
 
@@ -446,7 +479,7 @@ export interface Times {
   aggregator: SeatTimes | null;
 }
 
-export type SeatState = "waiting" | "asked" | "writing" | "done" | "lost" | "stopped" | "not asked";
+export type SeatState = "waiting" | "asked" | "writing" | "done" | "lost" | "spared" | "stopped" | "not asked";
 
 /** What several calls have used together. Dollars are unknown if those of any call are. */
 export interface Used {
@@ -466,6 +499,7 @@ export interface ShownSeat {
   text: string;
   answer: Answer | null;
   error: { cause: string; message: string } | null;
+  spared: boolean;
   replaced: [string, Failure][];
   times: SeatTimes | null;
   calls: CallFinished[];
@@ -486,6 +520,8 @@ export interface Seat {
   error: Failure | null;
   /** Layer and seat of everything that the seat reads; `null` if it reads all that is there. */
   saw: [number, number][] | null;
+  /** Whether the seat was not needed. */
+  spared: boolean;
 }
 
 /** A run folded out of its events, with the fields of `partsong/transcript.py`: `fold.js`. */
@@ -498,6 +534,7 @@ export interface Transcript {
   fitted: PromptFitted[];
   /** The calls that have ended; none in a run stored by an earlier version. */
   calls: CallFinished[];
+  votes: VotesCounted[];
   text: string;
   answer: Answer | null;
   error: Failure | null;
@@ -508,6 +545,7 @@ export interface Transcript {
   last_resort: boolean;
   seat: number | null;
   layer: number | null;
+  spared: number;
 }
 
 /** A PDF or a file of text, with its content as a `data:` address. */

@@ -17,7 +17,9 @@ from partsong.model import Sampling
 
 Layout = Literal["tail", "paper"]
 Fit = Literal["fail", "truncate", "window"]
-Method = Literal["synthesize", "select"]
+Method = Literal["synthesize", "select", "vote"]
+Otherwise = Literal["synthesize", "select", "fail"]
+Same = Literal["final", "text"]
 LastResort = Literal["fail", "best_proposal"]
 Advice = Literal["user_turn", "every_step", "calls"] | int
 Sees = Literal["all", "none", "split"] | int
@@ -57,6 +59,8 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
     def __post_init__(self) -> None:
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
+            if not identity and self.needs_no_model:
+                continue
             provider, colon, name = identity.partition(":")
             if not (provider and colon and name):
                 raise ValueError(f'{field} is "{identity}", but an id has the form "provider:model"')
@@ -73,9 +77,14 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         _check_instruction(self.instruction)
 
     @property
+    def needs_no_model(self) -> bool:
+        """Whether nothing can ask the agent, so that its model may be left out."""
+        return False
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The ids of the agent's model and its fallbacks, in the order in which they are asked."""
-        return (self.model, *self.fallback)
+        return () if self.needs_no_model else (self.model, *self.fallback)
 
     @property
     def sampling(self) -> Sampling:
@@ -85,24 +94,52 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The agent that reads the proposals of the last layer and gives the answer of the run.
 
-    method: `synthesize` (default) to write an answer out of the proposals, or `select` to name the best proposal. The
-        selected proposal is the answer without a change (the LLM ranker of the paper, section 3.3).
+    model: id of the model; may be left out where nothing can ask the aggregator (a vote whose `otherwise` is "fail")
+    method: `synthesize` (default) to write an answer out of the proposals, `select` to name the best proposal, or
+        `vote` to count what the proposals state. The selected or elected proposal is the answer without a change (the
+        LLM ranker of the paper, section 3.3; self-consistency, arXiv 2203.11171).
+    majority: share of the last layer's seats, from 0 to below 1, that more than must state the same to win a vote
+        (default 0.5); 0 for a plurality
+    otherwise: what is done without a majority: "synthesize" (default) or "select", as the methods of these names, or
+        "fail" to fail the run
     """
 
+    model: str = ""
     method: Method = "synthesize"
+    majority: float = 0.5
+    otherwise: Otherwise = "synthesize"
 
     def __post_init__(self) -> None:
+        if not self.model and not self.needs_no_model:
+            raise ValueError('model is missing, and only a vote whose otherwise is "fail" needs none')
         super().__post_init__()
         if self.samples != 1:
             raise ValueError(f"samples is {self.samples}, but the aggregator answers once; samples belong to agents")
+        if not 0 <= self.majority < 1:
+            raise ValueError(f"majority is {self.majority}, but must be a share of the seats from 0 to below 1")
+
+    @property
+    def needs_no_model(self) -> bool:
+        return self.when_asked == "fail"
+
+    @property
+    def when_asked(self) -> Otherwise:
+        """What the aggregator does when it is asked: its method or, after a vote without a majority, `otherwise`."""
+        match self.method:
+            case "synthesize" | "select":
+                return self.method
+            case "vote":
+                return self.otherwise
+            case _:
+                assert_never(self.method)
 
 
 def needs_proposals(aggregator: Aggregator) -> bool:
-    """Whether the aggregator selects one of the proposals, so that it cannot answer without proposals."""
+    """Whether the answer is one of the proposals, or may be one, so that there is no answer without proposals."""
     match aggregator.method:
         case "synthesize":
             return False
-        case "select":
+        case "select" | "vote":
             return True
         case _:
             assert_never(aggregator.method)
@@ -115,19 +152,24 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     quorum: number of answers after which the other seats have `grace` seconds left; `None` (default) to wait for all
     grace: seconds that the other seats have after the quorum; `None` (default) means 0
     deadline: seconds after which the whole layer ends; `None` (default) for no limit
+    agree: number of seats, at least 2, after which the run ends if they state the same: one of their proposals is the
+        answer, and the other seats are spared; `None` (default) to let the layer end (arXiv 2305.11860)
+    at_once: number of seats that are open at a time, begun in seat order; `None` (default) for all
     sees: which of the earlier proposals each seat reads: "all" (default), "none", "split" to deal them out over the
         seats, or a number k for k of them by a draw of the seat's own
     comments: whether the layer writes comments on the earlier proposals, which stay on the table (default: no)
     instruction: text that tells the agents what to do with the proposals that they read; `None` (default) for the
         instruction of the recipe, or for partsong's own if the layer comments
 
-    A seat without an answer at the end of the layer is lost and reported as a loss.
+    A seat without an answer at the end of the layer is lost and reported as a loss, unless it was spared.
     """
 
     agents: tuple[Agent, ...]
     quorum: int | None = None
     grace: float | None = None
     deadline: float | None = None
+    agree: int | None = None
+    at_once: int | None = None
     sees: Sees = "all"
     comments: bool = False
     instruction: str | None = None
@@ -144,10 +186,16 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError("grace is given without a quorum: it begins when the quorum has answered")
         if self.grace is not None and not 0 <= self.grace < float("inf"):
             raise ValueError(f"grace is {self.grace}, but must be 0 seconds or more")
+        if self.agree is not None and not 2 <= self.agree <= seats:
+            raise ValueError(f"agree is {self.agree}, but must be from 2 to the layer's {seats} seats")
+        if self.at_once is not None and self.at_once < 1:
+            raise ValueError(f"at_once is {self.at_once}, but at least 1 seat must be open at a time")
         if isinstance(self.sees, int) and not 1 <= self.sees <= MAX_SEATS:
             raise ValueError(f"sees is {self.sees}, but a number of proposals must be from 1 to {MAX_SEATS}")
         if self.comments and self.sees == "none":
             raise ValueError('sees is "none", but a layer that comments must see proposals to write about')
+        if self.comments and self.agree is not None:
+            raise ValueError(f"agree is {self.agree}, but the layer writes comments, which are never counted")
         _check_deadline(self.deadline)
         _check_instruction(self.instruction)
 
@@ -155,6 +203,24 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     def seats(self) -> tuple[Agent, ...]:
         """The agent of each seat, in seat order. An agent with `samples = 3` occurs three times."""
         return tuple(agent for agent in self.agents for _ in range(agent.samples))
+
+    @property
+    def voices(self) -> int:
+        """The number of seats that can differ. Seats of one model at temperature 0, or with one seed, cannot.
+
+        Seats with different system prompts, instructions or efforts can. The recipe's own seed gives each seat its own.
+        """
+        voices: set[tuple[object, ...]] = set()
+        for index, agent in enumerate(self.agents):
+            told = agent.model, agent.system, agent.instruction, agent.effort
+            for sample in range(agent.samples):
+                if agent.temperature == 0:
+                    voices.add((*told, "cold"))
+                elif agent.seed is not None:
+                    voices.add((*told, agent.seed + sample))
+                else:
+                    voices.add((*told, index, sample, "free"))
+        return len(voices)
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -176,6 +242,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     last_resort: what is done if the aggregator fails: "fail" (default) fails the run, "best_proposal" answers with the
         proposal that is most like the others
     seed: number from which every seat without a seed gets its own; `None` (default) for no seeds
+    same: what a vote and `agree` count as the same: "final" (default) what two proposals state, or "text" their whole
+        text
     advice: when proposers are asked while the aggregator acts with tools: "user_turn" (default) once for each message
         of the user, "every_step" before every step, a number n before every n-th step. With "calls" they are asked
         before every step, and propose tool calls as well.
@@ -196,6 +264,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     last_resort: LastResort = "fail"
     seed: int | None = None
     advice: Advice = "user_turn"
+    same: Same = "final"
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -209,7 +278,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         _check_instruction(self.instruction)
         _check_reading(self.layers, self.layout)
         if needs_proposals(self.aggregator) and not self.layers:
-            raise ValueError('aggregator.method is "select", but without layers there is nothing to select from')
+            method = self.aggregator.method
+            act = "select from" if method == "select" else "vote on"
+            raise ValueError(f'aggregator.method is "{method}", but without layers there is nothing to {act}')
+        for index, layer in enumerate(self.layers):
+            if layer.agree is not None and layer.voices < 2:
+                raise ValueError(f"layers[{index}].agree is {layer.agree}, but {_ONE_VOICE}")
+        if self.aggregator.method == "vote" and (voters := self.layers[self.last_proposers or 0]).voices < 2:
+            seats = len(voters.seats)
+            why = _ONE_VOICE if seats > 1 else "the last layer has only one seat, and a vote needs two"
+            raise ValueError(f'aggregator.method is "vote", but {why}')
         _check_deadline(self.deadline)
 
     @property
@@ -217,7 +295,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         """Whether the aggregator reads proposals in several steps if they do not fit its window at once."""
         match self.fit:
             case "window":
-                return not needs_proposals(self.aggregator)  # an aggregator that selects must see all at once
+                return self.aggregator.when_asked == "synthesize"  # who selects must see all at once
             case "truncate" | "fail":
                 return False
             case _:
@@ -231,8 +309,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     @property
     def calls(self) -> int:
-        """Number of calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate."""
-        return sum(len(layer.seats) for layer in self.layers) + 1
+        """Most calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate."""
+        return sum(len(layer.seats) for layer in self.layers) + bool(self.aggregator.models)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -269,6 +347,11 @@ def _check_reading(layers: tuple[Layer, ...], layout: Layout) -> None:
 def _check_instruction(instruction: str | None) -> None:
     if instruction is not None and not instruction.strip():
         raise ValueError("instruction is empty; leave it out to use partsong's own")
+
+
+_ONE_VOICE = (
+    "all its seats are one voice: one model with one prompt at temperature 0, or with one seed, says the same each time"
+)
 
 
 def _check_deadline(deadline: float | None) -> None:

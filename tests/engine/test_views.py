@@ -404,3 +404,36 @@ async def test_a_run_that_loses_every_proposal_raises() -> None:
     async with partsong.assemble(made.models) as models:
         with pytest.raises(RunError):
             await partsong.run(made, QUESTION, models)
+
+
+@pytest.mark.parametrize("said", ["42", "#"])
+async def test_a_vote_is_taken_before_comments_are_written(said: str) -> None:
+    critique = Layer((Agent("t:c", 2),), comments=True)
+    made = mixture(proposers(3), critique, aggregator=Aggregator("t:z", method="vote"))
+    run = await told(made, a=Saying(said))
+    if said == "42":
+        assert (run.transcript.text, run.transcript.layer, run.transcript.spared) == ("42", 0, 2)
+        assert not run.models["t:c"].heard
+        assert not run.models["t:z"].heard
+    else:
+        assert run.transcript.text == "z-0."
+        assert read(run.models["t:z"].prompt(), "c") == [("c", 0), ("c", 1)]
+    assert [count.layer for count in run.transcript.votes] == [0]
+
+
+async def test_a_vote_counts_the_seats_that_propose_and_no_comment() -> None:
+    critique = Layer((Agent("t:c", 5),), comments=True)
+    made = mixture(proposers(2), critique, aggregator=Aggregator("t:z", method="vote", otherwise="select"))
+    run = await told(made, a=Saying("#"), c=Saying("7"), z=Saying("2"))
+    assert (run.transcript.text, run.transcript.layer, run.transcript.seat) == ("1", 0, 1)
+    with pytest.raises(ValueError, match="agree is 2, but the layer writes comments"):
+        Layer((Agent("t:c", 2),), comments=True, agree=2)
+    with pytest.raises(ValueError, match="one seat, and a vote needs two"):
+        mixture(proposers(1), critique, aggregator=Aggregator("t:z", method="vote"))
+
+
+async def test_seats_that_begin_later_see_what_they_would_have_seen() -> None:
+    layers = proposers(6), Layer((Agent("t:b", 4),), sees=2)
+    whole = await told(mixture(*layers))
+    at_once = await told(mixture(layers[0], replace(layers[1], at_once=1)))
+    assert at_once.saw == whole.saw

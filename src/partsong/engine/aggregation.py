@@ -12,7 +12,7 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from partsong.briefing import Brief, brief, prompt, role_of_aggregator
+from partsong.briefing import AggregatorRole, Brief, brief, prompt, role_of_aggregator
 from partsong.engine import waiting
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
 from partsong.engine.performance import Performance, Proposal, failure
@@ -49,10 +49,13 @@ async def aggregate(run: Performance, table: Table) -> Aggregated:
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
     texts, calls, count = table.texts, "", len(table.proposals)
-    if brief(run.recipe, run.conversation, role_of_aggregator(run.recipe, run.conversation)).lists_calls:
-        told, calls = await gathered(run.conversation, texts[:count], run.bounds)
-        texts = (*told, *texts[count:])
-    work = _Aggregating(run, table, texts, calls)
+    role = role_of_aggregator(run.recipe, run.conversation)
+    assert role is not None, "a vote that fails the run asks no aggregator"
+    told = brief(run.recipe, run.conversation, role)
+    if told.lists_calls:
+        numbered, calls = await gathered(run.conversation, texts[:count], run.bounds)
+        texts = (*numbered, *texts[count:])
+    work = _Aggregating(run, role, told, table, texts, calls)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -71,16 +74,18 @@ async def aggregate(run: Performance, table: Table) -> Aggregated:
 class _Aggregating:
     """The aggregator's part of the work of its seat; see `seat.Work`.
 
+    role: what the aggregator does
+    told: the brief of this role
     texts: texts in the prompt: the proposals in seat order, and the comments on them
     tool_calls: text that lists the proposed tool calls; "" if there are none
     fenced: whether the prompt has marks around proposals, which the model might copy into its answer
     chosen: the proposal that was selected; `None` if none was
     """
 
-    def __init__(self, run: Performance, table: Table, texts: tuple[str, ...], calls: str) -> None:
-        self.run, self.agent, self.table = run, run.recipe.aggregator, table
-        self.role = role_of_aggregator(run.recipe, run.conversation)
-        self.told = brief(run.recipe, run.conversation, self.role)
+    def __init__(
+        self, run: Performance, role: AggregatorRole, told: Brief, table: Table, texts: tuple[str, ...], calls: str
+    ) -> None:
+        self.run, self.role, self.told, self.agent, self.table = run, role, told, run.recipe.aggregator, table
         self.texts, self.tool_calls = texts, calls
         self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
         self.chosen: Proposal | None = None

@@ -32,9 +32,19 @@ from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
 from partsong.engine.table import Table
+from partsong.engine.voting import Ballots, ballots_of
 from partsong.errors import ModelError, RunError
-from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
-from partsong.model import NOTHING_USED, Conversation, Model, asking
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnyEvent,
+    Loss,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    VotesCounted,
+)
+from partsong.model import NOTHING_USED, Conversation, Model, TextDelta, asking
 from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import documents_of
 from partsong.recipe import Recipe
@@ -234,7 +244,11 @@ async def _perform_recipe(run: Performance) -> None:
         await _begin(run, index)
         if (role := role_of_layer(layer)) not in told:
             told[role] = brief(recipe, run.conversation, role)
-        made = await perform_layer(run, index, told[role], table)
+        ballots = ballots_of(recipe, run.conversation, index)
+        made = await perform_layer(run, index, told[role], table, ballots)
+        if ballots is not None and (elected := await _elect(run, ballots, made)) is not None:
+            await _finish(run, elected)
+            return
         table = Table((*table.all, *made) if layer.comments else made)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
@@ -246,7 +260,13 @@ async def _perform_recipe(run: Performance) -> None:
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
         last_resort, given = True, _most_alike(table.proposals)
+    await _finish(run, given, last_resort)
+
+
+async def _finish(run: Performance, given: Aggregated, last_resort: bool = False) -> None:
+    """Emit `RunFinished`."""
     run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
+    losses = run.losses
     end = RunFinished(
         given.answer,
         run.tally.used,
@@ -257,8 +277,37 @@ async def _perform_recipe(run: Performance) -> None:
         last_resort,
         None if given.chosen is None else given.chosen.seat,
         None if given.chosen is None else given.chosen.layer,
+        losses.spared,
     )
     await run.say_end(end)
+
+
+async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, ...]) -> Aggregated | None:
+    """Emit the count of a layer, and say the elected proposal as the answer of the run; `None` if none is elected.
+
+    Raises `ModelError` if none is elected in a vote, and the recipe then fails the run.
+    """
+    result = ballots.result()
+    if result.seat is None:
+        await run.say_end(result)
+        if result.rule == "majority" and ballots.fails:
+            raise ModelError(_no_majority(result, ballots.seats), "no_majority")
+        return None
+    winners = result.groups[0].seats
+    given = _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
+    await run.say_end(replace(result, seat=None if given.chosen is None else given.chosen.seat))
+    run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
+    run.said.append(given.answer.text)
+    await run.say(AggregationDelta(TextDelta(given.answer.text)))
+    return given
+
+
+def _no_majority(result: VotesCounted, seats: int) -> str:
+    counts = ", ".join(f'{len(group.seats)} for "{group.answer}"' for group in result.groups[:3])
+    more = f" and {len(result.groups) - 3} more answers" if len(result.groups) > 3 else ""
+    return (
+        f"the vote has no majority: of {seats} seats {result.needed} must state the same; {counts or 'none did'}{more}"
+    )
 
 
 async def _begin(run: Performance, layer: int) -> None:
@@ -271,7 +320,9 @@ async def _fail(run: Performance, error: ModelError) -> None:
     run.tally.give_up_all(_given_up(error))
     losses = run.losses
     text = "".join(run.said)
-    await run.say_end(RunFailed(failure(error), run.tally.used, tuple(losses), losses.planned, losses.answered, text))
+    spent = run.tally.used
+    end = RunFailed(failure(error), spent, tuple(losses), losses.planned, losses.answered, text, losses.spared)
+    await run.say_end(end)
 
 
 def _given_up(error: ModelError) -> ModelError:

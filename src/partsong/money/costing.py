@@ -148,7 +148,8 @@ class Costs:
         sent = any(known.documents for known in info.values())
         conversation = replace(conversation, messages=with_documents(conversation.messages, sent=sent))
         role = role_of_aggregator(recipe, conversation)
-        self.aggregator = Reading(brief(recipe, conversation, role))
+        # Nothing can ask the aggregator of a vote that fails without a majority.
+        self.aggregator = None if role is None else Reading(brief(recipe, conversation, role))
         self.drafter = Reading(brief(recipe, conversation, "drafter")) if recipe.in_steps else None
         # The caller limits the answer, but an aggregator that selects writes only a number.
         self.caller = Sampling() if role == "selector" else conversation.sampling
@@ -170,12 +171,14 @@ class Costs:
 
     def layers(self, shape: Shape) -> list[dict[str, Decimal]]:
         """The most dollars by scope, for each layer that has seats in `shape`, and last for the aggregator."""
-        *layers, (last,) = self.calls(shape)
+        *layers, aggregator = self.calls(shape)
         costs = [added([self.cost(calls, calls.agent.sampling) for calls in layer]) for layer in layers]
-        return [*costs, self.cost(last, Sampling(max_tokens=self.caller.max_tokens or last.agent.max_tokens))]
+        caller = self.caller.max_tokens
+        last = [self.cost(calls, Sampling(max_tokens=caller or calls.agent.max_tokens)) for calls in aggregator]
+        return [*costs, added(last)]
 
     def calls(self, shape: Shape) -> list[list[Calls]]:
-        """The calls of each layer that has seats in `shape`, and last those of the aggregator.
+        """The calls of each layer that has seats in `shape`, and last those of the aggregator, if it may be asked.
 
         Prompts count in full, as if no proposal had to be shortened.
         """
@@ -191,24 +194,28 @@ class Costs:
             ]
             layers.append(calls)
             laid = laid.after(layer, calls)
-        return [*layers, [self.aggregation(laid.read())]]
+        return [*layers, [] if self.aggregator is None else [self.aggregation(self.aggregator, laid.read())]]
 
-    def aggregation(self, read: Read) -> Calls:
-        """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps."""
+    def aggregation(self, reading: Reading, read: Read) -> Calls:
+        """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps.
+
+        reading: computes the tokens of the aggregator's prompt
+        read: what it reads beside the conversation
+        """
         agent = self.recipe.aggregator
         said = self.longest(agent, self.caller.max_tokens)
-        asked = self.aggregator.tokens(agent.system, read)
+        asked = reading.tokens(agent.system, read)
         windows = [window for name in agent.models if (window := self.info[name].window)]
         if self.drafter is None or not windows or asked + said <= min(windows):
             return Calls(agent, 1, asked, said)
         # Each step but the first reads the draft of the step before.
         draft = RETOLD * said
-        readings = self.aggregator, self.drafter
+        readings = reading, self.drafter
         step = Read(read.count + 1, read.words + draft, read.comments, read.widest)
-        asked = max(reading.tokens(agent.system, step) for reading in readings)
+        asked = max(each.tokens(agent.system, step) for each in readings)
         # Tokens of the window that are left for proposals. Any two steps in a row read more than one such room.
         bare = Read(read.count + 1, draft, read.comments, read.widest)
-        room = min(windows) - said - max(reading.tokens(agent.system, bare) for reading in readings)
+        room = min(windows) - said - max(each.tokens(agent.system, bare) for each in readings)
         steps = read.count if room <= 0 else min(read.count, 1 + 2 * step.words // room)
         return Calls(agent, max(1, steps), asked, said)
 

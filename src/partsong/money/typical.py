@@ -78,7 +78,7 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     rows = []
     table = _Table()
-    readings = [*costs.readings, [costs.aggregator]]
+    readings = [*costs.readings, [] if costs.aggregator is None else [costs.aggregator]]
     layers = (*recipe.layers, None)
     for layer, read_by, called, dollars in zip(layers, readings, costs.calls(full), costs.layers(full), strict=True):
         told = table.seen(layer)
@@ -90,7 +90,7 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
             most += Sum(calls.count * calls.asked, calls.count * calls.said)
             made = _Table(made.count + calls.count, made.proposals + calls.count * (said + MARKS))
         priced = all(is_priced(info[name]) for calls in called for name in calls.agent.models)
-        most += Sum(dollars=dollars[""] if priced else None)
+        most += Sum(dollars=dollars.get("", Decimal(0)) if priced else None)
         rows.append(Row(made.count, typical, most))
         comments = layer is not None and layer.comments
         table = _Table(table.count, table.proposals, table.comments + made.proposals) if comments else made

@@ -55,6 +55,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "last_resort": "free",
         "seed": "free",
         "advice": "free",
+        "same": "free",
     },
     Layer: {
         "agents": "inside",
@@ -63,10 +64,12 @@ RULES: dict[type, dict[str, Rule]] = {
         "deadline": "lowered",
         "sees": "free",
         "comments": "free",
+        "agree": "free",
+        "at_once": "free",
         "instruction": "free",
     },
     Agent: AGENT,
-    Aggregator: {**AGENT, "method": "free"},
+    Aggregator: {**AGENT, "method": "free", "majority": "free", "otherwise": "free"},
 }
 
 BARE = r"[A-Za-z0-9_+-]++"

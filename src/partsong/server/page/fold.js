@@ -14,6 +14,7 @@ export function newTranscript() {
     replaced: [],
     fitted: [],
     calls: [],
+    votes: [],
     text: "",
     answer: null,
     error: null,
@@ -24,6 +25,7 @@ export function newTranscript() {
     last_resort: false,
     seat: null,
     layer: null,
+    spared: 0,
   };
 }
 
@@ -32,7 +34,7 @@ export function newTranscript() {
  * @returns {Seat}
  */
 function newSeat(model) {
-  return { model, replaced: [], started: false, text: "", answer: null, error: null, saw: null };
+  return { model, replaced: [], started: false, text: "", answer: null, error: null, spared: false, saw: null };
 }
 
 /**
@@ -60,6 +62,7 @@ export function hear(transcript, event) {
     case "proposal_started":
     case "proposal_finished":
     case "proposal_failed":
+    case "proposal_spared":
     case "proposal_replaced":
       hearSeat(transcript.layers[event.layer][event.seat], event);
       break;
@@ -68,6 +71,9 @@ export function hear(transcript, event) {
       break;
     case "call_finished":
       transcript.calls.push(event);
+      break;
+    case "votes_counted":
+      transcript.votes.push(event);
       break;
     case "aggregation_started":
       transcript.aggregator = event.model;
@@ -81,7 +87,8 @@ export function hear(transcript, event) {
       transcript.text = event.answer.text;
       transcript.last_resort = event.last_resort ?? false;
       transcript.seat = event.seat ?? null;
-      transcript.layer = event.layer ?? null;
+      // A run that an earlier version stored says no layer: there, only the last could give the answer.
+      transcript.layer = event.layer ?? (transcript.seat === null ? null : transcript.layers.length - 1);
       end(transcript, event);
       break;
     case "run_failed":
@@ -113,6 +120,9 @@ function hearSeat(seat, event) {
     case "proposal_failed":
       seat.error = event.error;
       break;
+    case "proposal_spared":
+      seat.spared = true;
+      break;
     case "proposal_replaced":
       seat.replaced.push([seat.model, event.error]);
       seat.model = event.model;
@@ -130,6 +140,7 @@ function end(transcript, event) {
   transcript.losses = event.losses ?? [];
   transcript.planned = event.planned ?? 0;
   transcript.answered = event.answered ?? 0;
+  transcript.spared = event.spared ?? 0;
 }
 
 /** @param {Delta} delta */
