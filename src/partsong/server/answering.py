@@ -33,7 +33,7 @@ from partsong.server.incoming import (
 from partsong.server.problems import ProblemError, failed, problem_headers, unusable
 from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
-from partsong.server.service import Service, caller_of
+from partsong.server.service import STOPPING, Service, caller_of
 from partsong.server.staying import mute
 from partsong.server.stored import going_on, labels_of, look_up
 from partsong.store import new_id
@@ -68,7 +68,7 @@ class Answering:
         request = _Request(self.api, service, scope, send)
         try:
             if service.stopping:
-                raise ProblemError(Problem(503, "overloaded", "the server is shutting down", retry_after=5.0))
+                raise ProblemError(Problem(503, "overloaded", STOPPING, retry_after=5.0))
             headers = headers_of(scope)
             key = identify(scope, headers, service.keys, service.serving.origins)
             body = await read_body(headers, receive, service.slowest)
@@ -111,7 +111,7 @@ class _Request:
             parsed = self.api.format.parse_request(body)
             if (options := headers.get(OPTIONS)) is not None:
                 parsed = replace(parsed, options=_options_of(options))
-            recipe = self.service.recipe_for(parsed, key)
+            recipe = await self.service.recipe_for(parsed, key)
             if parsed.background and not self.service.stays:
                 why = "runs go on alone only in a server of one process whose store keeps everything"
                 raise RequestError(f"background: {why}", "background")
@@ -120,8 +120,8 @@ class _Request:
                 parsed = replace(responses.parse_request(body, known), options=parsed.options)
             if parsed.previous:
                 parsed = await going_on(self.service, parsed, key)
+            models = await self.service.models_of(recipe)
             async with self.service.limiter.enter(key):
-                models = await self.service.assembly.models(recipe.models)
                 with self.service.metrics.running():
                     await _Run(self, parsed, recipe, key, models, headers).perform()
         except ProblemError as error:

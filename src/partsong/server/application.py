@@ -158,7 +158,7 @@ class Application:
     async def model(self, request: Request) -> Response:
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
-        return json(listing.found(service, request.path_params["name"], key))
+        return json(await listing.found(service, request.path_params["name"], key))
 
     async def cancel_response(self, request: Request) -> Response:
         """Stop a response that is made in the background."""
@@ -179,7 +179,7 @@ class Application:
         """Stop a run that continues although its client has disconnected."""
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
-        name = request.path_params["run"]
+        name = service.check_id(request.path_params["run"], "run")
         if not service.staying.stop(name, caller_of(key)):
             raise ProblemError(Problem(404, "not_found", f'you have no run "{name}" under way on this server', "run"))
         return json({"id": name, "stopped": True})
@@ -190,7 +190,7 @@ class Application:
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
         parsed = messages.parse_count(await read_body(headers, request.receive, service.slowest))
-        service.recipe_for(parsed, key)
+        await service.recipe_for(parsed, key)
         return Response(messages.serialize_count(await tokens_of(service, parsed)), media_type="application/json")
 
     async def input_tokens(self, request: Request) -> Response:
@@ -200,7 +200,7 @@ class Application:
         key = identify(request.scope, headers, service.keys, service.serving.origins)
         body = await read_body(headers, request.receive, service.slowest)
         parsed = responses.parse_request(body)
-        service.recipe_for(parsed, key)
+        await service.recipe_for(parsed, key)
         if parsed.references:
             parsed = responses.parse_request(body, await stored.look_up(service, parsed.references, key))
         if parsed.previous:
@@ -219,7 +219,8 @@ class Application:
     async def readyz(self, request: Request) -> Response:
         """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models.
 
-        Probes send no key, so anyone may read the response. It has the number of recipes, but not their names.
+        Probes send no key, so anyone may read the response. It has the number of recipes, but not their names. Only
+        callers of the other paths are told the names of models that are being fetched or loaded.
         """
         service = self._service
         if service is None or service.stopping:
@@ -229,6 +230,11 @@ class Application:
             return json({"status": "no recipe is usable", **counts}, 503)
         failing = service.store.health.failing is not None
         state = {"status": "degraded" if failing else "ready", "store": "failing" if failing else service.store.mode}
+        if prepared := service.preparing.all():
+            counts["preparing"] = len(prepared)
+            with suppress(ProblemError):
+                key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
+                return json(state | counts | {"models": service.prepared(key)})
         return json(state | counts)
 
 
