@@ -316,7 +316,7 @@ def looked_up(wrong: str) -> Iterator[tuple[str, str, Any]]:
     """Every request that looks something up by an id."""
     chat: dict[str, Any] = {"model": "three", "messages": QUESTION}
     answer: dict[str, Any] = {"model": "three", "input": "Why?"}
-    yield "POST", "/v1/chat/completions", chat | {"model": wrong}
+    yield "POST", "/v1/chat/completions", chat | {"model": f"scripted:{wrong}"}
     for field in ("user", "safety_identifier", "prompt_cache_key"):
         yield "POST", "/v1/chat/completions", chat | {field: wrong}
         yield "POST", "/v1/responses", answer | {field: wrong}

@@ -129,7 +129,8 @@ class Listing:
 def check_ids(parsed: ParsedRequest, bounds: Bounds) -> None:
     """Refuse a request whose ids have characters that cannot be seen, or are too long. Raises `RequestError`."""
     most = bounds.id_bytes
-    ids.check(parsed.model, "model", most)
+    if ":" in parsed.model:  # any other name is one of the recipes, or there is no such model
+        ids.check(parsed.model, "model", most)
     if parsed.previous:
         ids.check(parsed.previous, "previous_response_id", most)
     for reference in parsed.references:

@@ -70,7 +70,8 @@ class Preparing:
                 self.tell("info", f"{model}: the loading has ended")
             case "starting" | "waiting":
                 size = f" ({in_words(event.total)})" if event.total else ""
-                self.tell("info", f"{event.note or 'fetching'} {model}{size}")
+                said = f"fetching {model}{size}" if event.state == "starting" else f"{model}{size}: {event.note}"
+                self.tell("info", said)
                 self._told[model] = self.clock()
             case "moving" | "checking":
                 self._progress(model, event)

@@ -17,7 +17,7 @@ from partsong.configuration import Configuration, Serving, StoreMode
 from partsong.documents.reader import DocumentReader
 from partsong.errors import RecipeError, RequestError, StoreError, WeightsError
 from partsong.folders import keys_path
-from partsong.ids import check
+from partsong.ids import check, shown
 from partsong.keys import Key, Keys
 from partsong.model import Model
 from partsong.money.funding import DailyFunds
@@ -151,7 +151,7 @@ class Service:
     def _recipe_of(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
         name, options = parsed.model, parsed.options
         if key is not None and key.recipes and name not in key.recipes:
-            raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "model"))
+            raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{shown(name)}"', "model"))
         if name in self.recipes:
             recipe = self.recipes[name]
         elif name in self.unusable:
@@ -163,7 +163,7 @@ class Service:
             # A key with recipes of its own has been refused above, so whoever reads this may use all of them.
             known = ", ".join(self.recipes)
             more = " (or provider:model)" if self.serving.models else ""
-            message = f'there is no model "{name}"; known: {known}{more}'
+            message = f'there is no model "{shown(name)}"; known: {known}{more}'
             raise ProblemError(Problem(404, "not_found", message, "model", "model_not_found"))
         if options.recipe:
             chosen = (not self.serving.models or (key is not None and key.recipes)) and sorted(
