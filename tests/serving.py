@@ -54,8 +54,8 @@ async def serving(
         dollars_per_day=whole.dollars_per_day,
         providers=whole.providers,
         models=whole.models | {name: ModelSettings() for name in models},
-        bounds=whole.bounds,
         documents=whole.documents,
+        bounds=whole.bounds,
         server=Serving(
             host=settings.host,
             workers=settings.workers,

@@ -7,6 +7,7 @@ variable that holds the key.
 import os
 import tomllib
 from decimal import Decimal
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -283,6 +284,11 @@ def key_of(name: str, provider: Provider) -> str | None:
 
 def known_providers() -> dict[str, Provider]:
     """The providers that need no entry in `partsong.toml`, by name."""
+    return dict(_known_providers())
+
+
+@cache  # a recipe with hundreds of models would otherwise read the file for each of them
+def _known_providers() -> dict[str, Provider]:
     text = (resources.files("partsong") / "providers" / "known.toml").read_text(encoding="utf-8")
     return toml.convert(tomllib.loads(text), dict[str, Provider], "known.toml", ConfigurationError)
 

@@ -521,7 +521,7 @@ def test_a_long_text_is_not_read_for_ever() -> None:
 async def test_a_recipe_is_saved_offered_and_replaced(page: Page) -> None:
     saved = await page.send("PUT", "/api/recipes/mine", {"toml": DRAWN})
     path = recipes_folder() / "mine.toml"
-    assert saved == {"name": "mine", "path": str(path), "restart": False}
+    assert saved == {"name": "mine", "path": str(path), "restart": False, "lasts": False}
     assert path.read_text() == DRAWN
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in recipes_folder().iterdir()] == ["mine.toml"]
@@ -604,13 +604,18 @@ async def test_nothing_is_saved_where_others_can_reach_it(tmp_path: Path) -> Non
     assert not recipes_folder().exists()
 
 
-async def test_several_processes_need_a_new_start(tmp_path: Path) -> None:
-    async with (
-        serving([recipe_file(tmp_path)], server=Serving(workers=2)) as (url, app),
-        aiohttp.ClientSession() as session,
-    ):
-        saved = await Page(session, url, app).send("PUT", "/api/recipes/mine", {"toml": DRAWN})
-    assert saved["restart"]
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_several_processes_need_a_new_start_if_that_helps(tmp_path: Path, workers: int) -> None:
+    own, other = recipes_folder(), recipe_file(tmp_path)
+    own.mkdir(parents=True)
+    for named, lasts in (([], True), ([str(own)], True), ([other, str(own / "mine.toml")], True), ([other], False)):
+        async with (
+            serving(named, server=Serving(workers=workers)) as (url, app),
+            aiohttp.ClientSession() as session,
+        ):
+            body = {"toml": DRAWN, "replace": True}
+            saved = await Page(session, url, app).send("PUT", "/api/recipes/mine", body)
+        assert (saved["restart"], saved["lasts"]) == (lasts and workers > 1, lasts)
 
 
 def write_study(folder: Path) -> None:

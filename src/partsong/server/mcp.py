@@ -27,7 +27,6 @@ from partsong.model import asking
 from partsong.recipe import Recipe, replace
 from partsong.server.offered import found, offered
 from partsong.server.report import Report
-from partsong.server.settings import STORE_PATIENCE
 from partsong.store import Store
 
 MOST_LISTED = 50  # most recipes in the tool's description, which is part of every prompt of the client
@@ -90,7 +89,7 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
 
     @asynccontextmanager
     async def lifespan(_: "MCPServer[_Shared]") -> AsyncIterator[_Shared]:
-        journal = open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+        journal = open_journal(configuration, mode, patience=configuration.bounds.store_seconds, must_open=False)
         async with journal as store, assembling(configuration, store=store) as assembly:
             yield _Shared(configuration, store, assembly, *offered(configuration, assembly))
 
@@ -173,7 +172,10 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
     try:
         models = await shared.assembly.models(recipe.models)
         funds = daily_funds(shared.configuration, shared.store)
-        await perform(recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id)
+        bounds = shared.configuration.bounds
+        await perform(
+            recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id, bounds=bounds
+        )
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
     finally:

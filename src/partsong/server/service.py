@@ -19,10 +19,12 @@ from partsong.errors import RecipeError, RequestError, StoreError, WeightsError
 from partsong.folders import keys_path
 from partsong.ids import check, shown
 from partsong.keys import Key, Keys
+from partsong.middleware.retry import ATTEMPTS
 from partsong.model import Model
 from partsong.money.funding import DailyFunds
 from partsong.recipe import Recipe, replace, single
-from partsong.recipes.reading import overridden
+from partsong.recipes.bounding import for_caller, most_calls
+from partsong.server.bodies import Bodies
 from partsong.server.concurrency import ConcurrencyLimiter
 from partsong.server.limits import Limits
 from partsong.server.log import Log
@@ -33,7 +35,6 @@ from partsong.server.preparing import Prepared, Preparing
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
 from partsong.server.retention import retain
-from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
 from partsong.store import Store
@@ -52,6 +53,7 @@ class Service:
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
     telemetry: makes spans; `None` (default) if no endpoint for spans is configured
+    bodies: counts the bodies of requests under way
     documents: reads the documents of requests, and remembers the last ones
     naming: decides which models a request may name
     preparing: the local models that are being fetched or loaded
@@ -73,6 +75,7 @@ class Service:
     log: Log
     metrics: Metrics
     documents: DocumentReader
+    bodies: Bodies
     naming: Naming
     preparing: Preparing
     telemetry: Telemetry | None = None
@@ -165,6 +168,7 @@ class Service:
             more = " (or provider:model)" if self.serving.models else ""
             message = f'there is no model "{shown(name)}"; known: {known}{more}'
             raise ProblemError(Problem(404, "not_found", message, "model", "model_not_found"))
+        served = recipe
         if options.recipe:
             chosen = (not self.serving.models or (key is not None and key.recipes)) and sorted(
                 {"layers", "aggregator"} & options.recipe.keys()
@@ -179,9 +183,12 @@ class Service:
                     )
                 )
             try:
-                recipe = overridden(recipe, options.recipe)
+                recipe = for_caller(recipe, options.recipe, self.configuration.bounds, owner=key is None)
             except RecipeError as problem:
                 raise RequestError(f"partsong.recipe: {problem}", "partsong.recipe") from None
+            self.check_calls(recipe, served, parsed.samples)
+        elif parsed.samples > 1:
+            self.check_calls(recipe, served, parsed.samples)
         dollars = [recipe.max_dollars, options.max_dollars, self.configuration.dollars_per_run, self.limit(name)]
         deadlines = [recipe.deadline, options.deadline]
         if caps := [cap for cap in dollars if cap is not None]:
@@ -189,6 +196,18 @@ class Service:
         if ends := [deadline for deadline in deadlines if deadline is not None]:
             recipe = replace(recipe, deadline=min(ends))
         return replace(recipe, strict=True) if options.strict else recipe
+
+    def check_calls(self, recipe: Recipe, served: Recipe, answers: int) -> None:
+        """Raise `RequestError` if a request can lead to too many calls to models.
+
+        served: the recipe that the request names. One answer of it is always allowed.
+        answers: number of answers that the request asks for
+        """
+        most = max(self.configuration.bounds.request_calls, most_calls(served, ATTEMPTS))
+        if (calls := answers * most_calls(recipe, ATTEMPTS)) > most:
+            field = "n" if answers > 1 else "partsong.recipe"
+            message = f"{field}: the request can lead to {calls:,} calls to models, but at most {most:,} are allowed"
+            raise RequestError(message, field)
 
     def limit(self, name: str) -> Decimal | None:
         """The limit of dollars of the served recipe called `name`, which no request can raise; `None` for no limit."""
@@ -226,7 +245,7 @@ def caller_of(key: Key | None) -> str:
 
 def _open_store(configuration: Configuration, mode: StoreMode | None) -> AbstractAsyncContextManager[Store]:
     """The store, also if it cannot be opened: the server then answers without it, and tries again."""
-    return open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+    return open_journal(configuration, mode, patience=configuration.bounds.store_seconds, must_open=False)
 
 
 async def _end(task: asyncio.Task[None]) -> None:
@@ -285,6 +304,7 @@ async def open_service(
             log,
             metrics,
             DocumentReader(configuration.documents),
+            Bodies(configuration.bounds),
             Naming(configuration, assembly, recipes),
             preparing,
             telemetry,

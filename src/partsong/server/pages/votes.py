@@ -57,8 +57,10 @@ class Votes:
     async def cast(self, request: Request) -> Response:
         """Store a vote. Returns the new tally of the two recipes."""
         service = self.service()
-        caller = caller_of(who(request, service))
-        vote = await read_json(request, Cast)
+        key = who(request, service)
+        caller = caller_of(key)
+        with service.bodies.holding(key) as counted:
+            vote = await read_json(request, service, counted, Cast)
         for side, given in (("a", vote.a), ("b", vote.b)):
             service.check_id(given.run, f"{side}.run")
             service.check_id(given.recipe, f"{side}.recipe")
