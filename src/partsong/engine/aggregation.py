@@ -78,7 +78,9 @@ class _Aggregating:
 
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...], texts: tuple[str, ...], calls: str) -> None:
         self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
-        self.role = role_of_aggregator(run.recipe, run.conversation)
+        role = role_of_aggregator(run.recipe, run.conversation)
+        assert role is not None, "a vote that fails the run asks no aggregator"
+        self.role = role
         self.told = brief(run.recipe, run.conversation, self.role)
         self.texts, self.tool_calls = texts, calls
         self.truncated = truncated_of(proposals)
