@@ -48,7 +48,8 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
     texts, calls = tuple(proposal.answer.text for proposal in proposals), ""
-    if brief(run.recipe, run.conversation, role_of_aggregator(run.recipe, run.conversation)).lists_calls:
+    role = role_of_aggregator(run.recipe, run.conversation)
+    if role is not None and brief(run.recipe, run.conversation, role).lists_calls:
         texts, calls = await gathered(run.conversation, texts, run.bounds)
     work = _Aggregating(run, proposals, texts, calls)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
