@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from partsong.bounds import Bounds
 from partsong.configuration import ApiName, Provider
 from partsong.model import Model
 
@@ -29,6 +30,7 @@ class Making:
     connections: returns the connection pool that all hosted models share
     told: receives the model's name and the rate limits in each response
     weights: returns the path of a local model's file, and fetches the file if it is missing
+    bounds: the bounds on answers
     """
 
     name: str
@@ -39,6 +41,7 @@ class Making:
     connections: Callable[[], Awaitable["Http"]]
     told: "Told"
     weights: Callable[[str], Awaitable[Path]]
+    bounds: Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,8 @@ async def _local(making: Making) -> Model:
     from partsong.providers.local import WINDOW, Local, check_installed
 
     check_installed(making.name)
-    return Local(await making.weights(making.name), making.name, window=making.window or WINDOW)
+    window = making.window or WINDOW
+    return Local(await making.weights(making.name), making.name, window=window, bounds=making.bounds)
 
 
 def _check_local(name: str) -> None:

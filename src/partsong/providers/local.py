@@ -30,11 +30,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError, ModelError
 from partsong.model import Answer, Image, Message, Request, Sampling, Send, Text, ToolResult
 from partsong.model_info import ModelInfo
 from partsong.wire import chat
 from partsong.wire.chat import Said
+from partsong.wire.room import Room
 from partsong.wire.speakers import spelled
 
 WINDOW = 8192  # default context window in tokens; a model uses 12 to 30 kB of memory for each token
@@ -53,13 +55,15 @@ class Local:
     path: the GGUF file
     name: the model's name in answers and errors
     window: context window in tokens, prompt and answer together; 8192 by default
+    bounds: the bounds on answers
 
     Raises `ConfigurationError` if xllamacpp is not installed.
     """
 
-    def __init__(self, path: Path, name: str, *, window: int = WINDOW) -> None:
+    def __init__(self, path: Path, name: str, *, window: int = WINDOW, bounds: Bounds | None = None) -> None:
         check_installed(name)
         self.name, self.window = name, window
+        self.bounds = Bounds() if bounds is None else bounds
         self._loaded = _loaded(path.resolve(), window)
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
@@ -82,7 +86,7 @@ class Local:
 
         call = asyncio.wrap_future(self._loaded.submit(body, hear))
         call.add_done_callback(lambda _: woken.set())
-        said = Said()
+        said = Said(room=Room(request.sampling, self.bounds.answer_characters))
         try:
             while True:
                 woken.clear()
@@ -92,11 +96,14 @@ class Local:
                     if send is not None:
                         for delta in deltas:
                             await send(delta)
+                    if said.room.full:
+                        break
                 elif call.done():
                     break
                 else:
                     await woken.wait()
-            self._check(call, said)
+            if not said.room.full:
+                self._check(call, said)
             deltas = []
             said.finish(deltas)
             if send is not None:
