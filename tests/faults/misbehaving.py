@@ -56,20 +56,9 @@ def _pinging(wire: Wire) -> Reply:
     return Reply(tuple(pieces), content_type=kind, end="silence")
 
 
-def _idling(wire: Wire) -> Reply:
-    """A server whose events hold nothing."""
-    if not wire.streamed:
-        return _pinging(wire)
-    pieces: list[Piece] = [wire.opening()]
-    for number in range(60):
-        pieces += (wire.words(""), later(number + 1))
-    return Reply(tuple(pieces), content_type="text/event-stream", end="silence")
-
-
 FAULTS: dict[str, Fault] = {
     "slow": Fault(lambda wire: well(wire, SAID, "stop", later(1000)), ("timeout",)),
     "pinging": Fault(_pinging, ("timeout",)),
-    "idling": Fault(_idling, ("timeout",)),
     "silent": Fault(_breaking_off(end="silence"), ("timeout",), speaks=True),
     "hung": Fault(lambda wire: SILENCE, ("timeout",)),
     "401": Fault(_rejecting(401), ("auth",), once=True),
@@ -95,7 +84,6 @@ FAULTS: dict[str, Fault] = {
     "half-json": Fault(_breaking_off(lambda wire: wire.half()), ("server",), speaks=True),
     "error": Fault(_breaking_off(lambda wire: wire.problem()), ("server",), speaks=True),
     "empty": Fault(lambda wire: well(wire, ""), ("empty",), once=True, counted=True),
-    "lines": Fault(lambda wire: Reply(b"data: x\n" * 20_000, content_type="text/event-stream"), ("server",), once=True),
     "nothing": Fault(lambda wire: Reply(b""), ("empty",), once=True),
     "filtered": Fault(
         lambda wire: well(wire, SAID, "content_filter"), ("content_filter",), speaks=True, once=True, counted=True

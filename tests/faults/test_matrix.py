@@ -10,7 +10,7 @@ from tests import grammar
 from tests.faults.cells import DEADLINE, Cell, Performed, Place, perform_all
 from tests.faults.misbehaving import CANARY, FAULTS, SAID, words_of
 
-HANGING = ("slow", "pinging", "idling", "silent", "hung")
+HANGING = ("slow", "pinging", "silent", "hung")
 SLIP = 0.01  # seconds: what a callback may come late in time that jumps
 PLACES = {
     "one": Place((3,), frozenset({(0, 1)})),

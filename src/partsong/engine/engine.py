@@ -20,6 +20,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from partsong.bounds import DEFAULTS, Bounds
 from partsong.briefing import brief
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
@@ -30,9 +31,19 @@ from partsong.engine.likeness import most_alike
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
+from partsong.engine.voting import Ballots, ballots_of
 from partsong.errors import ModelError, RunError
-from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
-from partsong.model import NOTHING_USED, Conversation, Model, asking
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnyEvent,
+    Loss,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    VotesCounted,
+)
+from partsong.model import NOTHING_USED, Conversation, Model, TextDelta, asking
 from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import documents_of
 from partsong.recipe import Recipe
@@ -54,6 +65,7 @@ async def perform(
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
     record: str = "",
+    bounds: Bounds = DEFAULTS,
 ) -> None:
     """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
 
@@ -67,6 +79,7 @@ async def perform(
         `recipe.max_dollars`, seats are dropped until the worst case of the run can be paid
     documents: reads the documents of the conversation; `None` (default) for a reader with the default limits
     record: id under which a store keeps the run, so that its calls can be deleted with it; "" (default) for none
+    bounds: bounds on the conversation and its schemas; by default those of a configuration that sets none
 
     The last event is `RunFinished` or `RunFailed`. A cancelled run also ends with `RunFailed`, and then raises
     `CancelledError`.
@@ -75,9 +88,9 @@ async def perform(
     `StoreError` if the store that keeps `funds` fails.
     """
     conversation = await _read(conversation, documents)
-    await check(recipe, conversation, models)
+    await check(recipe, conversation, models, bounds)
     funded = await fund(recipe, conversation, models, funds)
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, record)
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, bounds, record)
 
 
 @asynccontextmanager
@@ -90,6 +103,7 @@ async def stream(
     cache: bool | None = None,
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
+    bounds: Bounds = DEFAULTS,
 ) -> AsyncIterator[AsyncIterator[AnyEvent]]:
     """Perform `recipe`, and yield an asynchronous iterator over the events. Leaving the block cancels the run.
 
@@ -101,14 +115,14 @@ async def stream(
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     conversation = await _read(conversation, documents)
-    await check(recipe, conversation, models)
+    await check(recipe, conversation, models, bounds)
     funded = await fund(recipe, conversation, models, funds)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
     room = asyncio.Event()
 
     async def tell() -> None:
         try:
-            await _perform_to_the_end(recipe, conversation, models, funded, put, watch, cache, live=True)
+            await _perform_to_the_end(recipe, conversation, models, funded, put, watch, cache, True, bounds)
         finally:
             await put(None)
 
@@ -150,6 +164,7 @@ async def run(
     cache: bool | None = None,
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
+    bounds: Bounds = DEFAULTS,
 ) -> Transcript:
     """Perform `recipe`, and return the transcript of the whole run. See `perform` for the parameters.
 
@@ -163,7 +178,16 @@ async def run(
 
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     await perform(
-        recipe, conversation, models, hear, watch=watch, live=False, cache=cache, funds=funds, documents=documents
+        recipe,
+        conversation,
+        models,
+        hear,
+        watch=watch,
+        live=False,
+        cache=cache,
+        funds=funds,
+        documents=documents,
+        bounds=bounds,
     )
     if transcript.error is not None:
         raise RunError(transcript.error.message, transcript)
@@ -189,6 +213,7 @@ async def _perform_to_the_end(
     watch: bool,
     cache: bool | None,
     live: bool,
+    bounds: Bounds,
     record: str = "",
 ) -> None:
     """Perform the recipe, or the part of it that `funded` pays for, emit the run's last event, and settle the money."""
@@ -196,7 +221,7 @@ async def _perform_to_the_end(
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record)
+    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds)
     try:
         await _perform_recipe(run)
     except ModelError as error:
@@ -217,7 +242,11 @@ async def _perform_recipe(run: Performance) -> None:
     told = brief(recipe, run.conversation, "proposer")
     for index in range(len(recipe.layers)):
         await _begin(run, index)
-        proposals = await perform_layer(run, index, told, proposals)
+        ballots = ballots_of(recipe, run.conversation, index)
+        proposals = await perform_layer(run, index, told, proposals, ballots)
+        if ballots is not None and (elected := await _elect(run, ballots, proposals)) is not None:
+            await _finish(run, elected, layer=index)
+            return
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
@@ -228,7 +257,13 @@ async def _perform_recipe(run: Performance) -> None:
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
         last_resort, given = True, _most_alike(proposals)
+    await _finish(run, given, last_resort, len(recipe.layers) - 1)
+
+
+async def _finish(run: Performance, given: Aggregated, last_resort: bool = False, layer: int = 0) -> None:
+    """Emit `RunFinished`. If the answer is a proposal, it is one of the layer with the index `layer`."""
     run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
+    losses = run.losses
     end = RunFinished(
         given.answer,
         run.tally.used,
@@ -238,8 +273,38 @@ async def _perform_recipe(run: Performance) -> None:
         losses.answered,
         last_resort,
         given.seat,
+        None if given.seat is None else layer,
+        losses.spared,
     )
     await run.say_end(end)
+
+
+async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, ...]) -> Aggregated | None:
+    """Emit the count of a layer, and say the elected proposal as the answer of the run; `None` if none is elected.
+
+    Raises `ModelError` if none is elected in a vote, and the recipe then fails the run.
+    """
+    result = ballots.result()
+    if result.seat is None:
+        await run.say_end(result)
+        if result.rule == "majority" and ballots.fails:
+            raise ModelError(_no_majority(result, ballots.seats), "no_majority")
+        return None
+    winners = result.groups[0].seats
+    given = _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
+    await run.say_end(replace(result, seat=given.seat))
+    run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
+    run.said.append(given.answer.text)
+    await run.say(AggregationDelta(TextDelta(given.answer.text)))
+    return given
+
+
+def _no_majority(result: VotesCounted, seats: int) -> str:
+    counts = ", ".join(f'{len(group.seats)} for "{group.answer}"' for group in result.groups[:3])
+    more = f" and {len(result.groups) - 3} more answers" if len(result.groups) > 3 else ""
+    return (
+        f"the vote has no majority: of {seats} seats {result.needed} must state the same; {counts or 'none did'}{more}"
+    )
 
 
 async def _begin(run: Performance, layer: int) -> None:
@@ -252,7 +317,9 @@ async def _fail(run: Performance, error: ModelError) -> None:
     run.tally.give_up_all(_given_up(error))
     losses = run.losses
     text = "".join(run.said)
-    await run.say_end(RunFailed(failure(error), run.tally.used, tuple(losses), losses.planned, losses.answered, text))
+    spent = run.tally.used
+    end = RunFailed(failure(error), spent, tuple(losses), losses.planned, losses.answered, text, losses.spared)
+    await run.say_end(end)
 
 
 def _given_up(error: ModelError) -> ModelError:
