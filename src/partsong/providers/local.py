@@ -97,7 +97,7 @@ class Local:
         call.add_done_callback(lambda _: woken.set())
         said = Said(room=Room(request.sampling, self.bounds.answer_characters))
         try:
-            while True:
+            while not said.room.full:
                 woken.clear()
                 if (number := len(heard)) and (send is not None or call.done()):
                     deltas = said.hear([("", data) for data in heard[:number]])
@@ -105,14 +105,11 @@ class Local:
                     if send is not None:
                         for delta in deltas:
                             await send(delta)
-                    if said.room.full:
-                        break
                 elif call.done():
                     break
                 else:
                     await woken.wait()
-            if not said.room.full:
-                self._check(call, said)
+            self._check(call, said)
             deltas = []
             said.finish(deltas)
             if send is not None:
@@ -166,7 +163,9 @@ class Local:
         return problem.n_prompt_tokens
 
     def _check(self, call: "asyncio.Future[None]", said: Said) -> None:
-        """Raise `ModelError` if a finished call has failed or has no end."""
+        """Raise `ModelError` if a finished call has failed or has no end. A call that was cut needs none."""
+        if said.room.full:
+            return
         try:
             call.result()
         except RuntimeError as fault:  # the only class of errors that xllamacpp raises
