@@ -13,7 +13,7 @@ from partsong.configuration import Configuration
 from partsong.folders import keys_path
 from partsong.keys import Keys
 from partsong.server.service import Service
-from partsong.wire.parsed import ParsedRequest
+from partsong.wire import chat
 from tests.serving import recipe_file, serving
 
 ASKED = {"model": "three", "messages": [{"role": "user", "content": "Why?"}]}
@@ -185,24 +185,15 @@ async def test_an_error_of_our_own_is_told_in_the_log_alone(
     assert "Traceback" in log
 
 
-async def test_a_key_cannot_loosen_a_recipe(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+async def test_a_key_cannot_loosen_a_recipe(tmp_path: Path) -> None:
     text = 'name = "three"\ndeadline = 5\nstrict = true\n[[layers]]\nagents = ["scripted:a?text=one"]\n'
     text += '[aggregator]\nmodel = "scripted:z?text=two"\n'
+    parsed = chat.parse_request(
+        json.dumps({**ASKED, "partsong": {"recipe": {"deadline": 500, "strict": False}}}).encode()
+    )
     async with serving([recipe_file(tmp_path, text)]) as (_, app):
-        secret = Keys(keys_path()).add("alice")
-        key = app.service().keys.find(secret)
-        parsed = ParsedRequest("three", conversation=None)  # type: ignore[arg-type]
-        options = {"deadline": 500, "strict": False}
-        changed = msgspec_replace(parsed, options)
-        assert (app.service().recipe_for(changed, key).deadline, app.service().recipe_for(changed, key).strict) == (
-            5,
-            True,
-        )
-        own = app.service().recipe_for(changed, None)
+        key = app.service().keys.find(Keys(keys_path()).add("alice"))
+        kept = await app.service().recipe_for(parsed, key)
+        assert (kept.deadline, kept.strict) == (5, True)
+        own = await app.service().recipe_for(parsed, None)
         assert (own.deadline, own.strict) == (500, False)
-
-
-def msgspec_replace(parsed: ParsedRequest, fields: dict[str, Any]) -> ParsedRequest:
-    from msgspec.structs import replace
-
-    return replace(parsed, options=replace(parsed.options, recipe=fields))
