@@ -25,6 +25,7 @@ export interface Recipe {
   last_resort?: "best_proposal" | "fail";
   seed?: number | null;
   advice?: "calls" | "every_step" | "user_turn" | number;
+  same?: "final" | "text";
 }
 
 export interface Layer {
@@ -32,6 +33,8 @@ export interface Layer {
   quorum?: number | null;
   grace?: number | null;
   deadline?: number | null;
+  agree?: number | null;
+  at_once?: number | null;
 }
 
 export interface Agent {
@@ -48,7 +51,7 @@ export interface Agent {
 }
 
 export interface Aggregator {
-  model: string;
+  model?: string;
   samples?: number;
   temperature?: number | null;
   top_p?: number | null;
@@ -58,7 +61,9 @@ export interface Aggregator {
   system?: string;
   fallback?: string[];
   effort?: string | null;
-  method?: "select" | "synthesize";
+  method?: "select" | "synthesize" | "vote";
+  majority?: number;
+  otherwise?: "fail" | "select" | "synthesize";
 }
 
 export interface Conversation {
@@ -165,6 +170,7 @@ export interface Loss {
     | "empty"
     | "invalid"
     | "network"
+    | "no_majority"
     | "no_proposals"
     | "rate"
     | "refused"
@@ -236,6 +242,7 @@ export interface Failure {
     | "empty"
     | "invalid"
     | "network"
+    | "no_majority"
     | "no_proposals"
     | "rate"
     | "refused"
@@ -306,6 +313,13 @@ export interface ProposalFailed {
   usage?: Usage | null;
 }
 
+export interface ProposalSpared {
+  event: "proposal_spared";
+  layer: number;
+  seat: number;
+  usage?: Usage | null;
+}
+
 export interface CallFinished {
   event: "call_finished";
   layer: number;
@@ -323,6 +337,21 @@ export interface LayerFinished {
   event: "layer_finished";
   layer: number;
   answered: number;
+}
+
+export interface VotesCounted {
+  event: "votes_counted";
+  layer: number;
+  rule: "agree" | "majority";
+  groups: VoteGroup[];
+  abstained: number[];
+  needed: number;
+  seat?: number | null;
+}
+
+export interface VoteGroup {
+  answer: string;
+  seats: number[];
 }
 
 export interface AggregationStarted {
@@ -359,6 +388,8 @@ export interface RunFinished {
   answered: number;
   last_resort: boolean;
   seat: number | null;
+  layer: number | null;
+  spared: number;
 }
 
 export interface RunFailed {
@@ -369,6 +400,7 @@ export interface RunFailed {
   planned: number;
   answered: number;
   text: string;
+  spared: number;
 }
 
 export type AnyEvent =
@@ -380,8 +412,10 @@ export type AnyEvent =
   | PromptFitted
   | ProposalFinished
   | ProposalFailed
+  | ProposalSpared
   | CallFinished
   | LayerFinished
+  | VotesCounted
   | AggregationStarted
   | AggregationReplaced
   | AggregationStep
@@ -390,7 +424,7 @@ export type AnyEvent =
   | RunFailed;
 
 export type Delta = ProposalDelta["delta"];
-export type ProposalEvent = ProposalStarted | ProposalReplaced | ProposalFinished | ProposalFailed;
+export type ProposalEvent = ProposalStarted | ProposalReplaced | ProposalFinished | ProposalFailed | ProposalSpared;
 
 // A run as the page keeps it.
 
@@ -438,7 +472,7 @@ export interface Times {
   aggregator: SeatTimes | null;
 }
 
-export type SeatState = "waiting" | "asked" | "writing" | "done" | "lost" | "stopped" | "not asked";
+export type SeatState = "waiting" | "asked" | "writing" | "done" | "lost" | "spared" | "stopped" | "not asked";
 
 /** What several calls have used together. Dollars are unknown if those of any call are. */
 export interface Used {
@@ -458,6 +492,7 @@ export interface ShownSeat {
   text: string;
   answer: Answer | null;
   error: { cause: string; message: string } | null;
+  spared: boolean;
   replaced: [string, Failure][];
   times: SeatTimes | null;
   calls: CallFinished[];
@@ -474,6 +509,8 @@ export interface Seat {
   text: string;
   answer: Answer | null;
   error: Failure | null;
+  /** Whether the seat was not needed. */
+  spared: boolean;
 }
 
 /** A run folded out of its events, with the fields of `partsong/transcript.py`: `fold.js`. */
@@ -486,6 +523,7 @@ export interface Transcript {
   fitted: PromptFitted[];
   /** The calls that have ended; none in a run stored by an earlier version. */
   calls: CallFinished[];
+  votes: VotesCounted[];
   text: string;
   answer: Answer | null;
   error: Failure | null;
@@ -495,6 +533,8 @@ export interface Transcript {
   answered: number;
   last_resort: boolean;
   seat: number | null;
+  layer: number | null;
+  spared: number;
 }
 
 /** A PDF or a file of text, with its content as a `data:` address. */
@@ -689,3 +729,11 @@ export interface Study extends Omit<Listed, "contestants"> {
 export type Child = Node | string | null | undefined | false;
 /** Attributes by name; `value` is set as a property, and a function hears the event that its name has after "on". */
 export type Properties = Record<string, string | number | boolean | null | undefined | ((event: any) => unknown)>;
+
+/** A local model that the server is fetching or loading; `done` and `total` are bytes. */
+export interface Prepared {
+  model: string;
+  state: "fetching" | "waiting" | "checking" | "loading";
+  done: number;
+  total: number | null;
+}

@@ -37,6 +37,7 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     referenced_items: most items of earlier responses that one input refers to (default 2000)
     store_seconds: most seconds that a request waits for the store, in all its writes together (default 0.8); then it
         goes on without the store, or is refused if a limit depends on the store
+    id_bytes: most bytes of an id in a request (default 2048); a longer id is refused with status 400
     """
 
     body_megabytes: int = 32
@@ -64,6 +65,7 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     referenced_responses: int = 500
     referenced_items: int = 2000
     store_seconds: float = 0.8
+    id_bytes: int = 2048
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

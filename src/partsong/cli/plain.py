@@ -13,6 +13,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    VotesCounted,
 )
 from partsong.model import TextDelta
 
@@ -31,6 +32,7 @@ class Plain:
         self.texts: dict[int, tuple[str, str]] = {}  # model and text of the layer's proposals, by seat
         self.layers = 0  # number of layers before the aggregator; 0 if the answer needs no heading
         self.aggregator = ""
+        self.elected: VotesCounted | None = None  # the count that gave the answer
         self.last = ""  # last piece of the answer that was written
 
     async def hear(self, event: AnyEvent) -> None:
@@ -47,6 +49,8 @@ class Plain:
             case LayerFinished(layer=layer) if self.proposals:
                 for seat, (model, text) in sorted(self.texts.items()):
                     self.out.write(f"{heading(layer, seat, model)}{text.strip()}\n\n")
+            case VotesCounted(seat=int()):
+                self.elected = event
             case AggregationStarted(model=model) | AggregationReplaced(model=model):
                 self.aggregator = model
             case RunFinished(answer=answer, model=model):
@@ -62,7 +66,11 @@ class Plain:
     def write(self, text: str) -> None:
         """Write a piece of the answer, with a heading before the first piece if proposals are shown."""
         if self.layers and not self.last:  # the heading names the model, which may be replaced until the first words
-            self.out.write(heading(self.layers, 0, self.aggregator))
+            if (count := self.elected) is not None and count.seat is not None:
+                model = self.texts[count.seat][0] if count.seat in self.texts else ""
+                self.out.write(f"## elected: {heading(count.layer, count.seat, model).removeprefix('## ')}")
+            else:
+                self.out.write(heading(self.layers, 0, self.aggregator))
         self.out.write(text)
         self.last = text
 

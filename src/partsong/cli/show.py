@@ -18,6 +18,7 @@ from partsong.cli.loop import complete
 from partsong.cli.losses import LAST_RESORT, short_id
 from partsong.cli.printable import printable, single_line
 from partsong.cli.summary import dollars, summary
+from partsong.cli.votes import counted
 from partsong.events import AnyEvent, RunFailed, RunFinished
 from partsong.model import Conversation
 from partsong.prompts import documents_of
@@ -114,6 +115,8 @@ async def page(
                 Text(title, "bold"),
                 *(terminal.markdown(text) if drawn else [Text(f"\n{text.strip()}")]),
             ]
+    for count in transcript.votes:
+        pieces += [Text(), *(Text(line, "dim") for line in counted(count))]
     end = events[-1][1]
     if isinstance(end, RunFinished | RunFailed):
         if isinstance(end, RunFailed):
@@ -156,6 +159,8 @@ def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator
     for row in rows:
         aggregates = row.layer == len(transcript.layers)
         text = transcript.text if aggregates else transcript.layers[row.layer][row.seat].text
+        if aggregates and transcript.votes and transcript.votes[-1].seat is not None:
+            continue  # the elected proposal stands above, in its own seat
         title = (
             f"{LAST_RESORT}, of {short_id(model)}" if aggregates and transcript.last_resort else single_line(row.model)
         )

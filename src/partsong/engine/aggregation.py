@@ -48,7 +48,8 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
     texts, calls = tuple(proposal.answer.text for proposal in proposals), ""
-    if brief(run.recipe, run.conversation, role_of_aggregator(run.recipe, run.conversation)).lists_calls:
+    role = role_of_aggregator(run.recipe, run.conversation)
+    if role is not None and brief(run.recipe, run.conversation, role).lists_calls:
         texts, calls = await gathered(run.conversation, texts, run.bounds)
     work = _Aggregating(run, proposals, texts, calls)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
@@ -78,7 +79,9 @@ class _Aggregating:
 
     def __init__(self, run: Performance, proposals: tuple[Proposal, ...], texts: tuple[str, ...], calls: str) -> None:
         self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
-        self.role = role_of_aggregator(run.recipe, run.conversation)
+        role = role_of_aggregator(run.recipe, run.conversation)
+        assert role is not None, "a vote that fails the run asks no aggregator"
+        self.role = role
         self.told = brief(run.recipe, run.conversation, self.role)
         self.texts, self.tool_calls = texts, calls
         self.truncated = truncated_of(proposals)

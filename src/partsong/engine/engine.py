@@ -31,9 +31,19 @@ from partsong.engine.likeness import most_alike_beside_others
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
+from partsong.engine.voting import Ballots, ballots_of
 from partsong.errors import ModelError, RunError
-from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
-from partsong.model import NOTHING_USED, Conversation, Model, asking
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnyEvent,
+    Loss,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    VotesCounted,
+)
+from partsong.model import NOTHING_USED, Conversation, Model, TextDelta, asking
 from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import documents_of
 from partsong.recipe import Recipe
@@ -232,7 +242,11 @@ async def _perform_recipe(run: Performance) -> None:
     told = brief(recipe, run.conversation, "proposer")
     for index in range(len(recipe.layers)):
         await _begin(run, index)
-        proposals = await perform_layer(run, index, told, proposals)
+        ballots = ballots_of(recipe, run.conversation, index)
+        proposals = await perform_layer(run, index, told, proposals, ballots)
+        if ballots is not None and (elected := await _elect(run, ballots, proposals)) is not None:
+            await _finish(run, elected, layer=index)
+            return
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
@@ -243,7 +257,13 @@ async def _perform_recipe(run: Performance) -> None:
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
         last_resort, given = True, await _most_alike(proposals)
+    await _finish(run, given, last_resort, len(recipe.layers) - 1)
+
+
+async def _finish(run: Performance, given: Aggregated, last_resort: bool = False, layer: int = 0) -> None:
+    """Emit `RunFinished`. If the answer is a proposal, it is one of the layer with the index `layer`."""
     run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
+    losses = run.losses
     end = RunFinished(
         given.answer,
         run.tally.used,
@@ -253,8 +273,38 @@ async def _perform_recipe(run: Performance) -> None:
         losses.answered,
         last_resort,
         given.seat,
+        None if given.seat is None else layer,
+        losses.spared,
     )
     await run.say_end(end)
+
+
+async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, ...]) -> Aggregated | None:
+    """Emit the count of a layer, and say the elected proposal as the answer of the run; `None` if none is elected.
+
+    Raises `ModelError` if none is elected in a vote, and the recipe then fails the run.
+    """
+    result = ballots.result()
+    if result.seat is None:
+        await run.say_end(result)
+        if result.rule == "majority" and ballots.fails:
+            raise ModelError(_no_majority(result, ballots.seats), "no_majority")
+        return None
+    winners = result.groups[0].seats
+    given = _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
+    await run.say_end(replace(result, seat=given.seat))
+    run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
+    run.said.append(given.answer.text)
+    await run.say(AggregationDelta(TextDelta(given.answer.text)))
+    return given
+
+
+def _no_majority(result: VotesCounted, seats: int) -> str:
+    counts = ", ".join(f'{len(group.seats)} for "{group.answer}"' for group in result.groups[:3])
+    more = f" and {len(result.groups) - 3} more answers" if len(result.groups) > 3 else ""
+    return (
+        f"the vote has no majority: of {seats} seats {result.needed} must state the same; {counts or 'none did'}{more}"
+    )
 
 
 async def _begin(run: Performance, layer: int) -> None:
@@ -267,7 +317,9 @@ async def _fail(run: Performance, error: ModelError) -> None:
     run.tally.give_up_all(_given_up(error))
     losses = run.losses
     text = "".join(run.said)
-    await run.say_end(RunFailed(failure(error), run.tally.used, tuple(losses), losses.planned, losses.answered, text))
+    spent = run.tally.used
+    end = RunFailed(failure(error), spent, tuple(losses), losses.planned, losses.answered, text, losses.spared)
+    await run.say_end(end)
 
 
 def _given_up(error: ModelError) -> ModelError:

@@ -111,8 +111,9 @@ class Performance:
         deadline = self.recipe.deadline
         if deadline is None:
             return None
-        reserve = deadline * self.recipe.reserve
-        if (seconds := info_of(self.models[self.recipe.aggregator.model]).seconds) is not None:
+        aggregators = self.recipe.aggregator.models
+        reserve = deadline * self.recipe.reserve if aggregators else 0.0
+        if aggregators and (seconds := info_of(self.models[aggregators[0]]).seconds) is not None:
             needed = seconds(None) or 0.0
             reserve = max(reserve, min(needed, deadline * (1 - PROPOSERS_LEAST)))
         now = asyncio.get_running_loop().time()

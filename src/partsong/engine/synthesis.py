@@ -110,6 +110,7 @@ class Synthesis:
         run, conversation = self.seat.run, self.conversation
         if self.tool_calls.heard or (conversation.response_format is not None and any(run.said)):
             raise ModelError(f"{model} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
+        self.seat.note_wrong(wrong.usage)
         try:
             answer = await self.seat.call(model, _told_of(request, wrong, fault), None)
         except ModelError as error:

@@ -99,7 +99,8 @@ class Costs:
         conversation = replace(conversation, messages=with_documents(conversation.messages, sent=sent))
         role = role_of_aggregator(recipe, conversation)
         self.proposer = Reading(recipe, conversation, "proposer")
-        self.aggregator = Reading(recipe, conversation, role)
+        # Nothing can ask the aggregator of a vote that fails without a majority.
+        self.aggregator = None if role is None else Reading(recipe, conversation, role)
         self.drafter = Reading(recipe, conversation, "drafter") if recipe.in_steps else None
         # The caller limits the answer, but an aggregator that selects writes only a number.
         self.caller = Sampling() if role == "selector" else conversation.sampling
@@ -120,12 +121,14 @@ class Costs:
 
     def layers(self, shape: Shape) -> list[dict[str, Decimal]]:
         """The most dollars by scope, for each layer that has seats in `shape`, and last for the aggregator."""
-        *layers, (last,) = self.calls(shape)
+        *layers, aggregator = self.calls(shape)
         costs = [added([self.cost(calls, calls.agent.sampling) for calls in layer]) for layer in layers]
-        return [*costs, self.cost(last, Sampling(max_tokens=self.caller.max_tokens or last.agent.max_tokens))]
+        caller = self.caller.max_tokens
+        last = [self.cost(calls, Sampling(max_tokens=caller or calls.agent.max_tokens)) for calls in aggregator]
+        return [*costs, added(last)]
 
     def calls(self, shape: Shape) -> list[list[Calls]]:
-        """The calls of each layer that has seats in `shape`, and last those of the aggregator.
+        """The calls of each layer that has seats in `shape`, and last those of the aggregator, if it may be asked.
 
         Prompts count in full, as if no proposal had to be shortened.
         """
@@ -141,26 +144,27 @@ class Costs:
                 layers.append(layer)
                 words = sum(calls.count * RETOLD * calls.said for calls in layer)
                 count = sum(calls.count for calls in layer)
-        return [*layers, [self.aggregation(count, words)]]
+        return [*layers, [] if self.aggregator is None else [self.aggregation(self.aggregator, count, words)]]
 
-    def aggregation(self, count: int, words: int) -> Calls:
+    def aggregation(self, reading: Reading, count: int, words: int) -> Calls:
         """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps.
 
+        reading: computes the tokens of the aggregator's prompt
         count: number of proposals
         words: tokens of all proposals together
         """
         agent = self.recipe.aggregator
         said = self.longest(agent, self.caller.max_tokens)
-        asked = self.aggregator.tokens(agent.system, count, words)
+        asked = reading.tokens(agent.system, count, words)
         windows = [window for name in agent.models if (window := self.info[name].window)]
         if self.drafter is None or not windows or asked + said <= min(windows):
             return Calls(agent, 1, asked, said)
         # Each step but the first reads the draft of the step before.
         words += RETOLD * said
-        readings = self.aggregator, self.drafter
-        asked = max(reading.tokens(agent.system, count + 1, words) for reading in readings)
+        readings = reading, self.drafter
+        asked = max(each.tokens(agent.system, count + 1, words) for each in readings)
         # Tokens of the window that are left for proposals. Any two steps in a row read more than one such room.
-        room = min(windows) - said - max(reading.tokens(agent.system, count + 1, RETOLD * said) for reading in readings)
+        room = min(windows) - said - max(each.tokens(agent.system, count + 1, RETOLD * said) for each in readings)
         steps = count if room <= 0 else min(count, 1 + 2 * words // room)
         return Calls(agent, max(1, steps), asked, said)
 

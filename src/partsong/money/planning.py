@@ -2,7 +2,8 @@
 
 The order of dropping is fixed and described in docs/money.md, so that users can foresee it. No model is replaced by a
 cheaper one, and the seats that stay are asked as the recipe says. Every plan is a valid recipe: an aggregator that
-selects keeps a layer to select from, or the run is refused.
+selects or takes a vote keeps a layer of at least two proposals, or the run is refused. A layer keeps as many seats as
+must agree, or is dropped.
 """
 
 import heapq
@@ -19,7 +20,7 @@ from partsong.model import Conversation, Model
 from partsong.model_info import info_of
 from partsong.money.budget import Dollars, dearest, provider_of, shown
 from partsong.money.costing import Costs, Shape, added
-from partsong.recipe import Layer, Recipe, needs_proposals
+from partsong.recipe import Agent, Layer, Recipe, needs_proposals
 from partsong.recipe import replace as checked
 
 LEAST_SEATS = 2  # a layer keeps this many seats or is dropped as a whole: one proposal leaves nothing to compare
@@ -50,7 +51,8 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
     caps: most dollars by scope: "" for the whole run, a provider's name for its calls
 
     Raises `BudgetError` if a price is unknown, or if a strict recipe would lose a seat. Also raises `BudgetError` if
-    not even the smallest part can be paid: the aggregator alone or, if it selects, the aggregator with proposals.
+    not even the smallest part can be paid: the aggregator alone or, if it selects or takes a vote, the aggregator with
+    two proposals.
     """
     info = {name: info_of(models[name]) for name in recipe.models}
     if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
@@ -61,8 +63,7 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
     costs = Costs(recipe, conversation, info)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     shape = _shrunk(full, recipe, costs, caps)
-    fits = _over(costs.total(shape), caps) is None and (any(map(any, shape)) or not needs_proposals(recipe.aggregator))
-    if not fits:
+    if _over(costs.total(shape), caps) is not None or not (shape == full or _can_choose(recipe, shape)):
         raise BudgetError(_refusal(recipe, costs, full, shape, caps))
     if recipe.strict and shape != full:
         whole = _comparison(costs.total(full), caps)
@@ -91,17 +92,52 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
         its_own = {provider: caps[provider]}
         if not fits(shape, its_own):
             drops = list(_of_provider(recipe, shape, provider))
-            shape = _fewest(shape, drops, partial(fits, scopes=its_own))
+            shape = _agreeing(recipe, _fewest(shape, drops, partial(fits, scopes=its_own)))
     if fits(shape):
         return shape
-    samples = list(_samples(shape))
-    shape = _fewest(shape, [*samples, *_seats(_after(shape, samples))], fits)
-    layers = [index for index, counts in enumerate(shape) if any(counts)]
-    for index in reversed(layers[1:] if needs_proposals(recipe.aggregator) else layers):
+    least = [max(LEAST_SEATS, layer.agree or 0) for layer in recipe.layers]
+    samples = list(_samples(shape, least))
+    shape = _agreeing(recipe, _fewest(shape, [*samples, *_seats(_after(shape, samples), least)], fits))
+    kept = _to_choose_from(recipe, shape) if needs_proposals(recipe.aggregator) else None
+    for index in reversed(range(len(shape))):
         if fits(shape):
             break
-        shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
+        if index != kept:
+            shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
     return shape
+
+
+def _agreeing(recipe: Recipe, shape: Shape) -> Shape:
+    """The shape without the layers that have too few seats left, or too few that can differ, to `agree`."""
+    return [
+        [0] * len(counts) if layer.agree and (sum(counts) < layer.agree or _voices(layer, counts) < 2) else counts
+        for layer, counts in zip(recipe.layers, shape, strict=True)
+    ]
+
+
+def _voices(layer: Layer, counts: Sequence[int]) -> int:
+    """The number of the layer's remaining seats that can differ."""
+    agents = _agents(layer, counts)
+    return Layer(agents).voices if agents else 0
+
+
+def _can_choose(recipe: Recipe, shape: Shape) -> bool:
+    """Whether the aggregator has two proposals to choose from, which can differ if it counts votes, or needs none."""
+    if not needs_proposals(recipe.aggregator):
+        return True
+    last = max((index for index, counts in enumerate(shape) if any(counts)), default=None)
+    return last is not None and _is_choice(recipe, shape, last)
+
+
+def _is_choice(recipe: Recipe, shape: Shape, index: int) -> bool:
+    layer, counts = recipe.layers[index], shape[index]
+    proposals = _voices(layer, counts) if recipe.aggregator.method == "vote" else sum(counts)
+    return proposals >= LEAST_SEATS
+
+
+def _to_choose_from(recipe: Recipe, shape: Shape) -> int | None:
+    """The first layer that is enough to choose from, which is never dropped; `None` if there is none."""
+    return next((index for index in range(len(shape)) if _is_choice(recipe, shape, index)), None)
 
 
 def _fewest(shape: Shape, drops: Sequence[Drop], enough: Callable[[Shape], bool]) -> Shape:
@@ -136,8 +172,10 @@ def _of_provider(recipe: Recipe, shape: Shape, provider: str) -> Iterator[Drop]:
                 yield from [(layer_index, agent_index)] * shape[layer_index][agent_index]
 
 
-def _samples(shape: Shape) -> Iterator[Drop]:
-    """Drops of repeated samples, while the layer has more than two seats.
+def _samples(shape: Shape, least: Sequence[int]) -> Iterator[Drop]:
+    """Drops of repeated samples, while the layer has more than its least number of seats.
+
+    least: number of seats that each layer keeps: two, or as many as must agree
 
     Each drop takes a sample of the agent with the most samples; if several agents have the most, of the last of them.
     """
@@ -152,7 +190,7 @@ def _samples(shape: Shape) -> Iterator[Drop]:
     heapq.heapify(most)
     while most:
         count, layer_index, agent_index = heapq.heappop(most)
-        if seats[-layer_index] <= LEAST_SEATS:
+        if seats[-layer_index] <= least[-layer_index]:
             continue
         yield -layer_index, -agent_index
         seats[-layer_index] -= 1
@@ -160,16 +198,16 @@ def _samples(shape: Shape) -> Iterator[Drop]:
             heapq.heappush(most, (count + 1, layer_index, agent_index))
 
 
-def _seats(shape: Shape) -> Iterator[Drop]:
-    """Drops of seats, until every layer has at most two.
+def _seats(shape: Shape, least: Sequence[int]) -> Iterator[Drop]:
+    """Drops of seats, until every layer has at most its least number of seats; see `_samples`.
 
     Each drop takes the last seat of the layer with the most seats; if several layers have the most, of the last layer.
     """
     counts = [list(layer) for layer in shape]
-    seats = [(sum(layer), index) for index, layer in enumerate(counts)]
-    while seats and (most := max(seats))[0] > LEAST_SEATS:
-        index = most[1]
-        seats[index] = most[0] - 1, index
+    seats = {index: sum(layer) for index, layer in enumerate(counts)}
+    while larger := [(count, index) for index, count in seats.items() if count > least[index]]:
+        count, index = max(larger)
+        seats[index] = count - 1
         while not counts[index][-1]:
             counts[index].pop()
         counts[index][-1] -= 1
@@ -196,12 +234,16 @@ def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:
             seat += agent.samples
 
 
-def _smaller(layer: Layer, counts: Sequence[int]) -> Layer:
-    agents = tuple(
+def _agents(layer: Layer, counts: Sequence[int]) -> tuple[Agent, ...]:
+    return tuple(
         agent if count == agent.samples else replace(agent, samples=count)
         for agent, count in zip(layer.agents, counts, strict=True)
         if count
     )
+
+
+def _smaller(layer: Layer, counts: Sequence[int]) -> Layer:
+    agents = _agents(layer, counts)
     quorum = None if layer.quorum is None else min(layer.quorum, sum(counts))
     return replace(layer, agents=agents, quorum=quorum)
 
@@ -214,10 +256,14 @@ def _refusal(recipe: Recipe, costs: Costs, full: Shape, smallest: Shape, caps: D
     if not needs_proposals(recipe.aggregator):
         alone = [[0] * len(counts) for counts in full]
         return f"{recipe.name}: {_comparison(costs.total(alone), caps, 'the aggregator alone')}; {whole}"
-    if seats := sum(map(sum, smallest)):
-        part = f"its aggregator selects one of the proposals; with {seats} of them the run"
-        return f"{recipe.name}: {_comparison(costs.total(smallest), caps, part)}; {whole}"
-    return f"{recipe.name}: its aggregator selects one of the proposals, but no proposal can be paid; {whole}"
+    votes = recipe.aggregator.method == "vote"
+    who = f"{recipe.name}: its aggregator {'takes a vote among' if votes else 'selects one of'} the proposals"
+    if not _can_choose(recipe, smallest):
+        paid = max((sum(counts) for counts in smallest if any(counts)), default=0)
+        can = "no proposal" if not paid else "only one proposal" if paid == 1 else "only seats that say the same"
+        return f"{who} and needs two, but {can} can be paid; {whole}"
+    part = f"{who}; with {sum(map(sum, smallest))} of them the run"
+    return f"{_comparison(costs.total(smallest), caps, part)}; {whole}"
 
 
 def _comparison(total: Dollars, caps: Dollars, what: str = "the whole recipe") -> str:

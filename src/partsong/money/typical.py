@@ -66,7 +66,8 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
     told = 0  # typical tokens of all proposals of the layer before
     for index, (layer, dollars) in enumerate(zip(costs.calls(full), costs.layers(full), strict=True)):
         reading = costs.proposer if index < len(recipe.layers) else costs.aggregator
-        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
+        instruction = "" if reading is None else reading.brief.instruction
+        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(instruction))
         told, typical, most = 0, Sum(), Sum()
         for calls in layer:
             said = typically(calls, usual)
@@ -74,7 +75,7 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
             most += Sum(calls.count * calls.asked, calls.count * calls.said)
             told += calls.count * (said + MARKS)
         priced = all(is_priced(info[name]) for calls in layer for name in calls.agent.models)
-        most += Sum(dollars=dollars[""] if priced else None)
+        most += Sum(dollars=dollars.get("", Decimal(0)) if priced else None)
         rows.append(Row(sum(calls.count for calls in layer), typical, most))
     return rows
 

@@ -21,7 +21,15 @@ from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, StoreMode
 from partsong.engine import perform
 from partsong.errors import PartsongError
-from partsong.events import AggregationDelta, AggregationStarted, AnyEvent, ProposalFailed, ProposalFinished
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnyEvent,
+    ProposalFailed,
+    ProposalFinished,
+    ProposalSpared,
+)
+from partsong.ids import shown
 from partsong.model import asking
 from partsong.recipe import Recipe, replace
 from partsong.server.offered import found, offered
@@ -49,6 +57,9 @@ class Answered(BaseModel):
     losses: list[dict[str, Any]] = Field(description="What the run did not get as its recipe has it, and why.")
     last_resort: bool = Field(description="Whether a proposal stands for the answer, as the aggregator failed.")
     seat: int | None = Field(description="The seat whose proposal is the answer, if it is one.")
+    layer: int | None = Field(description="The layer of that seat.")
+    spared: int = Field(description="How many proposals were not needed, because the others agreed.")
+    votes: list[dict[str, Any]] = Field(description="Who voted for what, for each layer whose answers were counted.")
     calls: list[dict[str, Any]] = Field(description="Each call to a model, with its tokens and dollars.")
 
 
@@ -59,7 +70,7 @@ class ListedRecipe(BaseModel):
     about: str
     calls: int = Field(description="How many calls to models a run of it makes.")
     proposers: list[list[str]] = Field(description="The models of each layer.")
-    aggregator: str = Field(description="The model that writes the answer.")
+    aggregator: str = Field(description="The model that writes the answer; empty for a vote that asks none.")
 
 
 class Listing(BaseModel):
@@ -142,7 +153,7 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
     if name in shared.unusable:
         raise ToolError(f'the recipe "{name}" cannot be used: {shared.unusable[name]}')
     if not shared.recipes or (name is not None and name not in shared.recipes):
-        raise ToolError(f'there is no recipe "{name or "default"}"; known: {known}')
+        raise ToolError(f'there is no recipe "{shown(name or "default")}"; known: {known}')
     recipe = next(iter(shared.recipes.values())) if name is None else shared.recipes[name]
     if recipe.max_dollars is None and shared.configuration.dollars_per_run is not None:
         recipe = replace(recipe, max_dollars=shared.configuration.dollars_per_run)
@@ -161,6 +172,8 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
                 steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: {model} has answered"
             case ProposalFailed(layer=layer, seat=seat, error=error):
                 steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: {error.message}"
+            case ProposalSpared(layer=layer, seat=seat):
+                steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: was not needed"
             case AggregationStarted(model=model):
                 said = f"{model} writes the answer"
         if said:

@@ -43,10 +43,11 @@ STATUSES: Mapping[Cause, tuple[int, Kind]] = {
     "cut_off": (504, "timeout"),
     "cancelled": (503, "overloaded"),
     "no_proposals": (502, "server"),
+    "no_majority": (502, "server"),
 }
 # The same request would fail again, and cost as much again.
 HOPELESS: frozenset[Cause] = frozenset(
-    {"auth", "billing", "refused", "window", "content_filter", "budget", "invalid", "timeout", "cut_off"}
+    {"auth", "billing", "refused", "window", "content_filter", "budget", "invalid", "timeout", "cut_off", "no_majority"}
 )
 LONGEST = 4000  # characters of a message
 REPEATED = frozenset({408, 409, 429})  # statuses below 500 after which the official SDKs ask again

@@ -74,6 +74,7 @@ function proposersOf(run, layer, index, calls) {
       text: seat?.text ?? "",
       answer: seat?.answer ?? null,
       error: seat?.error ?? null,
+      spared: seat?.spared ?? false,
       replaced: seat?.replaced ?? [],
       times: run.times.layers[index]?.seats[place] ?? null,
       calls: calls.get(`${index}.${place}`) ?? [],
@@ -88,14 +89,15 @@ function proposersOf(run, layer, index, calls) {
  * @returns {KnownSeat}
  */
 function aggregatorOf({ transcript, times }, recipe, calls) {
-  const asked = transcript.aggregator !== "";
+  const asked = transcript.aggregator !== ""; // after a vote the answer is a proposal, and nobody is asked
   const failure = transcript.replaced.at(-1)?.[1] ?? LAST_RESORT;
   return {
     address: "aggregator",
-    model: transcript.aggregator || recipe.aggregator.model,
+    model: transcript.aggregator || (recipe.aggregator.model ?? ""),
     asked,
-    text: transcript.text,
-    answer: transcript.last_resort ? null : transcript.answer,
+    text: asked ? transcript.text : "",
+    answer: transcript.last_resort || !asked ? null : transcript.answer,
+    spared: false,
     error: transcript.last_resort ? failure : asked ? transcript.error : null,
     replaced: transcript.replaced,
     times: times.aggregator,
@@ -124,8 +126,9 @@ function described(run, seat) {
  * @param {KnownSeat} seat
  * @returns {SeatState}
  */
-function stateOf(run, { asked, text, answer, error }) {
+function stateOf(run, { asked, text, answer, error, spared }) {
   if (error) return "lost";
+  if (spared) return "spared";
   if (answer) return "done";
   if (run.over) return asked ? "stopped" : "not asked";
   if (!asked) return "waiting";
@@ -158,8 +161,8 @@ function factsOf(seat, now) {
  *
  * @param {KnownSeat} seat
  */
-function isOpen({ answer, error, text, times }) {
-  return !answer && !error && text !== "" && times !== null && times.first !== null && times.end === null;
+function isOpen({ answer, error, spared, text, times }) {
+  return !answer && !error && !spared && text !== "" && times !== null && times.first !== null && times.end === null;
 }
 
 /**
