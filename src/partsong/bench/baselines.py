@@ -76,6 +76,11 @@ def baselines(
     return found
 
 
+def baselines_of(recipe: Recipe) -> int:
+    """Return the number of baselines that several answers of one member give: 1 if the recipe is a Self-MoA, else 2."""
+    return 1 if len(members(recipe)) == 1 else 2
+
+
 def self_mixed(recipe: Recipe, best: Agent, prices: Mapping[str, float]) -> Recipe:
     """Return the recipe with its best member in all seats (Self-MoA). The aggregator stays the same.
 

@@ -39,6 +39,8 @@ class Money:
     path: file of the payments
     cap: most dollars that all payments may cost together; `None` for no cap
 
+    spent: dollars of all payments: the price of each ended payment, and the most of each open payment
+
     Payments are counted without a cap too, because a later start may have a cap.
     """
 
@@ -49,11 +51,13 @@ class Money:
         for line in self._lines.all:
             self._amounts[line.number] = next(each for each in (line.spent, line.held, Decimal(0)) if each is not None)
         self._number = max(self._amounts, default=0)
+        self.spent = sum(self._amounts.values(), Decimal(0))
+        self._open: set[int] = set()  # payments that this process has begun and not ended
 
     @property
-    def spent(self) -> Decimal:
-        """Dollars of all payments: the price of each ended payment, and the most of each open payment."""
-        return sum(self._amounts.values(), Decimal(0))
+    def settled(self) -> Decimal:
+        """Dollars that are spent: `spent` without the payments that this process has under way."""
+        return self.spent - sum((self._amounts.get(number, Decimal(0)) for number in self._open), Decimal(0))
 
     def hold(self, dollars: Decimal | None, what: str) -> int:
         """Begin a payment, and return its number for `settle`.
@@ -72,8 +76,10 @@ class Money:
                     f"{what}: the next answer may cost {shown(dollars)} dollars, but {shown(left)} are left"
                 )
         self._number += 1
+        self._open.add(self._number)
         if dollars:
             self._amounts[self._number] = dollars
+            self.spent += dollars
             self._lines.add(Payment(self._number, held=dollars))
         return self._number
 
@@ -84,13 +90,16 @@ class Money:
         dollars: price of the payment; `None` if the price is unknown, so that the whole held amount stays counted
         """
         held = self._amounts.get(number, Decimal(0))
+        self._open.discard(number)
         if dollars is not None and dollars != held:
             self._amounts[number] = dollars
+            self.spent += dollars - held
             self._lines.add(Payment(number, spent=dollars))
 
     async def pay(self, model: Model, request: Request, what: str) -> Answer:
         """Make one call to a model as a payment, and return the answer. An answer from the store costs nothing.
 
+        request: the request; its terms may forbid answers from the store, which are else used
         what: name of the payment for an error message
 
         Raises `BudgetError` if the cap does not allow the call, and `ModelError` if the call fails.
@@ -99,7 +108,8 @@ class Money:
         sampling = request.sampling
         if self.cap is not None:
             sampling = replace(sampling, max_tokens=limit_of(info, sampling))
-        request = replace(request, sampling=sampling, terms=Terms(cache=True, once=self.cap is not None))
+        terms = Terms(cache=request.terms.cache is not False, once=self.cap is not None)
+        request = replace(request, sampling=sampling, terms=terms)
         number, spent = self.hold(worst_case(info, request), what), None
         try:
             answer = await model(request, None)

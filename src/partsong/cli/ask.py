@@ -181,6 +181,7 @@ async def answer(
             funds=funds,
             documents=documents,
             record=record,
+            bounds=configuration.bounds,
         )
     if store.problem is not None and not quiet:
         print(

@@ -47,7 +47,11 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
 
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
-    work = _Aggregating(run, proposals)
+    texts, calls = tuple(proposal.answer.text for proposal in proposals), ""
+    role = role_of_aggregator(run.recipe, run.conversation)
+    if role is not None and brief(run.recipe, run.conversation, role).lists_calls:
+        texts, calls = await gathered(run.conversation, texts, run.bounds)
+    work = _Aggregating(run, proposals, texts, calls)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -73,16 +77,13 @@ class _Aggregating:
     chosen: index of the seat whose proposal was selected; `None` if none was
     """
 
-    def __init__(self, run: Performance, proposals: tuple[Proposal, ...]) -> None:
+    def __init__(self, run: Performance, proposals: tuple[Proposal, ...], texts: tuple[str, ...], calls: str) -> None:
         self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
         role = role_of_aggregator(run.recipe, run.conversation)
         assert role is not None, "a vote that fails the run asks no aggregator"
         self.role = role
         self.told = brief(run.recipe, run.conversation, self.role)
-        self.texts = tuple(proposal.answer.text for proposal in proposals)
-        self.tool_calls = ""
-        if self.told.lists_calls:
-            self.texts, self.tool_calls = gathered(run.conversation, self.texts)
+        self.texts, self.tool_calls = texts, calls
         self.truncated = truncated_of(proposals)
         self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
         self.chosen: int | None = None

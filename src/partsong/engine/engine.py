@@ -20,6 +20,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from partsong.bounds import DEFAULTS, Bounds
 from partsong.briefing import brief
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
@@ -64,6 +65,7 @@ async def perform(
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
     record: str = "",
+    bounds: Bounds = DEFAULTS,
 ) -> None:
     """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
 
@@ -77,6 +79,7 @@ async def perform(
         `recipe.max_dollars`, seats are dropped until the worst case of the run can be paid
     documents: reads the documents of the conversation; `None` (default) for a reader with the default limits
     record: id under which a store keeps the run, so that its calls can be deleted with it; "" (default) for none
+    bounds: bounds on the conversation and its schemas; by default those of a configuration that sets none
 
     The last event is `RunFinished` or `RunFailed`. A cancelled run also ends with `RunFailed`, and then raises
     `CancelledError`.
@@ -85,9 +88,9 @@ async def perform(
     `StoreError` if the store that keeps `funds` fails.
     """
     conversation = await _read(conversation, documents)
-    await check(recipe, conversation, models)
+    await check(recipe, conversation, models, bounds)
     funded = await fund(recipe, conversation, models, funds)
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, record)
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, bounds, record)
 
 
 @asynccontextmanager
@@ -100,6 +103,7 @@ async def stream(
     cache: bool | None = None,
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
+    bounds: Bounds = DEFAULTS,
 ) -> AsyncIterator[AsyncIterator[AnyEvent]]:
     """Perform `recipe`, and yield an asynchronous iterator over the events. Leaving the block cancels the run.
 
@@ -111,14 +115,14 @@ async def stream(
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     conversation = await _read(conversation, documents)
-    await check(recipe, conversation, models)
+    await check(recipe, conversation, models, bounds)
     funded = await fund(recipe, conversation, models, funds)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
     room = asyncio.Event()
 
     async def tell() -> None:
         try:
-            await _perform_to_the_end(recipe, conversation, models, funded, put, watch, cache, live=True)
+            await _perform_to_the_end(recipe, conversation, models, funded, put, watch, cache, True, bounds)
         finally:
             await put(None)
 
@@ -160,6 +164,7 @@ async def run(
     cache: bool | None = None,
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
+    bounds: Bounds = DEFAULTS,
 ) -> Transcript:
     """Perform `recipe`, and return the transcript of the whole run. See `perform` for the parameters.
 
@@ -173,7 +178,16 @@ async def run(
 
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     await perform(
-        recipe, conversation, models, hear, watch=watch, live=False, cache=cache, funds=funds, documents=documents
+        recipe,
+        conversation,
+        models,
+        hear,
+        watch=watch,
+        live=False,
+        cache=cache,
+        funds=funds,
+        documents=documents,
+        bounds=bounds,
     )
     if transcript.error is not None:
         raise RunError(transcript.error.message, transcript)
@@ -199,6 +213,7 @@ async def _perform_to_the_end(
     watch: bool,
     cache: bool | None,
     live: bool,
+    bounds: Bounds,
     record: str = "",
 ) -> None:
     """Perform the recipe, or the part of it that `funded` pays for, emit the run's last event, and settle the money."""
@@ -206,7 +221,7 @@ async def _perform_to_the_end(
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record)
+    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds)
     try:
         await _perform_recipe(run)
     except ModelError as error:

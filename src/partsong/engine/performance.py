@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from partsong.bounds import DEFAULTS, Bounds
 from partsong.engine.emitter import Emit as Emit
 from partsong.engine.emitter import Emitter
 from partsong.engine.losses import Losses
@@ -67,6 +68,7 @@ class Performance:
     losses: where the run has fallen short of its recipe so far
     funded: the run's money; `None` (default) if no cap applies
     record: id under which the run is stored; "" (default) if it is not stored
+    bounds: bounds on schemas and on tool calls
     started: when the run began, by the running loop's clock
     said: pieces of the answer that the listener has heard; "" for a piece of reasoning or of a tool call
     tally: counts the run's calls and their usage
@@ -83,6 +85,7 @@ class Performance:
     losses: Losses
     funded: Funded | None = None
     record: str = ""
+    bounds: Bounds = DEFAULTS
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)

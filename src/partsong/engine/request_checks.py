@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from partsong.bounds import Bounds
 from partsong.engine.tool_calls import check_choice, check_schemas
 from partsong.errors import QuestionError, RecipeError
 from partsong.model import Conversation, Document, Image, Model, ToolResult
@@ -10,10 +11,8 @@ from partsong.prompts import documents_of, left_out, with_documents
 from partsong.recipe import Recipe, needs_proposals
 from partsong.wire.tokens import likely_tokens
 
-LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice as many as the widest windows hold
 
-
-async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
+async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], bounds: Bounds) -> None:
     """Raise `RecipeError` if `models` lacks a model of the recipe, and `QuestionError` for an unusable conversation.
 
     A conversation is unusable if it has no question, has an image without data, or is too long for the aggregator. So
@@ -31,13 +30,13 @@ async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str,
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
     _check_documents(recipe, conversation, models)
-    await check_schemas(conversation)
+    await check_schemas(conversation, bounds)
     check_choice(conversation)
     _check_format(recipe, conversation)
     length = sum(len(message.text) for message in conversation.messages)
     length += sum(len(document.text) for document in documents_of(conversation.messages))
-    if length > LONGEST_QUESTION:
-        raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
+    if length > (longest := bounds.question_characters):
+        raise QuestionError(f"the conversation has {length:,} characters, but at most {longest:,} are taken")
     # A proposer whose window is too small costs one seat. If no model of the aggregator can read the question, all
     # proposals are in vain. A window from a list may be wrong, and a fallback may have a larger window.
     if not recipe.aggregator.models:

@@ -29,11 +29,11 @@ from partsong.events import (
     ProposalFinished,
     ProposalSpared,
 )
+from partsong.ids import shown
 from partsong.model import asking
 from partsong.recipe import Recipe, replace
 from partsong.server.offered import found, offered
 from partsong.server.report import Report
-from partsong.server.settings import STORE_PATIENCE
 from partsong.store import Store
 
 MOST_LISTED = 50  # most recipes in the tool's description, which is part of every prompt of the client
@@ -99,7 +99,7 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
 
     @asynccontextmanager
     async def lifespan(_: "MCPServer[_Shared]") -> AsyncIterator[_Shared]:
-        journal = open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+        journal = open_journal(configuration, mode, patience=configuration.bounds.store_seconds, must_open=False)
         async with journal as store, assembling(configuration, store=store) as assembly:
             yield _Shared(configuration, store, assembly, *offered(configuration, assembly))
 
@@ -153,7 +153,7 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
     if name in shared.unusable:
         raise ToolError(f'the recipe "{name}" cannot be used: {shared.unusable[name]}')
     if not shared.recipes or (name is not None and name not in shared.recipes):
-        raise ToolError(f'there is no recipe "{name or "default"}"; known: {known}')
+        raise ToolError(f'there is no recipe "{shown(name or "default")}"; known: {known}')
     recipe = next(iter(shared.recipes.values())) if name is None else shared.recipes[name]
     if recipe.max_dollars is None and shared.configuration.dollars_per_run is not None:
         recipe = replace(recipe, max_dollars=shared.configuration.dollars_per_run)
@@ -184,7 +184,10 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
     try:
         models = await shared.assembly.models(recipe.models)
         funds = daily_funds(shared.configuration, shared.store)
-        await perform(recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id)
+        bounds = shared.configuration.bounds
+        await perform(
+            recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id, bounds=bounds
+        )
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
     finally:
