@@ -217,7 +217,7 @@ def test_a_dry_run_says_what_can_be_seen_and_what_it_costs(
     assert code_of("tune", "sums.jsonl", "--models", "own:wise,own:dull", "--dry-run", "--max-dollars", "1") == 0
     out = capfd.readouterr().out
     assert "200 prompts to choose on and 300 held out" in out
-    assert "can show 5 points at 10%, 6 points at 15% or 7 points at 20% discordance" in out
+    assert "can show 5 points at 10 %, 6 points at 15 % or 7 points at 20 % discordance" in out
     assert "306, 463 or 620 held-out prompts are needed" in out
     assert re.search(r"pool +2,400 ", out)  # 200 prompts, two models, 5 answers and one at temperature 0
     assert "typically pays for about" in out
@@ -259,6 +259,8 @@ def test_uses_of_a_held_out_part_are_counted_across_folders(tmp_path: Path, monk
     count_use(Use("d", "two", "2026-11-27"))
     count_use(Use("e", "three", "2026-11-27"))
     assert [each.search for each in earlier_uses("d", "four")] == ["one", "two"]
+    assert [each.search for each in earlier_uses("d", "two")] == ["one"]
+    assert earlier_uses("d", "one") == []  # later uses change nothing in what an earlier search has said
 
 
 @pytest.mark.parametrize("recipe", list(shipped()), ids=lambda recipe: recipe.name)

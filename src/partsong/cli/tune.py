@@ -151,6 +151,8 @@ async def tuned(task: Task, parts: Split, models: Sequence[str], answers: int, o
     contestants = {name: contestant for name, (contestant, _) in members_of(models, answers).items()}
     async with open_study(task, options, contestants, tune={"held_out": parts.digest, "answers": answers}) as study:
         search = Search(study, parts, models, answers, statement, votes=votes)
+        for line in search.warnings():
+            print(single_line(line, sys.stdout.encoding), flush=True)
         with Progress(lambda: progress_of(search)):
             result = await search.perform(options.at_once)
         if result is None:

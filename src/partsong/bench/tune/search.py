@@ -121,6 +121,15 @@ class Search:
         self.planned = planned_runs(parts, models, answers, votes=votes)
         study.models_of, study.replayed = self.models_of, self.replayed
 
+    def warnings(self) -> list[str]:
+        """Return what must be said before anything is paid: how often other searches have used the held-out part."""
+        own = (self.study.folder.remembered("choice") or {}).get("search", "")
+        uses = earlier_uses(self.parts.digest, own)
+        if not uses:
+            return []
+        count = "once" if len(uses) == 1 else f"{len(uses):,} times"
+        return [f"Take care: this held-out part has been used {count} before, last on {uses[-1].date}."]
+
     # The stages
 
     async def perform(self, at_once: int) -> Result | None:

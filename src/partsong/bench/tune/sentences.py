@@ -14,18 +14,20 @@ def detectable(parts: Split) -> list[str]:
     held = len(parts.held)
     seen = [(share, smallest_difference(held, share)) for share in DISCORDANCES]
     needed = [f"{prompts_needed(SHOWN, share):,}" for share in DISCORDANCES]
-    told = [f"{difference * 100:.0f} points at {share:.0%}" for share, difference in seen if difference is not None]
+    told = [
+        f"{difference * 100:.0f} points at {share * 100:.0f} %" for share, difference in seen if difference is not None
+    ]
     if told:
         what = f"can show {join(told)} discordance, the share of prompts on which exactly one of two recipes is right"
     else:
         every = (place / 100 for place in range(1, 101))
         least = next(found for share in every if (found := smallest_difference(held, share)) is not None)
         what = f"can hardly show anything: {least * 100:.0f} points, if one recipe is right wherever two disagree"
-    shares = join([f"{share:.0%}" for share in DISCORDANCES])
+    shares = join([f"{share * 100:.0f}" for share in DISCORDANCES])
     can = f"The {held:,} held-out prompts {what}; 80 % power, two-sided test at 5 %."
     return [
         can,
-        f"To show {SHOWN * 100:.0f} points at {shares} discordance, {join(needed)} held-out prompts are needed.",
+        f"To show {SHOWN * 100:.0f} points at {shares} % discordance, {join(needed)} held-out prompts are needed.",
     ]
 
 

@@ -29,7 +29,10 @@ def uses_path() -> Path:
 
 
 def earlier_uses(digest: str, search: str) -> list[Use]:
-    """Return the uses of this part by other searches, oldest first. Lines that cannot be read are left out."""
+    """Return the uses of this part before that of `search`, oldest first; all uses if `search` has not used it yet.
+
+    Lines that cannot be read are left out.
+    """
     try:
         lines = uses_path().read_bytes().splitlines()
     except OSError:
@@ -40,7 +43,9 @@ def earlier_uses(digest: str, search: str) -> list[Use]:
             use = msgspec.json.decode(line, type=Use)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # a torn line, of a process that died
-        if use.digest == digest and use.search != search:
+        if use.search == search:
+            break
+        if use.digest == digest:
             found.append(use)
     return found
 
