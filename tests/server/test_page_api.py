@@ -610,7 +610,7 @@ async def test_several_processes_need_a_new_start_if_that_helps(tmp_path: Path, 
     own.mkdir(parents=True)
     for named, lasts in (([], True), ([str(own)], True), ([other, str(own / "mine.toml")], True), ([other], False)):
         async with (
-            serving(named, server=Serving(workers=workers)) as (url, app),
+            serving(named, models=NAMED, server=Serving(workers=workers)) as (url, app),
             aiohttp.ClientSession() as session,
         ):
             body = {"toml": DRAWN, "replace": True}
