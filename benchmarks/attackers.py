@@ -1,4 +1,4 @@
-"""The attackers that soak.py mixes among honest callers: each function is one attack, which takes little of the machine.
+"""The attackers that soak.py mixes among honest callers: each function is one attack, which takes little time.
 
 What they do is what attacks.py does at length. None of them cares about its answer: the honest callers show whether an
 attack has harmed anyone.
@@ -42,6 +42,7 @@ class Target:
             "host: 127.0.0.1",
             f"authorization: Bearer {self.key}",
             "content-type: application/json",
+            "connection: close",
             f"content-length: {length}",
         )
         return ("\r\n".join(lines) + f"\r\n{more}\r\n").encode()
@@ -62,8 +63,8 @@ class Target:
         async with self.connection() as (reader, writer):
             writer.write(self.head(path, len(data), more) + data)
             async with asyncio.timeout(seconds):
-                size = len(await reader.read(65_536))
-                while size < 1_000_000 and (piece := await reader.read(65_536)) and not piece.endswith(b"}"):
+                size = 0
+                while size < 1_000_000 and (piece := await reader.read(65_536)):
                     size += len(piece)
 
     async def raw(self, data: bytes) -> None:

@@ -8,6 +8,7 @@ The name of the model says what it does; `MODELS` has them all. No answer ends o
 import asyncio
 import gzip
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -127,6 +128,8 @@ async def answer(request: web.Request) -> web.StreamResponse:
             )
         case "deep":
             return web.Response(body=b"[" * 20_000_000, content_type="application/json")
+    if name not in MODELS:
+        return web.json_response({"error": {"message": "there is no such model"}}, status=404)
     if not asked.get("stream"):
         return await _at_once(request, MODELS[name]())
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -172,6 +175,7 @@ def _event(data: object) -> bytes:
 async def main(port: int) -> None:
     app = web.Application(client_max_size=1 << 30)
     app.router.add_post("/v1/chat/completions", answer)
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients leave, as they should
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()

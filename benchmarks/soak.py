@@ -1,15 +1,16 @@
-"""Thousands of runs on one server, one in twenty of them by an attacker: no honest run is lost, mixed up or slowed down.
+"""Thousands of runs on one server, one in twenty by an attacker: no honest run is lost, mixed up or slowed down.
 
-    python benchmarks/soak.py [RUNS, 20000] [AT ONCE, 50] [RATIO, most p99 with attackers over p99 without, 1.5]
+    python benchmarks/soak.py [RUNS, 20000] [AT ONCE, 10] [RATIO, 1.5] [SAMPLES, 1]
 
-`partsong serve` (one worker, keys, a store) has a recipe of two scripted proposers and a scripted aggregator, which
-answer with what they are told. Each honest question holds a marker of its own: its answer must hold this marker and no
-other, and so must the run in the store. A run may be missing in the store only if its answer says so, as while the disk
-is full. The attackers are those of attackers.py, with the upstream of hostile.py.
+`partsong serve` (one worker, keys, a store) has a recipe of two scripted proposers and a scripted aggregator, which can
+be asked alone too. All of them answer with what they are told. Each honest question holds a marker of its own: its
+answer must hold this marker and no other, and so must its run in the store. A run may be missing in the store only if
+its answer says so, as while the disk is full. The attackers are those of attackers.py, with the upstream of hostile.py.
 
-Blocks without attackers (calm) and blocks with them take turns. The ratio is the median over all pairs of a calm block
-and the attacked block after it, so that what else happens on the machine touches both alike. With a RATIO of 0 nothing
-is said about the time: for machines that are busy with other programs.
+Blocks without attackers (calm) and blocks with them take turns. The ratio is the 99th percentile with attackers over
+that without: the median over all pairs of a calm block and the attacked block after it, so that what else happens on
+the machine touches both alike. RATIO is the highest that is allowed, and 0 allows any, for machines that are busy with
+other programs. SAMPLES is the number of answers, each of them a run, that most requests ask for.
 
 The exit status is 1 if an honest run is lost or mixed up, if the server's worker has died, or if the ratio is higher.
 """
@@ -40,16 +41,17 @@ from partsong.store import open_store
 
 ATTACKING = 0.05  # share of the runs in a block with attackers
 PAIRS = 8  # of a calm block and an attacked one, which has four times as many runs
-STREAMED = 4  # one honest run in so many is streamed
-READ = 20  # one run in so many is read from the store with all its events
+MIXED = 5  # one honest request in so many is streamed, and for one run of the recipe with proposers
+READ = 50  # one marker in so many is looked up in the store with all events of its runs
 MARKER = re.compile(r"marker-[0-9a-f]{16}")
-FILES = """
+HONEST = """
 name = "honest"
 [[layers]]
 agents = ["scripted:a?echo=true", "scripted:b?echo=true"]
 [aggregator]
 model = "scripted:z?echo=true"
 """
+ALONE = "scripted:z?echo=true"
 CONFIGURATION = """
 [providers.hostile]
 api = "openai"
@@ -57,6 +59,8 @@ base_url = "http://127.0.0.1:{port}/v1"
 concurrency = 10000
 [server]
 recipes = ["{recipe}"]
+[models."scripted:z?echo=true"]
+window = 100000
 """
 
 
@@ -68,8 +72,8 @@ class Line:
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
 
-    async def post(self, body: bytes) -> tuple[int, str, bytes]:
-        """The status, the id of the run, and the body of the response."""
+    async def post(self, body: bytes) -> tuple[int, bytes]:
+        """The status and the body of the response."""
         if self.writer is None or self.reader is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22)
         head = (
@@ -79,7 +83,6 @@ class Line:
         self.writer.write(head.encode() + body)
         head_said = await self.reader.readuntil(b"\r\n\r\n")
         fields = dict(line.split(": ", 1) for line in head_said.decode("latin-1").lower().split("\r\n")[1:] if line)
-        run = re.search(rb"(?i)\r\nx-partsong-run: (\S+)", head_said)
         said = b""
         if "content-length" in fields:
             said = await self.reader.readexactly(int(fields["content-length"]))
@@ -87,7 +90,7 @@ class Line:
             while size := int(await self.reader.readline(), 16):
                 said += (await self.reader.readexactly(size + 2))[:-2]
             await self.reader.readline()
-        return int(head_said[9:12]), "" if run is None else run[1].decode(), said
+        return int(head_said[9:12]), said
 
     def close(self) -> None:
         if self.writer is not None:
@@ -101,52 +104,74 @@ class Ended:
 
     ways: how many honest runs ended in each way
     attacks: how many attacks there were of each kind
-    kept: marker of each honest run that must be in the store, by the id of the run
+    kept: how many runs with a marker must be in the store, by marker
     unkept: number of honest runs whose answers said that they are not kept
     """
 
     ways: Counter[str] = field(default_factory=Counter)
     attacks: Counter[str] = field(default_factory=Counter)
-    kept: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
     unkept: int = 0
 
 
-async def ask(line: Line, ended: Ended, streamed: bool) -> float:
-    """Ask one honest question, note what came of it, and return the seconds that it took."""
+async def ask(line: Line, ended: Ended, mixed: bool, samples: int) -> float:
+    """Ask one honest question, note what came of it, and return the seconds that it took.
+
+    mixed: whether the recipe with proposers is asked, for one answer, which is streamed
+    samples: number of answers to ask for otherwise
+    """
+    count = 1 if mixed else samples
     marker = f"marker-{secrets.token_hex(8)}"
     question = {"role": "user", "content": f"{marker}: is it so?"}
-    body = {"model": "honest", "stream": streamed, "messages": [question], "partsong": {"events": False}}
+    body = {"model": "honest" if mixed else ALONE, "stream": mixed, "messages": [question], "n": count}
     began = time.perf_counter()
     try:
-        status, run, said = await line.post(json.dumps(body).encode())
+        status, said = await line.post(json.dumps(body).encode())
     except (OSError, asyncio.IncompleteReadError, ValueError) as problem:
         line.close()
-        ended.ways[f"LOST: {type(problem).__name__}"] += 1
+        ended.ways[f"LOST: {type(problem).__name__}"] += count
         return time.perf_counter() - began
     took = time.perf_counter() - began
-    if status != 200 or (streamed and not said.endswith(b"data: [DONE]\n\n")):
-        ended.ways[f"LOST: {status} {said[:100]!r}"] += 1
-    elif set(MARKER.findall(text_of(said, streamed))) != {marker}:
-        ended.ways["MIXED"] += 1
+    if status != 200 or (mixed and not said.endswith(b"data: [DONE]\n\n")):
+        ended.ways[f"LOST: {status} {said[:200]!r}"] += count
+        return took
+    texts = texts_of(said, mixed)
+    if len(texts) != count or any(set(MARKER.findall(text)) != {marker} for text in texts):
+        ended.ways["MIXED"] += count
     else:
-        ended.ways["answered"] += 1
-    if b'"kept":false' in said:
-        ended.unkept += 1
-    else:
-        ended.kept[run] = marker
+        ended.ways["answered"] += count
+    lacking = said.count(b'"kept":false')
+    ended.unkept += lacking
+    ended.kept[marker] = count - lacking
     return took
 
 
-def text_of(said: bytes, streamed: bool) -> str:
+def texts_of(said: bytes, streamed: bool) -> list[str]:
+    """The answers in a response. A streamed response has one."""
     if not streamed:
-        return str(json.loads(said)["choices"][0]["message"]["content"])
+        return [str(choice["message"]["content"]) for choice in json.loads(said)["choices"]]
     chunks = [json.loads(line[6:]) for line in said.splitlines() if line.startswith(b"data: {")]
-    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    return ["".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])]
 
 
-async def block(runs: int, attackers: int, at_once: int, keys: list[str], target: Target, ended: Ended) -> list[float]:
-    """Do so many honest runs and attacks in a random order; return the seconds of each honest run."""
-    turns = [True] * attackers + [False] * runs
+@dataclass(frozen=True)
+class Callers:
+    """The honest callers.
+
+    keys: their keys
+    at_once: how many requests, attacks included, are under way at the same time
+    samples: how many answers most requests ask for
+    """
+
+    keys: list[str]
+    at_once: int
+    samples: int
+
+
+async def block(runs: int, attackers: int, callers: Callers, target: Target, ended: Ended) -> list[float]:
+    """Do so many honest runs and attacks in a random order; return the seconds of each honest request."""
+    requests = round(runs / (1 + (callers.samples - 1) * (1 - 1 / MIXED)))
+    turns = [True] * attackers + [False] * requests
     target.chance.shuffle(turns)
     left, took = iter(enumerate(turns)), list[float]()
 
@@ -156,10 +181,10 @@ async def block(runs: int, attackers: int, at_once: int, keys: list[str], target
             if attacking:
                 ended.attacks[await attack(target)] += 1
             else:
-                took.append(await ask(line, ended, number % STREAMED == 0))
+                took.append(await ask(line, ended, number % MIXED == 0, callers.samples))
         line.close()
 
-    await asyncio.gather(*(work(keys[index % len(keys)]) for index in range(at_once)))
+    await asyncio.gather(*(work(callers.keys[index % len(callers.keys)]) for index in range(callers.at_once)))
     return sorted(took)
 
 
@@ -167,15 +192,15 @@ def p99(took: list[float]) -> float:
     return took[len(took) * 99 // 100]
 
 
-async def soak(runs: int, at_once: int, target: Target, keys: list[str], ended: Ended) -> list[float]:
+async def soak(runs: int, callers: Callers, target: Target, ended: Ended) -> list[float]:
     """Do all blocks, and return the ratio of each pair."""
     ratios = []
     attacked = runs // PAIRS
-    await block(attacked // 4, 0, at_once, keys, target, Ended())  # until everything is warm
+    await block(attacked // 4, 0, callers, target, Ended())  # until everything is warm
     for pair in range(PAIRS):
-        calm = await block(attacked // 4, 0, at_once, keys, target, ended)
+        calm = await block(attacked // 4, 0, callers, target, ended)
         attackers = round(attacked * ATTACKING)
-        under = await block(attacked - attackers, attackers, at_once, keys, target, ended)
+        under = await block(attacked - attackers, attackers, callers, target, ended)
         ratios.append(p99(under) / p99(calm))
         print(
             f"pair {pair + 1}: p50 / p99 calm {calm[len(calm) // 2] * 1e3:.0f} / {p99(calm) * 1e3:.0f} ms, attacked "
@@ -187,30 +212,29 @@ async def soak(runs: int, at_once: int, target: Target, keys: list[str], ended: 
 
 
 async def missing_in(path: Path, ended: Ended) -> list[str]:
-    """The honest runs that are not in the store as they were, each with the reason."""
-    with closing(sqlite3.connect(path)) as store:
-        found = {
-            run: (question, status) for run, question, status in store.execute("SELECT id, question, status FROM runs")
-        }
-    wrong = [
-        f"{run}: {found.get(run)}"
-        for run, marker in ended.kept.items()
-        if run not in found or set(MARKER.findall(found[run][0])) != {marker} or found[run][1] != "finished"
-    ]
+    """The markers whose runs are not in the store as they were, each with what is there."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT id, question FROM runs WHERE status = 'finished'").fetchall()
+    found: dict[str, list[str]] = {}
+    for run, question in rows:
+        for marker in set(MARKER.findall(question)):
+            found.setdefault(marker, []).append(run)
+    # A run whose answer says that it is not kept may be kept after all, once the disk has room again.
+    wrong = [f"{each}: {found.get(each)}" for each, count in ended.kept.items() if len(found.get(each, ())) < count]
     async with open_store(path) as store:
-        for run, marker in [*ended.kept.items()][::READ]:
-            events = repr(await store.events(run))
-            if set(MARKER.findall(events)) != {marker}:
-                wrong.append(f"{run}: its events have {set(MARKER.findall(events))}")
+        for marker in [*ended.kept][::READ]:
+            for run in found.get(marker, ()):
+                if (said := set(MARKER.findall(repr(await store.events(run))))) != {marker}:
+                    wrong.append(f"{run}: its events have {said}")
     return wrong
 
 
-async def main(runs: str = "20000", at_once: str = "50", most: str = "1.5") -> int:
+async def main(runs: str = "20000", at_once: str = "10", most: str = "1.5", samples: str = "1") -> int:
     ended, began = Ended(), time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         recipe, configuration = folder / "honest.toml", folder / "partsong.toml"
-        recipe.write_text(FILES)
+        recipe.write_text(HONEST)
         configuration.write_text(CONFIGURATION.format(port=stack.enter_context(hostile()), recipe=recipe))
         made = Keys(folder / "keys.json")
         keys = [made.add(f"honest{index}") for index in range(3)]
@@ -227,7 +251,7 @@ async def main(runs: str = "20000", at_once: str = "50", most: str = "1.5") -> i
             await ready(listening, folder)
         worker = list(family(served))[1]
         target = Target(port, made.add("attacker"), worker, folder / "journal.db", random.Random(3))
-        ratios = await soak(int(runs), int(at_once), target, keys, ended)
+        ratios = await soak(int(runs), Callers(keys, int(at_once), int(samples)), target, ended)
         alive = Path(f"/proc/{worker}").exists()
         memory = peak(worker) if alive else 0
         log = (folder / "written").read_text(errors="replace")

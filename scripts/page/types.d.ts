@@ -740,3 +740,11 @@ export interface Study extends Omit<Listed, "contestants"> {
 export type Child = Node | string | null | undefined | false;
 /** Attributes by name; `value` is set as a property, and a function hears the event that its name has after "on". */
 export type Properties = Record<string, string | number | boolean | null | undefined | ((event: any) => unknown)>;
+
+/** A local model that the server is fetching or loading; `done` and `total` are bytes. */
+export interface Prepared {
+  model: string;
+  state: "fetching" | "waiting" | "checking" | "loading";
+  done: number;
+  total: number | null;
+}

@@ -18,6 +18,7 @@ from partsong import toml
 from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError
 from partsong.folders import user_folder
+from partsong.ids import LONGEST_MODEL, LONGEST_NAME, fault, shown
 
 FILE = "partsong.toml"
 CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
@@ -219,7 +220,10 @@ def read_configuration(path: Path) -> Configuration:
     """
     file = toml.convert(toml.load(path, ConfigurationError), _File, str(path), ConfigurationError)
 
-    def entries(kind: type[Any], table: str, given: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def entries(kind: type[Any], table: str, given: dict[str, dict[str, Any]], longest: int) -> dict[str, Any]:
+        for name in given:
+            if wrong := fault(name, longest):
+                raise ConfigurationError(f'{path}: {table}."{shown(name)}": the name {wrong}')
         return {
             name: toml.convert(fields, kind, str(path), ConfigurationError, f'{table}."{name}"')
             for name, fields in given.items()
@@ -233,8 +237,8 @@ def read_configuration(path: Path) -> Configuration:
         file.store,
         file.dollars_per_run,
         file.dollars_per_day,
-        entries(Provider, "providers", file.providers),
-        entries(ModelSettings, "models", file.models),
+        entries(Provider, "providers", file.providers, LONGEST_NAME),
+        entries(ModelSettings, "models", file.models, LONGEST_MODEL),
         path,
         toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
         toml.convert(file.documents, DocumentLimits, str(path), ConfigurationError, "documents"),

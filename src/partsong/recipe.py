@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from partsong.errors import RecipeError
+from partsong.ids import LONGEST_MODEL, fault, shown
 from partsong.model import Sampling
 
 Layout = Literal["tail", "paper"]
@@ -61,6 +62,8 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
             if not identity and self.needs_no_model:
                 continue
+            if identity and (wrong := fault(identity, LONGEST_MODEL)):
+                raise ValueError(f'{field} is "{shown(identity)}", which {wrong}')
             provider, colon, name = identity.partition(":")
             if not (provider and colon and name):
                 raise ValueError(f'{field} is "{identity}", but an id has the form "provider:model"')
@@ -269,6 +272,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name is empty, but a recipe needs one")
+        if wrong := fault(self.name, LONGEST_MODEL):  # a recipe of a single model has the model's id as its name
+            raise ValueError(f'name is "{shown(self.name)}", which {wrong}')
         if not 0 <= self.reserve <= 0.9:
             raise ValueError(f"reserve is {self.reserve}, but must be a share of the deadline from 0 to 0.9")
         if isinstance(self.advice, int) and self.advice < 1:

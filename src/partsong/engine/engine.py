@@ -27,7 +27,7 @@ from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
 from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
-from partsong.engine.likeness import most_alike
+from partsong.engine.likeness import most_alike_beside_others
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
@@ -259,7 +259,7 @@ async def _perform_recipe(run: Performance) -> None:
         if not _may_stand_in(run, table.proposals):
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
-        last_resort, given = True, _most_alike(table.proposals)
+        last_resort, given = True, await _most_alike(table.proposals)
     await _finish(run, given, last_resort)
 
 
@@ -294,7 +294,7 @@ async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, 
             raise ModelError(_no_majority(result, ballots.seats), "no_majority")
         return None
     winners = result.groups[0].seats
-    given = _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
+    given = await _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
     await run.say_end(replace(result, seat=None if given.chosen is None else given.chosen.seat))
     run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
     run.said.append(given.answer.text)
@@ -346,7 +346,7 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
             assert_never(run.recipe.last_resort)
 
 
-def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
+async def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
     """The proposal that is most like the others, with a usage of zero, because its call is counted already."""
-    best = proposals[most_alike([proposal.answer.text for proposal in proposals])]
+    best = proposals[await most_alike_beside_others([proposal.answer.text for proposal in proposals])]
     return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best)

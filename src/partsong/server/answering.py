@@ -27,7 +27,7 @@ from partsong.server.incoming import headers_of, identify, identity_headers, req
 from partsong.server.problems import ProblemError, failed, internal, presentable, problem_headers, unusable
 from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
-from partsong.server.service import Service, caller_of
+from partsong.server.service import STOPPING, Service, caller_of
 from partsong.server.staying import mute
 from partsong.server.stored import going_on, labels_of, look_up
 from partsong.store import new_id
@@ -123,7 +123,7 @@ class _Request:
         """
         service = self.service
         if service.stopping:
-            raise ProblemError(Problem(503, "overloaded", "the server is shutting down", retry_after=5.0))
+            raise ProblemError(Problem(503, "overloaded", STOPPING, retry_after=5.0))
         headers = headers_of(self.scope)
         key = identify(self.scope, headers, service.keys, service.serving.origins)
         await counted.enter_async_context(service.limiter.admit(key))
@@ -147,7 +147,7 @@ class _Request:
             parsed = await self.parsed()
             if (options := headers.get(OPTIONS)) is not None:
                 parsed = replace(parsed, options=_options_of(options, self.service.configuration.bounds))
-            recipe = self.service.recipe_for(parsed, key)
+            recipe = await self.service.recipe_for(parsed, key)
             if parsed.background and not self.service.stays:
                 why = "runs go on alone only in a server of one process whose store keeps everything"
                 raise RequestError(f"background: {why}", "background")
@@ -158,8 +158,8 @@ class _Request:
             self.body = b""  # the run keeps the parsed request alone
             if parsed.previous:
                 parsed = await going_on(self.service, parsed, key)
+            models = await self.service.models_of(recipe)
             async with self.service.limiter.turn(key):
-                models = await self.service.assembly.models(recipe.models)
                 with self.service.metrics.running():
                     await _Run(self, parsed, recipe, key, models, headers).perform()
         except ProblemError as error:

@@ -175,7 +175,7 @@ class Application:
     async def model(self, request: Request) -> Response:
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
-        return json(listing.found(service, request.path_params["name"], key))
+        return json(await listing.found(service, request.path_params["name"], key))
 
     async def cancel_response(self, request: Request) -> Response:
         """Stop a response that is made in the background."""
@@ -196,7 +196,7 @@ class Application:
         """Stop a run that continues although its client has disconnected."""
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
-        name = request.path_params["run"]
+        name = service.check_id(request.path_params["run"], "run")
         if not service.staying.stop(name, caller_of(key)):
             raise ProblemError(Problem(404, "not_found", f'you have no run "{name}" under way on this server', "run"))
         return json({"id": name, "stopped": True})
@@ -209,7 +209,7 @@ class Application:
         with service.bodies.holding(key) as body:
             data = await read_body(headers, request.receive, body, service.slowest)
             parsed = await asyncio.to_thread(messages.parse_count, data)
-            service.recipe_for(parsed, key)
+            await service.recipe_for(parsed, key)
             tokens = await tokens_of(service, parsed)
         return Response(messages.serialize_count(tokens), media_type="application/json")
 
@@ -221,7 +221,7 @@ class Application:
         with service.bodies.holding(key) as body:
             data = await read_body(headers, request.receive, body, service.slowest)
             parsed = await asyncio.to_thread(responses.parse_request, data)
-            service.recipe_for(parsed, key)
+            await service.recipe_for(parsed, key)
             if parsed.references:
                 known = await stored.look_up(service, parsed.references, key)
                 parsed = await asyncio.to_thread(responses.parse_request, data, known)
@@ -242,7 +242,8 @@ class Application:
     async def readyz(self, request: Request) -> Response:
         """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models.
 
-        Probes send no key, so anyone may read the response. It has the number of recipes, but not their names.
+        Probes send no key, so anyone may read the response. It has the number of recipes, but not their names. Only
+        callers of the other paths are told the names of models that are being fetched or loaded.
         """
         service = self._service
         if service is None or service.stopping:
@@ -252,6 +253,11 @@ class Application:
             return json({"status": "no recipe is usable", **counts}, 503)
         failing = service.store.health.failing is not None
         state = {"status": "degraded" if failing else "ready", "store": "failing" if failing else service.store.mode}
+        if prepared := service.preparing.all():
+            counts["preparing"] = len(prepared)
+            with suppress(ProblemError):
+                key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
+                return json(state | counts | {"models": service.prepared(key)})
         return json(state | counts)
 
 

@@ -29,6 +29,7 @@ from partsong.events import (
     ProposalFinished,
     ProposalSpared,
 )
+from partsong.ids import shown
 from partsong.model import asking
 from partsong.recipe import Recipe, replace
 from partsong.server.offered import found, offered
@@ -153,7 +154,7 @@ def _chosen(shared: _Shared, name: str | None) -> Recipe:
     if name in shared.unusable:
         raise ToolError(f'the recipe "{name}" cannot be used: {shared.unusable[name]}')
     if not shared.recipes or (name is not None and name not in shared.recipes):
-        raise ToolError(f'there is no recipe "{name or "default"}"; known: {known}')
+        raise ToolError(f'there is no recipe "{shown(name or "default")}"; known: {known}')
     recipe = next(iter(shared.recipes.values())) if name is None else shared.recipes[name]
     if recipe.max_dollars is None and shared.configuration.dollars_per_run is not None:
         recipe = replace(recipe, max_dollars=shared.configuration.dollars_per_run)

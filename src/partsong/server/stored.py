@@ -105,6 +105,7 @@ async def find(service: Service, name: str, key: Key | None, field: str = "respo
     Raises `ProblemError` if there is no such response, if the request did not let it be stored, or if another key made
     it.
     """
+    service.check_id(name, field)
     missing = ProblemError(Problem(404, "not_found", f'there is no response "{name}"', field, "response_not_found"))
     if field == "previous_response_id":
         message = f'there is no response "{name}" to go on from'

@@ -21,6 +21,7 @@ from partsong.configuration import Configuration
 from partsong.errors import ConfigurationError, InputError, RecipeError
 from partsong.files import PRIVATE, write_file
 from partsong.folders import recipes_folder
+from partsong.ids import shown as shown_id
 from partsong.recipe import Recipe
 from partsong.recipes.finding import is_shipped, source_named, source_of
 from partsong.server.bodies import Body
@@ -69,7 +70,7 @@ class Recipes:
         service, name = self.service(), request.path_params["name"]
         key = who(request, service)
         if name not in known(service) or not allowed(name, key):
-            raise ProblemError(Problem(404, "not_found", f'there is no recipe "{name}"', "name"))
+            raise ProblemError(Problem(404, "not_found", f'there is no recipe "{shown_id(name)}"', "name"))
         recipe = recipe_of(service, name)
         source = service.shelf[name].source if name in service.shelf else str(recipes_folder() / f"{name}.toml")
         try:
@@ -80,7 +81,7 @@ class Recipes:
         if recipe is None:  # a file of the user's own that is no recipe
             nothing = {"drawn": None, "calls": 0, "typical_dollars": None, "worst_dollars": None}
             return said(about | nothing | {"unusable": service.unusable[name]})
-        return said(about | await shown(service, recipe))
+        return said(about | await shown(service, recipe, service.unusable.get(name)))
 
     async def read(
         self, request: Request, service: Service, counted: Body
@@ -101,7 +102,7 @@ class Recipes:
             _, recipe, faults = await self.read(request, service, counted)
         if recipe is None:
             return said({"ok": False, "errors": faults})
-        return said({"ok": True, "name": recipe.name, **await shown(service, recipe)})
+        return said({"ok": True, "name": recipe.name, **await shown(service, recipe, await why_not(service, recipe))})
 
     async def save(self, request: Request) -> Response:
         """Save a recipe as the user's own, and offer it from now on."""
@@ -126,6 +127,8 @@ class Recipes:
         if is_shipped(name) or (name in service.shelf and not is_own(service.shelf[name].source)):
             message = f'you cannot replace the recipe "{name}"; give your recipe another name'
             raise wrong(message, "name", 409)
+        if (why := await service.naming.refusal(recipe.models)) is not None:
+            raise wrong(f"the recipe names a model that requests may not name. {why}", "toml", 403)
         path = recipes_folder() / f"{name}.toml"
         if path.exists() and not written.replace:
             raise wrong(f'there is a recipe "{name}" already; to replace it, set "replace": true', "replace", 409)
@@ -142,7 +145,7 @@ class Recipes:
         return said({"name": name, "path": str(path), "restart": lasts and service.serving.workers > 1, "lasts": lasts})
 
 
-async def shown(service: Service, recipe: Recipe) -> dict[str, Any]:
+async def shown(service: Service, recipe: Recipe, unusable: str | None) -> dict[str, Any]:
     """A recipe with its layers, its calls and its price, and the reason if it is unusable."""
     price = await price_of(service, recipe)
     return {
@@ -150,7 +153,7 @@ async def shown(service: Service, recipe: Recipe) -> dict[str, Any]:
         "calls": recipe.calls,
         "typical_dollars": price.typical,
         "worst_dollars": price.worst,
-        "unusable": why_not(service, recipe),
+        "unusable": unusable,
     }
 
 
@@ -166,8 +169,16 @@ def drawn(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def why_not(service: Service, recipe: Recipe) -> str | None:
-    """The reason why the recipe is unusable, or `None`."""
+async def why_not(service: Service, recipe: Recipe) -> str | None:
+    """The reason why a recipe in a request is unusable, or `None`."""
+    try:
+        return await service.naming.refusal(recipe.models) or lacking(service, recipe)
+    except ProblemError as error:  # the list of a provider cannot be read
+        return error.problem.message
+
+
+def lacking(service: Service, recipe: Recipe) -> str | None:
+    """The reason why a recipe whose models may be named is unusable, such as a missing key; `None` if it is usable."""
     try:
         service.assembly.check(recipe.models)
     except ConfigurationError as problem:
@@ -180,7 +191,7 @@ def offer(service: Service, recipe: Recipe, path: Path) -> None:
     service.shelf[recipe.name] = Found(recipe, str(path))
     service.recipes.pop(recipe.name, None)
     service.unusable.pop(recipe.name, None)
-    if (why := why_not(service, recipe)) is None:
+    if (why := lacking(service, recipe)) is None:
         service.recipes[recipe.name] = recipe
     else:
         service.unusable[recipe.name] = why

@@ -61,6 +61,9 @@ class Votes:
         caller = caller_of(key)
         with service.bodies.holding(key) as counted:
             vote = await read_json(request, service, counted, Cast)
+        for side, given in (("a", vote.a), ("b", vote.b)):
+            service.check_id(given.run, f"{side}.run")
+            service.check_id(given.recipe, f"{side}.recipe")
         if vote.a.recipe == vote.b.recipe:
             raise wrong(
                 f'b.recipe: is "{vote.b.recipe}", as a.recipe is; a vote needs two different recipes', "b.recipe"
@@ -87,6 +90,9 @@ class Votes:
         service = self.service()
         caller = caller_of(who(request, service))
         pair = read_query(request, Pair)
+        for field, name in (("a", pair.a), ("b", pair.b)):
+            if name:
+                service.check_id(name, field)
         if pair.a and pair.b:
             return said(standing(await service.store.tally_of(caller, pair.a, pair.b)))
         if pair.a or pair.b:
