@@ -43,6 +43,7 @@ CASES = [(name, count) for name in READY for count in counts(name)]
 async def test_a_template_is_a_recipe_that_runs(name: str, count: int, tmp_path: Path) -> None:
     text = from_template(name, models(count))
     assert text.startswith("# ")
+    assert text.endswith("\n")
     (tmp_path / "made.toml").write_text(text, encoding="utf-8")
     made = find_recipe(str(tmp_path / "made.toml"))
     assert made.name == f"my-{name}"

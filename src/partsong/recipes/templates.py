@@ -80,7 +80,7 @@ def _self_moa(models: Models) -> list[str]:
 
 def _vote(models: Models) -> list[str]:
     rules = ('method = "vote"', "majority = 0    # the largest group wins", 'otherwise = "fail"')
-    return [*_layer(models, _each(VOTERS, models)), "[aggregator]", *rules]
+    return [*_layer(models, _each(VOTERS, models)), "[aggregator]", *rules, ""]
 
 
 def _vote_else_synthesize(models: Models) -> list[str]:
