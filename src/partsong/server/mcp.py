@@ -148,8 +148,8 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
     return server
 
 
-def _chosen(shared: _Shared, name: str | None) -> Recipe:
-    """The recipe with this name, or the first, with the cap of the configuration. Raises `ToolError` without one."""
+def _recipe(shared: _Shared, name: str | None) -> Recipe:
+    """The recipe of this name, or the first one, with the configured cap in dollars. Raises `ToolError` for others."""
     known = ", ".join(shared.recipes) or "none"
     if name in shared.unusable:
         raise ToolError(f'the recipe "{name}" cannot be used: {shared.unusable[name]}')
@@ -162,7 +162,7 @@ def _chosen(shared: _Shared, name: str | None) -> Recipe:
 
 
 async def _ask(shared: _Shared, question: str, name: str | None, context: Context[_Shared]) -> CallToolResult:
-    recipe = _chosen(shared, name)
+    recipe = _recipe(shared, name)
     recorder = shared.store.record(labels={"api": "mcp"})
     report, steps = Report(recorder.id, recipe.name), 0
 
