@@ -266,7 +266,8 @@ def test_the_baseline_is_the_best_at_no_more_than_the_cost() -> None:
     assert choice is not None
     assert (choice.finalist.name, choice.baseline.name) == ("mix", "vote")
     assert choose([one, cold, scored("vote", 0.5, 3)], 300) is None
-    partly = Measured("partly", np.array([1.0, np.nan]), *[np.array([1.0, np.nan])] * 4)
+    half = np.array([1.0, np.nan])
+    partly = Measured("partly", half, half, half, half, half)
     assert not partly.complete
     by_price, by_time = fronts(everything)
     assert by_price == by_time == [False, True, True, True, True]

@@ -131,7 +131,7 @@ class _Aggregating:
         """
 
         async def heard(delta: Delta) -> None:
-            seat.begun()
+            seat.begun(delta)
 
         said = await seat.call(model, fitted.request, heard)
         if (named := selected(said.text, len(fitted.indexes))) is None:

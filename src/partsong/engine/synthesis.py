@@ -81,7 +81,7 @@ class Synthesis:
 
     async def send(self, delta: Delta) -> None:
         """Take a delta of the model, and pass on what need not be held back."""
-        self.seat.begun()
+        self.seat.begun(delta)
         if type(delta) is ToolCallDelta:
             await self.say_rest()
             await self.tool_calls.take(delta)
