@@ -320,7 +320,7 @@ def check(path: str, response: Response) -> None:
 
 @pytest.mark.parametrize("path", ASKED)
 @given(data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_every_request_has_an_answer_in_the_shape_of_its_api_in_little_time(
     house: House, path: str, data: st.DataObject
 ) -> None:

@@ -119,7 +119,7 @@ class _Aggregating:
         answer = await seat.call(model, fitted.request, None)
         seat.begun()  # the model works, though nobody hears it yet
         if (unfencing := self.unfencing(fitted)) is not None:
-            answer = replace(answer, parts=unfencing.cleaned(answer.parts))
+            answer = replace(answer, parts=await unfencing.cleaned(answer.parts))
         indexes = tuple(index for index in fitted.indexes if index != DRAFT)
         await self.run.say_end(AggregationStep(indexes, fitted.after, answer))
         return answer.text
@@ -131,7 +131,7 @@ class _Aggregating:
         """
 
         async def heard(delta: Delta) -> None:
-            seat.begun()
+            seat.begun(delta)
 
         said = await seat.call(model, fitted.request, heard)
         if (named := selected(said.text, len(fitted.indexes))) is None:

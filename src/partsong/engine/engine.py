@@ -27,7 +27,7 @@ from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
 from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
-from partsong.engine.likeness import most_alike
+from partsong.engine.likeness import most_alike_beside_others
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
@@ -256,7 +256,7 @@ async def _perform_recipe(run: Performance) -> None:
         if not _may_stand_in(run, proposals):
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
-        last_resort, given = True, _most_alike(proposals)
+        last_resort, given = True, await _most_alike(proposals)
     await _finish(run, given, last_resort, len(recipe.layers) - 1)
 
 
@@ -343,7 +343,7 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
             assert_never(run.recipe.last_resort)
 
 
-def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
+async def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
     """The proposal that is most like the others, with a usage of zero, because its call is counted already."""
-    best = proposals[most_alike([proposal.answer.text for proposal in proposals])]
+    best = proposals[await most_alike_beside_others([proposal.answer.text for proposal in proposals])]
     return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)

@@ -102,7 +102,7 @@ class _Proposing:
         run, (layer, index) = self.run, seat.address
 
         async def send(delta: Delta) -> None:
-            seat.begun()
+            seat.begun(delta)
             if run.watch and not seat.ended:
                 await run.say(ProposalDelta(layer, index, delta))
 

@@ -54,10 +54,18 @@ RULES: dict[type, dict[str, Rule]] = {
         "last_resort": "free",
         "seed": "free",
         "advice": "free",
+        "same": "free",
     },
-    Layer: {"agents": "inside", "quorum": "lowered", "grace": "lowered", "deadline": "lowered"},
+    Layer: {
+        "agents": "inside",
+        "quorum": "lowered",
+        "grace": "lowered",
+        "deadline": "lowered",
+        "agree": "free",
+        "at_once": "free",
+    },
     Agent: AGENT,
-    Aggregator: {**AGENT, "method": "free"},
+    Aggregator: {**AGENT, "method": "free", "majority": "free", "otherwise": "free"},
 }
 
 BARE = r"[A-Za-z0-9_+-]++"
