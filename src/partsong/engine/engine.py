@@ -291,7 +291,7 @@ async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, 
             raise ModelError(_no_majority(result, ballots.seats), "no_majority")
         return None
     winners = result.groups[0].seats
-    given = _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
+    given = await _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
     await run.say_end(replace(result, seat=given.seat))
     run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
     run.said.append(given.answer.text)
