@@ -246,6 +246,19 @@ def test_prompts_without_right_answers_are_graded_by_a_judge(
     assert "“No.”" in err
 
 
+def test_grades_of_a_function_must_be_from_0_to_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PARTSONG_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path, "http://127.0.0.1:9", 25)
+    Path("mine.py").write_text("def grade(prompt, answer, references):\n    return 7.0\n")
+    arguments = ("tune", "sums.jsonl", "--models", "scripted:anna,scripted:ben", "--grade", "mine:grade")
+    assert code_of(*arguments) == 2
+    assert "the grade is 7.0, but a search needs grades from 0 to 1" in capfd.readouterr().err
+    assert len(lines(Path("tune/sums/outputs.jsonl"))) <= 4  # it does not pay for a pool that it cannot use
+
+
 def read_name(path: Path) -> str:
     return str(tomllib.loads(path.read_text())["name"])
 
