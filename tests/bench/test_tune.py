@@ -172,6 +172,7 @@ BAD = [
     (["sums"], ("--models", "scripted:a"), "a search needs at least two models"),
     (["sums"], ("--models", "scripted:a,"), "a search needs at least two models"),
     (["sums"], ("--models", "scripted:a,scripted:a"), "scripted:a is named twice"),
+    (["sums"], ("--models", ",".join(f"scripted:m{n}" for n in range(21))), "names 21 models, but a search takes at"),
     (["sums"], ("--models", "scripted:a,scripted:b", "--limit", "19"), "19 different prompts, but a search needs at"),
     (["sums"], ("--models", "scripted:a,scripted:b", "--answers", "1"), "--answers is 1, but must be from 2 to 15"),
     (["sums"], ("--models", "scripted:a,nobody:b"), 'there is no provider "nobody"'),
