@@ -1,6 +1,6 @@
 """Thousands of runs on one server, one in twenty by an attacker: no honest run is lost, mixed up or slowed down.
 
-    python benchmarks/soak.py [RUNS, 20000] [AT ONCE, 50] [RATIO, 1.5] [SAMPLES, 1]
+    python benchmarks/soak.py [RUNS, 20000] [AT ONCE, 10] [RATIO, 1.5] [SAMPLES, 1]
 
 `partsong serve` (one worker, keys, a store) has a recipe of two scripted proposers and a scripted aggregator, which can
 be asked alone too. All of them answer with what they are told. Each honest question holds a marker of its own: its
@@ -229,7 +229,7 @@ async def missing_in(path: Path, ended: Ended) -> list[str]:
     return wrong
 
 
-async def main(runs: str = "20000", at_once: str = "50", most: str = "1.5", samples: str = "1") -> int:
+async def main(runs: str = "20000", at_once: str = "10", most: str = "1.5", samples: str = "1") -> int:
     ended, began = Ended(), time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

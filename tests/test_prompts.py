@@ -188,7 +188,7 @@ def test_the_name_of_a_tool_does_not_leave_its_line_or_its_brackets(name: str) -
     assert not set("[]") & set(shown)
     asked = Conversation((Message("user", (Text("?"),)),), (Tool(name, "It looks."),))
     for advice in ("every_step", "calls"):
-        assert f"{shown}: It looks." in advised(asked, advice).messages[0].text.split("\n\n", 1)[1]  # type: ignore[arg-type]
+        assert f"{shown}: It looks." in advised(asked, advice).messages[0].text.split("\n\n", 1)[1]
 
 
 @given(st.text(max_size=200))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from partsong import toml
+from partsong.bounds import Bounds
 from partsong.configuration import (
     FILE,
     Configuration,
@@ -65,7 +66,7 @@ async def reachable(names: Iterable[str], configuration: Configuration) -> dict[
         except ConfigurationError as problem:
             return str(problem)
 
-    async with _connections() as http, asyncio.TaskGroup() as tasks:
+    async with _connections(configuration.bounds) as http, asyncio.TaskGroup() as tasks:
         asked = {name: tasks.create_task(ask(name)) for name in names if providers[name].base_url}
     return {name: task.result() for name, task in asked.items()}
 
@@ -164,7 +165,7 @@ class Assembly:
         self.configuration = configuration
         self.providers = known_providers() | configuration.providers
         self.store = store
-        self._shared = _Shared(stack, self.providers, fetching, store)
+        self._shared = _Shared(stack, self.providers, fetching, store, configuration.bounds)
         self._made: dict[str, Model] = {}
         self._making: dict[str, _Making] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -281,6 +282,7 @@ class Assembly:
             shared.connections,
             gate.hear,
             shared.weights,
+            self.configuration.bounds,
             shared.loading(name),
         )
         model = await _api(settings).make(making)
@@ -312,8 +314,10 @@ class _Shared:
         providers: Mapping[str, Provider],
         fetching: "Progress | None",
         store: "Store | None",
+        bounds: Bounds,
     ) -> None:
         self.stack, self.providers, self.fetching, self.store = stack, providers, fetching, store
+        self.bounds = bounds
         self.http: Http | None = None
         self.gates: dict[tuple[str, str], Gate] = {}
         self.healths: dict[str, Health] = {}
@@ -364,7 +368,7 @@ class _Shared:
     async def connections(self) -> "Http":
         """The connection pool that all hosted models share."""
         if self.http is None:
-            self.http = await self.stack.enter_async_context(_connections())
+            self.http = await self.stack.enter_async_context(_connections(self.bounds))
         return self.http
 
     def gate(self, provider: str, model: str = "") -> "Gate":
@@ -461,10 +465,12 @@ def _listed_window(settings: Provider, name: str) -> int | None:
     return listed_window(settings.base_url, name)
 
 
-def _connections() -> "Http":
-    """A new connection pool. It uses the proxies that the environment names (such as `HTTPS_PROXY`)."""
+def _connections(bounds: Bounds) -> "Http":
+    """A new connection pool for answers within `bounds`.
+
+    The pool uses the proxies that the environment names (such as `HTTPS_PROXY`)."""
     from urllib.request import getproxies
 
     from partsong.providers.http import Http
 
-    return Http(proxies=getproxies())
+    return Http(proxies=getproxies(), bounds=bounds)

@@ -10,6 +10,12 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """The table `[bounds]`: sizes, counts and times that a request, a recipe or an answer may reach.
 
     body_megabytes: most MiB of the body of one request (default 32); a larger body is refused with status 413
+    answer_megabytes: most MiB of a model's answer that is not streamed, and of one event of a stream (default 16)
+    stream_megabytes: most MiB of a model's answer that is streamed, with the JSON around its words (default 64)
+    answer_characters: most characters that are kept of a model's answer (default 2,000,000); see `wire.room`
+    silence_seconds: most seconds without a byte of a model's answer (default 600)
+    progress_seconds: most seconds in which a model's answer brings nothing but signs of life (default 1200)
+    call_seconds: most seconds of one call to a model, without the time that a listener takes (default 3600)
     bodies_megabytes: most MiB of all bodies that one process reads or answers at the same time (default 64)
     key_bodies_megabytes: most MiB of these bodies that may be of one key (default 32)
     body_seconds: most seconds until the whole body of a request has arrived (default 60)
@@ -41,6 +47,12 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """
 
     body_megabytes: int = 32
+    answer_megabytes: int = 16
+    stream_megabytes: int = 64
+    answer_characters: int = 2_000_000
+    silence_seconds: float = 600.0
+    progress_seconds: float = 1200.0
+    call_seconds: float = 3600.0
     bodies_megabytes: int = 64
     key_bodies_megabytes: int = 32
     body_seconds: float = 60.0

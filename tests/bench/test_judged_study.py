@@ -1,5 +1,6 @@
 """Studies with a judge: a silent judge ends them, no unreadable verdict is used again, and the report says who won."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -18,6 +19,7 @@ from partsong.bench.task import Judge, Sample, Verdict
 from partsong.bench.verdict_token import prefer_by_token
 from partsong.bench.wins import duels_of_grades, duels_of_verdicts, headline, matrix, win_rates
 from partsong.cli.compare import Comparison
+from partsong.errors import BudgetError
 from partsong.model import Answer, Message, Request, Text, Usage
 from tests.cli.test_cli import code_of
 
@@ -254,3 +256,18 @@ def test_grades_give_the_duels_of_their_order(grades: list[tuple[int, int]]) -> 
 def test_the_score_interval_of_a_share_is_wilsons(count: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, count))
     assert score_interval(hits / count, count) == proportion_interval(hits, count)
+
+
+async def test_a_payment_waits_for_open_ones_that_may_make_room(tmp_path: Path) -> None:
+    money = Money(tmp_path / "money.jsonl", Decimal(10))
+    open_one = money.hold(Decimal(7), "a")
+    waiting = asyncio.create_task(money.room_for(Decimal(6)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await asyncio.wait_for(money.room_for(Decimal(11)), 5)  # no payment can make room for so much
+    await asyncio.wait_for(money.room_for(Decimal(3)), 5)
+    money.settle(open_one, Decimal(5))  # five are left, and nothing is open
+    await asyncio.wait_for(waiting, 5)
+    with pytest.raises(BudgetError, match="may cost 6 dollars, but 5 are left"):
+        money.hold(Decimal(6), "b")
+    money.close()

@@ -5,6 +5,7 @@ the payment begins, and its price after the payment has ended. If the process di
 the real price is unknown.
 """
 
+import asyncio
 from decimal import Decimal
 from pathlib import Path
 
@@ -53,11 +54,23 @@ class Money:
         self._number = max(self._amounts, default=0)
         self.spent = sum(self._amounts.values(), Decimal(0))
         self._open: set[int] = set()  # payments that this process has begun and not ended
+        self._ended = asyncio.Event()  # set and replaced when a payment ends
 
     @property
     def settled(self) -> Decimal:
         """Dollars that are spent: `spent` without the payments that this process has under way."""
         return self.spent - sum((self._amounts.get(number, Decimal(0)) for number in self._open), Decimal(0))
+
+    async def room_for(self, dollars: Decimal | None) -> None:
+        """Wait until the cap allows a payment of so many dollars, or until no open payment can make room for it.
+
+        A payment holds the most that it may cost, and mostly costs far less. So a payment that does not fit beside the
+        open ones may fit after them. Call `hold` at once after this.
+        """
+        while self.cap is not None and dollars is not None and self._open:
+            if self.cap - self.spent >= dollars or self.cap - self.settled < dollars:
+                return
+            await self._ended.wait()
 
     def hold(self, dollars: Decimal | None, what: str) -> int:
         """Begin a payment, and return its number for `settle`.
@@ -91,6 +104,8 @@ class Money:
         """
         held = self._amounts.get(number, Decimal(0))
         self._open.discard(number)
+        self._ended.set()
+        self._ended = asyncio.Event()
         if dollars is not None and dollars != held:
             self._amounts[number] = dollars
             self.spent += dollars - held
@@ -110,7 +125,9 @@ class Money:
             sampling = replace(sampling, max_tokens=limit_of(info, sampling))
         terms = Terms(cache=request.terms.cache is not False, once=self.cap is not None)
         request = replace(request, sampling=sampling, terms=terms)
-        number, spent = self.hold(worst_case(info, request), what), None
+        worst, spent = worst_case(info, request), None
+        await self.room_for(worst)
+        number = self.hold(worst, what)
         try:
             answer = await model(request, None)
             spent = known(answer.usage)

@@ -58,6 +58,9 @@ class Study:
     extra, extra_done: number of planned and of finished verdicts that make no grade of an answer
     silent: number of verdicts that have failed since the judge gave the last one
     stopped: why no more work is begun; empty while work goes on
+    unaffordable: whether the cap in dollars has stopped the study
+    models_of: returns the models for the next turn of an output to a sample; by default `models`
+    replayed: returns how many answers these models know already, and the seconds of the longest; by default none
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class Study:
         self.grades = {key_of(grade): grade for grade in folder.grades.all if not grade.failed}
         self.failed: dict[Key, str] = {}
         self.later = self.extra = self.extra_done = self.silent = 0
-        self.stopped = ""
+        self.stopped, self.unaffordable = "", False
+        self.models_of: Callable[[Output, Sample], Mapping[str, Model]] = lambda output, sample: models
+        self.replayed: Callable[[Output, Sample], tuple[int, float]] = lambda output, sample: (0, 0.0)
         self.began, self.done_before = time.monotonic(), self.done
 
     @property
@@ -146,7 +151,7 @@ class Study:
                 try:
                     await do(key)
                 except BudgetError as problem:
-                    self.stopped = str(problem)
+                    self.stopped, self.unaffordable = str(problem), True
 
         tasks = [asyncio.create_task(work()) for _ in range(min(at_once, len(keys)))]
         try:
@@ -221,9 +226,12 @@ class Study:
                     await emit(event)
                 transcript.hear(event)
 
-            await perform(paid, conversation, self.models, hear, watch=False, cache=self.cache, funds=funds)
-        found = any(call.stored for call in transcript.calls)
-        seconds = None if found or output.seconds is None else output.seconds + time.monotonic() - began
+            models = self.models_of(output, sample)
+            await perform(paid, conversation, models, hear, watch=False, cache=self.cache, funds=funds)
+        stored = sum(bool(call.stored) for call in transcript.calls)
+        replayed, longest = self.replayed(output, sample)
+        took = time.monotonic() - began + longest
+        seconds = None if stored > replayed or output.seconds is None else output.seconds + took
         answered, failed = transcript.answer, ""
         if transcript.error is not None:
             failed = transcript.error.message
@@ -273,6 +281,7 @@ class Study:
             if money.cap is not None:
                 raise
             worst = None
+        await money.room_for(worst)
         number = money.hold(worst, recipe.name)
         if money.cap is None or worst is None:
             price = None  # of a run that is cancelled, of which nobody knows the price

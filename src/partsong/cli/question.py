@@ -1,7 +1,8 @@
 """Reads the question of a command from its arguments, standard input, and files of pictures and documents.
 
 The arguments are joined with spaces. The argument `-` stands for standard input. Without arguments, standard input is
-read too, unless it is a terminal. Reading stops at the default of `question_characters`, so that a wrong file is refused at once.
+read too, unless it is a terminal. Reading stops at the default of the bound `question_characters`, so that a wrong file
+is refused at once.
 """
 
 from collections.abc import Sequence

@@ -66,6 +66,8 @@ class Terminal:
         self.region, self.proposals, self.quiet, self.clock = region, proposals, quiet, clock
         self.begun = clock()
         self.layers = 0
+        self.commenting: frozenset[int] = frozenset()  # layers whose seats write comments
+        self.there = 0, 0  # layer and number of the proposals that the next readers find
         self.all_rows: list[Row] = []
         self.rows: list[Row] = []  # of the seats of the current layer
         self.answers: dict[int, Answer] = {}  # of the current layer, by seat
@@ -93,8 +95,11 @@ class Terminal:
             case LayerStarted(layer=layer):
                 self.rows = [row for row in self.all_rows if row.layer == layer]
                 self.answers = {}
-            case ProposalStarted(seat=seat):
+            case ProposalStarted(seat=seat, saw=saw):
                 self.rows[seat].start(self.clock())
+                if saw is not None:
+                    layer, there = self.there
+                    self.rows[seat].see(sum(number == layer for number, _ in saw), there)
             case CallFinished(seat=seat):
                 self.rows[seat].add_call(event)
             case ProposalReplaced(seat=seat, model=model, error=error):
@@ -108,7 +113,9 @@ class Terminal:
                 self.rows[seat].fail(error, usage, self.clock())
             case ProposalSpared(seat=seat, usage=usage):
                 self.rows[seat].spare(usage, self.clock())
-            case LayerFinished():
+            case LayerFinished(layer=layer, answered=answered):
+                if layer not in self.commenting:
+                    self.there = layer, answered
                 self.leave_layer()
             case VotesCounted():
                 self.count(event)
@@ -129,6 +136,7 @@ class Terminal:
         dropped: losses of the seats that the budget does not pay for
         """
         self.begun, self.layers = self.clock(), len(recipe.layers)
+        self.commenting = frozenset(index for index, layer in enumerate(recipe.layers) if layer.comments)
         self.all_rows = [
             Row(layer, seat, short_id(agent.model), tuple(short_id(name) for name in agent.fallback))
             for layer, agents in enumerate([*(layer.seats for layer in recipe.layers), (recipe.aggregator,)])

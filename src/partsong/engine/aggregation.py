@@ -12,14 +12,15 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from partsong.briefing import Brief, brief, prompt, role_of_aggregator
+from partsong.briefing import AggregatorRole, Brief, brief, prompt, role_of_aggregator
 from partsong.engine import waiting
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
-from partsong.engine.performance import Performance, Proposal, failure, truncated_of
+from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.proposed_tool_calls import gathered
 from partsong.engine.seat import Seat
 from partsong.engine.selection import selected
 from partsong.engine.synthesis import Synthesis, say
+from partsong.engine.table import Table
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
@@ -32,26 +33,29 @@ class Aggregated(Struct, frozen=True):
 
     model: id of the model that gave the answer
     answer: the answer
-    seat: if the answer is a proposal, the index of its seat in the last layer
+    chosen: the proposal that is the answer; `None` if the answer was written
     """
 
     model: str
     answer: Answer
-    seat: int | None = None
+    chosen: Proposal | None = None
 
 
-async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggregated:
+async def aggregate(run: Performance, table: Table) -> Aggregated:
     """Ask the aggregator, and return the answer of the run.
 
-    proposals: the proposals of the last layer, in seat order; empty for a recipe without layers
+    table: the proposals and comments that the layers have left; empty for a recipe without layers
 
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
-    texts, calls = tuple(proposal.answer.text for proposal in proposals), ""
+    texts, calls, count = table.texts, "", len(table.proposals)
     role = role_of_aggregator(run.recipe, run.conversation)
-    if role is not None and brief(run.recipe, run.conversation, role).lists_calls:
-        texts, calls = await gathered(run.conversation, texts, run.bounds)
-    work = _Aggregating(run, proposals, texts, calls)
+    assert role is not None, "a vote that fails the run asks no aggregator"
+    told = brief(run.recipe, run.conversation, role)
+    if told.lists_calls:
+        numbered, calls = await gathered(run.conversation, texts[:count], run.bounds)
+        texts = (*numbered, *texts[count:])
+    work = _Aggregating(run, role, told, table, texts, calls)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -70,23 +74,21 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
 class _Aggregating:
     """The aggregator's part of the work of its seat; see `seat.Work`.
 
-    texts: texts of the proposals in the prompt, in seat order
+    role: what the aggregator does
+    told: the brief of this role
+    texts: texts in the prompt: the proposals in seat order, and the comments on them
     tool_calls: text that lists the proposed tool calls; "" if there are none
-    truncated: indexes of the proposals that stopped at their token limit
     fenced: whether the prompt has marks around proposals, which the model might copy into its answer
-    chosen: index of the seat whose proposal was selected; `None` if none was
+    chosen: the proposal that was selected; `None` if none was
     """
 
-    def __init__(self, run: Performance, proposals: tuple[Proposal, ...], texts: tuple[str, ...], calls: str) -> None:
-        self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
-        role = role_of_aggregator(run.recipe, run.conversation)
-        assert role is not None, "a vote that fails the run asks no aggregator"
-        self.role = role
-        self.told = brief(run.recipe, run.conversation, self.role)
+    def __init__(
+        self, run: Performance, role: AggregatorRole, told: Brief, table: Table, texts: tuple[str, ...], calls: str
+    ) -> None:
+        self.run, self.role, self.told, self.agent, self.table = run, role, told, run.recipe.aggregator, table
         self.texts, self.tool_calls = texts, calls
-        self.truncated = truncated_of(proposals)
         self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
-        self.chosen: int | None = None
+        self.chosen: Proposal | None = None
 
     async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
         write, policy = partial(self.write, model), self.run.recipe.fit
@@ -119,7 +121,7 @@ class _Aggregating:
         answer = await seat.call(model, fitted.request, None)
         seat.begun()  # the model works, though nobody hears it yet
         if (unfencing := self.unfencing(fitted)) is not None:
-            answer = replace(answer, parts=unfencing.cleaned(answer.parts))
+            answer = replace(answer, parts=await unfencing.cleaned(answer.parts))
         indexes = tuple(index for index in fitted.indexes if index != DRAFT)
         await self.run.say_end(AggregationStep(indexes, fitted.after, answer))
         return answer.text
@@ -131,14 +133,13 @@ class _Aggregating:
         """
 
         async def heard(delta: Delta) -> None:
-            seat.begun()
+            seat.begun(delta)
 
         said = await seat.call(model, fitted.request, heard)
-        if (named := selected(said.text, len(fitted.indexes))) is None:
+        if (named := selected(said.text, len(self.table.proposals))) is None:
             words = said.text.strip()[:100]
             raise ModelError(f'{model} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
-        best = self.proposals[fitted.indexes[named]]
-        self.chosen = best.seat
+        self.chosen = best = self.table.proposals[named]
         await say(seat, TextDelta(best.answer.text))
         return replace(best.answer, usage=said.usage, stored=said.stored)
 
@@ -180,8 +181,8 @@ class _Aggregating:
         return self.run.for_model(request, info_of(self.run.models[model]))
 
     def messages(self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...]) -> tuple[Message, ...]:
-        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
-        return prompt(told, self.agent.system, texts, truncated, self.tool_calls)
+        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
+        return prompt(told, self.agent.system, texts, truncated, self.tool_calls, self.table.marks(indexes))
 
     def sampling(self, model: str) -> Sampling:
         """The recipe's sampling for the aggregator, with the caller's settings in their place unless it selects."""

@@ -21,16 +21,17 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from partsong.bounds import DEFAULTS, Bounds
-from partsong.briefing import brief
+from partsong.briefing import Brief, Role, brief, role_of_layer
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
 from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
-from partsong.engine.likeness import most_alike
+from partsong.engine.likeness import most_alike_beside_others
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.request_checks import check
+from partsong.engine.table import Table
 from partsong.engine.voting import Ballots, ballots_of
 from partsong.errors import ModelError, RunError
 from partsong.events import (
@@ -238,30 +239,32 @@ async def _perform_recipe(run: Performance) -> None:
     """Perform the layers and the aggregator, and emit `RunFinished`. Raises `ModelError` if there is no answer."""
     recipe, losses = run.recipe, run.losses
     await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
-    proposals: tuple[Proposal, ...] = ()
-    told = brief(recipe, run.conversation, "proposer")
-    for index in range(len(recipe.layers)):
+    table, told = Table(()), dict[Role, Brief]()
+    for index, layer in enumerate(recipe.layers):
         await _begin(run, index)
+        if (role := role_of_layer(layer)) not in told:
+            told[role] = brief(recipe, run.conversation, role)
         ballots = ballots_of(recipe, run.conversation, index)
-        proposals = await perform_layer(run, index, told, proposals, ballots)
-        if ballots is not None and (elected := await _elect(run, ballots, proposals)) is not None:
-            await _finish(run, elected, layer=index)
+        made = await perform_layer(run, index, told[role], table, ballots)
+        if ballots is not None and (elected := await _elect(run, ballots, made)) is not None:
+            await _finish(run, elected)
             return
+        table = Table((*table.all, *made) if layer.comments else made)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
         await _begin(run, len(recipe.layers))
-        given = await aggregate(run, proposals)
+        given = await aggregate(run, table)
     except ModelError as error:
-        if not _may_stand_in(run, proposals):
+        if not _may_stand_in(run, table.proposals):
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
-        last_resort, given = True, _most_alike(proposals)
-    await _finish(run, given, last_resort, len(recipe.layers) - 1)
+        last_resort, given = True, await _most_alike(table.proposals)
+    await _finish(run, given, last_resort)
 
 
-async def _finish(run: Performance, given: Aggregated, last_resort: bool = False, layer: int = 0) -> None:
-    """Emit `RunFinished`. If the answer is a proposal, it is one of the layer with the index `layer`."""
+async def _finish(run: Performance, given: Aggregated, last_resort: bool = False) -> None:
+    """Emit `RunFinished`."""
     run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
     losses = run.losses
     end = RunFinished(
@@ -272,8 +275,8 @@ async def _finish(run: Performance, given: Aggregated, last_resort: bool = False
         losses.planned,
         losses.answered,
         last_resort,
-        given.seat,
-        None if given.seat is None else layer,
+        None if given.chosen is None else given.chosen.seat,
+        None if given.chosen is None else given.chosen.layer,
         losses.spared,
     )
     await run.say_end(end)
@@ -291,8 +294,8 @@ async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, 
             raise ModelError(_no_majority(result, ballots.seats), "no_majority")
         return None
     winners = result.groups[0].seats
-    given = _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
-    await run.say_end(replace(result, seat=given.seat))
+    given = await _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
+    await run.say_end(replace(result, seat=None if given.chosen is None else given.chosen.seat))
     run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
     run.said.append(given.answer.text)
     await run.say(AggregationDelta(TextDelta(given.answer.text)))
@@ -343,7 +346,7 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
             assert_never(run.recipe.last_resort)
 
 
-def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
+async def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
     """The proposal that is most like the others, with a usage of zero, because its call is counted already."""
-    best = proposals[most_alike([proposal.answer.text for proposal in proposals])]
-    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)
+    best = proposals[await most_alike_beside_others([proposal.answer.text for proposal in proposals])]
+    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best)

@@ -18,8 +18,9 @@ from partsong.engine.performance import Performance
 from partsong.engine.tally import OpenCall
 from partsong.errors import Cause, ModelError
 from partsong.events import AnyEvent, PromptFitted
-from partsong.model import NOTHING_USED, Answer, Request, Send, Usage
+from partsong.model import NOTHING_USED, Answer, Delta, Request, Send, Usage
 from partsong.model_info import ModelInfo, info_of
+from partsong.wire.deltas import is_progress
 
 
 class Work(Protocol):
@@ -101,9 +102,12 @@ class Seat:
         self.model = self.models[-1]
         return await self._fitted(self.model, self.until)
 
-    def begun(self) -> None:
-        """Note that the model has begun to answer, so that it may take all the time that is left."""
-        if (limit := self._first_word) is not None:
+    def begun(self, delta: Delta | None = None) -> None:
+        """Note that the model has begun to answer, so that it may take all the time that is left.
+
+        delta: what the model said; white space alone is no beginning. `None` (default) for an answer that nobody hears
+        """
+        if (limit := self._first_word) is not None and (delta is None or is_progress(delta)):
             self._first_word = None
             if not limit.expired():
                 limit.reschedule(None)

@@ -70,7 +70,7 @@ class Synthesis:
             return await self.write_again(model, request, wrong, f"{error}.{wrote}")
         if self.unfencing is not None:
             await self.say_rest()
-            answer = replace(answer, parts=self.unfencing.cleaned(answer.parts))
+            answer = replace(answer, parts=await self.unfencing.cleaned(answer.parts))
         answer = replace(answer, parts=kept(self.conversation, answer.parts))
         if (fault := await fault_of(self.conversation, answer, self.seat.run.bounds)) is not None:
             return await self.write_again(model, request, answer, fault)
@@ -81,14 +81,14 @@ class Synthesis:
 
     async def send(self, delta: Delta) -> None:
         """Take a delta of the model, and pass on what need not be held back."""
-        self.seat.begun()
+        self.seat.begun(delta)
         if type(delta) is ToolCallDelta:
             await self.say_rest()
             await self.tool_calls.take(delta)
             return
         if type(delta) is TextDelta:
             if self.unfencing is not None:
-                if not (text := self.unfencing.take(delta.text)):
+                if not (text := await self.unfencing.take(delta.text)):
                     return
                 delta = TextDelta(text)
             if self.holds_text:

@@ -14,8 +14,8 @@ from msgspec import Struct
 from partsong.events import AnyEvent, CallFinished, RunStarted
 from partsong.model import Message, Text, Usage, asking
 from partsong.model_info import ModelInfo
-from partsong.money.costing import Calls, Costs
-from partsong.recipe import Recipe
+from partsong.money.costing import Calls, Costs, most_seen
+from partsong.recipe import Layer, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, likely_tokens
 
 RUNS = 20  # earlier runs of a recipe that tell how many of its calls are made
@@ -77,6 +77,20 @@ def shares_of(recipe: Recipe, runs: Iterable[Sequence[AnyEvent]]) -> tuple[Decim
     return tuple(Decimal(calls) / (number * most) for calls, most in zip(asked, planned, strict=True))
 
 
+class _Table(Struct, frozen=True):
+    """What a layer finds: the number of proposals, and the typical tokens of the proposals and of the comments."""
+
+    count: int = 0
+    proposals: int = 0
+    comments: int = 0
+
+    def seen(self, layer: Layer | None) -> int:
+        """The typical tokens that a seat of the layer reads of it; `None` stands for the aggregator."""
+        seats = 1 if layer is None else sum(agent.samples for agent in layer.agents)
+        shown = self.count if layer is None else most_seen(layer, self.count, seats)
+        return shown and self.proposals * shown // self.count + self.comments
+
+
 def is_priced(info: ModelInfo) -> bool:
     """Whether the model's price is known."""
     return info.dollars is not None and info.dollars(Usage(1, 1)) is not None
@@ -103,21 +117,26 @@ def rows_of(
     )
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     rows = []
-    told = 0  # typical tokens of all proposals of the layer before
-    for index, (layer, dollars) in enumerate(zip(costs.calls(full), costs.layers(full), strict=True)):
-        reading = costs.proposer if index < len(recipe.layers) else costs.aggregator
-        instruction = "" if reading is None else reading.brief.instruction
-        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(instruction))
-        told, typical, most = 0, Sum(), Sum()
-        for calls in layer:
+    table = _Table()
+    readings = [*costs.readings, [] if costs.aggregator is None else [costs.aggregator]]
+    layers = (*recipe.layers, None)
+    made_share = (None,) * len(layers) if shares is None else shares
+    called_for = costs.calls(full), costs.layers(full)
+    for layer, read_by, called, dollars, share in zip(layers, readings, *called_for, made_share, strict=True):
+        told = table.seen(layer)
+        typical, most, made = Sum(), Sum(), _Table()
+        for calls, reading in zip(called, read_by, strict=True):
             said = typically(calls, usual)
-            count = calls.count if shares is None else calls.count * shares[index]
+            count = calls.count if share is None else calls.count * share
+            read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
             typical += times(count, read + likely(calls.agent.system), said, info[calls.agent.model])
             most += Sum(calls.count * calls.asked, calls.count * calls.said)
-            told += calls.count * (said + MARKS)
-        priced = all(is_priced(info[name]) for calls in layer for name in calls.agent.models)
+            made = _Table(made.count + calls.count, made.proposals + calls.count * (said + MARKS))
+        priced = all(is_priced(info[name]) for calls in called for name in calls.agent.models)
         most += Sum(dollars=dollars.get("", Decimal(0)) if priced else None)
-        rows.append(Row(sum(calls.count for calls in layer), typical, most))
+        rows.append(Row(made.count, typical, most))
+        comments = layer is not None and layer.comments
+        table = _Table(table.count, table.proposals, table.comments + made.proposals) if comments else made
     return rows
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from partsong.bounds import Bounds
 from partsong.configuration import ApiName, Provider
 from partsong.model import Model
 
@@ -29,6 +30,7 @@ class Making:
     connections: returns the connection pool that all hosted models share
     told: receives the model's name and the rate limits in each response
     weights: returns the path of a local model's file, and fetches the file if it is missing
+    bounds: the bounds on answers
     loading: called in any thread, with True when the file of a local model begins to be loaded, and then with False
     """
 
@@ -40,6 +42,7 @@ class Making:
     connections: Callable[[], Awaitable["Http"]]
     told: "Told"
     weights: Callable[[str], Awaitable[Path]]
+    bounds: Bounds
     loading: Callable[[bool], None]
 
 
@@ -148,7 +151,8 @@ async def _local(making: Making) -> Model:
 
     check_installed(making.name)
     path = await making.weights(making.name)
-    return Local(path, making.name, window=making.window or WINDOW, loading=making.loading)
+    window = making.window or WINDOW
+    return Local(path, making.name, window=window, loading=making.loading, bounds=making.bounds)
 
 
 def _check_local(name: str) -> None:

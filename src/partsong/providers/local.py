@@ -30,12 +30,14 @@ from queue import SimpleQueue
 import msgspec
 from msgspec.structs import replace
 
+from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError, ModelError
 from partsong.model import Answer, Image, Message, Request, Sampling, Send, Text, ToolResult
 from partsong.model_info import ModelInfo
 from partsong.providers import llama
 from partsong.wire import chat
 from partsong.wire.chat import Said
+from partsong.wire.room import Room
 from partsong.wire.speakers import spelled
 
 WINDOW = 8192  # default context window in tokens; a model uses 12 to 30 kB of memory for each token
@@ -54,13 +56,23 @@ class Local:
     name: the model's name in answers and errors
     window: context window in tokens, prompt and answer together; 8192 by default
     loading: called in another thread with True when a call begins to load the file, and with False when this has ended
+    bounds: the bounds on answers
 
     Raises `ConfigurationError` if xllamacpp is not installed.
     """
 
-    def __init__(self, path: Path, name: str, *, window: int = WINDOW, loading: Loading = lambda begins: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        *,
+        window: int = WINDOW,
+        loading: Loading = lambda begins: None,
+        bounds: Bounds | None = None,
+    ) -> None:
         check_installed(name)
         self.name, self.window, self.loading = name, window, loading
+        self.bounds = Bounds() if bounds is None else bounds
         self._loaded = _loaded(path.resolve(), window)
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
@@ -83,9 +95,9 @@ class Local:
 
         call = asyncio.wrap_future(self._loaded.submit(body, hear, self.loading))
         call.add_done_callback(lambda _: woken.set())
-        said = Said()
+        said = Said(room=Room(request.sampling, self.bounds.answer_characters))
         try:
-            while True:
+            while not said.room.full:
                 woken.clear()
                 if (number := len(heard)) and (send is not None or call.done()):
                     deltas = said.hear([("", data) for data in heard[:number]])
@@ -151,7 +163,9 @@ class Local:
         return problem.n_prompt_tokens
 
     def _check(self, call: "asyncio.Future[None]", said: Said) -> None:
-        """Raise `ModelError` if a finished call has failed or has no end."""
+        """Raise `ModelError` if a finished call has failed or has no end. A call that was cut needs none."""
+        if said.room.full:
+            return
         try:
             call.result()
         except RuntimeError as fault:  # the only class of errors that xllamacpp raises

@@ -36,6 +36,7 @@ AGENT: dict[str, Rule] = {
     "system": "free",
     "fallback": "free",
     "effort": "free",
+    "instruction": "free",
 }
 RULES: dict[type, dict[str, Rule]] = {
     Recipe: {
@@ -54,10 +55,21 @@ RULES: dict[type, dict[str, Rule]] = {
         "last_resort": "free",
         "seed": "free",
         "advice": "free",
+        "same": "free",
     },
-    Layer: {"agents": "inside", "quorum": "lowered", "grace": "lowered", "deadline": "lowered"},
+    Layer: {
+        "agents": "inside",
+        "quorum": "lowered",
+        "grace": "lowered",
+        "deadline": "lowered",
+        "sees": "free",
+        "comments": "free",
+        "agree": "free",
+        "at_once": "free",
+        "instruction": "free",
+    },
     Agent: AGENT,
-    Aggregator: {**AGENT, "method": "free"},
+    Aggregator: {**AGENT, "method": "free", "majority": "free", "otherwise": "free"},
 }
 
 BARE = r"[A-Za-z0-9_+-]++"
@@ -149,11 +161,12 @@ def most_calls(recipe: Recipe, attempts: int) -> int:
 
     attempts: how often one call is tried at most
 
-    Each seat may ask its fallbacks. The aggregator may read in as many steps as there are proposals, may be asked once
-    more for an answer that fits its schema, and may ask its fallbacks each time.
+    Each seat may ask its fallbacks. The aggregator may read in as many steps as there are proposals and comments, may
+    be asked once more for an answer that fits its schema, and may ask its fallbacks each time.
     """
     seats = sum(agent.samples * len(agent.models) for layer in recipe.layers for agent in layer.agents)
-    steps = sum(agent.samples for agent in recipe.layers[-1].agents) if recipe.layers and recipe.in_steps else 0
+    read = recipe.layers[recipe.last_proposers :] if recipe.last_proposers is not None and recipe.in_steps else ()
+    steps = sum(agent.samples for layer in read for agent in layer.agents)
     return attempts * (seats + (steps + 2) * len(recipe.aggregator.models))
 
 

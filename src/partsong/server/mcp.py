@@ -148,7 +148,8 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
     return server
 
 
-async def _ask(shared: _Shared, question: str, name: str | None, context: Context[_Shared]) -> CallToolResult:
+def _recipe(shared: _Shared, name: str | None) -> Recipe:
+    """The recipe of this name, or the first one, with the configured cap in dollars. Raises `ToolError` for others."""
     known = ", ".join(shared.recipes) or "none"
     if name in shared.unusable:
         raise ToolError(f'the recipe "{name}" cannot be used: {shared.unusable[name]}')
@@ -157,6 +158,11 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
     recipe = next(iter(shared.recipes.values())) if name is None else shared.recipes[name]
     if recipe.max_dollars is None and shared.configuration.dollars_per_run is not None:
         recipe = replace(recipe, max_dollars=shared.configuration.dollars_per_run)
+    return recipe
+
+
+async def _ask(shared: _Shared, question: str, name: str | None, context: Context[_Shared]) -> CallToolResult:
+    recipe = _recipe(shared, name)
     recorder = shared.store.record(labels={"api": "mcp"})
     report, steps = Report(recorder.id, recipe.name), 0
 

@@ -26,6 +26,7 @@ class Drawn(Struct, frozen=True):
     price: its cost, in the unit of the search
     seconds: its duration; NaN if it is unknown
     failed: whether there is no answer
+    cut: whether the answer was cut off at its token limit, so that it votes for nobody
     """
 
     text: str
@@ -33,6 +34,7 @@ class Drawn(Struct, frozen=True):
     price: float
     seconds: float = float("nan")
     failed: bool = False
+    cut: bool = False
 
 
 class Member(Struct, frozen=True):
@@ -90,7 +92,7 @@ def pooled(
 
 
 def _label(answer: Drawn, read: Read, codes: dict[Hashable, int]) -> int:
-    said = None if answer.failed else read(answer.text)
+    said = None if answer.failed or answer.cut else read(answer.text)
     return ABSTAINS if said is None else codes.setdefault(said, len(codes))
 
 

@@ -111,7 +111,8 @@ export class Score {
    * @param {boolean} last
    */
   columnOf(index, last) {
-    const name = last ? "Aggregator" : `Layer ${index + 1}`;
+    const comments = this.run.transcript.recipe?.layers[index]?.comments;
+    const name = last ? "Aggregator" : `Layer ${index + 1}${comments ? ": comments" : ""}`;
     return make(
       "section",
       { class: last ? "column last" : "column", "aria-label": name },
@@ -150,9 +151,9 @@ export class Score {
   }
 
   showOrigins() {
-    const layers = seatsOf(this.run);
-    const proposals = layers[this.run.transcript.layer ?? layers.length - 2] ?? [];
-    const seats = proposals.filter((seat) => seat.answer);
+    const { layer, recipe } = this.run.transcript;
+    const last = layer ?? recipe?.layers.findLastIndex((each) => !each.comments) ?? -1;
+    const seats = (seatsOf(this.run)[last] ?? []).filter((seat) => seat.answer);
     const texts = seats.map((seat) => seat.text);
     const note = "Each sentence of the answer, with the proposal that shares most sequences of three words with it.";
     const sentences = originsOf(proseOf(this.run.transcript.text), texts).map(({ text, proposal, share }) =>

@@ -78,8 +78,23 @@ function proposersOf(run, layer, index, calls) {
       replaced: seat?.replaced ?? [],
       times: run.times.layers[index]?.seats[place] ?? null,
       calls: calls.get(`${index}.${place}`) ?? [],
+      reads: readsOf(run, index, seat?.saw ?? null),
     });
   });
+}
+
+/**
+ * How many of the proposals that are there a seat reads; "" if it reads all of them. Comments are not counted.
+ *
+ * @param {Run} run
+ * @param {number} index of the seat's layer
+ * @param {[number, number][] | null} saw
+ */
+function readsOf({ transcript }, index, saw) {
+  if (!saw || !transcript.recipe) return "";
+  const before = transcript.recipe.layers.slice(0, index).findLastIndex((layer) => !layer.comments);
+  const there = transcript.layers[before]?.filter((seat) => seat.answer).length ?? 0;
+  return `saw ${count(saw.filter(([layer]) => layer === before).length)} of ${count(there)}`;
 }
 
 /**
@@ -102,6 +117,7 @@ function aggregatorOf({ transcript, times }, recipe, calls) {
     replaced: transcript.replaced,
     times: times.aggregator,
     calls: calls.get(`${recipe.layers.length}.0`) ?? [],
+    reads: "",
   };
 }
 
@@ -140,12 +156,12 @@ function stateOf(run, { asked, text, answer, error, spared }) {
  * @param {number} now
  */
 function factsOf(seat, now) {
-  const { text, answer, calls, times } = seat;
+  const { text, answer, calls, times, reads } = seat;
   const used = usedBy(seat);
   const open = isOpen(seat);
   const written = open || !used ? Math.ceil(text.length / LETTERS) : 0;
   const tokens = (used?.output_tokens ?? 0) + written;
-  const facts = [];
+  const facts = reads ? [reads] : [];
   if (used || text) facts.push(`${written || used?.estimated ? "≈ " : ""}${count(tokens)} tok.`);
   if (times) {
     const speed = speedOf(times, now, written || (calls.at(-1)?.usage ?? used)?.output_tokens || 0);
