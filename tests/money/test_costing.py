@@ -34,7 +34,7 @@ from partsong.model_info import ModelInfo
 from partsong.money.costing import LISTED, RETOLD, Calls, Costs
 from partsong.money.planning import plan
 from partsong.prompts import listed
-from partsong.recipe import Advice, Fit, Layout, Method, Sees
+from partsong.recipe import Advice, Fit, Layout, Method, Otherwise, Sees
 from partsong.wire.tokens import estimate, estimate_tokens
 
 TOOLS = (Tool("x", "Does it.", b'{"type":"object"}'), Tool("read_file", "Reads\na file.", b'{"properties":{"p":{}}}'))
@@ -117,11 +117,16 @@ def looking(draw: st.DrawFn, layer: Layer, layout: Layout) -> Layer:
 
 
 @st.composite
-def recipes(draw: st.DrawFn, method: Method) -> Recipe:
+def recipes(draw: st.DrawFn, method: Method, otherwise: Otherwise = "synthesize") -> Recipe:
     layers = []
-    for number in range(draw(st.integers(1 if method == "select" else 0, 3))):
+    for number in range(draw(st.integers(0 if method == "synthesize" else 1, 3))):
         agents = [
-            Agent(f"m:{number}-{index}", draw(st.integers(1, 4)), max_tokens=draw(LIMITS), system=draw(SYSTEMS))
+            Agent(
+                f"m:{number}-{index}",
+                draw(st.integers(1 if method != "vote" else 2, 4)),
+                max_tokens=draw(LIMITS),
+                system=draw(SYSTEMS),
+            )
             for index in range(draw(st.integers(1, 3)))
         ]
         layers.append(Layer(tuple(agents)))
@@ -139,6 +144,7 @@ def recipes(draw: st.DrawFn, method: Method) -> Recipe:
             max_tokens=draw(LIMITS),
             system=draw(SYSTEMS),
             method=method,
+            otherwise=otherwise,
             instruction=draw(st.sampled_from([None, None, None, "Answer {fence}: {proposals} as one."])),
         ),
         layout=layout,
@@ -161,15 +167,16 @@ def test_no_call_reads_more_than_was_planned(
     data: st.DataObject, conversation: Conversation, window: int | None
 ) -> None:
     prose = not conversation.tools and conversation.response_format is None
-    method: Method = data.draw(st.sampled_from(["synthesize", "select"])) if prose else "synthesize"
-    recipe = data.draw(recipes(method))
+    method: Method = data.draw(st.sampled_from(["synthesize", "select", "vote"])) if prose else "synthesize"
+    otherwise: Otherwise = data.draw(st.sampled_from(["synthesize", "select"]))
+    recipe = data.draw(recipes(method, otherwise))
     models = {
         name: Recording(ModelInfo(dollars=a_dollar_a_token), data.draw(PIECES), truncated=data.draw(st.booleans()))
         for name in recipe.models
     }
     last = models[recipe.aggregator.model]
     last.info = ModelInfo(window, dollars=a_dollar_a_token)
-    last.answer, last.truncated = "1" if method == "select" else "" if prose else "{}", False
+    last.answer, last.truncated = "1" if recipe.aggregator.when_asked == "select" else "" if prose else "{}", False
     heard: list[AnyEvent] = []
 
     async def hear(event: AnyEvent) -> None:
