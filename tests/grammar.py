@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable
 
+from partsong.analysis import LEAST_PROPOSALS, Analysis
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
     AggregationStarted,
     AggregationStep,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
+    AnalysisStarted,
     AnyEvent,
     CallFinished,
     LayerFinished,
@@ -22,6 +27,7 @@ from partsong.events import (
     RunStarted,
 )
 from partsong.model import NOTHING_USED, Usage
+from partsong.recipe import ANALYST_SEAT
 
 
 def check(events: Iterable[AnyEvent]) -> None:
@@ -32,6 +38,7 @@ def check(events: Iterable[AnyEvent]) -> None:
     recipe = heard[0].recipe
     layer = -1  # the layer that is or was last open
     open_layer = aggregating = spoke = False
+    analyst = ""  # "asked" once the analyst has begun, and "ended" once it has ended
     seats: dict[int, str] = {}
     calls: dict[tuple[int, int], list[CallFinished]] = {}
     for event in heard[1:-1]:
@@ -49,13 +56,17 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert model == recipe.layers[layer].seats[seat].model
                 seats[seat] = "speaks"
             case CallFinished(layer=number, seat=seat):
-                if number == len(recipe.layers):
+                if number == len(recipe.layers) and seat == ANALYST_SEAT:
+                    assert analyst == "asked"
+                elif number == len(recipe.layers):
                     assert (aggregating, seat) == (True, 0)
                 else:
                     assert open_layer
                     assert (number, seats.get(seat)) == (layer, "speaks")
                 _check_call(event)
                 calls.setdefault((number, seat), []).append(event)
+            case PromptFitted(layer=number, seat=seat) if (number, seat) == (len(recipe.layers), ANALYST_SEAT):
+                assert analyst == "asked"
             case PromptFitted(layer=number, seat=seat) if number == len(recipe.layers):
                 assert (aggregating, seat, spoke) == (True, 0, False)
             case ProposalReplaced(layer=number, seat=seat, model=model):
@@ -84,7 +95,30 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert "speaks" not in seats.values()
                 assert answered == list(seats.values()).count("answered")
                 open_layer = False
+            case AnalysisStarted(model=model):
+                assert (open_layer, aggregating, analyst) == (False, False, "")
+                assert layer == len(recipe.layers) - 1
+                assert recipe.analyst is not None
+                assert model == recipe.analyst.model
+                assert list(seats.values()).count("answered") >= LEAST_PROPOSALS
+                analyst = "asked"
+            case AnalysisReplaced(model=model):
+                assert analyst == "asked"
+                assert recipe.analyst is not None
+                assert model in recipe.analyst.fallback
+            case AnalysisFinished(analysis=analysis, model=model):
+                assert analyst == "asked"
+                last = calls[len(recipe.layers), ANALYST_SEAT][-1]
+                assert (last.model, last.error) == (model, None)
+                assert quoted(analysis) <= {seat for seat, state in seats.items() if state == "answered"}
+                analyst = "ended"
+            case AnalysisFailed():
+                assert analyst == "asked"
+                analyst = "ended"
             case AggregationStarted(model=model):
+                assert analyst != "asked"
+                compares = recipe.analyst is not None and list(seats.values()).count("answered") >= LEAST_PROPOSALS
+                assert (analyst == "ended") == compares
                 assert not open_layer
                 assert not aggregating
                 assert layer == len(recipe.layers) - 1
@@ -108,6 +142,18 @@ def check(events: Iterable[AnyEvent]) -> None:
         assert heard[-1].last_resort or any(call.error is None for call in calls.get((len(recipe.layers), 0), []))
     total = sum_of(call for called in calls.values() for call in called)
     assert total == heard[-1].usage, "the calls add up to the run's usage"
+
+
+def quoted(analysis: Analysis) -> set[int]:
+    """The seats that an analysis quotes, by the rules for its entries."""
+    assert all(len(claim.seats) > 1 for claim in analysis.agreements)
+    assert all(len(claim.seats) == 1 for claim in analysis.single)
+    for found in analysis.contradictions:
+        assert len(found.positions) > 1
+        assert all(position.quotes for position in found.positions)
+        assert len({seat for position in found.positions for seat in position.seats}) > 1
+    positions = (position for found in analysis.contradictions for position in found.positions)
+    return {seat for claim in (*analysis.agreements, *analysis.single, *positions) for seat in claim.seats}
 
 
 def sum_of(calls: Iterable[CallFinished]) -> Usage:

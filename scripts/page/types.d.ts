@@ -25,6 +25,7 @@ export interface Recipe {
   last_resort?: "best_proposal" | "fail";
   seed?: number | null;
   advice?: "calls" | "every_step" | "user_turn" | number;
+  analyst?: Analyst | null;
 }
 
 export interface Layer {
@@ -59,6 +60,20 @@ export interface Aggregator {
   fallback?: string[];
   effort?: string | null;
   method?: "select" | "synthesize";
+}
+
+export interface Analyst {
+  model: string;
+  samples?: number;
+  temperature?: number | null;
+  top_p?: number | null;
+  max_tokens?: number | null;
+  seed?: number | null;
+  stop?: string[];
+  system?: string;
+  fallback?: string[];
+  effort?: string | null;
+  instruction?: string | null;
 }
 
 export interface Conversation {
@@ -325,6 +340,55 @@ export interface LayerFinished {
   answered: number;
 }
 
+export interface AnalysisStarted {
+  event: "analysis_started";
+  model: string;
+}
+
+export interface AnalysisReplaced {
+  event: "analysis_replaced";
+  model: string;
+  error: Failure;
+  usage?: Usage | null;
+}
+
+export interface AnalysisFinished {
+  event: "analysis_finished";
+  analysis: Analysis;
+  model: string;
+}
+
+export interface Analysis {
+  agreements: Claim[];
+  contradictions: Contradiction[];
+  single: Claim[];
+  gaps: string[];
+  dropped: number;
+}
+
+export interface Claim {
+  statement: string;
+  quotes: Quote[];
+}
+
+export interface Quote {
+  seat: number;
+  text: string;
+  start: number;
+  end: number;
+}
+
+export interface Contradiction {
+  topic: string;
+  positions: Claim[];
+}
+
+export interface AnalysisFailed {
+  event: "analysis_failed";
+  error: Failure;
+  usage?: Usage | null;
+}
+
 export interface AggregationStarted {
   event: "aggregation_started";
   model: string;
@@ -382,6 +446,10 @@ export type AnyEvent =
   | ProposalFailed
   | CallFinished
   | LayerFinished
+  | AnalysisStarted
+  | AnalysisReplaced
+  | AnalysisFinished
+  | AnalysisFailed
   | AggregationStarted
   | AggregationReplaced
   | AggregationStep
@@ -435,6 +503,7 @@ export interface Times {
   now: number;
   end: number | null;
   layers: LayerTimes[];
+  analyst: SeatTimes | null;
   aggregator: SeatTimes | null;
 }
 
@@ -449,7 +518,7 @@ export interface Used {
 
 /** What the page shows of one seat: `seats.js`. */
 export interface ShownSeat {
-  /** "2.1" for the first seat of the second layer, or "aggregator". */
+  /** "2.1" for the first seat of the second layer, "analyst" or "aggregator". */
   address: string;
   model: string;
   name: string;
@@ -457,6 +526,8 @@ export interface ShownSeat {
   asked: boolean;
   text: string;
   answer: Answer | null;
+  /** Whether a seat has ended well that has no answer: the analyst. */
+  ended?: boolean;
   error: { cause: string; message: string } | null;
   replaced: [string, Failure][];
   times: SeatTimes | null;
@@ -495,6 +566,9 @@ export interface Transcript {
   answered: number;
   last_resort: boolean;
   seat: number | null;
+  /** The analyst, as far as it has come; `null` if it has not been asked. Its text stays empty. */
+  analyst: Seat | null;
+  analysis: Analysis | null;
 }
 
 /** A PDF or a file of text, with its content as a `data:` address. */

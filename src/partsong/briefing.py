@@ -9,10 +9,12 @@ from typing import Literal, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from partsong.analysis import HEADINGS
 from partsong.model import Conversation, Message
 from partsong.prompts import (
     WIDEST_WORD,
     advised,
+    comparing_instruction,
     compose,
     fences,
     instruction_for,
@@ -24,7 +26,7 @@ from partsong.recipe import Layout, Recipe
 
 AggregatorRole = Literal["synthesizer", "actor", "selector"]
 # A drafter is an aggregator that reads the proposals in several steps: it writes prose, which its next step reads.
-Role = Literal["proposer", "drafter"] | AggregatorRole
+Role = Literal["proposer", "drafter", "analyst"] | AggregatorRole
 
 
 class Brief(Struct, frozen=True):
@@ -34,12 +36,14 @@ class Brief(Struct, frozen=True):
     layout: where the proposals stand in the prompt
     instruction: text that tells the model what to do with the proposals
     lists_calls: whether a list of the proposed tool calls follows the proposals (default: no)
+    has_analysis: whether an analysis may follow the proposals (default: no)
     """
 
     conversation: Conversation
     layout: Layout
     instruction: str
     lists_calls: bool = False
+    has_analysis: bool = False
 
     @property
     def fences(self) -> bool:
@@ -60,7 +64,7 @@ def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> Aggregator
 
 def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
     """The brief of a role in a run of `recipe` on `conversation`. It is the same for every agent in that role."""
-    layout = recipe.layout
+    layout, analysed = recipe.layout, recipe.analyst is not None
 
     def instruction(*, acts: bool = False) -> str:
         return instruction_for(layout, acts=acts) if recipe.instruction is None else recipe.instruction
@@ -72,13 +76,17 @@ def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
             calls = proposing(conversation, recipe.advice)
             return Brief(advised(conversation, recipe.advice), layout, instruction(), calls)
         case "synthesizer":
-            return Brief(conversation, layout, instruction())
+            return Brief(conversation, layout, instruction(), has_analysis=analysed)
         case "actor":
             calls = proposing(conversation, recipe.advice)
-            return Brief(conversation, layout, instruction(acts=True), calls)
+            return Brief(conversation, layout, instruction(acts=True), calls, analysed)
         case "selector":
             # The paper shows no prompt for its ranker. Ours needs fences, whatever the recipe's layout and wording.
-            return Brief(conversation, "tail", selecting_instruction())
+            return Brief(conversation, "tail", selecting_instruction(), has_analysis=analysed)
+        case "analyst":
+            # Its labels are the numbers in the fences, so it has fences whatever the recipe's layout.
+            own = None if recipe.analyst is None else recipe.analyst.instruction
+            return Brief(advised(conversation, recipe.advice), "tail", comparing_instruction(own))
         case _:
             assert_never(role)
 
@@ -89,6 +97,7 @@ def prompt(
     proposals: tuple[str, ...],
     truncated: frozenset[int] = frozenset(),
     calls: str = "",
+    analysis: str = "",
 ) -> tuple[Message, ...]:
     """The messages that are sent to an agent.
 
@@ -97,8 +106,11 @@ def prompt(
     proposals: texts of the proposals to read, in seat order
     truncated: indexes of the proposals that stopped at their token limit (default: none)
     calls: the text that lists the proposed tool calls; "" for none
+    analysis: the text of the analysis of the proposals; "" for none
     """
-    return compose(told.conversation, proposals, told.layout, told.instruction, system, truncated, calls)
+    return compose(
+        told.conversation, proposals, told.layout, told.instruction, system, truncated, calls, analysis=analysis
+    )
 
 
 def longest_marks(told: Brief, count: int) -> tuple[Message, ...]:
@@ -116,4 +128,5 @@ def longest_marks(told: Brief, count: int) -> tuple[Message, ...]:
         truncated=frozenset(range(count)),
         calls=calls,
         word=WIDEST_WORD,
+        analysis=HEADINGS if told.has_analysis else "",
     )

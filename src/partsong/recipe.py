@@ -1,4 +1,4 @@
-"""A recipe as data: layers of agents and an aggregator.
+"""A recipe as data: layers of agents, perhaps an analyst, and an aggregator.
 
 Every `Recipe` can be run: making one that cannot be run raises `ValueError`, which names the field. In the paper's
 count the aggregator is a layer too, so that MoA has three layers: two of proposers, and the aggregator. `recipes` reads
@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Struct
 
+from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import RecipeError
 from partsong.model import Sampling
 
@@ -22,6 +23,7 @@ LastResort = Literal["fail", "best_proposal"]
 Advice = Literal["user_turn", "every_step", "calls"] | int
 # Share of a run's deadline that is kept for the aggregator: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
+ANALYST_SEAT = 1  # of the analyst, whose layer is the aggregator's; the aggregator has seat 0
 MAX_SEATS = 1000  # of a layer: a larger number is probably a typing error, and an expensive one
 
 
@@ -103,6 +105,23 @@ def needs_proposals(aggregator: Aggregator) -> bool:
             assert_never(aggregator.method)
 
 
+class Analyst(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The agent that compares the proposals of the last layer before the aggregator reads them; see `analysis`.
+
+    instruction: text that replaces partsong's own instruction for comparing; `None` (default) for partsong's. What form
+        the result must have is told after it in every case.
+    """
+
+    instruction: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples != 1:
+            raise ValueError(f"samples is {self.samples}, but the analyst is asked once; samples belong to agents")
+        if self.instruction is not None and not self.instruction.strip():
+            raise ValueError("instruction is empty; leave it out to use partsong's own")
+
+
 class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Agents that are asked at the same time and read the same proposals, those of the layer before.
 
@@ -161,6 +180,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     advice: when proposers are asked while the aggregator acts with tools: "user_turn" (default) once for each message
         of the user, "every_step" before every step, a number n before every n-th step. With "calls" they are asked
         before every step, and propose tool calls as well.
+    analyst: agent that compares the proposals of the last layer for the aggregator; `None` (default) for none
     """
 
     name: str
@@ -178,6 +198,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     last_resort: LastResort = "fail"
     seed: int | None = None
     advice: Advice = "user_turn"
+    analyst: Analyst | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -192,7 +213,17 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             raise ValueError("instruction is empty; leave it out to use partsong's own")
         if needs_proposals(self.aggregator) and not self.layers:
             raise ValueError('aggregator.method is "select", but without layers there is nothing to select from')
+        if self.analyst is not None and (seats := len(self.layers[-1].seats) if self.layers else 0) < LEAST_PROPOSALS:
+            where = f"the last layer has {seats} seat" if self.layers else "there are no layers"
+            raise ValueError(f"analyst compares at least {LEAST_PROPOSALS} proposals, but {where}")
         _check_deadline(self.deadline)
+
+    @property
+    def least_proposals(self) -> int:
+        """The number of proposals without which the run makes no sense: 2 to compare, 1 to select from, else 0."""
+        if self.analyst is not None:
+            return LEAST_PROPOSALS
+        return int(needs_proposals(self.aggregator))
 
     @property
     def in_steps(self) -> bool:
@@ -207,13 +238,17 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     @property
     def calls(self) -> int:
-        """Number of calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate."""
-        return sum(len(layer.seats) for layer in self.layers) + 1
+        """Number of calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate.
+
+        An analyst is one call more.
+        """
+        return sum(len(layer.seats) for layer in self.layers) + (self.analyst is not None) + 1
 
     @property
     def models(self) -> tuple[str, ...]:
         """Every model id of the recipe, fallbacks included, once and in order of appearance."""
-        agents = [*(agent for layer in self.layers for agent in layer.agents), self.aggregator]
+        analyst = () if self.analyst is None else (self.analyst,)
+        agents = [*(agent for layer in self.layers for agent in layer.agents), *analyst, self.aggregator]
         return tuple(dict.fromkeys(name for agent in agents for name in agent.models))
 
 

@@ -7,10 +7,15 @@ empty defaults.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from partsong.analysis import Analysis
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
     AggregationStarted,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
+    AnalysisStarted,
     AnyEvent,
     CallFinished,
     Failure,
@@ -70,6 +75,8 @@ class Transcript:
     answered: number of these seats that have a proposal, once the run has ended
     last_resort: whether the aggregator failed and the answer is the proposal that is most like the others
     seat: if the answer is a proposal (selected, or the last resort), its seat in the last layer; else `None`
+    analyst: the analyst as far as it has come, a seat whose text stays empty; `None` if it has not been asked
+    analysis: where the proposals of the last layer agree and differ; `None` without a usable analysis
     """
 
     recipe: Recipe | None = None
@@ -88,6 +95,8 @@ class Transcript:
     answered: int = 0
     last_resort: bool = False
     seat: int | None = None
+    analyst: Seat | None = None
+    analysis: Analysis | None = None
 
     def proposals(self, layer: int) -> tuple[Answer, ...]:
         """The proposals of the layer with the index `layer`, in seat order, without lost and unfinished seats."""
@@ -119,6 +128,8 @@ class Transcript:
                 self.fitted.append(event)
             case CallFinished():
                 self.calls.append(event)
+            case AnalysisStarted() | AnalysisReplaced() | AnalysisFinished() | AnalysisFailed():
+                self._hear_analyst(event)
             case AggregationStarted(model=model):
                 self.aggregator = model
             case AggregationReplaced(model=model, error=error):
@@ -130,6 +141,18 @@ class Transcript:
             case RunFailed(error=error):
                 self.error = error
                 self._end(event)
+
+    def _hear_analyst(self, event: AnalysisStarted | AnalysisReplaced | AnalysisFinished | AnalysisFailed) -> None:
+        match event:
+            case AnalysisStarted(model=model):
+                self.analyst = Seat(model, started=True)
+            case AnalysisReplaced(model=model, error=error) if self.analyst is not None:
+                self.analyst.replaced.append((self.analyst.model, error))
+                self.analyst.model = model
+            case AnalysisFinished(analysis=analysis):
+                self.analysis = analysis
+            case AnalysisFailed(error=error) if self.analyst is not None:
+                self.analyst.error = error
 
     def _end(self, event: RunFinished | RunFailed) -> None:
         self.usage, self.losses = event.usage, event.losses

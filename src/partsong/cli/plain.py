@@ -1,11 +1,13 @@
 """Writes the answer as plain text while the aggregator writes, for pipes and files. The losses follow on one line."""
 
+from partsong.cli.findings import findings
 from partsong.cli.losses import LAST_RESORT, short_id, told
 from partsong.cli.output import Output
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
     AggregationStarted,
+    AnalysisFinished,
     AnyEvent,
     LayerFinished,
     LayerStarted,
@@ -15,6 +17,7 @@ from partsong.events import (
     RunStarted,
 )
 from partsong.model import TextDelta
+from partsong.recipe import ANALYST_SEAT
 
 
 class Plain:
@@ -47,6 +50,9 @@ class Plain:
             case LayerFinished(layer=layer) if self.proposals:
                 for seat, (model, text) in sorted(self.texts.items()):
                     self.out.write(f"{heading(layer, seat, model)}{text.strip()}\n\n")
+            case AnalysisFinished(analysis=analysis, model=model) if self.layers:
+                text = findings(analysis, self.layers - 1)
+                self.out.write(f"{heading(self.layers, ANALYST_SEAT, model)}{text}\n\n")
             case AggregationStarted(model=model) | AggregationReplaced(model=model):
                 self.aggregator = model
             case RunFinished(answer=answer, model=model):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from partsong.cli.findings import findings
 from partsong.cli.journal import status, stored_run, when
 from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
@@ -21,6 +22,7 @@ from partsong.cli.summary import dollars, summary
 from partsong.events import AnyEvent, RunFailed, RunFinished
 from partsong.model import Conversation
 from partsong.prompts import documents_of
+from partsong.recipe import ANALYST_SEAT
 from partsong.store import StoredRun
 from partsong.transcript import Transcript
 
@@ -149,18 +151,29 @@ def came_to(run: StoredRun) -> str:
 
 
 def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator[tuple[str, str]]:
-    """Yield a title and a text for each proposal and for the answer. Empty texts are left out.
+    """Yield a title and a text for each proposal, for the analysis and for the answer. Empty texts are left out.
 
     model: id of the model whose proposal is the answer, if no aggregator answered
     """
     for row in rows:
-        aggregates = row.layer == len(transcript.layers)
-        text = transcript.text if aggregates else transcript.layers[row.layer][row.seat].text
+        beyond = row.layer == len(transcript.layers)
+        aggregates = beyond and row.seat != ANALYST_SEAT
+        if aggregates:
+            text = transcript.text
+        elif beyond:
+            text = analysis_text(transcript)
+        else:
+            text = transcript.layers[row.layer][row.seat].text
         title = (
             f"{LAST_RESORT}, of {short_id(model)}" if aggregates and transcript.last_resort else single_line(row.model)
         )
         if text.strip():
             yield f"## {row.address} {title}", printable(text)
+
+
+def analysis_text(transcript: Transcript) -> str:
+    """Return the analysis as lines of text that name each proposal by its address; empty if there is none."""
+    return "" if transcript.analysis is None else findings(transcript.analysis, len(transcript.layers) - 1)
 
 
 def timeline(rows: "Sequence[Row]", end: float, width: int) -> "Iterator[Text]":

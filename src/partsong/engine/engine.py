@@ -1,5 +1,7 @@
 """Performs a recipe on a conversation: the layers in turn, the seats of a layer at the same time, the aggregator last.
 
+Between the last layer and the aggregator, an analyst may compare the proposals.
+
 The engine calls models and emits events; it knows no provider, no price and no screen. Inside, coroutines push: each
 delta of a model becomes an event, and the listener is awaited. A slow listener therefore slows the models, and nothing
 piles up. Only `stream` is an iterator.
@@ -7,7 +9,7 @@ piles up. Only `stream` is an iterator.
     perform              checks the request, and holds the run's money
       _perform_to_the_end    emits the run's last event in every case, and settles the money
         _perform_recipe      the layers one after the other, the aggregator, and the last resort
-          perform_layer, aggregate    the seats of a layer at the same time; the aggregator's seat
+          perform_layer, analyse, aggregate    the seats of a layer at the same time; the seats of the other two
             Seat.fill        the models of one seat in turn, down to `Performance.call`: one call, counted
 
 A `ModelError` in a seat of a layer costs only this seat: the layer goes on, and the loss is reported.
@@ -24,6 +26,7 @@ from partsong.briefing import brief
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
+from partsong.engine.analyst import analyse
 from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
 from partsong.engine.likeness import most_alike
@@ -218,11 +221,12 @@ async def _perform_recipe(run: Performance) -> None:
     for index in range(len(recipe.layers)):
         await _begin(run, index)
         proposals = await perform_layer(run, index, told, proposals)
+    analysis = await analyse(run, proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
-        await _begin(run, len(recipe.layers))
-        given = await aggregate(run, proposals)
+        await _begin(run, run.turn((len(recipe.layers), 0)))
+        given = await aggregate(run, proposals, analysis)
     except ModelError as error:
         if not _may_stand_in(run, proposals):
             raise
@@ -243,7 +247,10 @@ async def _perform_recipe(run: Performance) -> None:
 
 
 async def _begin(run: Performance, layer: int) -> None:
-    """Commit the money of a layer, where money is held. Raises `ModelError` if this cannot be done."""
+    """Commit the money of a layer or of the aggregator, where money is held. Raises `ModelError` if this fails.
+
+    layer: see `Performance.turn`
+    """
     if run.funded is not None:
         await run.funded.begin(layer)
 

@@ -34,10 +34,12 @@ from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
 from partsong.prompts import documents_of, in_a_turn, left_out, with_documents
-from partsong.recipe import Agent, Recipe
+from partsong.recipe import ANALYST_SEAT, Agent, Recipe
 
 # Least share of a run's deadline that is left for proposers, however slow the aggregator has been of late.
 PROPOSERS_LEAST = 0.1
+# Share of the time after the last layer that the analyst may take, and the least share, however slow the aggregator is.
+ANALYST_SHARE, ANALYST_LEAST = 0.4, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,29 @@ class Performance:
         if deadline is None:
             return None
         reserve = deadline * self.recipe.reserve
-        if (seconds := info_of(self.models[self.recipe.aggregator.model]).seconds) is not None:
-            needed = seconds(None) or 0.0
+        if needed := self.usual_seconds(self.recipe.aggregator) + self.usual_seconds(self.recipe.analyst):
             reserve = max(reserve, min(needed, deadline * (1 - PROPOSERS_LEAST)))
         now = asyncio.get_running_loop().time()
         return now + (self.started + deadline - reserve - now) / (len(self.recipe.layers) - layer)
+
+    @property
+    def analyst_end(self) -> float | None:
+        """When the analyst must end, by the running loop's clock; `None` for a recipe without a deadline.
+
+        The analyst gets a share of the time that is left, and must leave what the aggregator usually takes, unless
+        nothing would be left then.
+        """
+        if (end := self.end) is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        left = max(0.0, end - now)
+        spare = left - self.usual_seconds(self.recipe.aggregator)
+        return now + min(left * ANALYST_SHARE, max(spare, left * ANALYST_LEAST))
+
+    def usual_seconds(self, agent: Agent | None) -> float:
+        """How long a usual answer of the agent's model takes, in seconds; 0 if that is not known, or without agent."""
+        seconds = None if agent is None else info_of(self.models[agent.model]).seconds
+        return 0.0 if seconds is None else seconds(None) or 0.0
 
     def sampling(self, agent: Agent, layer: int, seat: int, sample: int) -> Sampling:
         """The sampling settings for one seat.
@@ -164,6 +184,12 @@ class Performance:
         within = self.cache is None and in_a_turn(self.conversation, self.recipe.advice)
         return replace(terms, cache=True) if within else terms
 
+    def turn(self, address: tuple[int, int]) -> int:
+        """When the seat with this address has its turn: the number of the layers, and of the analyst, before it."""
+        layer, seat = address
+        beyond = layer == len(self.recipe.layers) and seat != ANALYST_SEAT and self.recipe.analyst is not None
+        return layer + beyond
+
     async def call(self, call: OpenCall, send: Send | None) -> Answer:
         """Call the model of an open call, and count the call. Every call of a run goes through this method.
 
@@ -181,7 +207,7 @@ class Performance:
                 await send(delta)
 
         try:
-            models = self.models if self.funded is None else self.funded.models(call.address[0])
+            models = self.models if self.funded is None else self.funded.models(self.turn(call.address))
             answer = await models[call.model](call.request, send and count_and_send)
             if not answer.text.strip() and not any(isinstance(part, ToolCall) for part in answer.parts):
                 raise ModelError(f"{call.model} answered without a word", "empty", usage=answer.usage)

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
+from partsong.analysis import LEAST_PROPOSALS, SCHEMA
 from partsong.briefing import Role, brief, longest_marks, role_of_aggregator
 from partsong.model import Conversation, Request, Sampling
 from partsong.model_info import ModelInfo
@@ -101,6 +102,7 @@ class Costs:
         self.proposer = Reading(recipe, conversation, "proposer")
         self.aggregator = Reading(recipe, conversation, role)
         self.drafter = Reading(recipe, conversation, "drafter") if recipe.in_steps else None
+        self.analyst = Reading(recipe, conversation, "analyst") if recipe.analyst is not None else None
         # The caller limits the answer, but an aggregator that selects writes only a number.
         self.caller = Sampling() if role == "selector" else conversation.sampling
         self.known: dict[tuple[str, int, int], Decimal] = {}
@@ -119,13 +121,16 @@ class Costs:
         return added(self.layers(shape))
 
     def layers(self, shape: Shape) -> list[dict[str, Decimal]]:
-        """The most dollars by scope, for each layer that has seats in `shape`, and last for the aggregator."""
+        """The most dollars by scope, for each layer that has seats in `shape`, the analyst, and last the aggregator.
+
+        There is an entry for the analyst only if the recipe has one.
+        """
         *layers, (last,) = self.calls(shape)
         costs = [added([self.cost(calls, calls.agent.sampling) for calls in layer]) for layer in layers]
         return [*costs, self.cost(last, Sampling(max_tokens=self.caller.max_tokens or last.agent.max_tokens))]
 
     def calls(self, shape: Shape) -> list[list[Calls]]:
-        """The calls of each layer that has seats in `shape`, and last those of the aggregator.
+        """The calls of each layer that has seats in `shape`, the analyst's if the recipe has one, and the aggregator's.
 
         Prompts count in full, as if no proposal had to be shortened.
         """
@@ -141,16 +146,33 @@ class Costs:
                 layers.append(layer)
                 words = sum(calls.count * RETOLD * calls.said for calls in layer)
                 count = sum(calls.count for calls in layer)
-        return [*layers, [self.aggregation(count, words)]]
+        if (analysis := self.analysis(count, words)) is None:
+            return [*layers, [self.aggregation(count, words)]]
+        return [*layers, [analysis], [self.aggregation(count, words, RETOLD * analysis.count * analysis.said)]]
 
-    def aggregation(self, count: int, words: int) -> Calls:
-        """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps.
+    def analysis(self, count: int, words: int) -> Calls | None:
+        """The analyst's call, of which there is none for less than two proposals; `None` without an analyst.
 
         count: number of proposals
         words: tokens of all proposals together
         """
+        if (agent := self.recipe.analyst) is None or self.analyst is None:
+            return None
+        # The schema is sent beside the prompt, and once more without it to a provider that takes no schemas. The first
+        # of these calls is refused and costs nothing.
+        asked = self.analyst.tokens(agent.system, count, words) + estimate_tokens(Request((), response_format=SCHEMA))
+        return Calls(agent, int(count >= LEAST_PROPOSALS), asked, self.longest(agent))
+
+    def aggregation(self, count: int, words: int, analysis: int = 0) -> Calls:
+        """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps.
+
+        count: number of proposals
+        words: tokens of all proposals together
+        analysis: tokens of the analyst's words, which the last step reads (default 0)
+        """
         agent = self.recipe.aggregator
         said = self.longest(agent, self.caller.max_tokens)
+        words += analysis
         asked = self.aggregator.tokens(agent.system, count, words)
         windows = [window for name in agent.models if (window := self.info[name].window)]
         if self.drafter is None or not windows or asked + said <= min(windows):
@@ -160,7 +182,8 @@ class Costs:
         readings = self.aggregator, self.drafter
         asked = max(reading.tokens(agent.system, count + 1, words) for reading in readings)
         # Tokens of the window that are left for proposals. Any two steps in a row read more than one such room.
-        room = min(windows) - said - max(reading.tokens(agent.system, count + 1, RETOLD * said) for reading in readings)
+        beside = RETOLD * said + analysis
+        room = min(windows) - said - max(reading.tokens(agent.system, count + 1, beside) for reading in readings)
         steps = count if room <= 0 else min(count, 1 + 2 * words // room)
         return Calls(agent, max(1, steps), asked, said)
 

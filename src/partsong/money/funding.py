@@ -116,7 +116,8 @@ class Funded:
     def models(self, layer: int) -> Mapping[str, Model]:
         """The models by id, each with a budget around it that leaves enough money for the later layers.
 
-        layer: index of a layer of the plan's recipe, or the number of layers for the aggregator
+        layer: index of a layer of the plan's recipe; the analyst, if there is one, counts as the next layer, and the
+            aggregator as the last
         """
         if layer not in self._models:
             kept = self.plan.later[layer]
@@ -128,6 +129,8 @@ class Funded:
 
     async def begin(self, layer: int) -> None:
         """Let the worst case of a layer count, also if this process dies. Must come before the layer's first call.
+
+        layer: as for `models`
 
         Raises `ModelError` if the money is no longer there, or if nobody can count it now.
         """

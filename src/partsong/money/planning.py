@@ -2,7 +2,7 @@
 
 The order of dropping is fixed and described in docs/money.md, so that users can foresee it. No model is replaced by a
 cheaper one, and the seats that stay are asked as the recipe says. Every plan is a valid recipe: an aggregator that
-selects keeps a layer to select from, or the run is refused.
+selects keeps a layer to select from, and an analyst keeps two proposals to compare, or the run is refused.
 """
 
 import heapq
@@ -13,13 +13,14 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import BudgetError
 from partsong.events import Loss
 from partsong.model import Conversation, Model
 from partsong.model_info import info_of
 from partsong.money.budget import Dollars, dearest, provider_of, shown
 from partsong.money.costing import Costs, Shape, added
-from partsong.recipe import Layer, Recipe, needs_proposals
+from partsong.recipe import Layer, Recipe
 from partsong.recipe import replace as checked
 
 LEAST_SEATS = 2  # a layer keeps this many seats or is dropped as a whole: one proposal leaves nothing to compare
@@ -34,7 +35,8 @@ class Plan:
     recipe: the recipe without the dropped seats
     dropped: a loss for each dropped seat, with its layer and seat in the original recipe
     worst: most dollars that the run costs, by scope
-    later: for each layer of `recipe` and last for the aggregator, the dollars by scope to leave for later calls
+    later: for each layer of `recipe`, for its analyst if it has one, and last for the aggregator, the dollars by scope
+        to leave for later calls
     """
 
     recipe: Recipe
@@ -50,7 +52,8 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
     caps: most dollars by scope: "" for the whole run, a provider's name for its calls
 
     Raises `BudgetError` if a price is unknown, or if a strict recipe would lose a seat. Also raises `BudgetError` if
-    not even the smallest part can be paid: the aggregator alone or, if it selects, the aggregator with proposals.
+    not even the smallest part can be paid: the aggregator alone or, if it selects or an analyst compares, the
+    aggregator with as many proposals as this needs.
     """
     info = {name: info_of(models[name]) for name in recipe.models}
     if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
@@ -61,8 +64,7 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
     costs = Costs(recipe, conversation, info)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     shape = _shrunk(full, recipe, costs, caps)
-    fits = _over(costs.total(shape), caps) is None and (any(map(any, shape)) or not needs_proposals(recipe.aggregator))
-    if not fits:
+    if _over(costs.total(shape), caps) is not None or _proposals(shape) < recipe.least_proposals:
         raise BudgetError(_refusal(recipe, costs, full, shape, caps))
     if recipe.strict and shape != full:
         whole = _comparison(costs.total(full), caps)
@@ -92,16 +94,21 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
         if not fits(shape, its_own):
             drops = list(_of_provider(recipe, shape, provider))
             shape = _fewest(shape, drops, partial(fits, scopes=its_own))
-    if fits(shape):
+    if fits(shape) and _proposals(shape) >= recipe.least_proposals:
         return shape
     samples = list(_samples(shape))
     shape = _fewest(shape, [*samples, *_seats(_after(shape, samples))], fits)
     layers = [index for index, counts in enumerate(shape) if any(counts)]
-    for index in reversed(layers[1:] if needs_proposals(recipe.aggregator) else layers):
-        if fits(shape):
+    for index in reversed(layers[1:] if recipe.least_proposals else layers):
+        if fits(shape) and _proposals(shape) >= recipe.least_proposals:
             break
         shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
     return shape
+
+
+def _proposals(shape: Shape) -> int:
+    """The number of proposals that the aggregator reads: the seats of the last layer that has seats."""
+    return next((sum(counts) for counts in reversed(shape) if any(counts)), 0)
 
 
 def _fewest(shape: Shape, drops: Sequence[Drop], enough: Callable[[Shape], bool]) -> Shape:
@@ -211,13 +218,17 @@ def _refusal(recipe: Recipe, costs: Costs, full: Shape, smallest: Shape, caps: D
     whole = _comparison(costs.total(full), caps)
     if not recipe.layers:
         return f"{recipe.name}: {whole}; allow more, or ask for a shorter answer with max_tokens"
-    if not needs_proposals(recipe.aggregator):
+    if not recipe.least_proposals:
         alone = [[0] * len(counts) for counts in full]
         return f"{recipe.name}: {_comparison(costs.total(alone), caps, 'the aggregator alone')}; {whole}"
-    if seats := sum(map(sum, smallest)):
-        part = f"its aggregator selects one of the proposals; with {seats} of them the run"
+    why = f"its analyst compares at least {LEAST_PROPOSALS} proposals"
+    if recipe.analyst is None:
+        why = "its aggregator selects one of the proposals"
+    if _proposals(smallest) >= recipe.least_proposals:
+        part = f"{why}; with {sum(map(sum, smallest))} of them the run"
         return f"{recipe.name}: {_comparison(costs.total(smallest), caps, part)}; {whole}"
-    return f"{recipe.name}: its aggregator selects one of the proposals, but no proposal can be paid; {whole}"
+    paid = "only 1 proposal" if any(map(any, smallest)) else "no proposal"
+    return f"{recipe.name}: {why}, but {paid} can be paid; {whole}"
 
 
 def _comparison(total: Dollars, caps: Dollars, what: str = "the whole recipe") -> str:

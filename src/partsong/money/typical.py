@@ -51,7 +51,7 @@ def is_priced(info: ModelInfo) -> bool:
 
 
 def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: Mapping[str, int]) -> list[Row]:
-    """The cost of each layer, and last of the aggregator.
+    """The cost of each layer, of the analyst if the recipe has one, and last of the aggregator.
 
     tokens: length of the question
     info: facts about each model of the recipe, by id
@@ -62,17 +62,21 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
         recipe, question, {name: each if is_priced(each) else ModelInfo(each.window) for name, each in info.items()}
     )
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
+    analyst = () if costs.analyst is None else (costs.analyst,)
+    readings = [*(costs.proposer for _ in recipe.layers), *analyst, costs.aggregator]
     rows = []
-    told = 0  # typical tokens of all proposals of the layer before
-    for index, (layer, dollars) in enumerate(zip(costs.calls(full), costs.layers(full), strict=True)):
-        reading = costs.proposer if index < len(recipe.layers) else costs.aggregator
+    told = 0  # typical tokens of what is read beside the question: the proposals of the layer before, and the analysis
+    for reading, layer, dollars in zip(readings, costs.calls(full), costs.layers(full), strict=True):
         read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
-        told, typical, most = 0, Sum(), Sum()
+        before, told = told, 0
+        typical, most = Sum(), Sum()
         for calls in layer:
             said = typically(calls, usual)
             typical += times(calls.count, read + likely(calls.agent.system), said, info[calls.agent.model])
             most += Sum(calls.count * calls.asked, calls.count * calls.said)
             told += calls.count * (said + MARKS)
+        if reading is costs.analyst:
+            told += before  # the aggregator reads the proposals as well
         priced = all(is_priced(info[name]) for calls in layer for name in calls.agent.models)
         most += Sum(dollars=dollars[""] if priced else None)
         rows.append(Row(sum(calls.count for calls in layer), typical, most))

@@ -43,6 +43,8 @@ def tables_in(text: str) -> dict[str, Any]:
     tables = tomllib.loads(text)
     if "instruction_file" in tables:
         raise RecipeError("instruction_file: no file is read for this recipe; write the instruction here")
+    if isinstance(analyst := tables.get("analyst"), dict) and "instruction_file" in analyst:
+        raise RecipeError("analyst.instruction_file: no file is read for this recipe; write the instruction here")
     other = tables.pop("include", None)
     if other is None:
         return with_tables(tables)
@@ -69,6 +71,7 @@ def _including(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         circle = " → ".join(item.name for item in (*chain[chain.index(here) :], here))
         raise RecipeError(f"{path}: include: recipes include each other in a circle: {circle}")
     tables = toml.load(path, RecipeError)
+    _read_analyst(tables, path)
     other = tables.pop("include", None)
     if other is None:
         return tables
@@ -106,6 +109,15 @@ def locate(name: str, base: Path, folder: Path) -> Path:
     return path
 
 
+def _read_analyst(tables: dict[str, Any], path: Path) -> None:
+    """Put the text of the analyst's instruction file in the place of its name. The recipe is in the file `path`."""
+    analyst = tables.get("analyst")
+    if isinstance(analyst, dict) and "instruction_file" in analyst:
+        if "instruction" in analyst:
+            raise RecipeError(f"{path}: analyst: give either instruction or instruction_file, not both")
+        analyst["instruction"] = _instruction(analyst.pop("instruction_file"), path)
+
+
 def _instruction(file: Any, path: Path) -> str:
     """The text of the instruction file `file`, whose path counts from the folder of the recipe file `path`."""
     if not isinstance(file, str):
@@ -132,8 +144,9 @@ def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
         return agent
 
     tables = dict(tables)
-    if "aggregator" in tables:
-        tables["aggregator"] = written_out(tables["aggregator"])
+    for name in ("analyst", "aggregator"):
+        if name in tables:
+            tables[name] = written_out(tables[name])
     if isinstance(layers := tables.get("layers"), list):
         tables["layers"] = [
             layer | {"agents": [written_out(agent) for agent in layer["agents"]]}

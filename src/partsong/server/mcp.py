@@ -21,7 +21,15 @@ from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, StoreMode
 from partsong.engine import perform
 from partsong.errors import PartsongError
-from partsong.events import AggregationDelta, AggregationStarted, AnyEvent, ProposalFailed, ProposalFinished
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnyEvent,
+    ProposalFailed,
+    ProposalFinished,
+)
 from partsong.model import asking
 from partsong.recipe import Recipe, replace
 from partsong.server.offered import found, offered
@@ -162,6 +170,10 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
                 steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: {model} has answered"
             case ProposalFailed(layer=layer, seat=seat, error=error):
                 steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: {error.message}"
+            case AnalysisFinished(model=model):
+                steps, said = steps + 1, f"{model} has compared the proposals"
+            case AnalysisFailed(error=error):
+                steps, said = steps + 1, f"the proposals were not compared: {error.message}"
             case AggregationStarted(model=model):
                 said = f"{model} writes the answer"
         if said:

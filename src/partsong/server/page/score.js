@@ -10,6 +10,7 @@ import { proseOf } from "./markdown.js";
 import { originsOf } from "./origins.js";
 import { countCalls, seatsOf } from "./seats.js";
 import { Timeline } from "./timeline.js";
+import { ANALYST_SEAT } from "./times.js";
 
 /** @import { Run } from "./run.js" */
 /** @import { Loss, ShownSeat } from "./types.js" */
@@ -108,7 +109,8 @@ export class Score {
    * @param {boolean} last
    */
   columnOf(index, last) {
-    const name = last ? "Aggregator" : `Layer ${index + 1}`;
+    const alone = this.cards[index].length === 1;
+    const name = last ? (alone ? "Aggregator" : "Analyst and aggregator") : `Layer ${index + 1}`;
     return make(
       "section",
       { class: last ? "column last" : "column", "aria-label": name },
@@ -122,11 +124,12 @@ export class Score {
   }
 
   showLosses() {
-    const { losses } = this.run.transcript;
+    const { losses, recipe } = this.run.transcript;
+    const layers = recipe?.layers.length ?? 0;
     if (this.losses.childElementCount === losses.length) return;
     fill(
       this.losses,
-      losses.map((loss) => make("li", {}, lossOf(loss))),
+      losses.map((loss) => make("li", {}, lossOf(loss, layers))),
     );
   }
 
@@ -176,7 +179,7 @@ function originOf(run, seat, share) {
  * @param {boolean} last
  */
 function headOf(seats, last) {
-  if (last) return seats[0].state;
+  if (last) return seats[seats.length - 1].state;
   const done = seats.filter((seat) => seat.state === "done").length;
   const lost = seats.filter((seat) => seat.state === "lost").length;
   return `${done} of ${seats.length}${lost ? ` · ${lost} lost` : ""}`;
@@ -206,12 +209,18 @@ function toldOf(run, layers) {
   if (run.over) return "The run has ended without an answer.";
   const begun = layers.findLastIndex((seats) => seats.some((seat) => seat.asked));
   const index = Math.max(0, begun);
-  if (index === layers.length - 1) return "The aggregator writes.";
+  if (index === layers.length - 1) {
+    return layers[index].at(-1)?.asked ? "The aggregator writes." : "The analyst compares the proposals.";
+  }
   return `Layer ${index + 1}: ${headOf(layers[index], false)} answered.`;
 }
 
-/** @param {Loss} loss */
-function lossOf({ layer, seat, model, kind, cause, message, replaced_by: instead }) {
+/**
+ * @param {Loss} loss
+ * @param {number} layers number of layers of proposers
+ */
+function lossOf({ layer, seat, model, kind, cause, message, replaced_by: instead }, layers) {
   const by = instead ? ` by ${modelName(instead)}` : "";
-  return `${layer + 1}.${seat + 1} ${modelName(model)}: ${KINDS[kind] ?? kind}${by} (${cause}: ${message})`;
+  const address = layer < layers ? `${layer + 1}.${seat + 1}` : seat === ANALYST_SEAT ? "analyst" : "aggregator";
+  return `${address} ${modelName(model)}: ${KINDS[kind] ?? kind}${by} (${cause}: ${message})`;
 }

@@ -2,11 +2,12 @@
 // The seats of a run as the page shows them: each with its address, model, state, text, calls, tokens, speed and
 // dollars. The seats of layers that have not begun are known from the recipe, so that nothing moves when they begin.
 
+import { textOf } from "./findings.js";
 import { count, dollars, modelName, seconds, shortName } from "./format.js";
-import { barsOf } from "./times.js";
+import { ANALYST_SEAT, barsOf } from "./times.js";
 
 /** @import { Run } from "./run.js" */
-/** @import { CallFinished, Layer, Recipe, SeatState, SeatTimes, ShownSeat, Used } from "./types.js" */
+/** @import { Agent, CallFinished, Layer, Recipe, SeatState, SeatTimes, ShownSeat, Used } from "./types.js" */
 
 /** @typedef {Omit<ShownSeat, "name" | "short" | "state" | "facts">} KnownSeat */
 
@@ -14,7 +15,7 @@ const LETTERS = 4; // of a token, until the provider's own count is there
 const LAST_RESORT = { cause: "failed", message: "the answer is the proposal that is most like the others" };
 
 /**
- * The layers of the run as lists of seats. The aggregator's layer is the last.
+ * The layers of the run as lists of seats. The last list has the aggregator, after the analyst if there is one.
  *
  * @param {Run} run
  * @returns {ShownSeat[][]}
@@ -24,7 +25,8 @@ export function seatsOf(run) {
   if (!recipe) return [];
   const calls = bySeat(run.transcript.calls);
   const layers = recipe.layers.map((layer, index) => proposersOf(run, layer, index, calls));
-  return [...layers, [described(run, aggregatorOf(run, recipe, calls))]];
+  const analyst = recipe.analyst ? [described(run, analystOf(run, recipe, recipe.analyst, calls))] : [];
+  return [...layers, [...analyst, described(run, aggregatorOf(run, recipe, calls))]];
 }
 
 /**
@@ -84,6 +86,29 @@ function proposersOf(run, layer, index, calls) {
 /**
  * @param {Run} run
  * @param {Recipe} recipe
+ * @param {Agent} analyst
+ * @param {Map<string, CallFinished[]>} calls by seat
+ * @returns {KnownSeat}
+ */
+function analystOf({ transcript, times }, recipe, { model }, calls) {
+  const seat = transcript.analyst;
+  return {
+    address: "analyst",
+    model: seat?.model ?? model,
+    asked: seat !== null,
+    text: transcript.analysis ? textOf(transcript.analysis, recipe.layers.length) : "",
+    answer: null,
+    ended: transcript.analysis !== null,
+    error: seat?.error ?? null,
+    replaced: seat?.replaced ?? [],
+    times: times.analyst,
+    calls: calls.get(`${recipe.layers.length}.${ANALYST_SEAT}`) ?? [],
+  };
+}
+
+/**
+ * @param {Run} run
+ * @param {Recipe} recipe
  * @param {Map<string, CallFinished[]>} calls by seat
  * @returns {KnownSeat}
  */
@@ -124,9 +149,9 @@ function described(run, seat) {
  * @param {KnownSeat} seat
  * @returns {SeatState}
  */
-function stateOf(run, { asked, text, answer, error }) {
+function stateOf(run, { asked, text, answer, ended, error }) {
   if (error) return "lost";
-  if (answer) return "done";
+  if (answer || ended) return "done";
   if (run.over) return asked ? "stopped" : "not asked";
   if (!asked) return "waiting";
   return text ? "writing" : "asked";
@@ -158,8 +183,8 @@ function factsOf(seat, now) {
  *
  * @param {KnownSeat} seat
  */
-function isOpen({ answer, error, text, times }) {
-  return !answer && !error && text !== "" && times !== null && times.first !== null && times.end === null;
+function isOpen({ answer, ended, error, text, times }) {
+  return !answer && !ended && !error && text !== "" && times !== null && times.first !== null && times.end === null;
 }
 
 /**
