@@ -7,6 +7,7 @@ export interface RunStarted {
   recipe: Recipe;
   conversation: Conversation;
   dropped?: Loss[];
+  again?: string;
 }
 
 export interface Recipe {
@@ -625,6 +626,8 @@ export interface RunLine {
   calls: number;
   state: "finished" | "failed" | "open";
   lost: number;
+  /** The id of the earlier run whose proposals were found again. */
+  again: string | null;
 }
 
 /** `/api/runs/RUN`: an event with the seconds since the run's start. */
@@ -660,7 +663,7 @@ export interface Pair extends Standing {
   recipes: [string, string];
 }
 
-export type Toml = string | number | boolean | null | undefined | Toml[];
+export type Toml = string | number | boolean | null | undefined | Toml[] | { [key: string]: Toml };
 export type Table = Record<string, Toml>;
 
 /** A recipe as the editor draws it. What the form has no field for stands in the settings. */

@@ -120,11 +120,13 @@ class RunStarted(Event, frozen=True, omit_defaults=True):
     recipe: the recipe that is performed, already without the seats in `dropped`
     conversation: the messages to answer
     dropped: losses of the kind "dropped": seats of the original recipe that the allowed money does not pay for
+    again: id of the earlier run whose proposals this one finds again; "" (default) for a run of its own
     """
 
     recipe: Recipe
     conversation: Conversation
     dropped: tuple[Loss, ...] = ()
+    again: str = ""
 
 
 class LayerStarted(Event, frozen=True):

@@ -24,6 +24,7 @@ from partsong.model import Conversation
 from partsong.prompts import documents_of
 from partsong.recipe import ANALYST_SEAT
 from partsong.store import StoredRun
+from partsong.store.runs import AGAIN
 from partsong.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ def head(run: StoredRun, question: str) -> "Iterator[Text]":
 
     about = f"  {when(run.started, datetime.now().astimezone())} · {status(run)} · run {run.id}"
     yield Text.assemble((single_line(run.recipe.partition("?")[0]), "bold"), (about, "dim"))
+    if earlier := run.labels.get(AGAIN):
+        yield Text(f"again from run {single_line(earlier)}", "dim")
     if question:
         yield Text(printable(question.strip()))
 

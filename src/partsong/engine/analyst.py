@@ -5,22 +5,36 @@ failed, too, if what it wrote is no analysis, or if none of its entries stands.
 """
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.analysis import LEAST_PROPOSALS, SCHEMA, Analysis
 from partsong.briefing import brief, prompt
 from partsong.engine import waiting
+from partsong.engine.emitter import Emitter
 from partsong.engine.findings import UnusableError, read_analysis
 from partsong.engine.fitting import Fitted, fit
+from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure, truncated_of
+from partsong.engine.recalled import RecalledAnalysis
 from partsong.engine.seat import Seat
 from partsong.errors import ModelError
-from partsong.events import AnalysisFailed, AnalysisFinished, AnalysisReplaced, AnalysisStarted, AnyEvent, LossKind
-from partsong.model import Answer, Delta, Request
+from partsong.events import (
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
+    AnalysisStarted,
+    AnyEvent,
+    CallFinished,
+    LossKind,
+)
+from partsong.model import NOTHING_USED, Answer, Conversation, Delta, Model, Request, Usage
 from partsong.model_info import ModelInfo, info_of
-from partsong.recipe import ANALYST_SEAT, Analyst
+from partsong.money.funding import Funds, fund_analysis
+from partsong.recipe import ANALYST_SEAT, Agent, Aggregator, Analyst, Layer, Recipe
 
 
 async def analyse(run: Performance, proposals: tuple[Proposal, ...]) -> Analysis | None:
@@ -33,6 +47,8 @@ async def analyse(run: Performance, proposals: tuple[Proposal, ...]) -> Analysis
     if analyst is None or len(proposals) < LEAST_PROPOSALS:
         return None
     address, until = (len(run.recipe.layers), ANALYST_SEAT), run.analyst_end
+    if run.again is not None and (found := run.again.analysis) is not None:
+        return await _recall(run, address, analyst, found)
     work = _Analysing(run, analyst, proposals, until)
     seat = Seat(run, address, analyst.models, until, work)
     await run.say(AnalysisStarted(analyst.model))
@@ -58,6 +74,84 @@ async def analyse(run: Performance, proposals: tuple[Proposal, ...]) -> Analysis
         error, kind = ModelError(told, before[0].cause, status=before[0].status), "failed"
     run.losses.add(*address, analyst.model, error, kind)
     return None
+
+
+class Comparison(Struct, frozen=True):
+    """The analysis of the proposals of a run that is stored.
+
+    analysis: the analysis
+    model: id of the model that wrote it
+    usage: tokens and dollars of all calls that were made for it; zero if it was found in the store
+    stored: whether it was found in the store
+    """
+
+    analysis: Analysis
+    model: str
+    usage: Usage
+    stored: bool
+
+
+async def compare(
+    recipe: Recipe,
+    analyst: Analyst,
+    conversation: Conversation,
+    proposals: tuple[Proposal, ...],
+    models: Mapping[str, Model],
+    *,
+    funds: Funds | None = None,
+    record: str = "",
+) -> Comparison:
+    """Ask an analyst to compare proposals of a run that has ended. An equal call in the store is not made again.
+
+    recipe: the recipe of the run, whose limits apply
+    analyst: the analyst, whichever the recipe has
+    models: a model for each id of the analyst
+    funds, record: see `perform`
+
+    Raises `ModelError` if the analyst fails, and `BudgetError` if the money does not allow its call.
+    """
+    # The layer and the aggregator of this recipe are not asked.
+    layer = Layer((Agent(analyst.model, samples=LEAST_PROPOSALS),))
+    alone = Recipe(
+        recipe.name,
+        (layer,),
+        Aggregator(analyst.model),
+        max_dollars=recipe.max_dollars,
+        fit=recipe.fit,
+        seed=recipe.seed,
+        advice=recipe.advice,
+        analyst=analyst,
+    )
+    funded = await fund_analysis(alone, conversation, models, [each.answer.text for each in proposals], funds)
+    heard: list[AnyEvent] = []
+
+    async def hear(event: AnyEvent) -> None:
+        heard.append(event)
+
+    losses = Losses(alone)
+    run = Performance(alone, conversation, models, Emitter(hear), False, False, True, losses, funded, record)
+    try:
+        await analyse(run, proposals)
+    finally:
+        run.tally.give_up_all(ModelError("nobody waits for the analysis", "cancelled"))
+        if funded is not None:
+            await funded.settle()
+    for event in reversed(heard):
+        if isinstance(event, AnalysisFinished):
+            last = next(call for call in reversed(heard) if isinstance(call, CallFinished))
+            return Comparison(event.analysis, event.model, run.tally.used, last.stored)
+        if isinstance(event, AnalysisFailed):
+            raise ModelError(event.error.message, event.error.cause, status=event.error.status, usage=run.tally.used)
+    raise ModelError("there are no two proposals to compare", "no_proposals")
+
+
+async def _recall(run: Performance, address: tuple[int, int], analyst: Analyst, found: RecalledAnalysis) -> Analysis:
+    """Emit the analysis of an earlier run, told as a call that came from the store."""
+    await run.say(AnalysisStarted(analyst.model))
+    answer = Answer((), usage=NOTHING_USED, stored=found.usage)
+    run.tally.answer(run.tally.begin(address, found.model, Request(())), answer)
+    await run.say_end(AnalysisFinished(found.analysis, found.model))
+    return found.analysis
 
 
 async def _fill(seat: Seat) -> Answer:

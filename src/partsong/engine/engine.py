@@ -32,6 +32,7 @@ from partsong.engine.layers import perform_layer
 from partsong.engine.likeness import most_alike
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
+from partsong.engine.recalled import Again, free_of
 from partsong.engine.request_checks import check
 from partsong.errors import ModelError, RunError
 from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
@@ -57,6 +58,7 @@ async def perform(
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
     record: str = "",
+    again: Again | None = None,
 ) -> None:
     """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
 
@@ -70,6 +72,8 @@ async def perform(
         `recipe.max_dollars`, seats are dropped until the worst case of the run can be paid
     documents: reads the documents of the conversation; `None` (default) for a reader with the default limits
     record: id under which a store keeps the run, so that its calls can be deleted with it; "" (default) for none
+    again: what the run finds of an earlier one (see `begin_again`), so that only the rest is asked and paid; `None`
+        (default) for nothing
 
     The last event is `RunFinished` or `RunFailed`. A cancelled run also ends with `RunFailed`, and then raises
     `CancelledError`.
@@ -79,8 +83,8 @@ async def perform(
     """
     conversation = await _read(conversation, documents)
     await check(recipe, conversation, models)
-    funded = await fund(recipe, conversation, models, funds)
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, record)
+    funded = await fund(recipe, conversation, models, funds, None if again is None else free_of(recipe, again))
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, record, again)
 
 
 @asynccontextmanager
@@ -193,13 +197,14 @@ async def _perform_to_the_end(
     cache: bool | None,
     live: bool,
     record: str = "",
+    again: Again | None = None,
 ) -> None:
     """Perform the recipe, or the part of it that `funded` pays for, emit the run's last event, and settle the money."""
     dropped: tuple[Loss, ...] = ()
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record)
+    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, again)
     try:
         await _perform_recipe(run)
     except ModelError as error:
@@ -215,7 +220,8 @@ async def _perform_to_the_end(
 async def _perform_recipe(run: Performance) -> None:
     """Perform the layers and the aggregator, and emit `RunFinished`. Raises `ModelError` if there is no answer."""
     recipe, losses = run.recipe, run.losses
-    await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
+    earlier = "" if run.again is None else run.again.run
+    await run.say(RunStarted(recipe, run.conversation, tuple(losses), earlier))
     proposals: tuple[Proposal, ...] = ()
     told = brief(recipe, run.conversation, "proposer")
     for index in range(len(recipe.layers)):

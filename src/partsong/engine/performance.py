@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from partsong.engine.emitter import Emit as Emit
 from partsong.engine.emitter import Emitter
 from partsong.engine.losses import Losses
+from partsong.engine.recalled import Again
 from partsong.engine.tally import OpenCall, Tally
 from partsong.errors import ModelError
 from partsong.events import Failure
@@ -69,6 +70,7 @@ class Performance:
     losses: where the run has fallen short of its recipe so far
     funded: the run's money; `None` (default) if no cap applies
     record: id under which the run is stored; "" (default) if it is not stored
+    again: what is found of an earlier run; `None` (default) for nothing
     started: when the run began, by the running loop's clock
     said: pieces of the answer that the listener has heard; "" for a piece of reasoning or of a tool call
     tally: counts the run's calls and their usage
@@ -85,6 +87,7 @@ class Performance:
     losses: Losses
     funded: Funded | None = None
     record: str = ""
+    again: Again | None = None
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)

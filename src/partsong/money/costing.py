@@ -6,9 +6,9 @@ messages that are sent.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.analysis import LEAST_PROPOSALS, SCHEMA
@@ -31,8 +31,7 @@ STEP = 64  # tokens: the input of a call is rounded up to a multiple, so that si
 Shape = list[list[int]]  # shape[i][j]: number of samples that are asked of the agent j of the layer i
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
+class Calls(Struct, frozen=True):
     """The planned calls of one agent in one layer.
 
     count: number of calls
@@ -44,6 +43,17 @@ class Calls:
     count: int
     asked: int
     said: int
+
+
+class Free(Struct, frozen=True):
+    """What of a recipe costs nothing, because it is found in an earlier run.
+
+    seats: seats[i][j] is the number of such samples of the agent j of the layer i
+    analysis: whether the analysis is found
+    """
+
+    seats: Shape
+    analysis: bool = False
 
 
 class Reading:
@@ -87,14 +97,21 @@ class Reading:
 class Costs:
     """Computes the most dollars of a recipe's layers for any shape, that is for any part of its seats.
 
+    free: what costs nothing, with the whole recipe as the shape; `None` if everything is asked
     info: facts about each model of the recipe, by id
     caller: the caller's sampling for the answer
     known: prices that were computed before, by model, input tokens and output tokens
     agents: for each layer, its agents, each with the most output tokens of an answer
     """
 
-    def __init__(self, recipe: Recipe, conversation: Conversation, info: Mapping[str, ModelInfo]) -> None:
-        self.recipe, self.info = recipe, info
+    def __init__(
+        self,
+        recipe: Recipe,
+        conversation: Conversation,
+        info: Mapping[str, ModelInfo],
+        free: Free | None = None,
+    ) -> None:
+        self.recipe, self.info, self.free = recipe, info, free
         # A model that takes files may be the dearest of those that can answer: then files are counted for all.
         sent = any(known.documents for known in info.values())
         conversation = replace(conversation, messages=with_documents(conversation.messages, sent=sent))
@@ -146,9 +163,17 @@ class Costs:
                 layers.append(layer)
                 words = sum(calls.count * RETOLD * calls.said for calls in layer)
                 count = sum(calls.count for calls in layer)
+        if self.free is not None:
+            layers = [
+                [replace(calls, count=calls.count - found) for calls, found in zip(layer, free, strict=True)]
+                for layer, free in zip(layers, self.free.seats, strict=True)
+            ]
         if (analysis := self.analysis(count, words)) is None:
             return [*layers, [self.aggregation(count, words)]]
-        return [*layers, [analysis], [self.aggregation(count, words, RETOLD * analysis.count * analysis.said)]]
+        aggregation = self.aggregation(count, words, RETOLD * analysis.count * analysis.said)
+        if self.free is not None and self.free.analysis:
+            analysis = replace(analysis, count=0)
+        return [*layers, [analysis], [aggregation]]
 
     def analysis(self, count: int, words: int) -> Calls | None:
         """The analyst's call, of which there is none for less than two proposals; `None` without an analyst.

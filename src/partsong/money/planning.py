@@ -17,11 +17,12 @@ from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import BudgetError
 from partsong.events import Loss
 from partsong.model import Conversation, Model
-from partsong.model_info import info_of
+from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import Dollars, dearest, provider_of, shown
-from partsong.money.costing import Costs, Shape, added
+from partsong.money.costing import Costs, Free, Shape, added
 from partsong.recipe import Layer, Recipe
 from partsong.recipe import replace as checked
+from partsong.wire.tokens import estimate
 
 LEAST_SEATS = 2  # a layer keeps this many seats or is dropped as a whole: one proposal leaves nothing to compare
 
@@ -45,24 +46,32 @@ class Plan:
     later: tuple[Dollars, ...]
 
 
-def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], caps: Dollars) -> Plan:
+def plan(
+    recipe: Recipe,
+    conversation: Conversation,
+    models: Mapping[str, Model],
+    caps: Dollars,
+    free: Free | None = None,
+) -> Plan:
     """The largest part of the recipe, in the fixed order of dropping, whose worst case the caps allow.
 
     models: a model for each id in `recipe.models`
     caps: most dollars by scope: "" for the whole run, a provider's name for its calls
+    free: what is found of an earlier run; `None` (default) for nothing. Then no seat is dropped, since the seats that
+        are found cost nothing, and keep their addresses
 
     Raises `BudgetError` if a price is unknown, or if a strict recipe would lose a seat. Also raises `BudgetError` if
     not even the smallest part can be paid: the aggregator alone or, if it selects or an analyst compares, the
     aggregator with as many proposals as this needs.
     """
     info = {name: info_of(models[name]) for name in recipe.models}
-    if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
-        raise BudgetError(
-            f"{recipe.name}: there is a budget, but the price of {', '.join(unknown)} is unknown; in partsong.toml, "
-            f"say what a million tokens cost:{''.join(map(lines_for, unknown))}"
-        )
-    costs = Costs(recipe, conversation, info)
+    _check_prices(recipe, info)
+    costs = Costs(recipe, conversation, info, free)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
+    if free is not None:
+        if _over(costs.total(full), caps) is not None:
+            raise BudgetError(f"{recipe.name}: {_comparison(costs.total(full), caps, 'what is asked again')}")
+        return _planned(recipe, full, full, costs, caps)
     shape = _shrunk(full, recipe, costs, caps)
     if _over(costs.total(shape), caps) is not None or _proposals(shape) < recipe.least_proposals:
         raise BudgetError(_refusal(recipe, costs, full, shape, caps))
@@ -72,6 +81,35 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
             f"{recipe.name}: {whole}, and strict allows nothing to be dropped; allow more, or ask for less"
         )
     return _planned(recipe, full, shape, costs, caps)
+
+
+def plan_analysis(
+    recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], proposals: Sequence[str], caps: Dollars
+) -> Plan:
+    """The plan of the recipe's analyst alone, which compares these proposals.
+
+    models, caps: see `plan`
+
+    Raises `BudgetError` if the caps do not allow the call, or if a price is unknown.
+    """
+    info = {name: info_of(models[name]) for name in recipe.models}
+    _check_prices(recipe, info)
+    costs = Costs(recipe, conversation, info)
+    calls = costs.analysis(len(proposals), sum(map(estimate, proposals)))
+    worst = {} if calls is None else costs.cost(calls, calls.agent.sampling)
+    if _over(worst, caps) is not None:
+        raise BudgetError(f"{recipe.name}: {_comparison(worst, caps, 'the analysis')}")
+    # Its turn comes after the layers: see `Funded.begin`.
+    return Plan(recipe, (), worst, (*(worst for _ in recipe.layers), {}))
+
+
+def _check_prices(recipe: Recipe, info: Mapping[str, ModelInfo]) -> None:
+    """Raise `BudgetError` if the price of a model is unknown."""
+    if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
+        raise BudgetError(
+            f"{recipe.name}: there is a budget, but the price of {', '.join(unknown)} is unknown; in partsong.toml, "
+            f"say what a million tokens cost:{''.join(map(lines_for, unknown))}"
+        )
 
 
 def lines_for(name: str) -> str:

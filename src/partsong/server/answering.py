@@ -10,16 +10,18 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from partsong.engine import perform
+from partsong.engine.again import models_asked
+from partsong.engine.recalled import Again, Unasked
 from partsong.errors import PartsongError, RequestError
 from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunStarted, to_json
 from partsong.keys import Key
-from partsong.model import NOTHING_USED, Answer, Conversation, Usage
+from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
 from partsong.recipe import Recipe
 from partsong.server.incoming import (
     ClientLeftError,
@@ -38,7 +40,7 @@ from partsong.server.staying import mute
 from partsong.server.stored import going_on, labels_of, look_up
 from partsong.store import new_id
 from partsong.wire import responses
-from partsong.wire.parsed import ParsedRequest, parse_options
+from partsong.wire.parsed import Options, ParsedRequest, parse_options
 from partsong.wire.reply import Format, Head, Problem
 
 LOG = logging.getLogger("partsong.server")
@@ -53,19 +55,66 @@ class Api:
     format: Format
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one request asks for.
+
+    recipe: the recipe that is performed, with the options and the limits of the request
+    again: what the run finds of an earlier one; `None` (default) for nothing
+    """
+
+    parsed: ParsedRequest
+    recipe: Recipe
+    again: Again | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The ids of the models that may be asked."""
+        return self.recipe.models if self.again is None else models_asked(self.recipe, self.again)
+
+
+class Ask(Protocol):
+    """Finds out what a request asks for. Raises `ProblemError` or `PartsongError` if the request cannot be answered."""
+
+    async def __call__(
+        self, api: Api, service: Service, body: bytes, headers: Mapping[str, str], key: Key | None, scope: Scope
+    ) -> Asked: ...
+
+
+async def ask_api(
+    api: Api, service: Service, body: bytes, headers: Mapping[str, str], key: Key | None, scope: Scope
+) -> Asked:
+    """What a request to one of the three APIs asks for."""
+    parsed = api.format.parse_request(body)
+    if (options := headers.get(OPTIONS)) is not None:
+        parsed = replace(parsed, options=options_of(options))
+    recipe = service.recipe_for(parsed, key)
+    if parsed.background and not service.stays:
+        why = "runs go on alone only in a server of one process whose store keeps everything"
+        raise RequestError(f"background: {why}", "background")
+    if parsed.references:
+        known = await look_up(service, parsed.references, key)
+        parsed = replace(responses.parse_request(body, known), options=parsed.options)
+    if parsed.previous:
+        parsed = await going_on(service, parsed, key)
+    return Asked(parsed, recipe)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Answering:
     """An ASGI application that answers the requests of one API.
 
     service: returns the service of the server, which must have started
+    ask: finds out what a request asks for
     """
 
     api: Api
     service: Callable[[], Service]
+    ask: Ask = ask_api
 
     async def __call__(self, scope: Scope, receive: Receive, send: SendBytes) -> None:
         service = self.service()
-        request = _Request(self.api, service, scope, send)
+        request = _Request(self.api, service, scope, send, self.ask)
         try:
             if service.stopping:
                 raise ProblemError(Problem(503, "overloaded", "the server is shutting down", retry_after=5.0))
@@ -96,8 +145,8 @@ class Answering:
 
 
 class _Request:
-    def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes) -> None:
-        self.api, self.service, self.scope, self.send = api, service, scope, send
+    def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes, ask: Ask) -> None:
+        self.api, self.service, self.scope, self.send, self.ask = api, service, scope, send, ask
         self.staying = False  # whether the run continues without its client
         self.stream: EventStream | None = None
 
@@ -108,22 +157,13 @@ class _Request:
 
     async def _answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
         try:
-            parsed = self.api.format.parse_request(body)
-            if (options := headers.get(OPTIONS)) is not None:
-                parsed = replace(parsed, options=_options_of(options))
-            recipe = self.service.recipe_for(parsed, key)
-            if parsed.background and not self.service.stays:
-                why = "runs go on alone only in a server of one process whose store keeps everything"
-                raise RequestError(f"background: {why}", "background")
-            if parsed.references:
-                known = await look_up(self.service, parsed.references, key)
-                parsed = replace(responses.parse_request(body, known), options=parsed.options)
-            if parsed.previous:
-                parsed = await going_on(self.service, parsed, key)
+            asked = await self.ask(self.api, self.service, body, headers, key, self.scope)
             async with self.service.limiter.enter(key):
-                models = await self.service.assembly.models(recipe.models)
+                models: dict[str, Model] = await self.service.assembly.models(asked.models)
+                if asked.again is not None:
+                    models = {name: models.get(name) or Unasked() for name in asked.recipe.models}
                 with self.service.metrics.running():
-                    await _Run(self, parsed, recipe, key, models, headers).perform()
+                    await _Run(self, asked, key, models, headers).perform()
         except ProblemError as error:
             await self.refuse(error.problem)
         except PartsongError as error:
@@ -150,13 +190,14 @@ class _Run:
     def __init__(
         self,
         request: _Request,
-        parsed: ParsedRequest,
-        recipe: Recipe,
+        asked: Asked,
         key: Key | None,
-        models: Any,
+        models: Mapping[str, Model],
         headers: Mapping[str, str],
     ) -> None:
+        parsed, recipe = asked.parsed, asked.recipe
         self.request, self.parsed, self.recipe, self.key, self.models = request, parsed, recipe, key, models
+        self.again = asked.again
         self.service = request.service
         labels = {"api": request.api.name, **parsed.labels}
         if request.api.name == "responses":
@@ -247,6 +288,7 @@ class _Run:
             funds=funds,
             documents=self.service.documents,
             record=self.recorders[choice].id,
+            again=self.again,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:
@@ -346,7 +388,8 @@ class _Run:
         return [*told, *identity_headers(self.request.scope)]
 
 
-def _options_of(header: str) -> Any:
+def options_of(header: str) -> Options:
+    """The options in the header `X-Partsong`. Raises `RequestError` if they are wrong."""
     try:
         value = msgspec.json.decode(header.encode("latin-1"))
     except msgspec.DecodeError as problem:

@@ -16,6 +16,7 @@ class Report:
     error: the reason of a run that has failed, else `None`
     usage: tokens and dollars of all calls of the run
     losses: number of losses
+    again: id of the earlier run whose proposals were found; "" for none
     kept: whether the store keeps the run, as far as it should
     calls: the calls whose usage is known. Their usages add up to `usage`.
     """
@@ -23,6 +24,7 @@ class Report:
     def __init__(self, run: str, recipe: str) -> None:
         self.run, self.recipe = run, recipe
         self.started = False
+        self.again = ""
         self.answer: Answer | None = None
         self.error: Failure | None = None
         self.usage: Usage = NOTHING_USED
@@ -34,8 +36,8 @@ class Report:
     def hear(self, event: AnyEvent) -> None:
         """Add one event of the run. Deltas may be left out."""
         match event:
-            case RunStarted():
-                self.started = True
+            case RunStarted(again=again):
+                self.started, self.again = True, again
             case CallFinished(usage=Usage() as usage):
                 self.calls.append((event, usage))
             case RunFinished(answer=answer, usage=usage, losses=losses):
@@ -51,6 +53,8 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """The report as plain values for JSON: the calls, the losses and the total dollars."""
         plain: dict[str, Any] = {"run": self.run, "recipe": self.recipe}
+        if self.again:
+            plain["again"] = self.again
         if not self.kept:
             plain["kept"] = False
         if (end := self._end) is not None:

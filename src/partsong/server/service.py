@@ -6,11 +6,12 @@ one.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
@@ -33,7 +34,7 @@ from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
 from partsong.store import Store
-from partsong.wire.parsed import ParsedRequest
+from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Problem
 
 LOG = logging.getLogger("partsong.server")
@@ -68,7 +69,7 @@ class Service:
     documents: DocumentReader
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
-    working: set[asyncio.Task[None]] = field(default_factory=set)
+    working: set[asyncio.Task[Any]] = field(default_factory=set)
     staying: Staying = field(default_factory=Staying)
     stopping: bool = False
     draining: asyncio.Task[None] | None = None
@@ -105,7 +106,7 @@ class Service:
             raise ProblemError(Problem(404, "not_found", message, "model", "model_not_found"))
         if options.recipe:
             chosen = (not self.serving.models or (key is not None and key.recipes)) and sorted(
-                {"layers", "aggregator"} & options.recipe.keys()
+                {"layers", "analyst", "aggregator"} & options.recipe.keys()
             )
             if chosen:
                 raise ProblemError(
@@ -120,6 +121,13 @@ class Service:
                 recipe = overridden(recipe, options.recipe)
             except RecipeError as problem:
                 raise RequestError(f"partsong.recipe: {problem}", "partsong.recipe") from None
+        return self.limited(recipe, name, options)
+
+    def limited(self, recipe: Recipe, name: str, options: Options) -> Recipe:
+        """The recipe with the limits of the server and of a request.
+
+        name: name of the served recipe, whose limit applies too
+        """
         dollars = [recipe.max_dollars, options.max_dollars, self.configuration.dollars_per_run, self.limit(name)]
         deadlines = [recipe.deadline, options.deadline]
         if caps := [cap for cap in dollars if cap is not None]:
@@ -127,6 +135,17 @@ class Service:
         if ends := [deadline for deadline in deadlines if deadline is not None]:
             recipe = replace(recipe, deadline=min(ends))
         return replace(recipe, strict=True) if options.strict else recipe
+
+    def check_models(self, models: Collection[str], name: str, key: Key | None) -> None:
+        """Raise `ProblemError` if a key may not use the recipe called `name`, or models that are not of this recipe."""
+        if key is not None and key.recipes and name not in key.recipes:
+            raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "run"))
+        if self.serving.models and (key is None or not key.recipes):
+            return
+        offered = self.recipes[name].models if name in self.recipes else ()
+        if others := sorted(set(models) - set(offered)):
+            message = f"clients may not choose the models on this server: {', '.join(others)}"
+            raise ProblemError(Problem(403, "permission", message, "model"))
 
     def limit(self, name: str) -> Decimal | None:
         """The limit of dollars of the served recipe called `name`, which no request can raise; `None` for no limit."""

@@ -4,6 +4,7 @@
 
 import { Card } from "./card.js";
 import { openSeat } from "./closeup.js";
+import { Differences } from "./differences.js";
 import { fill, make, say } from "./dom.js";
 import { dollars, many, modelName, seconds } from "./format.js";
 import { proseOf } from "./markdown.js";
@@ -41,14 +42,16 @@ export class Score {
       { type: "button", class: "quiet", disabled: true, "aria-expanded": "false", onclick: () => this.toggleOrigins() },
       "Where the answer comes from",
     );
+    this.differences = new Differences(run);
     this.said = make("p", { class: "unseen", role: "status" });
     this.element = make(
       "section",
       { class: "score", "aria-label": "The score" },
-      make("div", { class: "score-head" }, this.summary, this.asking),
+      make("div", { class: "score-head" }, this.summary, this.differences.button, this.asking),
       this.columns,
       this.losses,
       this.timeline.element,
+      this.differences.element,
       this.origins,
       this.said,
     );
@@ -87,6 +90,7 @@ export class Score {
     say(this.summary, summaryOf(this.run, layers));
     say(this.said, toldOf(this.run, layers));
     this.showLosses();
+    this.differences.show();
     this.asking.disabled = this.run.transcript.answer === null || layers.length === 1;
     if (!this.run.over) this.soon(); // the seconds go on even if nobody speaks
   }
