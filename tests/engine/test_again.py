@@ -121,6 +121,7 @@ async def test_an_answer_of_a_fallback_is_found_with_its_model_and_its_loss() ->
     assert transcript.losses == earlier.losses
     assert [(loss.kind, loss.replaced_by) for loss in transcript.losses] == [("replaced", "m:c")]
     assert [event.model for event in events if isinstance(event, ProposalFinished)] == ["m:c", "m:a"]
+    assert [seat.model for seat in transcript.layers[0]] == ["m:c", "m:a"]
 
 
 async def test_a_quorum_does_not_cut_off_what_is_asked_again() -> None:

@@ -190,6 +190,10 @@ class _Layer:
         """Emit how the seat ended in an earlier run. An answer is told as a call that came from the store."""
         run = self.run
         seat.ended, seat.answer, seat.model = True, found.answer, found.model
+        if found.model != seat.models[0]:
+            why = next((loss for loss in found.losses if loss.kind == "replaced"), None)
+            before = Failure("cancelled", "") if why is None else Failure(why.cause, why.message)
+            await run.say_end(ProposalReplaced(*seat.address, found.model, before))
         if found.answer is None:
             await run.say_end(ProposalFailed(*seat.address, found.error or Failure("cancelled", "")))
         else:
