@@ -8,15 +8,15 @@ question leads to. These calls are then made in two ways, in turn and in the ord
 * straight to xllamacpp, with a thread for each seat of the layer, and then for the aggregator;
 * through the engine, with every event heard.
 
-Both ways use the same loaded models. Between two runs each model reads something else, so that no prompt is found in a
-cache. Wall time is what counts. On a machine that is busy with other programs, compare CPU time, of the whole process.
+The engine's models are in processes of their own, and the straight calls have models of their own in this process, with
+the same settings. Between two runs each model reads something else, so that no prompt is found in a cache. Wall time is
+what counts.
 
 With `threads`, other settings of the models are measured as well: the number of threads that write and read, the number
 of seats that a model answers at once, and whether the seats of a layer are asked at once or one after another.
 """
 
 import asyncio
-import resource
 import statistics
 import sys
 import threading
@@ -31,8 +31,8 @@ from msgspec.structs import replace
 import partsong
 from partsong.events import AnyEvent
 from partsong.folders import weights_folder
-from partsong.model import Answer, Model, Request, Send, asking
-from partsong.providers import local
+from partsong.model import Answer, Model, Request, Sampling, Send, asking
+from partsong.providers import llama, local
 from partsong.weights.fetch import ensure
 
 QUESTIONS = (
@@ -109,23 +109,23 @@ def forget(models: Iterable[str], serve: Serve) -> None:
         serve(model, body, lambda _: False)
 
 
-def cpu() -> float:
-    """CPU seconds of this process so far, llama.cpp's threads included."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+async def forget_all(models: dict[str, Model]) -> None:
+    """Have every model of the engine read something else."""
+    for model in models.values():
+        await model(Request(asking("Say yes.").messages, sampling=Sampling(max_tokens=1)), None)
 
 
 async def compare(recipe: partsong.Recipe, paths: dict[str, Path], rounds: int) -> list[list[Call]]:
     """partsong against the bare calls. Returns the calls of each round."""
     models: dict[str, Model] = {name: local.Local(path, name) for name, path in paths.items()}
 
+    servers = {name: llama.load(str(path), local.WINDOW, "") for name, path in paths.items()}
+
     def serve(model: str, body: bytes, hear: Callable[[bytes], bool]) -> None:
-        # Straight to the server that `Local` has loaded, which keeps further calls waiting by itself.
-        local._loaded(paths[model].resolve(), local.WINDOW).server.handle_chat_completions(body, hear)
+        servers[model].handle_chat_completions(body, hear)  # keeps further calls waiting by itself
 
     noted: list[list[Call]] = []
     times: dict[str, list[float]] = {"straight": [], "partsong": []}
-    work: dict[str, list[float]] = {"straight": [], "partsong": []}
     for number in range(rounds):
         question = QUESTIONS[number % len(QUESTIONS)]
         calls: list[Call] = []
@@ -134,24 +134,19 @@ async def compare(recipe: partsong.Recipe, paths: dict[str, Path], rounds: int) 
         noted.append(calls)
         for way in ("straight", "partsong") if number % 2 else ("partsong", "straight"):
             await asyncio.to_thread(forget, models, serve)
-            before = cpu()
+            await forget_all(models)
             if way == "straight":
                 seconds, written = await asyncio.to_thread(straight, calls, serve)
             else:
                 seconds, written = await through_the_engine(recipe, question, models)
             times[way].append(seconds)
-            work[way].append(cpu() - before)
-            print(
-                f"round {number + 1}: {way:8} {seconds:6.2f} s, cpu {work[way][-1]:6.2f} s, {written} tokens",
-                flush=True,
-            )
-    for what, seconds_of in {"wall": times, "cpu": work}.items():
-        ours, theirs = seconds_of["partsong"], seconds_of["straight"]
-        ratio = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
-        print(
-            f"{what}: partsong {sum(ours):.2f} s, straight {sum(theirs):.2f} s, ratio of the sums"
-            f" {sum(ours) / sum(theirs):.3f}, median of the rounds' ratios {ratio:.3f}"
-        )
+            print(f"round {number + 1}: {way:8} {seconds:6.2f} s, {written} tokens", flush=True)
+    ours, theirs = times["partsong"], times["straight"]
+    ratio = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+    print(
+        f"partsong {sum(ours):.2f} s, straight {sum(theirs):.2f} s, ratio of the sums {sum(ours) / sum(theirs):.3f},"
+        f" median of the rounds' ratios {ratio:.3f}"
+    )
     print("the bar is 1.05 of wall time")
     return noted
 
@@ -165,7 +160,7 @@ def measure(paths: dict[str, Path], noted: list[list[Call]], decode: int, prompt
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(path)
         parameters.n_parallel, parameters.n_ctx, parameters.kv_unified = slots, slots * 4096, True
-        parameters.n_batch = parameters.n_ubatch = local.BATCH
+        parameters.n_batch = parameters.n_ubatch = llama.BATCH
         parameters.cpuparams.n_threads, parameters.cpuparams_batch.n_threads = decode, prompt
         parameters.fit_params, parameters.cache_ram_mib, parameters.verbosity, parameters.ui = False, 0, -1, False
         parameters.n_threads_http, parameters.api_keys = 1, ["measured"]
@@ -199,8 +194,8 @@ async def main(rounds: int = 3, max_tokens: int = 96, *, threads: bool = False) 
     noted = await compare(recipe, paths, rounds)
     if not threads:
         return
-    cores = local._cores()
-    reading = min(cores, local.PROMPT_THREADS)
+    cores = llama._cores()
+    reading = min(cores, llama.PROMPT_THREADS)
     for decode, prompt, slots in ((1, 1, 1), (1, reading, 1), (1, reading, 2), (min(cores, 2), reading, 1)):
         await asyncio.to_thread(measure, paths, noted[:2], decode, prompt, slots)
 

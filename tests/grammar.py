@@ -21,12 +21,14 @@ from partsong.events import (
     ProposalFailed,
     ProposalFinished,
     ProposalReplaced,
+    ProposalSpared,
     ProposalStarted,
     RunFailed,
     RunFinished,
     RunStarted,
+    VotesCounted,
 )
-from partsong.model import NOTHING_USED, Usage
+from partsong.model import NOTHING_USED, TextDelta, Usage
 from partsong.recipe import ANALYST_SEAT
 
 
@@ -37,7 +39,9 @@ def check(events: Iterable[AnyEvent]) -> None:
     assert isinstance(heard[-1], RunFinished | RunFailed), heard[-1]
     recipe = heard[0].recipe
     layer = -1  # the layer that is or was last open
-    open_layer = aggregating = spoke = False
+    open_layer = aggregating = spoke = counted = False
+    elected: VotesCounted | None = None
+    spared = 0
     analyst = ""  # "asked" once the analyst has begun, and "ended" once it has ended
     seats: dict[int, str] = {}
     calls: dict[tuple[int, int], list[CallFinished]] = {}
@@ -47,6 +51,8 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert not open_layer
                 assert not aggregating
                 assert number == layer + 1
+                assert elected is None
+                counted = False
                 assert models == tuple(agent.model for agent in recipe.layers[number].seats)
                 layer, open_layer, seats = number, True, {}
             case ProposalStarted(layer=number, seat=seat, model=model):
@@ -83,6 +89,20 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert [(call.model, call.usage) for call in said] == [(model, answer.usage)]
                 assert said[0] is calls[number, seat][-1], "a call after the answer"
                 seats[seat] = "answered"
+            case ProposalSpared(layer=number, seat=seat, usage=usage):
+                assert open_layer
+                assert (number, seats.get(seat)) in ((layer, "speaks"), (layer, None))
+                assert seat in seats or usage is None
+                assert all(call.error is not None for call in calls.get((number, seat), []))
+                assert seat in seats or recipe.layers[layer].at_once is not None
+                seats[seat] = "spared"
+                spared += 1
+            case ProposalFailed(layer=number, seat=seat) if seat not in seats:
+                assert open_layer
+                assert number == layer
+                assert recipe.layers[layer].at_once is not None, "a seat that was never asked is lost"
+                assert (number, seat) not in calls
+                seats[seat] = "lost"
             case ProposalFailed(layer=number, seat=seat):
                 assert open_layer
                 assert (number, seats.get(seat)) == (layer, "speaks")
@@ -115,6 +135,20 @@ def check(events: Iterable[AnyEvent]) -> None:
             case AnalysisFailed():
                 assert analyst == "asked"
                 analyst = "ended"
+            case VotesCounted(layer=number, groups=groups, abstained=abstained, needed=needed, seat=seat):
+                assert not open_layer
+                assert (number, counted, aggregating) == (layer, False, False)
+                votes = [place for group in groups for place in group.seats]
+                assert sorted([*votes, *abstained]) == [place for place in sorted(seats) if seats[place] == "answered"]
+                assert [-len(group.seats) for group in groups] == sorted(-len(group.seats) for group in groups)
+                assert (seat is not None) == (bool(groups) and len(groups[0].seats) >= needed)
+                assert seat is None or seat in groups[0].seats
+                counted, elected = True, event if seat is not None else None
+            case AggregationDelta(delta=delta) if elected is not None:
+                assert not aggregating
+                assert not spoke
+                assert isinstance(delta, TextDelta)
+                spoke = True
             case AggregationStarted(model=model):
                 assert analyst != "asked"
                 compares = recipe.analyst is not None and list(seats.values()).count("answered") >= LEAST_PROPOSALS
@@ -122,6 +156,7 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert not open_layer
                 assert not aggregating
                 assert layer == len(recipe.layers) - 1
+                assert elected is None
                 assert model == recipe.aggregator.model
                 aggregating = True
             case AggregationReplaced(model=model):
@@ -136,9 +171,16 @@ def check(events: Iterable[AnyEvent]) -> None:
                 spoke = True
             case _:
                 raise AssertionError(f"{event} in the middle of a run")
-    if isinstance(heard[-1], RunFinished):
+    later = sum(len(each.seats) for each in recipe.layers[layer + 1 :])
+    if isinstance(heard[-1], RunFinished) and elected is not None:
+        assert spoke
+        assert (heard[-1].layer, heard[-1].seat, heard[-1].last_resort) == (elected.layer, elected.seat, False)
+        assert heard[-1].spared == spared + later
+    elif isinstance(heard[-1], RunFinished):
         assert aggregating
         assert not open_layer
+        assert heard[-1].spared == spared
+        assert (heard[-1].layer is None) == (heard[-1].seat is None)
         assert heard[-1].last_resort or any(call.error is None for call in calls.get((len(recipe.layers), 0), []))
     total = sum_of(call for called in calls.values() for call in called)
     assert total == heard[-1].usage, "the calls add up to the run's usage"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
-from partsong.configuration import Configuration, Provider, Serving, StoreMode
+from partsong.configuration import Configuration, ModelSettings, Provider, Serving, StoreMode
 from partsong.server.application import Application, make_app
 
 THREE = """
@@ -40,8 +40,12 @@ async def serving(
     mode: StoreMode = "full",
     server: Serving | None = None,
     configuration: Configuration | None = None,
+    models: Sequence[str] = (),
 ) -> AsyncIterator[tuple[str, Application]]:
-    """The server's address (http://127.0.0.1:PORT) and the application, until the block is left."""
+    """The server's address (http://127.0.0.1:PORT) and the application, until the block is left.
+
+    models: ids of models that the configuration names, so that requests may name them too
+    """
     settings = server or Serving()
     whole = configuration or Configuration(providers=providers or {})
     whole = Configuration(
@@ -49,8 +53,9 @@ async def serving(
         dollars_per_run=whole.dollars_per_run,
         dollars_per_day=whole.dollars_per_day,
         providers=whole.providers,
-        models=whole.models,
+        models=whole.models | {name: ModelSettings() for name in models},
         documents=whole.documents,
+        bounds=whole.bounds,
         server=Serving(
             host=settings.host,
             workers=settings.workers,

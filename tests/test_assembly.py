@@ -1,18 +1,23 @@
 """Configuration in, models out: what is wrong is said before a model is made, with file, field or variable."""
 
+import asyncio
+import os
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 import partsong
-from partsong import Configuration, ConfigurationError, assemble, find_configuration, read_configuration
+from partsong import Configuration, ConfigurationError, WeightsError, assemble, find_configuration, read_configuration
+from partsong.assembly import assembling
 from partsong.configuration import ModelSettings, Provider, known_providers
 from partsong.folders import user_folder
 from partsong.middleware.price import Price
 from partsong.middleware.throughput import Throughput
 from partsong.middleware.window import Window
 from partsong.providers.local import WINDOW, Local
+from partsong.weights.fetch import Fetching
 from tests.upstream import Server, chat, chunk, event, status, stream
 
 KEY = "PARTSONG_TEST_KEY"
@@ -71,7 +76,7 @@ output_dollars_per_million = 2.5
             "recipes = 1",
             (
                 "recipes: there is no such field; known here: recipe, store, dollars_per_run, dollars_per_day, "
-                'providers, models, server, documents; did you mean "recipe"?'
+                'providers, models, server, documents, bounds; did you mean "recipe"?'
             ),
         ),
         (
@@ -220,3 +225,66 @@ async def test_a_local_model_gets_the_window_that_is_configured(tmp_path: Path) 
     async with assemble([name], Configuration()) as models:
         assert isinstance(wrapped := models[name], Window)
         assert wrapped.info.window == WINDOW
+
+
+class SlowHub:
+    """A hub on loopback that never sends the end of a file."""
+
+    def __init__(self) -> None:
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"ETag": '"one"'})
+        response.content_length = 1_000_000
+        await response.prepare(request)
+        self.asked.set()
+        try:
+            while True:
+                await response.write(b"G")
+                await asyncio.sleep(0.01)
+        finally:
+            self.left.set()
+
+
+async def test_a_file_that_comes_slowly_delays_only_those_who_want_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp")
+    monkeypatch.setenv("PARTSONG_CACHE", str(tmp_path))
+    hub, app, heard = SlowHub(), web.Application(), list[Fetching]()
+    app.router.add_get("/{path:.*}", hub.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{runner.addresses[0][1]}")
+    slow = "local:owner/repo/slow.gguf"
+    async with assembling(Configuration(), fetching=heard.append) as assembly:
+        first, second = (asyncio.create_task(assembly.models([slow, "scripted:a"])) for _ in range(2))
+        await hub.asked.wait()
+        assert list(await assembly.models(["scripted:a", "scripted:b"])) == ["scripted:a", "scripted:b"]
+        assert not assembly.has([slow])
+        first.cancel()  # the other one still waits for the same fetch
+        await asyncio.wait([first])
+        assert not hub.left.is_set()
+        second.cancel()
+        await asyncio.wait([second])
+        await asyncio.wait_for(hub.left.wait(), 60)
+        hub.asked.clear()
+        third = asyncio.create_task(assembly.models([slow]))
+        await hub.asked.wait()
+    with pytest.raises(WeightsError, match="partsong is closing"):
+        await third
+    assert heard[-1].state == "ended"
+    assert heard[-1].note == "nobody waits for this file any more"
+    await runner.cleanup()
+
+
+async def test_a_pipe_is_no_file_of_weights(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with names here")
+    pytest.importorskip("xllamacpp")
+    os.mkfifo(tmp_path / "x.gguf")  # opening it would wait for ever
+    with pytest.raises(WeightsError, match="no regular file"):
+        async with assemble([f"local:{tmp_path / 'x.gguf'}"], Configuration()):
+            pass

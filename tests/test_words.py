@@ -20,7 +20,7 @@ from partsong.errors import InputError
 from partsong.model import Sampling, Tool
 from partsong.prompts import fence_word, fences
 from partsong.providers.apis import api
-from partsong.recipe import Advice, Analyst, Fit, LastResort, Layout, Method, needs_proposals
+from partsong.recipe import Advice, Analyst, Fit, LastResort, Layout, Method, Otherwise, Same, needs_proposals
 from partsong.store import open_store
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ async def test_a_run_ends_with_an_answer_whatever_the_recipes_words(layout: Layo
         made = recipe(layout=layout, method=method, fit=fit, last_resort=resort, advice=advice)
         async with assemble(made.models) as models:
             assert (await partsong.run(made, QUESTION, models)).text
-            if not needs_proposals(made.aggregator):  # an aggregator that selects calls no tools
+            if method != "select":  # an aggregator that selects calls no tools
                 assert (await partsong.run(made, TOOLS, models)).text
 
 
@@ -110,6 +110,21 @@ def test_every_api_has_a_row_that_fits_its_kind(name: ApiName) -> None:
             Provider(name)
 
 
+@pytest.mark.parametrize("same", get_args(Same))
+@pytest.mark.parametrize("otherwise", get_args(Otherwise))
+async def test_a_vote_ends_with_an_answer_or_fails_as_it_says(otherwise: Otherwise, same: Same) -> None:
+    for texts, wins in ((("One", "One"), True), (("One", "Two"), False)):
+        layer = Layer(tuple(Agent(f"scripted:{name}?text={text}") for name, text in zip("ab", texts, strict=True)))
+        made = Recipe("r", (layer,), Aggregator("scripted:z?text=2", method="vote", otherwise=otherwise), same=same)
+        async with assemble(made.models) as models:
+            if not wins and otherwise == "fail":
+                with pytest.raises(partsong.RunError, match="no majority"):
+                    await partsong.run(made, QUESTION, models)
+                continue
+            answer = (await partsong.run(made, QUESTION, models)).text
+            assert answer == ("One" if wins else "Two" if otherwise == "select" else "2")
+
+
 KEPT: dict[StoreMode, tuple[int, bool]] = {
     "off": (0, False),
     "metadata": (1, False),
@@ -149,7 +164,7 @@ def test_every_field_of_a_recipe_has_an_effect() -> None:
 
 def test_every_word_is_in_the_docs() -> None:
     recipes, models = ((DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("recipes", "models"))
-    for words in (get_args(kind) for kind in (Layout, Method, Fit, LastResort)):
+    for words in (get_args(kind) for kind in (Layout, Method, Otherwise, Same, Fit, LastResort)):
         assert [word for word in words if f'"{word}"' not in recipes] == []
     everywhere = "\n".join(path.read_text(encoding="utf-8") for path in DOCS.glob("*.md"))
     assert [word for word in ADVICE if isinstance(word, str) and f'"{word}"' not in everywhere] == []

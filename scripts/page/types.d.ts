@@ -27,6 +27,7 @@ export interface Recipe {
   seed?: number | null;
   advice?: "calls" | "every_step" | "user_turn" | number;
   analyst?: Analyst | null;
+  same?: "final" | "text";
 }
 
 export interface Layer {
@@ -34,6 +35,8 @@ export interface Layer {
   quorum?: number | null;
   grace?: number | null;
   deadline?: number | null;
+  agree?: number | null;
+  at_once?: number | null;
 }
 
 export interface Agent {
@@ -50,7 +53,7 @@ export interface Agent {
 }
 
 export interface Aggregator {
-  model: string;
+  model?: string;
   samples?: number;
   temperature?: number | null;
   top_p?: number | null;
@@ -60,7 +63,9 @@ export interface Aggregator {
   system?: string;
   fallback?: string[];
   effort?: string | null;
-  method?: "select" | "synthesize";
+  method?: "select" | "synthesize" | "vote";
+  majority?: number;
+  otherwise?: "fail" | "select" | "synthesize";
 }
 
 export interface Analyst {
@@ -181,6 +186,7 @@ export interface Loss {
     | "empty"
     | "invalid"
     | "network"
+    | "no_majority"
     | "no_proposals"
     | "rate"
     | "refused"
@@ -252,6 +258,7 @@ export interface Failure {
     | "empty"
     | "invalid"
     | "network"
+    | "no_majority"
     | "no_proposals"
     | "rate"
     | "refused"
@@ -319,6 +326,13 @@ export interface ProposalFailed {
   layer: number;
   seat: number;
   error: Failure;
+  usage?: Usage | null;
+}
+
+export interface ProposalSpared {
+  event: "proposal_spared";
+  layer: number;
+  seat: number;
   usage?: Usage | null;
 }
 
@@ -390,6 +404,21 @@ export interface AnalysisFailed {
   usage?: Usage | null;
 }
 
+export interface VotesCounted {
+  event: "votes_counted";
+  layer: number;
+  rule: "agree" | "majority";
+  groups: VoteGroup[];
+  abstained: number[];
+  needed: number;
+  seat?: number | null;
+}
+
+export interface VoteGroup {
+  answer: string;
+  seats: number[];
+}
+
 export interface AggregationStarted {
   event: "aggregation_started";
   model: string;
@@ -424,6 +453,8 @@ export interface RunFinished {
   answered: number;
   last_resort: boolean;
   seat: number | null;
+  layer: number | null;
+  spared: number;
 }
 
 export interface RunFailed {
@@ -434,6 +465,7 @@ export interface RunFailed {
   planned: number;
   answered: number;
   text: string;
+  spared: number;
 }
 
 export type AnyEvent =
@@ -445,8 +477,10 @@ export type AnyEvent =
   | PromptFitted
   | ProposalFinished
   | ProposalFailed
+  | ProposalSpared
   | CallFinished
   | LayerFinished
+  | VotesCounted
   | AnalysisStarted
   | AnalysisReplaced
   | AnalysisFinished
@@ -459,7 +493,7 @@ export type AnyEvent =
   | RunFailed;
 
 export type Delta = ProposalDelta["delta"];
-export type ProposalEvent = ProposalStarted | ProposalReplaced | ProposalFinished | ProposalFailed;
+export type ProposalEvent = ProposalStarted | ProposalReplaced | ProposalFinished | ProposalFailed | ProposalSpared;
 
 // A run as the page keeps it.
 
@@ -508,7 +542,7 @@ export interface Times {
   aggregator: SeatTimes | null;
 }
 
-export type SeatState = "waiting" | "asked" | "writing" | "done" | "lost" | "stopped" | "not asked";
+export type SeatState = "waiting" | "asked" | "writing" | "done" | "lost" | "spared" | "stopped" | "not asked";
 
 /** What several calls have used together. Dollars are unknown if those of any call are. */
 export interface Used {
@@ -530,6 +564,7 @@ export interface ShownSeat {
   /** Whether a seat has ended well that has no answer: the analyst. */
   ended?: boolean;
   error: { cause: string; message: string } | null;
+  spared: boolean;
   replaced: [string, Failure][];
   times: SeatTimes | null;
   calls: CallFinished[];
@@ -546,6 +581,8 @@ export interface Seat {
   text: string;
   answer: Answer | null;
   error: Failure | null;
+  /** Whether the seat was not needed. */
+  spared: boolean;
 }
 
 /** A run folded out of its events, with the fields of `partsong/transcript.py`: `fold.js`. */
@@ -558,6 +595,7 @@ export interface Transcript {
   fitted: PromptFitted[];
   /** The calls that have ended; none in a run stored by an earlier version. */
   calls: CallFinished[];
+  votes: VotesCounted[];
   text: string;
   answer: Answer | null;
   error: Failure | null;
@@ -570,6 +608,8 @@ export interface Transcript {
   /** The analyst, as far as it has come; `null` if it has not been asked. Its text stays empty. */
   analyst: Seat | null;
   analysis: Analysis | null;
+  layer: number | null;
+  spared: number;
 }
 
 /** A PDF or a file of text, with its content as a `data:` address. */
@@ -766,3 +806,11 @@ export interface Study extends Omit<Listed, "contestants"> {
 export type Child = Node | string | null | undefined | false;
 /** Attributes by name; `value` is set as a property, and a function hears the event that its name has after "on". */
 export type Properties = Record<string, string | number | boolean | null | undefined | ((event: any) => unknown)>;
+
+/** A local model that the server is fetching or loading; `done` and `total` are bytes. */
+export interface Prepared {
+  model: string;
+  state: "fetching" | "waiting" | "checking" | "loading";
+  done: number;
+  total: number | null;
+}

@@ -6,12 +6,14 @@ that partsong knows by name. Every mistake in an id, an address or a key is rais
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from partsong import toml
+from partsong.bounds import Bounds
 from partsong.configuration import (
     FILE,
     Configuration,
@@ -22,8 +24,9 @@ from partsong.configuration import (
     key_of,
     known_providers,
 )
-from partsong.errors import ConfigurationError, StoreError
+from partsong.errors import ConfigurationError, StoreError, WeightsError
 from partsong.folders import store_path, weights_folder
+from partsong.ids import LONGEST_MODEL, fault, shown
 from partsong.model import Model
 from partsong.model_info import ModelInfo, info_of
 
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from partsong.store import Store
     from partsong.store import Throughput as StoredThroughput
     from partsong.weights.fetch import Access, Progress
+
+T = TypeVar("T")
 
 
 async def reachable(names: Iterable[str], configuration: Configuration) -> dict[str, str | None]:
@@ -61,7 +66,7 @@ async def reachable(names: Iterable[str], configuration: Configuration) -> dict[
         except ConfigurationError as problem:
             return str(problem)
 
-    async with _connections() as http, asyncio.TaskGroup() as tasks:
+    async with _connections(configuration.bounds) as http, asyncio.TaskGroup() as tasks:
         asked = {name: tasks.create_task(ask(name)) for name in names if providers[name].base_url}
     return {name: task.result() for name, task in asked.items()}
 
@@ -114,7 +119,8 @@ async def assemble(
 
     ids: model ids, usually `recipe.models`
     configuration: by default the configuration that `find_configuration` finds
-    fetching: hears the progress of downloads; weights of local models are fetched if this disk does not have them
+    fetching: hears, on the event loop, how weights of local models are fetched and loaded; weights are fetched if this
+        disk does not have them
     store: keeps every finished call, and answers equal calls; `None` to keep nothing
 
     Raises `ConfigurationError` for an unknown provider, a malformed id or a missing key, and `WeightsError` if weights
@@ -131,13 +137,26 @@ async def assembling(
     """Yield an `Assembly`, which makes models on demand. See `assemble` for the parameters."""
     configuration = find_configuration() if configuration is None else configuration
     async with AsyncExitStack() as stack:
-        yield Assembly(stack, configuration, fetching, store)
+        assembly = Assembly(stack, configuration, fetching, store)
+        try:
+            yield assembly
+        finally:
+            await assembly.close()
+
+
+@dataclass(slots=True, eq=False)
+class _Making:
+    """A model that is being made. `waiters`: number of callers that wait for the model."""
+
+    task: asyncio.Task[Model]
+    waiters: int = 0
 
 
 class Assembly:
     """Makes models on demand, each id once. All its models share connections, limits and the store.
 
-    The models can be called until the block of `assembling` is left.
+    Each model is made in a task of its own, so that a file that is fetched slowly delays nobody but those who want its
+    model. The models can be called until the block of `assembling` is left.
     """
 
     def __init__(
@@ -146,9 +165,10 @@ class Assembly:
         self.configuration = configuration
         self.providers = known_providers() | configuration.providers
         self.store = store
-        self._shared = _Shared(stack, self.providers, fetching, store)
+        self._shared = _Shared(stack, self.providers, fetching, store, configuration.bounds)
         self._made: dict[str, Model] = {}
-        self._turn = asyncio.Lock()
+        self._making: dict[str, _Making] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def check(self, ids: Iterable[str]) -> None:
         """Raise `ConfigurationError` for an unknown provider, a malformed id or a missing key.
@@ -175,22 +195,72 @@ class Assembly:
         known = self.configuration.models.get(identity, ModelSettings()).window
         return known or _api(settings).window() or _listed_window(settings, name)
 
+    def has(self, ids: Iterable[str]) -> bool:
+        """Whether all these models have been made, so that `models` returns them at once."""
+        return all(identity in self._made for identity in ids)
+
     async def models(self, ids: Iterable[str]) -> dict[str, Model]:
         """A mapping from each id to its model, in the order of `ids`. Models that were made before are reused.
 
-        Raises `ConfigurationError` before anything is fetched, and `WeightsError` if weights cannot be fetched.
+        If nobody waits for a model any more, the fetching of its weights is stopped. Raises `ConfigurationError` before
+        anything is fetched, and `WeightsError` if weights cannot be fetched.
         """
         names = tuple(dict.fromkeys(ids))
         if new := [name for name in names if name not in self._made]:
             self.check(new)
-            async with self._turn:
-                await self._make([name for name in new if name not in self._made])
+            await self._shared.remember(new)
+            for name in new:
+                await self._made_once(name)
         return {name: self._made[name] for name in names}
 
-    async def _make(self, ids: Sequence[str]) -> None:
-        await self._shared.remember(ids)
-        # All models are made before any is kept. If one cannot be made, the assembly stays as it was.
-        self._made.update({identity: await self._made_of(identity) for identity in ids})
+    async def listed(self, provider: str) -> frozenset[str] | None:
+        """The names of the models that a provider lists; `None` if the provider has no list.
+
+        Raises `ModelError` if the list cannot be read, and `ConfigurationError` for a missing key or a wrong address.
+        """
+        settings = self.providers[provider]
+        if (read := _api(settings).listed) is None:
+            return None
+        return await read(await self._shared.connections(), settings.base_url, key_of(provider, settings))
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Start a task that is cancelled, at the latest, when the assembly is closed."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    async def close(self) -> None:
+        """Stop the making of models. Callers that wait for one get a `WeightsError`."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # otherwise asyncio reports errors for which nobody waits any more
+
+    async def _made_once(self, identity: str) -> None:
+        """Make a model, or wait until another caller has made it."""
+        if identity in self._made:
+            return
+        making = self._making.get(identity)
+        if making is None:
+            making = self._making[identity] = _Making(self.begin(self._made_of(identity)))
+        making.waiters += 1
+        try:
+            await asyncio.wait((making.task,))
+            if making.task.cancelled():
+                raise WeightsError(f"{identity}: its making was stopped, because partsong is closing")
+            self._made[identity] = making.task.result()
+        finally:
+            making.waiters -= 1
+            if making.waiters == 0:
+                making.task.cancel()  # without effect if the task is done
+                if self._making.get(identity) is making:
+                    del self._making[identity]
 
     async def _made_of(self, identity: str) -> Model:
         """The provider's model for an id, wrapped in its middleware."""
@@ -200,8 +270,21 @@ class Assembly:
         shared = self._shared
         provider, name = _parts(identity, self.providers)
         settings, known = self.providers[provider], self.configuration.models.get(identity, ModelSettings())
-        gate, key = shared.gate(provider), key_of(provider, settings)
-        making = Making(name, provider, settings, key, known.window, shared.connections, gate.hear, shared.weights)
+        # A local model makes its calls one after another, so the calls that wait for one must not fill a common gate.
+        gate = shared.gate(provider, name if settings.api == "local" else "")
+        key = key_of(provider, settings)
+        making = Making(
+            name,
+            provider,
+            settings,
+            key,
+            known.window,
+            shared.connections,
+            gate.hear,
+            shared.weights,
+            self.configuration.bounds,
+            shared.loading(name),
+        )
         model = await _api(settings).make(making)
         window = known.window or info_of(model).window
         # The window of a hosted model may come from a list, which may be wrong.
@@ -231,10 +314,12 @@ class _Shared:
         providers: Mapping[str, Provider],
         fetching: "Progress | None",
         store: "Store | None",
+        bounds: Bounds,
     ) -> None:
         self.stack, self.providers, self.fetching, self.store = stack, providers, fetching, store
+        self.bounds = bounds
         self.http: Http | None = None
-        self.gates: dict[str, Gate] = {}
+        self.gates: dict[tuple[str, str], Gate] = {}
         self.healths: dict[str, Health] = {}
         self.throughputs: dict[str, StoredThroughput] = {}
         self.flights: Flights = {}
@@ -254,23 +339,45 @@ class _Shared:
 
     async def weights(self, name: str) -> Path:
         """The path of a local model's weights, which are fetched first if this disk does not have them."""
-        from partsong.weights.fetch import ensure
+        from partsong.weights.fetch import Fetching, ensure
 
-        return await ensure(name, weights_folder(), progress=self.fetching, access=access())
+        problem: BaseException | None = None
+        try:
+            return await ensure(name, weights_folder(), progress=self.fetching, access=access())
+        except BaseException as error:
+            problem = error
+            raise
+        finally:
+            if self.fetching is not None:
+                why = "" if problem is None else str(problem) or "nobody waits for this file any more"
+                self.fetching(Fetching(name, "ended", note=why))
+
+    def loading(self, name: str) -> Callable[[bool], None]:
+        """A function that tells `fetching` when the loading of a model begins and ends. Any thread may call it."""
+        from partsong.weights.fetch import Fetching
+
+        loop, fetching = asyncio.get_running_loop(), self.fetching
+
+        def tell(begins: bool) -> None:
+            if fetching is not None:
+                with suppress(RuntimeError):  # the loop was closed
+                    loop.call_soon_threadsafe(fetching, Fetching(name, "loading" if begins else "loaded"))
+
+        return tell
 
     async def connections(self) -> "Http":
         """The connection pool that all hosted models share."""
         if self.http is None:
-            self.http = await self.stack.enter_async_context(_connections())
+            self.http = await self.stack.enter_async_context(_connections(self.bounds))
         return self.http
 
-    def gate(self, provider: str) -> "Gate":
-        """The concurrency limiter that all models of a provider share."""
+    def gate(self, provider: str, model: str = "") -> "Gate":
+        """The concurrency limiter that all models of a provider share, or that of a single model."""
         from partsong.middleware.limit import Gate
 
-        if provider not in self.gates:
-            self.gates[provider] = Gate(provider, self.providers[provider].concurrency)
-        return self.gates[provider]
+        if (provider, model) not in self.gates:
+            self.gates[provider, model] = Gate(provider, self.providers[provider].concurrency)
+        return self.gates[provider, model]
 
     def health(self, provider: str) -> "Health":
         """The recent failures of a provider, counted over all its models for their circuit breaker."""
@@ -326,6 +433,8 @@ def _parts(identity: str, providers: Mapping[str, Provider]) -> tuple[str, str]:
 
     Raises `ConfigurationError` if the id has not the form `provider:model`, or if `providers` lacks the provider.
     """
+    if wrong := fault(identity, LONGEST_MODEL):
+        raise ConfigurationError(f'the model id "{shown(identity)}" {wrong}')
     provider, colon, name = identity.partition(":")
     if not (provider and colon and name):
         raise ConfigurationError(f'"{identity}" is no model id; one has the form "provider:model"')
@@ -356,10 +465,12 @@ def _listed_window(settings: Provider, name: str) -> int | None:
     return listed_window(settings.base_url, name)
 
 
-def _connections() -> "Http":
-    """A new connection pool. It uses the proxies that the environment names (such as `HTTPS_PROXY`)."""
+def _connections(bounds: Bounds) -> "Http":
+    """A new connection pool for answers within `bounds`.
+
+    The pool uses the proxies that the environment names (such as `HTTPS_PROXY`)."""
     from urllib.request import getproxies
 
     from partsong.providers.http import Http
 
-    return Http(proxies=getproxies())
+    return Http(proxies=getproxies(), bounds=bounds)

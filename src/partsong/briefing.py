@@ -51,13 +51,18 @@ class Brief(Struct, frozen=True):
         return fences(self.layout)
 
 
-def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> AggregatorRole:
-    """The aggregator's role: "selector" for the method `select`, "actor" if there are tools, else "synthesizer"."""
-    match recipe.aggregator.method:
+def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> AggregatorRole | None:
+    """The aggregator's role if it is asked: "selector" if it selects, "actor" if there are tools, else "synthesizer".
+
+    `None` if nothing can ask it, because a vote without a majority fails the run.
+    """
+    match recipe.aggregator.when_asked:
         case "synthesize":
             return "actor" if conversation.tools else "synthesizer"
         case "select":
             return "selector"
+        case "fail":
+            return None
         case method:
             assert_never(method)
 

@@ -7,6 +7,7 @@ variable that holds the key.
 import os
 import tomllib
 from decimal import Decimal
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from partsong import toml
 from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError
 from partsong.folders import user_folder
+from partsong.ids import LONGEST_MODEL, LONGEST_NAME, fault, shown
 
 FILE = "partsong.toml"
 CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
@@ -218,7 +220,10 @@ def read_configuration(path: Path) -> Configuration:
     """
     file = toml.convert(toml.load(path, ConfigurationError), _File, str(path), ConfigurationError)
 
-    def entries(kind: type[Any], table: str, given: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def entries(kind: type[Any], table: str, given: dict[str, dict[str, Any]], longest: int) -> dict[str, Any]:
+        for name in given:
+            if wrong := fault(name, longest):
+                raise ConfigurationError(f'{path}: {table}."{shown(name)}": the name {wrong}')
         return {
             name: toml.convert(fields, kind, str(path), ConfigurationError, f'{table}."{name}"')
             for name, fields in given.items()
@@ -232,8 +237,8 @@ def read_configuration(path: Path) -> Configuration:
         file.store,
         file.dollars_per_run,
         file.dollars_per_day,
-        entries(Provider, "providers", file.providers),
-        entries(ModelSettings, "models", file.models),
+        entries(Provider, "providers", file.providers, LONGEST_NAME),
+        entries(ModelSettings, "models", file.models, LONGEST_MODEL),
         path,
         toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
         toml.convert(file.documents, DocumentLimits, str(path), ConfigurationError, "documents"),
@@ -279,6 +284,11 @@ def key_of(name: str, provider: Provider) -> str | None:
 
 def known_providers() -> dict[str, Provider]:
     """The providers that need no entry in `partsong.toml`, by name."""
+    return dict(_known_providers())
+
+
+@cache  # a recipe with hundreds of models would otherwise read the file for each of them
+def _known_providers() -> dict[str, Provider]:
     text = (resources.files("partsong") / "providers" / "known.toml").read_text(encoding="utf-8")
     return toml.convert(tomllib.loads(text), dict[str, Provider], "known.toml", ConfigurationError)
 

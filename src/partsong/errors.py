@@ -41,6 +41,7 @@ Cause = Literal[
     "cut_off",  # the layer's quorum had answered and the grace was over, so the call was stopped
     "cancelled",  # the caller left, or the run ended before the call did
     "no_proposals",  # every seat of a layer was lost
+    "no_majority",  # a vote had no majority, and the recipe says that the run then fails
 ]
 # The request was rejected before a model worked on it, or was never sent, so the call has cost nothing.
 TURNED_AWAY: frozenset[Cause] = frozenset({"auth", "billing", "rate", "refused", "window", "resting", "budget"})

@@ -5,16 +5,21 @@ The grammar, checked by `tests/grammar.py`:
     RunStarted
       ( LayerStarted
           ( ProposalStarted (ProposalDelta | PromptFitted | ProposalReplaced | CallFinished)*
-            (ProposalFinished | ProposalFailed) )+                                   one for each seat, interleaved
-        LayerFinished )*
+            (ProposalFinished | ProposalFailed | ProposalSpared)
+          | ProposalFailed | ProposalSpared )+                                       one for each seat, interleaved
+        LayerFinished VotesCounted? )*
       ( AnalysisStarted (PromptFitted | AnalysisReplaced | CallFinished)* (AnalysisFinished | AnalysisFailed) )?
       ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep | CallFinished)*
-        (AggregationDelta | CallFinished)* )?
+        (AggregationDelta | CallFinished)*
+      | AggregationDelta )?
     ( RunFinished | RunFailed )
 
 A run may fail at any point after RunStarted, also between a proposal's start and its end. Listeners hear one event at
 a time and are awaited. Layers and seats are counted from 0. The address of the aggregator is the number of layers, and
 seat 0; the analyst is seat 1 beside it.
+
+A seat without ProposalStarted was never asked: its layer asks few seats at once, and ended before. After VotesCounted
+with a winner, no further layer and no aggregator is asked: one AggregationDelta says the whole answer.
 
 There is one CallFinished for each call to a model, said before the event that ends its seat. A call that is still open
 when its seat or the run ends is given up: its CallFinished has an error and an estimated usage. The usages of a run's
@@ -210,6 +215,19 @@ class ProposalFailed(Event, frozen=True, omit_defaults=True):
     usage: Usage | None = None
 
 
+class ProposalSpared(Event, frozen=True, omit_defaults=True):
+    """A seat is not needed: the vote is decided, enough seats agree, or the quorum was met before the seat began.
+
+    This is no loss.
+
+    usage: estimated tokens and dollars of the call that was given up; `None` if there was none
+    """
+
+    layer: int
+    seat: int
+    usage: Usage | None = None
+
+
 class CallFinished(Event, frozen=True, omit_defaults=True):
     """One call to a model has ended: the model has answered, the call has failed, or the call was given up.
 
@@ -294,6 +312,37 @@ class AnalysisFailed(Event, frozen=True, omit_defaults=True):
     usage: Usage | None = None
 
 
+class VoteGroup(Struct, frozen=True):
+    """Seats of a layer that state the same.
+
+    answer: what they state, as the first of them writes it, on one line and shortened
+    seats: indexes of the seats, in their order
+    """
+
+    answer: str
+    seats: tuple[int, ...]
+
+
+class VotesCounted(Event, frozen=True, omit_defaults=True):
+    """The statements of a layer's seats were counted, for a vote or for the layer's `agree`.
+
+    layer: index of the layer
+    rule: "majority" if the count was decided by the aggregator's `majority`, "agree" if by the layer's `agree`
+    groups: the seats that state the same; the largest group first, and of equal groups the one with the earliest seat
+    abstained: indexes of the seats whose proposal states nothing, or was cut off
+    needed: number of seats that must state the same
+    seat: the seat whose proposal is the answer: of the first group, the proposal most like the others; `None` if no
+        group has as many seats as are needed
+    """
+
+    layer: int
+    rule: Literal["majority", "agree"]
+    groups: tuple[VoteGroup, ...]
+    abstained: tuple[int, ...]
+    needed: int
+    seat: int | None = None
+
+
 class AggregationStarted(Event, frozen=True):
     """The aggregator has begun: the model with the id `model` is asked for the answer."""
 
@@ -327,7 +376,7 @@ class AggregationStep(Event, frozen=True):
 
 
 class AggregationDelta(Event, frozen=True):
-    """The aggregator has written the next piece of the run's answer."""
+    """The next piece of the run's answer: the aggregator has written it, or it is an elected proposal as a whole."""
 
     delta: Delta
 
@@ -337,11 +386,15 @@ class RunFinished(Event, frozen=True):
 
     usage: tokens and dollars of all calls of the run
     losses: where the run fell short of its recipe
-    model: id of the aggregator's model that wrote or selected the answer; with `last_resort`, of the proposer
+    model: id of the aggregator's model that wrote or selected the answer; with `last_resort` or after a vote, of the
+        proposer
     planned: number of proposers' seats in all layers, dropped seats included
     answered: number of these seats that have a proposal
     last_resort: whether the aggregator failed and the answer is the proposal that is most like the others
-    seat: if the answer is a proposal (selected, or the last resort), its seat in the last layer; else `None`
+    seat: if the answer is a proposal (selected, elected, or the last resort), the index of its seat; else `None`
+    layer: if the answer is a proposal, the index of its layer; else `None`. Runs that earlier versions stored have no
+        `layer`, and it is the last
+    spared: number of proposers' seats that were not needed, those of layers that were never asked included
     """
 
     answer: Answer
@@ -352,6 +405,8 @@ class RunFinished(Event, frozen=True):
     answered: int = 0
     last_resort: bool = False
     seat: int | None = None
+    layer: int | None = None
+    spared: int = 0
 
 
 class RunFailed(Event, frozen=True):
@@ -363,6 +418,7 @@ class RunFailed(Event, frozen=True):
     planned: number of proposers' seats in all layers, dropped seats included
     answered: number of these seats that have a proposal
     text: what the aggregator had written of the answer; "" if nothing
+    spared: number of proposers' seats that were not needed
     """
 
     error: Failure
@@ -371,6 +427,7 @@ class RunFailed(Event, frozen=True):
     planned: int = 0
     answered: int = 0
     text: str = ""
+    spared: int = 0
 
 
 AnyEvent = (
@@ -382,8 +439,10 @@ AnyEvent = (
     | PromptFitted
     | ProposalFinished
     | ProposalFailed
+    | ProposalSpared
     | CallFinished
     | LayerFinished
+    | VotesCounted
     | AnalysisStarted
     | AnalysisReplaced
     | AnalysisFinished

@@ -22,6 +22,7 @@ from partsong.files import PRIVATE, write_file
 from partsong.folders import keys_path
 
 PREFIX = "ps-"
+LONGEST = 1e13  # seconds that runs of a key may be kept: more are no time that Python can express
 LOCKED = 10  # most seconds to wait while another process changes the keys
 
 
@@ -51,6 +52,16 @@ class Key(Struct, frozen=True, omit_defaults=True):
     id: str = ""
     keep_for: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a limit that would limit nothing, so that a damaged file is noticed as a whole."""
+        if self.dollars_per_day is not None and not (self.dollars_per_day.is_finite() and self.dollars_per_day >= 0):
+            raise ValueError(f"dollars_per_day is {self.dollars_per_day}, but must be 0 or more")
+        for name in ("requests_per_minute", "at_once"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ValueError(f"{name} is {number}, but must be at least 1")
+        if self.keep_for is not None and not 0 <= self.keep_for <= LONGEST:
+            raise ValueError(f"keep_for is {self.keep_for}, but must be from 0 to {LONGEST:g} seconds")
+
     @property
     def owner(self) -> str:
         """The text under which the store keeps the runs, votes and spending of the key: its id, or its name without id.
@@ -62,12 +73,16 @@ class Key(Struct, frozen=True, omit_defaults=True):
 
 
 class Keys:
-    """The keys in the file `path`. A missing file holds no keys; an unreadable file is an error, never "no keys"."""
+    """The keys in the file `path`. A missing file holds no keys; an unreadable file is an error, never "no keys".
+
+    told: the error that the log of the server has already; "" since the file was last read
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen: tuple[int, int, int] | None = None
         self._keys: tuple[Key, ...] = ()
+        self.told = ""
 
     def any(self) -> bool:
         """Whether there is a key. If there is, callers of the server must show one.
@@ -81,7 +96,7 @@ class Keys:
         try:
             state = self.path.stat()
         except FileNotFoundError:
-            self._seen, self._keys = None, ()
+            self._seen, self._keys, self.told = None, (), ""
             return ()
         except OSError as problem:
             raise ConfigurationError(f"{self.path}: the keys cannot be read: {problem.strerror}") from None
@@ -89,9 +104,9 @@ class Keys:
         if seen != self._seen:
             try:
                 self._keys = msgspec.json.decode(self.path.read_bytes(), type=tuple[Key, ...])
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError) as problem:
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
                 raise ConfigurationError(f"{self.path}: the keys cannot be read: {problem}") from None
-            self._seen = seen
+            self._seen, self.told = seen, ""
         return self._keys
 
     def find(self, secret: str) -> Key | None:

@@ -10,6 +10,8 @@ gets.
 """
 
 import hashlib
+import json
+import re
 from functools import cache
 from importlib import resources
 from typing import assert_never
@@ -23,6 +25,9 @@ TRUNCATED = ' truncated="limit of tokens"'  # attribute in the opening mark of a
 LONGEST_DESCRIPTION = 200  # characters of a tool's description that an adviser is shown
 LONGEST_RESULT = 4000  # characters of a tool's result that an adviser is shown
 WORD_LENGTH = 12  # hexadecimal digits
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BREAKS_OUT = re.compile(r"[][\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PLAIN_NAME = re.compile(r"[\w.:/+-]{1,128}")
 WIDEST_WORD = "0" * WORD_LENGTH  # the fence word with the most tokens: many tokenizers split numbers into digits
 
 
@@ -289,14 +294,15 @@ def _due(conversation: Conversation, advice: Advice) -> int:
 
 def _advising(tools: tuple[Tool, ...]) -> str:
     """The instruction to advise, with the name and the first line of the description of each tool."""
-    listed = "\n".join(f"- {tool.name}: {_line(tool.description)}".rstrip(": ") for tool in tools)
+    listed = "\n".join(f"- {_name(tool.name)}: {_line(tool.description)}".rstrip(": ") for tool in tools)
     return wording("advise").replace("{tools}", listed)
 
 
 def _proposing(tools: tuple[Tool, ...]) -> str:
     """The instruction to propose tool calls, with the whole description and schema of each tool."""
     told = "\n\n".join(
-        f"{tool.name}: {tool.description.strip()}".rstrip(": ") + f"\n{tool.parameters.decode('utf-8', 'replace')}"
+        f"{_name(tool.name)}: {tool.description.strip()}".rstrip(": ")
+        + f"\n{tool.parameters.decode('utf-8', 'replace')}"
         for tool in tools
     )
     return wording("propose").replace("{tools}", told)
@@ -343,14 +349,18 @@ def _text_in(part: Part) -> str:
 def in_words(part: Part, word: str = "") -> Part:
     """The part as a prompt without tools may have it: tool calls and tool results as text, without cache marks.
 
-    word: fence word around a tool result; by default a digest of the result
+    word: fence word around a tool result, or around unusual arguments; by default a digest of them
 
-    A tool may return text of anyone. Without the fence, such a text could imitate the end of the result and then speak
-    as the user.
+    A tool may return text of anyone, and a model may write anything as arguments. Without the fence, such a text could
+    imitate the end of the result or of the brackets, and then speak as the user.
     """
     match part:
         case ToolCall(name=name, arguments=arguments):
-            return Text(f"\n[called the tool {name} with {arguments}]\n")
+            called = f"called the tool {_name(name)} with"
+            if _stays_in_brackets(arguments):
+                return Text(f"\n[{called} {arguments}]\n")
+            fence = f"tool-arguments-{word or fence_word((arguments,))}"
+            return Text(f"\n[{called} these arguments:]\n<{fence}>\n{arguments}\n</{fence}>\n")
         case ToolResult(parts=parts, is_error=is_error):
             text = "".join(_piece_in_words(piece) for piece in parts)
             fence = f"tool-result-{word or fence_word((text,))}"
@@ -366,6 +376,28 @@ def in_words(part: Part, word: str = "") -> Part:
             return replace(part, cache_control="")
         case _:
             return part
+
+
+def _stays_in_brackets(arguments: str) -> bool:
+    """Whether a tool call's arguments can stand in square brackets, and no part of them looks like what follows.
+
+    They are JSON, or nothing, and no string in them has a bracket or a line of its own. The arguments of most tool
+    calls are of this kind.
+    """
+    if not arguments.strip(" \t\r\n"):
+        return True
+    try:
+        json.loads(arguments)
+    except (ValueError, RecursionError):
+        return False
+    return not _BREAKS_OUT.search("".join(_STRINGS.findall(arguments)))
+
+
+def _name(tool: str) -> str:
+    """The name of a tool as it is, or as a JSON string without brackets if it is no plain word."""
+    if _PLAIN_NAME.fullmatch(tool):
+        return tool
+    return json.dumps(tool).replace("[", "\\u005b").replace("]", "\\u005d")
 
 
 def _piece_in_words(piece: Text | Image | Document) -> str:

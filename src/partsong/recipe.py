@@ -14,11 +14,14 @@ from msgspec import Struct
 
 from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import RecipeError
+from partsong.ids import LONGEST_MODEL, fault, shown
 from partsong.model import Sampling
 
 Layout = Literal["tail", "paper"]
 Fit = Literal["fail", "truncate", "window"]
-Method = Literal["synthesize", "select"]
+Method = Literal["synthesize", "select", "vote"]
+Otherwise = Literal["synthesize", "select", "fail"]
+Same = Literal["final", "text"]
 LastResort = Literal["fail", "best_proposal"]
 Advice = Literal["user_turn", "every_step", "calls"] | int
 # Share of a run's deadline that is kept for the aggregator: proposals without an answer are worthless.
@@ -55,6 +58,10 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
     def __post_init__(self) -> None:
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
+            if not identity and self.needs_no_model:
+                continue
+            if identity and (wrong := fault(identity, LONGEST_MODEL)):
+                raise ValueError(f'{field} is "{shown(identity)}", which {wrong}')
             provider, colon, name = identity.partition(":")
             if not (provider and colon and name):
                 raise ValueError(f'{field} is "{identity}", but an id has the form "provider:model"')
@@ -70,9 +77,14 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError(f"max_tokens is {self.max_tokens}, but must be at least 1")
 
     @property
+    def needs_no_model(self) -> bool:
+        """Whether nothing can ask the agent, so that its model may be left out."""
+        return False
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The ids of the agent's model and its fallbacks, in the order in which they are asked."""
-        return (self.model, *self.fallback)
+        return () if self.needs_no_model else (self.model, *self.fallback)
 
     @property
     def sampling(self) -> Sampling:
@@ -82,24 +94,52 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 class Aggregator(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The agent that reads the proposals of the last layer and gives the answer of the run.
 
-    method: `synthesize` (default) to write an answer out of the proposals, or `select` to name the best proposal. The
-        selected proposal is the answer without a change (the LLM ranker of the paper, section 3.3).
+    model: id of the model; may be left out where nothing can ask the aggregator (a vote whose `otherwise` is "fail")
+    method: `synthesize` (default) to write an answer out of the proposals, `select` to name the best proposal, or
+        `vote` to count what the proposals state. The selected or elected proposal is the answer without a change (the
+        LLM ranker of the paper, section 3.3; self-consistency, arXiv 2203.11171).
+    majority: share of the last layer's seats, from 0 to below 1, that more than must state the same to win a vote
+        (default 0.5); 0 for a plurality
+    otherwise: what is done without a majority: "synthesize" (default) or "select", as the methods of these names, or
+        "fail" to fail the run
     """
 
+    model: str = ""
     method: Method = "synthesize"
+    majority: float = 0.5
+    otherwise: Otherwise = "synthesize"
 
     def __post_init__(self) -> None:
+        if not self.model and not self.needs_no_model:
+            raise ValueError('model is missing, and only a vote whose otherwise is "fail" needs none')
         super().__post_init__()
         if self.samples != 1:
             raise ValueError(f"samples is {self.samples}, but the aggregator answers once; samples belong to agents")
+        if not 0 <= self.majority < 1:
+            raise ValueError(f"majority is {self.majority}, but must be a share of the seats from 0 to below 1")
+
+    @property
+    def needs_no_model(self) -> bool:
+        return self.when_asked == "fail"
+
+    @property
+    def when_asked(self) -> Otherwise:
+        """What the aggregator does when it is asked: its method or, after a vote without a majority, `otherwise`."""
+        match self.method:
+            case "synthesize" | "select":
+                return self.method
+            case "vote":
+                return self.otherwise
+            case _:
+                assert_never(self.method)
 
 
 def needs_proposals(aggregator: Aggregator) -> bool:
-    """Whether the aggregator selects one of the proposals, so that it cannot answer without proposals."""
+    """Whether the answer is one of the proposals, or may be one, so that there is no answer without proposals."""
     match aggregator.method:
         case "synthesize":
             return False
-        case "select":
+        case "select" | "vote":
             return True
         case _:
             assert_never(aggregator.method)
@@ -129,14 +169,19 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     quorum: number of answers after which the other seats have `grace` seconds left; `None` (default) to wait for all
     grace: seconds that the other seats have after the quorum; `None` (default) means 0
     deadline: seconds after which the whole layer ends; `None` (default) for no limit
+    agree: number of seats, at least 2, after which the run ends if they state the same: one of their proposals is the
+        answer, and the other seats are spared; `None` (default) to let the layer end (arXiv 2305.11860)
+    at_once: number of seats that are open at a time, begun in seat order; `None` (default) for all
 
-    A seat without an answer at the end of the layer is lost and reported as a loss.
+    A seat without an answer at the end of the layer is lost and reported as a loss, unless it was spared.
     """
 
     agents: tuple[Agent, ...]
     quorum: int | None = None
     grace: float | None = None
     deadline: float | None = None
+    agree: int | None = None
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         if not self.agents:
@@ -150,12 +195,34 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError("grace is given without a quorum: it begins when the quorum has answered")
         if self.grace is not None and not 0 <= self.grace < float("inf"):
             raise ValueError(f"grace is {self.grace}, but must be 0 seconds or more")
+        if self.agree is not None and not 2 <= self.agree <= seats:
+            raise ValueError(f"agree is {self.agree}, but must be from 2 to the layer's {seats} seats")
+        if self.at_once is not None and self.at_once < 1:
+            raise ValueError(f"at_once is {self.at_once}, but at least 1 seat must be open at a time")
         _check_deadline(self.deadline)
 
     @property
     def seats(self) -> tuple[Agent, ...]:
         """The agent of each seat, in seat order. An agent with `samples = 3` occurs three times."""
         return tuple(agent for agent in self.agents for _ in range(agent.samples))
+
+    @property
+    def voices(self) -> int:
+        """The number of seats that can differ. Seats of one model at temperature 0, or with one seed, cannot.
+
+        Seats with different system prompts or efforts can. The recipe's own seed gives each seat a seed of its own.
+        """
+        voices: set[tuple[object, ...]] = set()
+        for index, agent in enumerate(self.agents):
+            told = agent.model, agent.system, agent.effort
+            for sample in range(agent.samples):
+                if agent.temperature == 0:
+                    voices.add((*told, "cold"))
+                elif agent.seed is not None:
+                    voices.add((*told, agent.seed + sample))
+                else:
+                    voices.add((*told, index, sample, "free"))
+        return len(voices)
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -177,6 +244,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     last_resort: what is done if the aggregator fails: "fail" (default) fails the run, "best_proposal" answers with the
         proposal that is most like the others
     seed: number from which every seat without a seed gets its own; `None` (default) for no seeds
+    same: what a vote and `agree` count as the same: "final" (default) what two proposals state, or "text" their whole
+        text
     advice: when proposers are asked while the aggregator acts with tools: "user_turn" (default) once for each message
         of the user, "every_step" before every step, a number n before every n-th step. With "calls" they are asked
         before every step, and propose tool calls as well.
@@ -199,10 +268,13 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     seed: int | None = None
     advice: Advice = "user_turn"
     analyst: Analyst | None = None
+    same: Same = "final"
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name is empty, but a recipe needs one")
+        if wrong := fault(self.name, LONGEST_MODEL):  # a recipe of a single model has the model's id as its name
+            raise ValueError(f'name is "{shown(self.name)}", which {wrong}')
         if not 0 <= self.reserve <= 0.9:
             raise ValueError(f"reserve is {self.reserve}, but must be a share of the deadline from 0 to 0.9")
         if isinstance(self.advice, int) and self.advice < 1:
@@ -212,25 +284,29 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         if self.instruction is not None and not self.instruction.strip():
             raise ValueError("instruction is empty; leave it out to use partsong's own")
         if needs_proposals(self.aggregator) and not self.layers:
-            raise ValueError('aggregator.method is "select", but without layers there is nothing to select from')
+            method = self.aggregator.method
+            act = "select from" if method == "select" else "vote on"
+            raise ValueError(f'aggregator.method is "{method}", but without layers there is nothing to {act}')
+        for index, layer in enumerate(self.layers):
+            if layer.agree is not None and layer.voices < 2:
+                raise ValueError(f"layers[{index}].agree is {layer.agree}, but {_ONE_VOICE}")
+        if self.aggregator.method == "vote" and self.layers[-1].voices < 2:
+            seats = len(self.layers[-1].seats)
+            why = _ONE_VOICE if seats > 1 else "the last layer has only one seat, and a vote needs two"
+            raise ValueError(f'aggregator.method is "vote", but {why}')
         if self.analyst is not None and (seats := len(self.layers[-1].seats) if self.layers else 0) < LEAST_PROPOSALS:
             where = f"the last layer has {seats} seat" if self.layers else "there are no layers"
             raise ValueError(f"analyst compares at least {LEAST_PROPOSALS} proposals, but {where}")
+        if self.analyst is not None and not self.aggregator.models:
+            raise ValueError("analyst is given, but nothing can ask the aggregator, which would read the analysis")
         _check_deadline(self.deadline)
-
-    @property
-    def least_proposals(self) -> int:
-        """The number of proposals without which the run makes no sense: 2 to compare, 1 to select from, else 0."""
-        if self.analyst is not None:
-            return LEAST_PROPOSALS
-        return int(needs_proposals(self.aggregator))
 
     @property
     def in_steps(self) -> bool:
         """Whether the aggregator reads proposals in several steps if they do not fit its window at once."""
         match self.fit:
             case "window":
-                return not needs_proposals(self.aggregator)  # an aggregator that selects must see all at once
+                return self.aggregator.when_asked == "synthesize"  # who selects must see all at once
             case "truncate" | "fail":
                 return False
             case _:
@@ -238,11 +314,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     @property
     def calls(self) -> int:
-        """Number of calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate.
+        """Most calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate.
 
         An analyst is one call more.
         """
-        return sum(len(layer.seats) for layer in self.layers) + (self.analyst is not None) + 1
+        seats = sum(len(layer.seats) for layer in self.layers)
+        return seats + (self.analyst is not None) + bool(self.aggregator.models)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -261,6 +338,11 @@ def single(model: str) -> Recipe:
         return Recipe(model, (), Aggregator(model))
     except ValueError as problem:
         raise RecipeError(str(problem)) from None
+
+
+_ONE_VOICE = (
+    "all its seats are one voice: one model with one prompt at temperature 0, or with one seed, says the same each time"
+)
 
 
 def _check_deadline(deadline: float | None) -> None:

@@ -26,10 +26,12 @@ from partsong.events import (
     ProposalFailed,
     ProposalFinished,
     ProposalReplaced,
+    ProposalSpared,
     ProposalStarted,
     RunFailed,
     RunFinished,
     RunStarted,
+    VotesCounted,
 )
 from partsong.model import NOTHING_USED, Answer, Conversation, Delta, TextDelta, Usage
 from partsong.recipe import Recipe
@@ -45,6 +47,7 @@ class Seat:
     text: what `model` has written so far; at the end, the text of the answer
     answer: the proposal; `None` until it is whole
     error: why the seat is lost; `None` if it is not lost
+    spared: whether the seat was not needed
     """
 
     model: str
@@ -53,6 +56,7 @@ class Seat:
     text: str = ""
     answer: Answer | None = None
     error: Failure | None = None
+    spared: bool = False
 
 
 @dataclass(slots=True)
@@ -66,6 +70,7 @@ class Transcript:
     replaced: ids of the aggregator's models that failed before `aggregator` was asked, each with its failure
     fitted: an event for each prompt that was shortened
     calls: every call that has ended; empty for runs stored before CallFinished was introduced
+    votes: the count of each layer whose statements were counted
     text: what the aggregator has written so far; at the end, the text of the answer
     answer: the answer; `None` until it is whole
     error: why the run failed; `None` if it has not failed
@@ -74,7 +79,9 @@ class Transcript:
     planned: number of proposers' seats, dropped seats included, once the run has ended
     answered: number of these seats that have a proposal, once the run has ended
     last_resort: whether the aggregator failed and the answer is the proposal that is most like the others
-    seat: if the answer is a proposal (selected, or the last resort), its seat in the last layer; else `None`
+    seat: if the answer is a proposal (selected, elected, or the last resort), the index of its seat; else `None`
+    layer: if the answer is a proposal, the index of its layer; else `None`
+    spared: number of proposers' seats that were not needed, once the run has ended
     analyst: the analyst as far as it has come, a seat whose text stays empty; `None` if it has not been asked
     analysis: where the proposals of the last layer agree and differ; `None` without a usable analysis
     """
@@ -86,6 +93,7 @@ class Transcript:
     replaced: list[tuple[str, Failure]] = field(default_factory=list)
     fitted: list[PromptFitted] = field(default_factory=list)
     calls: list[CallFinished] = field(default_factory=list)
+    votes: list[VotesCounted] = field(default_factory=list)
     text: str = ""
     answer: Answer | None = None
     error: Failure | None = None
@@ -95,6 +103,8 @@ class Transcript:
     answered: int = 0
     last_resort: bool = False
     seat: int | None = None
+    layer: int | None = None
+    spared: int = 0
     analyst: Seat | None = None
     analysis: Analysis | None = None
 
@@ -120,6 +130,8 @@ class Transcript:
                 self.layers[layer][seat].text = answer.text
             case ProposalFailed(layer=layer, seat=seat, error=error):
                 self.layers[layer][seat].error = error
+            case ProposalSpared(layer=layer, seat=seat):
+                self.layers[layer][seat].spared = True
             case ProposalReplaced(layer=layer, seat=seat, model=model, error=error):
                 asked = self.layers[layer][seat]
                 asked.replaced.append((asked.model, error))
@@ -130,6 +142,8 @@ class Transcript:
                 self.calls.append(event)
             case AnalysisStarted() | AnalysisReplaced() | AnalysisFinished() | AnalysisFailed():
                 self._hear_analyst(event)
+            case VotesCounted():
+                self.votes.append(event)
             case AggregationStarted(model=model):
                 self.aggregator = model
             case AggregationReplaced(model=model, error=error):
@@ -137,6 +151,9 @@ class Transcript:
                 self.aggregator = model
             case RunFinished(answer=answer, last_resort=last_resort, seat=seat):
                 self.answer, self.text, self.last_resort, self.seat = answer, answer.text, last_resort, seat
+                # A run that an earlier version stored says no layer: there, only the last could give the answer.
+                last = None if seat is None else len(self.layers) - 1
+                self.layer = last if event.layer is None else event.layer
                 self._end(event)
             case RunFailed(error=error):
                 self.error = error
@@ -156,7 +173,7 @@ class Transcript:
 
     def _end(self, event: RunFinished | RunFailed) -> None:
         self.usage, self.losses = event.usage, event.losses
-        self.planned, self.answered = event.planned, event.answered
+        self.planned, self.answered, self.spared = event.planned, event.answered, event.spared
 
 
 def _words(delta: Delta) -> str:

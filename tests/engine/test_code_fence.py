@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partsong.bounds import DEFAULTS
 from partsong.engine.code_fence import CodeFence, without_code_fence
 from partsong.engine.tool_calls import fault_of, kept
 from partsong.model import ANY_OBJECT, Answer, Conversation, Message, Text
@@ -44,6 +45,6 @@ async def test_an_answer_that_is_to_be_json_may_stand_in_a_fence() -> None:
     fenced = Answer((Text("```json\n{}\n```"),))
     answer = Answer(kept(conversation, fenced.parts))
     assert answer.text == "{}"
-    assert await fault_of(conversation, answer) is None
+    assert await fault_of(conversation, answer, DEFAULTS) is None
     prose = Conversation(conversation.messages)
     assert kept(prose, fenced.parts) == fenced.parts

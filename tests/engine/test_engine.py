@@ -33,10 +33,10 @@ from partsong import (
     Usage,
     asking,
 )
+from partsong.bounds import DEFAULTS
 from partsong.engine import perform
 from partsong.engine.emitter import Emitter
 from partsong.engine.performance import derived_seed
-from partsong.engine.request_checks import LONGEST_QUESTION
 from partsong.events import (
     AggregationDelta,
     AnyEvent,
@@ -262,7 +262,7 @@ async def test_tools_are_the_aggregators_and_proposers_advise_in_words() -> None
         (asking(" \n\t"), "empty"),
         (Conversation(()), "must end with a message of the user"),
         (Conversation((Message("user", (Text("?"),)), Message("assistant", (Text("!"),)))), "must end with"),
-        (asking("x" * (LONGEST_QUESTION + 1)), "characters"),
+        (asking("x" * (DEFAULTS.question_characters + 1)), "characters"),
         (asking("word " * 1000), "reads 100"),
         (asking("What is this?", images=(Image(b"", "image/png"),)), "an image has neither"),
         (asking("What is this?", images=(Image(b"\x89PNG"),)), "an image has neither"),

@@ -1,5 +1,6 @@
 """Which of several texts is most like the others."""
 
+import asyncio
 import random
 from math import sqrt
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partsong.engine.likeness import LETTERS, most_alike
+from partsong.engine.likeness import LETTERS, LONGEST, most_alike, most_alike_beside_others
 
 
 def test_one_text_is_most_alike_and_none_is_refused() -> None:
@@ -64,6 +65,7 @@ def test_it_is_the_highest_mean_of_all_the_cosines(texts: list[str]) -> None:
     every = [counts(text) for text in texts]
     likeness = [sum(cosine(one, two) for two in every if two is not one) for one in every]
     found = most_alike(texts)
+    assert asyncio.run(most_alike_beside_others(texts)) == found
     assert likeness[found] == pytest.approx(max(likeness), abs=1e-6)
     assert all(each < likeness[found] - 1e-10 or each < likeness[found] + 1e-7 for each in likeness[:found])
 
@@ -74,3 +76,20 @@ def test_the_order_of_the_others_changes_nothing() -> None:
     for seed in range(10):
         random.Random(seed).shuffle(texts)
         assert texts[most_alike(texts)] == best
+
+
+async def test_of_long_texts_the_beginnings_are_compared_and_others_get_a_turn() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beside = asyncio.create_task(others())
+    same = "the sea is blue " * LONGEST
+    texts = ["grass is green " * LONGEST, same, same + "but grass is green " * LONGEST]
+    assert await most_alike_beside_others(texts) == most_alike(texts) == 1
+    beside.cancel()
+    assert turns > 3

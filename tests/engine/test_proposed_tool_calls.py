@@ -1,12 +1,15 @@
 """Calls that proposers propose: found in their texts, counted, and shown to whoever acts."""
 
+import json
 import re
+import time
 
 import pytest
 from msgspec.structs import replace
 
 import partsong
 from partsong import Agent, Aggregator, Answer, Conversation, Layer, Message, Model, Recipe, Request, Send, Tool
+from partsong.bounds import DEFAULTS, Bounds
 from partsong.engine.proposed_tool_calls import gathered
 from partsong.model import Text, TextDelta, ToolCall, ToolResult, Usage
 from partsong.model_info import ModelInfo
@@ -65,8 +68,8 @@ async def asked(
     return made["t:a"].requests[0], made["t:z"].requests[0]
 
 
-def test_equal_calls_are_counted_together_whatever_their_order_and_spacing() -> None:
-    texts, calls = gathered(ASKED, TEXTS)
+async def test_equal_calls_are_counted_together_whatever_their_order_and_spacing() -> None:
+    texts, calls = await gathered(ASKED, TEXTS, DEFAULTS)
     assert calls.splitlines()[-2:] == [
         '1. proposed by 2 of 3: weather {"city":"Rome","days":2}',
         "2. proposed by 1 of 3: clock {}",
@@ -96,20 +99,46 @@ def test_equal_calls_are_counted_together_whatever_their_order_and_spacing() -> 
         "",
     ],
 )
-def test_what_could_not_be_called_is_not_counted_and_stays_as_words(text: str) -> None:
-    assert gathered(ASKED, (text,)) == ((text,), "")
-    texts, calls = gathered(ASKED, (f"{text}\n{ROME}", ROME))
+async def test_what_could_not_be_called_is_not_counted_and_stays_as_words(text: str) -> None:
+    assert await gathered(ASKED, (text,), DEFAULTS) == ((text,), "")
+    texts, calls = await gathered(ASKED, (f"{text}\n{ROME}", ROME), DEFAULTS)
     assert texts == (f"{text}\n[proposed call 1]", "[proposed call 1]")
     assert calls.endswith('\n1. proposed by 2 of 2: weather {"city":"Rome","days":2}')
 
 
-def test_the_choice_of_tools_holds_for_proposals_too() -> None:
-    _, calls = gathered(replace(ASKED, tool_choice="clock"), TEXTS)
+async def test_a_schema_that_needs_a_process_is_checked_too() -> None:
+    """Whatever it costs: a proposed tool call that cannot be checked in time is not counted."""
+    city = {"type": "object", "properties": {"city": {"type": "string", "pattern": "^R"}}, "required": ["city"]}
+    twice = {"properties": {"a": {"$ref": "#"}}, "required": ["z"]}
+    tools = (Tool("city", "", json.dumps(city).encode()), Tool("deep", "", json.dumps({"anyOf": [twice] * 2}).encode()))
+    asked = Conversation((), tools=tools)
+    right, wrong = call('{"city": "Rome"}', "city"), call('{"city": "Oslo"}', "city")
+    texts, calls = await gathered(asked, (f"{right} {wrong}", right), DEFAULTS)
+    assert texts == (f"[proposed call 1] {wrong}", "[proposed call 1]")
+    assert calls.endswith('\n1. proposed by 2 of 2: city {"city":"Rome"}')
+    endless = call('{"a":' * 40 + "1" + "}" * 40, "deep")
+    texts, calls = await gathered(asked, (right + endless * 50,), DEFAULTS)
+    assert texts == ("[proposed call 1]" + endless * 50,)
+
+
+async def test_beginnings_without_an_end_take_little_time() -> None:
+    """Each of them could be a string up to the end of the text: 60,000 of them took minutes."""
+    text = '<call tool="weather">{"city": "' * 60_000
+    began = time.thread_time()
+    assert await gathered(ASKED, (text,) * 3, DEFAULTS) == ((text,) * 3, "")
+    assert time.thread_time() - began < 5  # a hundred times what it takes
+    many = (ROME * 5, ROME)
+    texts, _ = await gathered(ASKED, many, Bounds(proposed_calls=2))
+    assert texts == ("[proposed call 1]" * 2 + ROME * 3, "[proposed call 1]")
+
+
+async def test_the_choice_of_tools_holds_for_proposals_too() -> None:
+    _, calls = await gathered(replace(ASKED, tool_choice="clock"), TEXTS, DEFAULTS)
     assert calls.endswith("\n1. proposed by 1 of 3: clock {}")
 
 
-def test_of_long_arguments_the_list_shows_the_beginning_and_the_end() -> None:
-    (text,), calls = gathered(ASKED, (call('{"city": "' + "R" * 9000 + 'x"}'),))
+async def test_of_long_arguments_the_list_shows_the_beginning_and_the_end() -> None:
+    (text,), calls = await gathered(ASKED, (call('{"city": "' + "R" * 9000 + 'x"}'),), DEFAULTS)
     assert text == "[proposed call 1]"
     assert len(calls) < 5000
     assert "of 9,012 characters left out" in calls

@@ -1,5 +1,6 @@
 """The marks of a fence never reach the caller, however the answer is cut into pieces; everything else does."""
 
+import asyncio
 import re
 import time
 from itertools import pairwise
@@ -41,14 +42,19 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=8).map("".join), st.lists(st.integers(0, 200), max_size=6))
 def test_any_cut_gives_the_text_without_marks(text: str, cuts: list[int]) -> None:
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    unfencing = Unfencing(PROPOSALS)
-    said = "".join(unfencing.take(text[start:end]) for start, end in pairwise(places))
-    said += unfencing.rest()
-    (whole,) = Unfencing(PROPOSALS).cleaned((Text(text),))
-    assert isinstance(whole, Text)
+    said, whole = asyncio.run(unfenced([text[start:end] for start, end in pairwise(places)]))
     assert f"</{NAME}>" not in said
-    assert f"<{NAME} number=1>" not in whole.text
-    assert said == whole.text == without_marks(text)
+    assert f"<{NAME} number=1>" not in whole
+    assert said == whole == without_marks(text)
+
+
+async def unfenced(pieces: list[str]) -> tuple[str, str]:
+    """What is passed on of the pieces while they come, and of the whole text."""
+    unfencing = Unfencing(PROPOSALS)
+    said = "".join([await unfencing.take(piece) for piece in pieces]) + unfencing.rest()
+    (whole,) = await Unfencing(PROPOSALS).cleaned((Text("".join(pieces)),))
+    assert isinstance(whole, Text)
+    return said, whole.text
 
 
 def without_marks(text: str) -> str:
@@ -61,18 +67,33 @@ def without_marks(text: str) -> str:
 @pytest.mark.parametrize(
     "piece", ["<", "</", f"<{NAME}", f"</{NAME}", f"</{NAME}>", f"<{NAME} number=1>", "<p", "<<a", f"<{NAME[:-1]}", ">"]
 )
-def test_time_grows_with_the_length_of_the_text_and_not_with_its_square(piece: str) -> None:
-    def seconds(count: int) -> float:
-        unfencing = Unfencing(PROPOSALS)
+async def test_time_grows_with_the_length_of_the_text_and_not_with_its_square(piece: str) -> None:
+    async def seconds(count: int) -> float:
         begun = time.process_time()
-        for _ in range(count):
-            unfencing.take(piece)
-        unfencing.rest()
-        unfencing.cleaned((Text(piece * count),))
+        await unfenced([piece] * count)
         return time.process_time() - begun
 
-    short = min(seconds(2000) for _ in range(3))
-    assert min(seconds(16_000) for _ in range(3)) < 30 * short  # 8 times as long; a square would be 64 times
+    short = min([await seconds(2000) for _ in range(3)])
+    assert min([await seconds(16_000) for _ in range(3)]) < 30 * short  # 8 times as long; a square would be 64 times
+
+
+@pytest.mark.parametrize("piece", ["<", f"<{NAME[:-1]}", f"<{NAME} number=1>", f"<{NAME}"])
+async def test_others_get_a_turn_while_a_long_text_is_read(piece: str) -> None:
+    """A provider may send its whole answer as one piece."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beside = asyncio.create_task(others())
+    text = piece * (1_000_000 // len(piece))
+    said, whole = await unfenced([text])
+    beside.cancel()
+    assert said == whole
+    assert turns > 40
 
 
 async def test_an_aggregator_that_copies_the_marks_is_cleaned() -> None:

@@ -25,6 +25,7 @@ from partsong import (
     Text,
     Usage,
 )
+from partsong.bounds import DEFAULTS
 from partsong.engine import perform
 from partsong.engine.proposed_tool_calls import gathered
 from partsong.events import AnyEvent, RunFinished
@@ -199,7 +200,7 @@ def test_no_call_reads_more_than_was_planned(
 def test_listed_calls_are_at_most_so_much_longer_than_the_texts_that_they_come_from(pieces: list[list[str]]) -> None:
     number = itertools.count()
     texts = tuple("".join(piece.replace("#", str(next(number))) for piece in each) for each in pieces)
-    told, calls = gathered(Conversation((), tools=TOOLS), texts)
+    told, calls = asyncio.run(gathered(Conversation((), tools=TOOLS), texts, DEFAULTS))
     assert calls
     after = sum(map(estimate, told)) + estimate(calls) - estimate(listed((), 0))
     assert after <= LISTED * sum(map(estimate, texts)) + 1

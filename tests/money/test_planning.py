@@ -196,7 +196,8 @@ def test_an_aggregator_that_selects_keeps_something_to_select_from() -> None:
     )
     # A provider that cannot pay loses its own seats; the layer of another one is then the last to go.
     assert shape(planned(made, 99, x=0).recipe) == [[("y:b", 1), ("y:c", 1)]]
-    assert shape(planned(made, 99, x=1, y=0).recipe) == [[("x:a", 1)]]
+    with pytest.raises(BudgetError, match="needs two, but only one proposal can be paid; the whole recipe may cost"):
+        planned(made, 99, x=1, y=0)
     with pytest.raises(BudgetError, match="but no proposal can be paid; the whole recipe may cost 3 dollars with x"):
         planned(made, 99, x=0, y=0)
 
@@ -223,15 +224,17 @@ def test_an_analyst_keeps_two_proposals_to_compare() -> None:
     with pytest.raises(BudgetError) as caught:
         planned(made, 3)
     assert str(caught.value) == (
-        "r: its analyst compares at least 2 proposals; with 2 of them the run may cost 4 dollars, but 3 are allowed; "
+        "r: its analyst compares the proposals; with 2 of them the run may cost 4 dollars, but 3 are allowed; "
         "the whole recipe may cost 7 dollars, but 3 are allowed"
     )
     # A provider that can pay for one of its seats only: the layer before has enough to compare.
     assert shape(planned(made, 99, y=1).recipe) == [[("x:a", 3)]]
     assert shape(planned(made, 99, x=0).recipe) == [[("y:b", 1), ("y:c", 1)]]
-    with pytest.raises(BudgetError, match="compares at least 2 proposals, but only 1 proposal can be paid; the whole"):
+    with pytest.raises(
+        BudgetError, match="compares the proposals and needs two, but only one proposal can be paid; the"
+    ):
         planned(made, 99, x=1, y=0)
-    with pytest.raises(BudgetError, match="compares at least 2 proposals, but no proposal can be paid; the whole"):
+    with pytest.raises(BudgetError, match="compares the proposals and needs two, but no proposal can be paid; the"):
         planned(made, 99, x=0, y=0)
 
 

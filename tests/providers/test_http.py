@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from partsong.errors import ConfigurationError, ModelError
-from partsong.providers.http import LARGE, LONGEST_ANSWER, LONGEST_REJECTION, Endpoint, Http, proxy_for
+from partsong.providers.http import LARGE, LONGEST_REJECTION, Endpoint, Http, proxy_for
 from partsong.providers.openai import reachable
 from tests.upstream import HTML, NOTHING, RESET, SILENCE, Exchange, Reply, Server, as_json, event, status, stream
 
@@ -206,10 +206,10 @@ async def test_a_rejection_may_be_endless() -> None:
 
 
 async def test_an_answer_may_not_be_endless() -> None:
-    async with Server(stream(*[b"x" * LARGE] * (LONGEST_ANSWER // LARGE + 1), end="silence")) as server:
+    async with Server(stream(*[b"x" * LARGE] * ((16 << 20) // LARGE + 1), end="silence")) as server:
         error = await fault(server.url)
     assert error.cause == "server"
-    assert "more than 67,108,864 bytes" in str(error)
+    assert "more than 16 MiB" in str(error)
 
 
 async def test_a_redirection_is_not_followed() -> None:

@@ -124,6 +124,49 @@ async def test_two_models_speak_at_the_same_time(model: Local, weights: Path) ->
     assert all(order.index(one) < len(order) - 1 - order[::-1].index(two) for one, two in (names, names[::-1]))
 
 
+async def test_loading_a_file_stops_nothing_else(weights: Path) -> None:
+    """The library holds the interpreter's lock while it loads, so this would stop the event loop altogether."""
+    loop, turns, during = asyncio.get_running_loop(), 0, dict[bool, int]()
+
+    def loading(begins: bool) -> None:
+        loop.call_soon_threadsafe(lambda: during.__setitem__(begins, turns))
+
+    call = asyncio.create_task(Local(weights, "fresh", window=1111, loading=loading)(asked(max_tokens=1), None))
+    while not call.done():
+        turns += 1
+        await asyncio.sleep(0.005)
+    assert call.result().text
+    # A loop that stands still has a turn or two, whatever the machine's speed.
+    assert during[False] - during[True] > 8
+
+
+async def test_a_process_that_dies_fails_its_call_alone(weights: Path) -> None:
+    model = Local(weights, "mortal", window=1112)
+    assert (await model(asked(max_tokens=1), None)).text
+    heard = Listener()
+    call = asyncio.create_task(model(asked("Tell a long story.", max_tokens=1000), heard))
+    await heard.spoke.wait()
+    process = model._loaded.process
+    assert process is not None
+    process.kill()
+    with pytest.raises(ModelError, match=r"llama\.cpp has ended"):
+        await call
+    assert (await model(asked(max_tokens=1), None)).text
+    again = model._loaded.process
+    assert again is not None
+    assert again.pid != process.pid
+
+
+async def test_the_process_gets_no_secrets(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "not-for-a-file")
+    model = Local(weights, "discreet", window=1113)
+    assert (await model(asked(max_tokens=1), None)).text
+    process = model._loaded.process
+    assert process is not None
+    if sys.platform == "linux":
+        assert b"not-for-a-file" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+
+
 async def test_seats_of_one_model_are_answered_in_turn_and_alike_each_time(model: Local) -> None:
     requests = [asked(seed=1), asked(seed=2), asked(seed=1)]
     await model(asked(max_tokens=1), None)

@@ -71,7 +71,13 @@ def recipes(folder: Path) -> list[str]:
         "finds": ANALYST,
         "slow": "scripted:z?text=So&first=30",
     }
-    return [recipe_file(folder, TWO.replace('"two"', f'"{name}"'), name, model) for name, model in named.items()]
+    files = [recipe_file(folder, TWO.replace('"two"', f'"{name}"'), name, model) for name, model in named.items()]
+    # A request may name models that a recipe names, and no other scripted ones.
+    written = ("text=Well", "text=Well&output=1000", "text=Well&output=100000")
+    agents = json.dumps([ANALYST, *(f"scripted:y?{script}" for script in written)])
+    others = f'name = "others"\naggregator = "scripted:y"\n[[layers]]\nagents = {agents}\n'
+    (folder / "others.toml").write_text(others, encoding="utf-8")
+    return [*files, str(folder / "others.toml")]
 
 
 async def test_a_run_that_failed_is_continued_and_only_the_aggregator_is_paid(

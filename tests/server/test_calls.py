@@ -243,7 +243,8 @@ async def test_calls_add_up_to_the_usage_however_a_run_fails(tmp_path: Path, mon
 
 async def test_runs_of_earlier_versions_are_readable_on_every_route(tmp_path: Path) -> None:
     """Earlier versions stored the same events without the event of a call."""
-    async with serving([recipe_file(tmp_path)]) as (url, app), aiohttp.ClientSession() as session:
+    named = ["scripted:e?echo=1"]
+    async with serving([recipe_file(tmp_path)], models=named) as (url, app), aiohttp.ClientSession() as session:
         store = app.service().store
         recorder = store.record(labels={"api": "responses", "keep": "yes"})
 

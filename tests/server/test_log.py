@@ -5,6 +5,9 @@ import json
 import logging
 import os
 from threading import Thread
+from typing import Literal
+
+import pytest
 
 from partsong.server.log import Log
 from partsong.wire.reply import Problem
@@ -72,3 +75,23 @@ def test_lines_come_in_their_order_and_all_of_them() -> None:
         log.message("info", f"n{number}")
     log.close()
     assert [line.rpartition("=")[2] for line in out.getvalue().splitlines()] == [f"n{n}" for n in range(100)]
+
+
+HOSTILE = "\x1b]0;owned\x07\x7f\x9b31m\u202egnp\u2066\u2028\ud800 é"
+
+
+@pytest.mark.parametrize("kind", ["json", "text"])
+def test_no_line_has_a_control_character_or_one_of_direction(kind: Literal["json", "text"]) -> None:
+    out = io.StringIO()
+    log = Log(kind, out)
+    log.refused("chat", Problem(404, "not_found", HOSTILE))
+    log.message("info", HOSTILE, HOSTILE)
+    log.refused("chat", Problem(404, "not_found", "x" * 1_000_000))
+    log.close()
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    if kind == "json":
+        assert json.loads(lines[0])["message"] == json.loads(lines[1])["trace"] == HOSTILE
+    assert len(lines[2]) < 2500
+    assert "(1,000,000 characters)" in lines[2].encode().decode("unicode_escape")

@@ -9,7 +9,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from partsong.cli.main import run
-from partsong.configuration import Serving
 from partsong.folders import keys_path
 from partsong.keys import Keys
 from tests.server.test_serve import ready, served
@@ -98,7 +97,7 @@ async def test_what_is_open_is_seen_and_who_leaves_is_counted(tmp_path: Path, se
 
 
 async def test_labels_do_not_grow_with_what_callers_send(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    async with serving([recipe_file(tmp_path)], server=Serving(models=True)) as (url, _):
+    async with serving([recipe_file(tmp_path)], models=["scripted:one?text=1", "scripted:two?text=2"]) as (url, _):
         assert await ask(session, url, model="scripted:one?text=1") == 200
         assert await ask(session, url, model="scripted:two?text=2") == 200
         found = await numbers(session, url)

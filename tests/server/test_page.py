@@ -139,7 +139,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     for name in ("fails", "slow", "endless"):
         path = folder / f"{name}.toml"
         path.write_text(path.read_text().replace('name = "three"', f'name = "{name}"'))
-    async with serving(recipes) as served:
+    async with serving(recipes, models=["scripted:z?echo=true"]) as served:
         yield served
 
 

@@ -27,6 +27,15 @@ from tests.serving import recipe_file, serving
 NONE: Mapping[str, str] = MappingProxyType({})
 HOSTILE = '</script><img src=x onerror=alert(1)>\u2028\u0000"\\'
 PRICED = "scripted:{}?text=Word&input=1000&output=1000"
+# Models that these tests ask, or write into recipes, over the server; the configuration must name them.
+NAMED = [
+    PRICED.format("dear"),
+    *(f"scripted:{name}" for name in "abcdez"),
+    "scripted:a?input=1&output=1",
+    "scripted:slow?text=one+two+three&each=60",
+    "scripted:c?text=%60%60%60%60sh%0Als%0A%60%60%60%0A",
+    "scripted:c?text=three",
+]
 LOSING = """
 name = "losing"
 [[layers]]
@@ -74,7 +83,7 @@ class Page:
 @pytest.fixture
 async def page(tmp_path: Path) -> AsyncIterator[Page]:
     recipes = [recipe_file(tmp_path), recipe_file(tmp_path, LOSING, "losing")]
-    async with serving(recipes) as (url, app), aiohttp.ClientSession() as session:
+    async with serving(recipes, models=NAMED) as (url, app), aiohttp.ClientSession() as session:
         yield Page(session, url, app)
 
 
@@ -220,7 +229,7 @@ async def test_an_open_fence_of_the_answers_is_closed(page: Page) -> None:
 
 async def test_what_a_store_without_words_has_is_shown(tmp_path: Path) -> None:
     async with (
-        serving([recipe_file(tmp_path)], mode="metadata") as (url, app),
+        serving([recipe_file(tmp_path)], mode="metadata", models=["scripted:e"]) as (url, app),
         aiohttp.ClientSession() as session,
     ):
         page = Page(session, url, app)
@@ -308,7 +317,7 @@ async def test_runs_are_added_up_by_day_and_by_model(page: Page) -> None:
 
 async def test_a_key_sees_its_own_alone(tmp_path: Path) -> None:
     recipes = [recipe_file(tmp_path), recipe_file(tmp_path, LOSING, "losing")]
-    async with serving(recipes) as (url, app), aiohttp.ClientSession() as session:
+    async with serving(recipes, models=NAMED) as (url, app), aiohttp.ClientSession() as session:
         page = Page(session, url, app)
         nobodys = await page.ask("Before there were keys")
         keys = Keys(keys_path())
@@ -512,7 +521,7 @@ def test_a_long_text_is_not_read_for_ever() -> None:
 async def test_a_recipe_is_saved_offered_and_replaced(page: Page) -> None:
     saved = await page.send("PUT", "/api/recipes/mine", {"toml": DRAWN})
     path = recipes_folder() / "mine.toml"
-    assert saved == {"name": "mine", "path": str(path), "restart": False}
+    assert saved == {"name": "mine", "path": str(path), "restart": False, "lasts": False}
     assert path.read_text() == DRAWN
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in recipes_folder().iterdir()] == ["mine.toml"]
@@ -546,7 +555,7 @@ def test_saved_recipes_have_a_name_on_the_command_line(capfd: pytest.CaptureFixt
 async def test_saved_recipes_are_there_after_a_start(page: Page) -> None:
     await page.send("PUT", "/api/recipes/mine", {"toml": DRAWN})
     (recipes_folder() / "broken.toml").write_text("name = 3")
-    async with serving([]) as (url, app):
+    async with serving([], models=NAMED) as (url, app):
         again = Page(page.session, url, app)
         recipes = {each["name"]: each for each in (await again.get("/api/about"))["recipes"]}
         assert recipes["mine"]["calls"] == 5
@@ -595,13 +604,18 @@ async def test_nothing_is_saved_where_others_can_reach_it(tmp_path: Path) -> Non
     assert not recipes_folder().exists()
 
 
-async def test_several_processes_need_a_new_start(tmp_path: Path) -> None:
-    async with (
-        serving([recipe_file(tmp_path)], server=Serving(workers=2)) as (url, app),
-        aiohttp.ClientSession() as session,
-    ):
-        saved = await Page(session, url, app).send("PUT", "/api/recipes/mine", {"toml": DRAWN})
-    assert saved["restart"]
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_several_processes_need_a_new_start_if_that_helps(tmp_path: Path, workers: int) -> None:
+    own, other = recipes_folder(), recipe_file(tmp_path)
+    own.mkdir(parents=True)
+    for named, lasts in (([], True), ([str(own)], True), ([other, str(own / "mine.toml")], True), ([other], False)):
+        async with (
+            serving(named, models=NAMED, server=Serving(workers=workers)) as (url, app),
+            aiohttp.ClientSession() as session,
+        ):
+            body = {"toml": DRAWN, "replace": True}
+            saved = await Page(session, url, app).send("PUT", "/api/recipes/mine", body)
+        assert (saved["restart"], saved["lasts"]) == (lasts and workers > 1, lasts)
 
 
 def write_study(folder: Path) -> None:

@@ -51,7 +51,7 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         path = tmp_path / f"{name}.toml"
         path.write_text(RECIPE.format(name=name, aggregator=aggregator))
         recipes.append(str(path))
-    async with serving(recipes) as served:
+    async with serving(recipes, models=["scripted:own?text=mine", "scripted:own?text=mine+too"]) as served:
         yield served
 
 

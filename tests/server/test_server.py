@@ -38,7 +38,7 @@ def _no_keys_are_left() -> Iterator[None]:
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[tuple[str, Application]]:
-    async with serving([recipe_file(tmp_path)]) as (url, app):
+    async with serving([recipe_file(tmp_path)], models=["scripted:e?echo=1", "scripted:y?text=No"]) as (url, app):
         yield url, app
 
 

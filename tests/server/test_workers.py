@@ -112,7 +112,10 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("pair")
-    with served(folder, "--recipe", recipe_file(folder), "--workers", "2") as (process, url):
+    configuration = folder / "partsong.toml"
+    configuration.write_text("".join(f'[models."{name}"]\n' for name in (SLOW, SHORT, PAID, "scripted:echo?echo=1")))
+    named = ("--config", str(configuration))
+    with served(folder, "--recipe", recipe_file(folder), "--workers", "2", *named) as (process, url):
         yield Pair(process, int(url.rpartition(":")[2]), folder)
 
 

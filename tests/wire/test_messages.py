@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from partsong.errors import ModelError
+from partsong.errors import ModelError, RequestError
 from partsong.model import (
     Answer,
     Delta,
@@ -579,3 +579,11 @@ def test_an_event_without_a_type_is_known_by_its_name() -> None:
     said = messages.Said()
     said.hear([("message_stop", b"{}")])
     assert said.ended
+
+
+@pytest.mark.parametrize("field", [b'"system": [{"type": "text", "text": \x8b}]', b'"system": [\x00]'])
+def test_what_is_no_json_is_not_counted_either(field: bytes) -> None:
+    """The conversation cannot be read, so that its JSON is counted: every part of it must be JSON."""
+    data = b'{"model": "m", "messages": [{"role": "user", "content": [null]}], ' + field + b"}"
+    with pytest.raises(RequestError, match="no JSON"):
+        messages.parse_count(data)

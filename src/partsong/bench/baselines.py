@@ -26,7 +26,8 @@ def members(recipe: Recipe) -> dict[str, Agent]:
     """
     if not recipe.layers:
         return {}
-    agents = [*(agent for layer in recipe.layers for agent in layer.agents), recipe.aggregator]
+    agents = [*(agent for layer in recipe.layers for agent in layer.agents)]
+    agents += [recipe.aggregator] if recipe.aggregator.models else []
     return {agent.model: proposing(agent) for agent in reversed(agents)}
 
 
@@ -75,6 +76,11 @@ def baselines(
     return found
 
 
+def baselines_of(recipe: Recipe) -> int:
+    """Return the number of baselines that several answers of one member give: 1 if the recipe is a Self-MoA, else 2."""
+    return 1 if len(members(recipe)) == 1 else 2
+
+
 def self_mixed(recipe: Recipe, best: Agent, prices: Mapping[str, float]) -> Recipe:
     """Return the recipe with its best member in all seats (Self-MoA). The aggregator stays the same.
 
@@ -96,8 +102,11 @@ def reading(recipe: Recipe, price: float, prices: Mapping[str, float]) -> float:
     price: price of one answer of the recipe
     prices: price of one answer of each member alone, by model id, in the unit of `price`
 
-    The result is estimated from the recipe's own aggregation: the part of `price` that its proposals do not cost.
+    The result is estimated from the recipe's own aggregation: the part of `price` that its proposals do not cost. For a
+    vote that asks no aggregator, it is a quarter, since a token that is read costs about a quarter of a written one.
     """
+    if not recipe.aggregator.models:
+        return 0.25
     proposed = sum(prices[agent.model] * agent.samples for layer in recipe.layers for agent in layer.agents)
     seats = len(recipe.layers[-1].seats)
     return max(0.0, price - proposed) / seats / prices[recipe.aggregator.model]

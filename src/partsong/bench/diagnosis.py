@@ -147,9 +147,12 @@ class OrderBias(Struct, frozen=True):
         )
 
 
-def order_bias(verdicts: Iterable[Verdict]) -> OrderBias | None:
-    """Return how the order of the answers influenced the judge; `None` if no pair has a verdict in both orders."""
-    parts = [each.parts for each in verdicts if len(each.parts) == 2]
+def order_bias(verdicts: Iterable[Verdict | Grade]) -> OrderBias | None:
+    """Return how the order of the answers influenced the judge; `None` if no pair has a verdict in both orders.
+
+    verdicts: verdicts about two contestants, or grades of answers that a judge has compared with a reference
+    """
+    parts = [each.parts for each in verdicts if {"first", "second"} <= each.parts.keys()]
     if not parts:
         return None
     first = fmean((each["first"] + 1 - each["second"]) / 2 for each in parts)

@@ -133,7 +133,7 @@ async def _hear(judge: Judge, prompt: str, read: Callable[[str], float | None]) 
     """Send the prompt to the judge, and read the verdict from its text with `read`. A failed call raises nothing."""
     request = Request((Message("user", (Text(prompt),)),), sampling=Sampling(temperature=0.0, max_tokens=MAX_TOKENS))
     try:
-        answer: Answer = await judge.ask(request)
+        answer: Answer = await judge.answer_to(request, lambda said: read(said.text))
     except ModelError as error:
         return Heard(None, failed=f"{judge.id}: {error}", usage=error.usage or NOTHING_USED)
     value = read(answer.text)

@@ -5,6 +5,7 @@ the payment begins, and its price after the payment has ended. If the process di
 the real price is unknown.
 """
 
+import asyncio
 from decimal import Decimal
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class Money:
     path: file of the payments
     cap: most dollars that all payments may cost together; `None` for no cap
 
+    spent: dollars of all payments: the price of each ended payment, and the most of each open payment
+
     Payments are counted without a cap too, because a later start may have a cap.
     """
 
@@ -49,11 +52,25 @@ class Money:
         for line in self._lines.all:
             self._amounts[line.number] = next(each for each in (line.spent, line.held, Decimal(0)) if each is not None)
         self._number = max(self._amounts, default=0)
+        self.spent = sum(self._amounts.values(), Decimal(0))
+        self._open: set[int] = set()  # payments that this process has begun and not ended
+        self._ended = asyncio.Event()  # set and replaced when a payment ends
 
     @property
-    def spent(self) -> Decimal:
-        """Dollars of all payments: the price of each ended payment, and the most of each open payment."""
-        return sum(self._amounts.values(), Decimal(0))
+    def settled(self) -> Decimal:
+        """Dollars that are spent: `spent` without the payments that this process has under way."""
+        return self.spent - sum((self._amounts.get(number, Decimal(0)) for number in self._open), Decimal(0))
+
+    async def room_for(self, dollars: Decimal | None) -> None:
+        """Wait until the cap allows a payment of so many dollars, or until no open payment can make room for it.
+
+        A payment holds the most that it may cost, and mostly costs far less. So a payment that does not fit beside the
+        open ones may fit after them. Call `hold` at once after this.
+        """
+        while self.cap is not None and dollars is not None and self._open:
+            if self.cap - self.spent >= dollars or self.cap - self.settled < dollars:
+                return
+            await self._ended.wait()
 
     def hold(self, dollars: Decimal | None, what: str) -> int:
         """Begin a payment, and return its number for `settle`.
@@ -72,8 +89,10 @@ class Money:
                     f"{what}: the next answer may cost {shown(dollars)} dollars, but {shown(left)} are left"
                 )
         self._number += 1
+        self._open.add(self._number)
         if dollars:
             self._amounts[self._number] = dollars
+            self.spent += dollars
             self._lines.add(Payment(self._number, held=dollars))
         return self._number
 
@@ -84,13 +103,18 @@ class Money:
         dollars: price of the payment; `None` if the price is unknown, so that the whole held amount stays counted
         """
         held = self._amounts.get(number, Decimal(0))
+        self._open.discard(number)
+        self._ended.set()
+        self._ended = asyncio.Event()
         if dollars is not None and dollars != held:
             self._amounts[number] = dollars
+            self.spent += dollars - held
             self._lines.add(Payment(number, spent=dollars))
 
     async def pay(self, model: Model, request: Request, what: str) -> Answer:
         """Make one call to a model as a payment, and return the answer. An answer from the store costs nothing.
 
+        request: the request; its terms may forbid answers from the store, which are else used
         what: name of the payment for an error message
 
         Raises `BudgetError` if the cap does not allow the call, and `ModelError` if the call fails.
@@ -99,8 +123,11 @@ class Money:
         sampling = request.sampling
         if self.cap is not None:
             sampling = replace(sampling, max_tokens=limit_of(info, sampling))
-        request = replace(request, sampling=sampling, terms=Terms(cache=True, once=self.cap is not None))
-        number, spent = self.hold(worst_case(info, request), what), None
+        terms = Terms(cache=request.terms.cache is not False, once=self.cap is not None)
+        request = replace(request, sampling=sampling, terms=terms)
+        worst, spent = worst_case(info, request), None
+        await self.room_for(worst)
+        number = self.hold(worst, what)
         try:
             answer = await model(request, None)
             spent = known(answer.usage)

@@ -33,7 +33,11 @@ class Section(Struct, frozen=True):
 
 
 def page(
-    title: str, sections: Sequence[Section], notes: Sequence[str] = (), texts: Sequence[tuple[str, str]] = ()
+    title: str,
+    sections: Sequence[Section],
+    notes: Sequence[str] = (),
+    texts: Sequence[tuple[str, str]] = (),
+    first: str = "",
 ) -> bytes:
     """Return the report as an HTML document in UTF-8.
 
@@ -41,10 +45,11 @@ def page(
     sections: tables and figures, in this order
     notes: sentences for a list below the sections
     texts: pairs of a title and a long text, such as an answer; each is folded until the reader opens it
+    first: a sentence that stands above all sections; empty for none
 
     All text is escaped, so that markup in a model's answer has no effect.
     """
-    parts = [f"<h1>{escape(title)}</h1>"]
+    parts = [f"<h1>{escape(title)}</h1>", *([f"<p><strong>{escape(first)}</strong></p>"] if first else [])]
     for section in sections:
         if section.title:
             parts.append(f"<h2>{escape(section.title)}</h2>")

@@ -30,6 +30,8 @@ from partsong.recipe import Recipe
 from partsong.recipe import replace as changed
 from partsong.transcript import Transcript, usage_when_made
 
+SILENT = 10  # verdicts in a row that fail before a study stops, since the next ones would be paid for nothing
+QUOTED = 300  # characters of a judge's answer in a message
 Key = tuple[str, str, int]  # contestant, sample id, index of the attempt
 T = TypeVar("T")
 # Makes a recorder for one run: the function that hears the run's events, and the function that closes the recorder.
@@ -48,11 +50,17 @@ class Study:
     seed: seed of all runs; 0 by default
     daily: funds of the day; `None` if there is no daily budget
     record: makes a recorder for each run; `None` if runs are not recorded
+    cache: whether answers from the store are used; True by default
 
     outputs, grades: answers and grades so far by key, without failed ones
     failed: why an answer or a grade failed since this start, by key
-    extra, extra_done: number of planned and of finished calls to the judge that make no grade of an answer
+    later: number of planned answers whose contestants are not known yet
+    extra, extra_done: number of planned and of finished verdicts that make no grade of an answer
+    silent: number of verdicts that have failed since the judge gave the last one
     stopped: why no more work is begun; empty while work goes on
+    unaffordable: whether the cap in dollars has stopped the study
+    models_of: returns the models for the next turn of an output to a sample; by default `models`
+    replayed: returns how many answers these models know already, and the seconds of the longest; by default none
     """
 
     def __init__(
@@ -68,16 +76,19 @@ class Study:
         seed: int = 0,
         daily: Funds | None = None,
         record: Record | None = None,
+        cache: bool = True,
     ) -> None:
         self.task, self.samples, self.models, self.folder = task, samples, models, folder
         self.contestants = dict(contestants)  # a comparison adds some on the way
         self.judge, self.attempts, self.seed, self.daily, self.record = judge, attempts, seed, daily, record
+        self.cache = cache
         self.outputs = {key_of(output): output for output in folder.outputs.all if not output.failed}
         self.grades = {key_of(grade): grade for grade in folder.grades.all if not grade.failed}
         self.failed: dict[Key, str] = {}
-        self.extra = 0
-        self.extra_done = 0
-        self.stopped = ""
+        self.later = self.extra = self.extra_done = self.silent = 0
+        self.stopped, self.unaffordable = "", False
+        self.models_of: Callable[[Output, Sample], Mapping[str, Model]] = lambda output, sample: models
+        self.replayed: Callable[[Output, Sample], tuple[int, float]] = lambda output, sample: (0, 0.0)
         self.began, self.done_before = time.monotonic(), self.done
 
     @property
@@ -95,8 +106,8 @@ class Study:
 
     @property
     def planned(self) -> int:
-        """Number of answers (and of further calls to the judge) that the study consists of."""
-        return len(self.keys) + self.extra
+        """Number of answers (and of further verdicts of the judge) that the study consists of, known from the start."""
+        return len(self.contestants) * len(self.samples) * self.attempts + self.later + self.extra
 
     @property
     def done(self) -> int:
@@ -105,13 +116,11 @@ class Study:
         return sum(key in kept for key in self.keys) + self.extra_done
 
     @property
-    def used(self) -> Usage:
-        """Tokens and dollars of all calls of the study, in this start and in earlier starts."""
+    def unpriced(self) -> bool:
+        """Whether the price of a call is unknown, so that the study has cost more than the known dollars."""
         folder = self.folder
-        usages = [
-            each.usage for lines in (folder.outputs.all, folder.grades.all, folder.verdicts.all) for each in lines
-        ]
-        return sum(usages, NOTHING_USED)
+        lines = (folder.outputs.all, folder.grades.all, folder.verdicts.all)
+        return any(each.usage.dollars is None for kept in lines for each in kept)
 
     @property
     def seconds_left(self) -> float | None:
@@ -142,7 +151,7 @@ class Study:
                 try:
                     await do(key)
                 except BudgetError as problem:
-                    self.stopped = str(problem)
+                    self.stopped, self.unaffordable = str(problem), True
 
         tasks = [asyncio.create_task(work()) for _ in range(min(at_once, len(keys)))]
         try:
@@ -167,10 +176,24 @@ class Study:
             return
         grade = await self.task.grade(sample, output, self.judge)
         self.folder.grades.add(grade)
+        if self.task.needs_judge:
+            self.heard(grade.failed, grade.judged)
         if grade.failed:
             self.failed[key] = grade.failed
         else:
             self.grades[key] = grade
+
+    def heard(self, failed: str, judged: Sequence[str]) -> None:
+        """Count a verdict of the judge, and stop the study if `SILENT` verdicts in a row have failed.
+
+        failed: why there is no verdict; empty if there is one
+        judged: texts that the judge wrote
+        """
+        self.silent = self.silent + 1 if failed else 0
+        if self.silent >= SILENT and not self.stopped:
+            words = " ".join(judged[-1].split()) if judged else ""
+            quote = f"; the last answer was: “{words[:QUOTED]}{'…' if len(words) > QUOTED else ''}”" if words else ""
+            self.stopped = f"no verdict {SILENT} times in a row: {failed}{quote}"
 
     async def ask(self, key: Key, sample: Sample) -> Output:
         """Return the contestant's answers to all turns of a sample; of several runs, the answers that win the vote.
@@ -203,9 +226,12 @@ class Study:
                     await emit(event)
                 transcript.hear(event)
 
-            await perform(paid, conversation, self.models, hear, watch=False, cache=True, funds=funds)
-        found = any(call.stored for call in transcript.calls)
-        seconds = None if found or output.seconds is None else output.seconds + time.monotonic() - began
+            models = self.models_of(output, sample)
+            await perform(paid, conversation, models, hear, watch=False, cache=self.cache, funds=funds)
+        stored = sum(bool(call.stored) for call in transcript.calls)
+        replayed, longest = self.replayed(output, sample)
+        took = time.monotonic() - began + longest
+        seconds = None if stored > replayed or output.seconds is None else output.seconds + took
         answered, failed = transcript.answer, ""
         if transcript.error is not None:
             failed = transcript.error.message
@@ -255,10 +281,15 @@ class Study:
             if money.cap is not None:
                 raise
             worst = None
+        await money.room_for(worst)
         number = money.hold(worst, recipe.name)
         if money.cap is None or worst is None:
-            yield recipe, self.daily
-            money.settle(number, known(transcript.usage))
+            price = None  # of a run that is cancelled, of which nobody knows the price
+            try:
+                yield recipe, self.daily
+                price = known(transcript.usage)
+            finally:
+                money.settle(number, price)
             return
         funds = RunFunds(worst, self.daily)
         try:

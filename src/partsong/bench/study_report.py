@@ -1,10 +1,13 @@
 """Writes a study's report: `report.html` in the study's folder, with figures of the grades and of the cost.
 
+The report begins with the facts that a reader needs to judge it: task, judge, models, seed, date and spending.
+
 The report quotes the prompts on which a mixture was furthest behind the best other contestant, because a mean hides
 such prompts.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from partsong.bench.comparison import quality, values_of
@@ -20,11 +23,15 @@ from partsong.files import write_file
 WORST = 10  # prompts that are quoted for each recipe
 
 
-def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
+def write_report(
+    study: Study, title: str, notes: Sequence[str], *, more: Sequence[Section] = (), first: str = ""
+) -> None:
     """Write the report as HTML into the study's folder, the figures as SVG and PNG, and the tables as CSV.
 
     title: heading of the report
     notes: sentences to list below the tables
+    more: further sections, which come after the table of values; none by default
+    first: the sentence that stands above all tables; empty for none
     """
     names = list(study.contestants)
     outputs = {name: [each for key, each in study.outputs.items() if key[0] == name] for name in names}
@@ -55,7 +62,24 @@ def write_report(study: Study, title: str, notes: Sequence[str]) -> None:
         table = [[skill, *(f"{means[index]:.4f}" for means in skills.values())] for index, skill in enumerate(SKILLS)]
         write_file(study.folder.path / "skills.csv", csv_of(["skill", *skills], table))
         sections.append(Section("Skills", ["skill", *skills], table, drawn))
-    write_file(study.folder.path / "report.html", page(title, sections, notes, _worst(study, graded)))
+    sections = [Section("", ("what", "value"), facts(study)), *sections[:1], *more, *sections[1:]]
+    write_file(study.folder.path / "report.html", page(title, sections, notes, _worst(study, graded), first))
+
+
+def facts(study: Study) -> list[tuple[str, str]]:
+    """Return what a reader must know of a study: task, prompts, judge, models, seed, date and spending, as text."""
+    money = study.folder.money
+    models = dict.fromkeys(model for each in study.contestants.values() for model in each.recipe.models)
+    unknown = ", and calls of unknown price" if study.unpriced else ""
+    return [
+        ("task", study.task.name),
+        ("prompts", f"{len(study.samples):,}" + (f", {study.attempts:,} attempts each" if study.attempts > 1 else "")),
+        ("judge", "none" if study.judge is None else study.judge.id),
+        ("models", ", ".join(models)),
+        ("seed", str(study.seed)),
+        ("date", f"{datetime.now(UTC):%Y-%m-%d}"),
+        ("spent", f"{money.settled:f} dollars{unknown}"),
+    ]
 
 
 def _by_skill(study: Study) -> dict[str, list[float]]:

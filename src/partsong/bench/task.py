@@ -11,9 +11,10 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from partsong.events import Loss
-from partsong.model import NOTHING_USED, Answer, Message, Request, Text, Usage
+from partsong.model import NOTHING_USED, Answer, Message, Request, Terms, Text, Usage
 
 
 class Sample(Struct, frozen=True, omit_defaults=True):
@@ -117,6 +118,19 @@ class Judge:
     id: str
     ask: Ask
 
+    async def answer_to(self, request: Request, read: Callable[[Answer], object | None]) -> Answer:
+        """Ask the judge, and return its answer. A stored answer is used only if a verdict can be read from it.
+
+        read: returns the verdict in an answer; `None` if there is none
+
+        At temperature 0 the request is the same at each start. So the store would give an unreadable answer for ever.
+        Raises `ModelError` if a call fails.
+        """
+        answer = await self.ask(request)
+        if answer.stored is not None and read(answer) is None:
+            answer = await self.ask(replace(request, terms=Terms(cache=False)))
+        return answer
+
 
 class Task(Protocol):
     """Samples, and how the answers to them are graded.
@@ -127,6 +141,7 @@ class Task(Protocol):
     needs_judge: whether a judge must be named
     samples: the prompts
     prompts: prompts of the judge, or source of the grading function, by name; hashes of them are in the manifest
+    judge_calls: number of calls to the judge for one verdict about an answer to a sample; 0 without a judge
     grade: grades one output; returns a `Grade` with `failed` set if the output cannot be graded, and raises nothing
     summarise: computes figures that only this task has, by name, from all grades and outputs of one contestant
     """
@@ -148,6 +163,8 @@ class Task(Protocol):
 
     @property
     def prompts(self) -> Mapping[str, str]: ...
+
+    def judge_calls(self, sample: Sample) -> int: ...
 
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade: ...
 

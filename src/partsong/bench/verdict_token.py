@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from partsong.bench.judging import Heard
 from partsong.bench.task import Judge, used
 from partsong.errors import ModelError
-from partsong.model import NOTHING_USED, Message, Request, Sampling
+from partsong.model import NOTHING_USED, Answer, Message, Request, Sampling
 
 TOP = 5  # most likely tokens whose probabilities are requested
 TIMES = 5  # number of calls to a judge whose provider returns no probabilities
@@ -31,19 +31,35 @@ async def prefer_by_token(judge: Judge, messages: tuple[Message, ...], first: st
     for sample in range(TIMES):
         sampling = Sampling(TEMPERATURE, max_tokens=MAX_TOKENS, top_logprobs=TOP)
         try:
-            answer = await judge.ask(Request(messages, sampling=sampling, sample=sample))
+            request = Request(messages, sampling=sampling, sample=sample)
+            answer = await judge.answer_to(request, lambda said: _preferred(said, first, second))
         except ModelError as error:
             return Heard(None, "\n".join(words), f"{judge.id}: {error}", usage + (error.usage or NOTHING_USED))
         usage += used(answer)
         words.append(answer.text)
-        if isinstance(answer.logprobs, tuple) and (chance := chance_in(answer.logprobs, first, second)) is not None:
+        if (chance := _chance(answer, first, second)) is not None:
             return Heard(chance, answer.text, usage=usage)
-        said = answer.text.strip().strip("\"'`*.")
-        if said not in (first, second):
+        if (preferred := _preferred(answer, first, second)) is None:
             failed = f'{judge.id} was to say "{first}" or "{second}", but said "{answer.text.strip()[:60]}"'
             return Heard(None, "\n".join(words), failed, usage)
-        verdicts.append(float(said == first))
+        verdicts.append(preferred)
     return Heard(sum(verdicts) / len(verdicts), "\n".join(words), usage=usage)
+
+
+def _preferred(answer: Answer, first: str, second: str) -> float | None:
+    """Return the preference for `first`, from 0 to 1, in one answer of a judge; `None` if the answer names neither.
+
+    The probabilities of the tokens come first. Without them, the text must be one of the two tokens.
+    """
+    if (chance := _chance(answer, first, second)) is not None:
+        return chance
+    said = answer.text.strip().strip("\"'`*.")
+    return float(said == first) if said in (first, second) else None
+
+
+def _chance(answer: Answer, first: str, second: str) -> float | None:
+    """Return the probability of `first` against `second` in one answer; `None` without such token probabilities."""
+    return chance_in(answer.logprobs, first, second) if isinstance(answer.logprobs, tuple) else None
 
 
 def chance_in(places: tuple[Mapping[str, float], ...], first: str, second: str) -> float | None:

@@ -193,6 +193,7 @@ async def answer(
             documents=documents,
             record=record,
             again=again,
+            bounds=configuration.bounds,
         )
     if store.problem is not None and not quiet:
         print(

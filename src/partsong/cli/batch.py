@@ -16,6 +16,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from partsong.assembly import assemble, daily_funds, open_journal
+from partsong.bounds import DEFAULTS, Bounds
 from partsong.cli.answers import Answers, Outcome, key_of
 from partsong.cli.ask import choose
 from partsong.cli.downloads import Downloads
@@ -103,13 +104,15 @@ async def answered(
             )
         for _, each in keyed:
             try:
-                await check(recipe, each.conversation, models)
+                await check(recipe, each.conversation, models, configuration.bounds)
             except QuestionError as problem:
                 raise QuestionError(f"{source}, line {each.line}: {problem}") from None
         answers = Answers(out)
         answers.open()
         stack.callback(answers.close)
-        work = Batch(recipe, models, store, answers, dict(keyed), daily_funds(configuration, store))
+        work = Batch(
+            recipe, models, store, answers, dict(keyed), daily_funds(configuration, store), configuration.bounds
+        )
         with Progress(lambda: progress_of(work)):
             await work.perform(list(work.questions), at_once)
         if work.hopeless is None:
@@ -136,6 +139,7 @@ class Batch:
     answers: the files of answers
     questions: all questions, by key
     funds: funds of the day; `None` if there is no daily budget
+    bounds: bounds on the conversations and their schemas
     failed: outcomes of the questions that failed since this start, by key
     hopeless: an error that all other questions would have too, such as a wrong key; `None` while the batch goes on
     at_work: number of questions that are being answered
@@ -151,8 +155,9 @@ class Batch:
         answers: Answers,
         questions: Mapping[str, ParsedRequest],
         funds: Funds | None,
+        bounds: Bounds = DEFAULTS,
     ) -> None:
-        self.funds = funds
+        self.funds, self.bounds = funds, bounds
         self.recipe, self.models, self.store, self.answers, self.questions = recipe, models, store, answers, questions
         self.failed: dict[str, Outcome] = {}
         self.hopeless: Failure | None = None
@@ -201,6 +206,7 @@ class Batch:
                 watch=False,
                 cache=True,
                 funds=self.funds,
+                bounds=self.bounds,
                 record=recorder.id,
             )
         except BudgetError as problem:

@@ -1,15 +1,18 @@
 """`partsong bench run`: recipes answer the samples of a task, and their answers are graded."""
 
 import sys
+from itertools import combinations
 
 from partsong.bench.contestant import Contestant
 from partsong.bench.runner import Study, total
 from partsong.bench.task import Task
+from partsong.cli.dry_run import forecast
 from partsong.cli.loop import complete
 from partsong.cli.options import TaskName
 from partsong.cli.printable import single_line
 from partsong.cli.progress import Progress
-from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
+from partsong.cli.standings import Standings
+from partsong.cli.study import Options, ended, find_task, judge_notes, need_statistics, open_study, progress_of
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
@@ -32,7 +35,20 @@ def bench_run(
         )
     if chosen.needs_judge and options.judge is None:
         raise InputError(f"{task}: a model must judge: name it with --judge")
+    if options.dry_run:
+        return complete(estimated(chosen, options))
     return complete(studied(chosen, options))
+
+
+async def estimated(task: Task, options: Options) -> int:
+    """Print what the study would cost; return the exit code."""
+    contestants = {name: Contestant(recipe) for name, recipe in options.recipes().items()}
+    found = forecast(task, options, contestants)
+    await found.contestants(contestants)
+    if task.needs_judge:
+        found.judge([(found.lengths[name],) for name in contestants])
+    found.show()
+    return 0
 
 
 async def studied(task: Task, options: Options) -> int:
@@ -72,9 +88,37 @@ def report(study: Study) -> None:
             words.append(f"{name}: " + ", ".join(f"{what} {figure:.3f}" for what, figure in said.items()))
     headings = ("recipe", "value", "n", "failed", "dollars", "judging", "seconds each", "tokens")
     print_table(headings, rows)
+    standings = standings_of(study)
+    if standings is not None:
+        standings.show()
+    words += judge_notes(study, study.grades.values())
     for line in words:
         print(single_line(line, sys.stdout.encoding))
-    write_report(study, f"{study.task.name}: {len(study.contestants)} contestants", words)
+    title = f"{study.task.name}: {len(study.contestants)} contestants"
+    more, first = ((), "") if standings is None else (standings.sections, standings.headline)
+    write_report(study, title, words, more=more, first=first)
+
+
+def standings_of(study: Study) -> Standings | None:
+    """Return win rates and matrix of a study with a judge; `None` without a judge.
+
+    If each grade is the judge's preference for the answer over a reference, the reference counts as an opponent.
+    Otherwise the higher of two grades wins.
+    """
+    from partsong.bench.comparison import difference, values_of
+    from partsong.bench.wins import duels_of_grades
+
+    if study.judge is None:
+        return None
+    values = {name: graded for name in study.contestants if (graded := values_of(study.grades.values(), name))}
+    against = study.task.scale == (0.0, 1.0)
+    if against:
+        values["reference"] = {attempt: 0.5 for graded in values.values() for attempt in graded}
+    differences = [difference(*pair, values[pair[0]], values[pair[1]], study.seed) for pair in combinations(values, 2)]
+    duels = duels_of_grades(values)
+    if against:  # the preference itself, and not only which side it is on
+        duels = {**duels, **{(name, "reference"): values[name] for name in values if name != "reference"}}
+    return Standings(study, duels, [each for each in differences if each is not None])
 
 
 def seconds_of(study: Study, name: str) -> str:

@@ -215,6 +215,16 @@ MEASURE = (
         ),
     ),
     Command(
+        "tune",
+        "partsong.cli.tune:tune",
+        "Find the recipe that is worth its price on your prompts, or say that none is.",
+        ("TASK|FILE --models A,B,… [OPTIONS]",),
+        (
+            "tune prompts.jsonl --models openai:gpt-6.1-sol,anthropic:claude-sonnet-5-5 --max-dollars 10",
+            "tune prompts.jsonl --models local:qwen2.5-coder-1.5b,local:smollm2-135m --dry-run",
+        ),
+    ),
+    Command(
         "bench",
         "",
         "Run recipes on tasks, and score stored judgments.",

@@ -4,27 +4,32 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from msgspec import to_builtins
 
-from partsong.bench.baselines import baselines, in_dollars, members, price_of, related, singles
+from partsong.bench.baselines import baselines, baselines_of, in_dollars, members, price_of, singles
 from partsong.bench.contestant import Contestant
 from partsong.bench.judging import prefer_both_ways
 from partsong.bench.runner import Study
-from partsong.bench.task import Output, Task, Verdict, dollars_an_answer, pair_of
+from partsong.bench.task import Grade, Output, Task, Verdict, dollars_an_answer, pair_of
 from partsong.bench.tasks.judged import Preference
 from partsong.cli.bench_run import seconds_of
+from partsong.cli.dry_run import forecast
 from partsong.cli.loop import complete
 from partsong.cli.options import TaskName
 from partsong.cli.printable import single_line
 from partsong.cli.progress import Progress
-from partsong.cli.study import Options, ended, find_task, need_statistics, open_study, progress_of
+from partsong.cli.standings import Standings
+from partsong.cli.study import Options, ended, find_task, judge_notes, need_statistics, open_study, progress_of
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
 from partsong.errors import InputError
 from partsong.recipe import Recipe
+
+if TYPE_CHECKING:
+    from partsong.bench.comparison import Difference
 
 Pair = tuple[str, str]
 
@@ -55,6 +60,8 @@ def compare(
     recipes = options.recipes()
     if len(recipes) < 2 and not (baseline and any(each.layers for each in recipes.values())):
         raise InputError("two recipes are needed, or a mixture to hold against its baselines")
+    if options.dry_run:
+        return complete(estimated(chosen, options, recipes, baseline))
     return complete(compared(chosen, options, recipes, baseline))
 
 
@@ -76,6 +83,35 @@ async def compared(task: Task, options: Options, recipes: Mapping[str, Recipe], 
             await comparison.perform()
     await comparison.report()
     return ended(study)
+
+
+async def estimated(task: Task, options: Options, recipes: Mapping[str, Recipe], baseline: bool) -> int:
+    """Print what the comparison would cost, with all members, baselines and verdicts; return the exit code."""
+    alone = singles(recipes.values()) if baseline else {}
+    contestants = {name: Contestant(recipe) for name, recipe in recipes.items()}
+    for mine in alone.values():
+        contestants |= mine
+    found = forecast(task, options, contestants)
+    await found.contestants(contestants)
+    counts = {name: baselines_of(recipes[name]) for name, mine in alone.items() if mine}
+    for name, count in counts.items():
+        found.baselines(name, count)
+    length = found.lengths
+    if task.needs_judge and task.grades:
+        found.judge([(length[name],) for name in contestants])
+        found.judge([(length[name],) for name, count in counts.items() for _ in range(count)])
+    elif task.needs_judge:
+        pairs = [*combinations(recipes, 2), *((recipe, member) for recipe, mine in alone.items() for member in mine)]
+        pairs += [(name, name) for name, count in counts.items() for _ in range(count)]
+        found.judge([(length[one], length[other]) for one, other in pairs])
+    found.show()
+    return 0
+
+
+def verdict_pairs(recipes: Mapping[str, Recipe], alone: Mapping[str, Mapping[str, Contestant]]) -> int:
+    """Return the number of pairs that a judge compares: recipes, each recipe with its members, and with baselines."""
+    own = sum(len(mine) + baselines_of(recipes[name]) for name, mine in alone.items() if mine)
+    return len(recipes) * (len(recipes) - 1) // 2 + own
 
 
 class Comparison:
@@ -100,6 +136,19 @@ class Comparison:
         names = list(recipes)
         self.pairs: list[Pair] = list(combinations(names, 2))
         self.best: dict[str, str] = {}
+        for mine in alone.values():
+            study.contestants.update(mine)
+        self.plan()
+
+    def plan(self) -> None:
+        """Count the answers and verdicts that come later, so that the progress knows the total from the start."""
+        study, each = self.study, len(self.study.samples) * self.study.attempts
+        study.later = each * sum(
+            baselines_of(recipe) for recipe in self.recipes.values() if self.alone.get(recipe.name)
+        )
+        if not study.task.grades:
+            study.extra = each * verdict_pairs(self.recipes, self.alone)
+            study.extra_done = len(self.verdicts)
 
     async def perform(self) -> None:
         """Make all answers, grades and verdicts: of the recipes and their members, and then of the baselines.
@@ -107,13 +156,15 @@ class Comparison:
         The baselines come last, because they are made of the best member of each recipe.
         """
         study = self.study
-        for mine in self.alone.values():
-            study.contestants.update(mine)
         await study.perform(self.options.at_once)
         if not study.task.grades:
             await self.judge([(recipe, member) for recipe, mine in self.alone.items() for member in mine])
         if not study.stopped:
             self.add_baselines()
+            study.later = 0
+            if not study.task.grades:
+                members = {(recipe, member) for recipe, mine in self.alone.items() for member in mine}
+                study.extra = len({*self.pairs, *members}) * len(study.samples) * study.attempts
             await study.perform(self.options.at_once)
         if not study.task.grades:
             await self.judge(self.pairs)
@@ -173,17 +224,16 @@ class Comparison:
             for (name, sample, attempt), output in study.outputs.items()
             if name == one and (other, sample, attempt) in study.outputs
         }
-        study.extra += len(wanted)
-        study.extra_done += sum(key in self.verdicts for key in wanted)
 
         async def ask(key: tuple[str, str, str, int]) -> None:
             verdict = await prefer_both_ways(judge, samples[key[2]], *wanted[key])
             study.folder.verdicts.add(verdict)
+            study.heard(verdict.failed, verdict.judged)
             if verdict.failed:
                 study.failed[f"{key[0]} and {key[1]}", key[2], key[3]] = verdict.failed
             else:
                 self.verdicts[key] = verdict
-                study.extra_done += 1
+                study.extra_done = len(self.verdicts)
 
         await study.each([key for key in wanted if key not in self.verdicts], ask, self.options.at_once)
 
@@ -195,51 +245,76 @@ class Comparison:
         """Return the verdicts about the contestants `one` and `other`, in this order."""
         return [each for each in self.verdicts.values() if (each.one, each.other) == (one, other)]
 
-    async def report(self) -> None:
-        """Print the table of contestants, the differences and the diagnoses, and write them to the study's folder."""
-        from partsong.bench.comparison import Difference, difference, preference, values_of
-        from partsong.bench.diagnosis import diagnose, order_bias
-        from partsong.bench.study_report import write_report
+    def differences(self) -> "tuple[list[Difference], list[str]]":
+        """Return the comparisons of all pairs, and each as a line of text. A pair without a grade has a line only."""
+        from partsong.bench.comparison import difference, preference, values_of
 
-        study = self.study
-        print_contestants(study)
-        grades, differences, lines = list(study.grades.values()), list[Difference](), list[str]()
+        study, lines = self.study, list[str]()
+        found: list[Difference] = []
+        grades = list(study.grades.values())
         for one, other in self.pairs:
             if study.task.grades:
-                found = difference(one, other, values_of(grades, one), values_of(grades, other), study.seed)
+                each = difference(one, other, values_of(grades, one), values_of(grades, other), study.seed)
             else:
                 said = self.between(one, other)
                 missing = len(study.samples) * study.attempts - len(said)
-                found = preference(one, other, said, missing, study.seed)
-            if found is None:
+                each = preference(one, other, said, missing, study.seed)
+            if each is None:
                 lines.append(f"nothing to say of {one} and {other}: no prompt was graded for both")
                 continue
-            differences.append(found)
-            missing_words = f"; {found.missing:,} left out, for want of a grade" if found.missing else ""
-            lines.append(found.words() + missing_words)
+            found.append(each)
+            missing_words = f"; {each.missing:,} left out, for want of a grade" if each.missing else ""
+            lines.append(each.words() + missing_words)
+        return found, lines
+
+    def standings(self, differences: "Sequence[Difference]") -> Standings | None:
+        """Return win rates and matrix if a judge has graded or compared the answers; else `None`."""
+        from partsong.bench.comparison import values_of
+        from partsong.bench.wins import duels_of_grades, duels_of_verdicts
+
+        study = self.study
+        if study.judge is None:
+            return None
+        if not study.task.grades:
+            return Standings(study, duels_of_verdicts(self.verdicts.values()), differences)
+        values = {name: values_of(study.grades.values(), name) for name in study.contestants}
+        return Standings(study, duels_of_grades(values), differences)
+
+    async def report(self) -> None:
+        """Print the table of contestants, the differences and the diagnoses, and write them to the study's folder."""
+        from partsong.bench.diagnosis import diagnose, order_bias
+        from partsong.bench.study_report import facts, write_report
+
+        study = self.study
+        print_contestants(study)
+        differences, lines = self.differences()
+        if (standings := self.standings(differences)) is not None:
+            standings.show()
         diagnoses = {}
         for name in self.recipes:
-            own = [grade for grade in grades if grade.contestant == name]
+            own = [grade for grade in study.grades.values() if grade.contestant == name]
             if (diagnosis := await diagnose(study.task, study.samples, self.outputs(name), own)) is not None:
                 diagnoses[name] = diagnosis
                 lines.append(f"{name}: {diagnosis.words()}")
-        bias = order_bias(self.verdicts.values())
-        if bias is not None:
-            lines.append(bias.words())
+        verdicts: list[Verdict | Grade] = [*self.verdicts.values(), *study.grades.values()]
+        lines += judge_notes(study, verdicts)
         if self.best:
             lines.append("the best member was chosen on these same prompts, which favours it a little")
-        if study.judge is not None and (own_kind := related(study.judge.id, self.recipes.values())):
-            lines.append(f"take care: the judge {study.judge.id} is of the family of {', '.join(own_kind)}")
         for line in lines:
             print(single_line(line, sys.stdout.encoding))
         result: dict[str, Any] = {
+            "headline": None if standings is None else standings.headline,
+            "win_rates": None if standings is None else standings.rates,
             "differences": differences,
             "best_members": self.best,
             "diagnoses": diagnoses,
-            "order": bias,
+            "order": order_bias(verdicts),
+            "facts": dict(facts(study)),
         }
         study.folder.remember("comparison", to_builtins(result))
-        write_report(study, f"{study.task.name}: {', '.join(self.recipes)} compared", lines)
+        title = f"{study.task.name}: {', '.join(self.recipes)} compared"
+        more, first = ((), "") if standings is None else (standings.sections, standings.headline)
+        write_report(study, title, lines, more=more, first=first)
 
 
 def print_contestants(study: Study) -> None:

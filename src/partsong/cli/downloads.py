@@ -39,6 +39,8 @@ class Downloads:
 
     def hear(self, event: "Fetching") -> None:
         """Show one step of a download. A closed stream is ignored, so that the download goes on."""
+        if event.state in ("ended", "loading", "loaded"):
+            return
         with suppress(OSError):
             if event.state in ("moving", "checking"):
                 if self.stream.isatty():

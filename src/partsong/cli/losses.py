@@ -20,6 +20,8 @@ def told(event: RunFinished | RunFailed, *, messages: bool = False) -> list[str]
     messages: whether error messages are included, and each loss has a phrase of its own; false by default
     """
     some = [f"{event.answered:,} of {event.planned:,} answered"] if event.answered < event.planned else []
+    if event.spared:
+        some = [f"{some[0]}, {event.spared:,} spared"]
     for kind, group in groupby(sorted(event.losses, key=lambda loss: KINDS.index(loss.kind)), lambda loss: loss.kind):
         losses = list(group)
         if kind == "dropped":

@@ -67,6 +67,22 @@ JudgeId = Annotated[
 MaxDollarsInAll = Annotated[
     Decimal | None, Parameter(metavar="D", help="Most that all calls together may cost, in dollars.")
 ]
+DryRun = Annotated[
+    bool,
+    Parameter(
+        name="--dry-run",
+        negative=(),
+        help="Print what would be asked and what it costs, and call no model. Default: no.",
+    ),
+]
+UseCache = Annotated[
+    bool,
+    Parameter(
+        name="--cache",
+        negative="--no-cache",
+        help="Use answers to equal calls from the store, which cost nothing. Default: yes.",
+    ),
+]
 SamplesAtOnce = Annotated[
     int, Parameter(metavar="N", help=f"Number of samples that are answered at the same time. Default: {AT_ONCE}.")
 ]

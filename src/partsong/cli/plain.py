@@ -15,6 +15,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    VotesCounted,
 )
 from partsong.model import TextDelta
 from partsong.recipe import ANALYST_SEAT
@@ -34,6 +35,7 @@ class Plain:
         self.texts: dict[int, tuple[str, str]] = {}  # model and text of the layer's proposals, by seat
         self.layers = 0  # number of layers before the aggregator; 0 if the answer needs no heading
         self.aggregator = ""
+        self.elected: VotesCounted | None = None  # the count that gave the answer
         self.last = ""  # last piece of the answer that was written
 
     async def hear(self, event: AnyEvent) -> None:
@@ -53,6 +55,8 @@ class Plain:
             case AnalysisFinished(analysis=analysis, model=model) if self.layers:
                 text = findings(analysis, self.layers - 1)
                 self.out.write(f"{heading(self.layers, ANALYST_SEAT, model)}{text}\n\n")
+            case VotesCounted(seat=int()):
+                self.elected = event
             case AggregationStarted(model=model) | AggregationReplaced(model=model):
                 self.aggregator = model
             case RunFinished(answer=answer, model=model):
@@ -68,7 +72,11 @@ class Plain:
     def write(self, text: str) -> None:
         """Write a piece of the answer, with a heading before the first piece if proposals are shown."""
         if self.layers and not self.last:  # the heading names the model, which may be replaced until the first words
-            self.out.write(heading(self.layers, 0, self.aggregator))
+            if (count := self.elected) is not None and count.seat is not None:
+                model = self.texts[count.seat][0] if count.seat in self.texts else ""
+                self.out.write(f"## elected: {heading(count.layer, count.seat, model).removeprefix('## ')}")
+            else:
+                self.out.write(heading(self.layers, 0, self.aggregator))
         self.out.write(text)
         self.last = text
 

@@ -1,15 +1,16 @@
 """Reads the question of a command from its arguments, standard input, and files of pictures and documents.
 
 The arguments are joined with spaces. The argument `-` stands for standard input. Without arguments, standard input is
-read too, unless it is a terminal. Reading stops at `LONGEST_QUESTION`, so that a wrong file is refused at once.
+read too, unless it is a terminal. Reading stops at the default of the bound `question_characters`, so that a wrong file
+is refused at once.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from partsong.bounds import DEFAULTS
 from partsong.configuration import DocumentLimits
-from partsong.engine.request_checks import LONGEST_QUESTION
 from partsong.errors import QuestionError
 from partsong.model import Document, Image
 
@@ -111,9 +112,10 @@ def _read_text(stdin: BinaryIO | None) -> str:
     """Return the text on standard input. Raises `QuestionError` if it is closed, empty, too long or not UTF-8."""
     if stdin is None:
         raise QuestionError("standard input is closed")
-    data = stdin.read(LONGEST_QUESTION + 1)
-    if len(data) > LONGEST_QUESTION:
-        raise QuestionError(f"standard input has more than {LONGEST_QUESTION:,} bytes, the longest question there is")
+    most = DEFAULTS.question_characters
+    data = stdin.read(most + 1)
+    if len(data) > most:
+        raise QuestionError(f"standard input has more than {most:,} bytes, the longest question there is")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

@@ -30,6 +30,7 @@ STYLES = {
     "done": "green",
     "stored": "green",
     "cut short": "yellow",
+    "spared": "dim",
 }
 LOST, NOTE = "red", "yellow"
 
@@ -59,6 +60,7 @@ class Row:
     stored: number of answers from the store, among `calls`
     spent: usage of all finished calls of the seat
     usage: usage of the answer, or of the failure that ended the seat
+    spared: whether the seat was not needed
     cause, message: cause and message of the failure that ended the seat
     replaced: a note for each replaced model
     fitted: note about a shortened prompt; empty for none
@@ -85,6 +87,7 @@ class Row:
     stored: int = 0
     spent: Usage = NOTHING_USED
     usage: Usage | None = None
+    spared: bool = False
     cause: Cause | None = None
     message: str = ""
     replaced: list[str] = field(default_factory=list)
@@ -148,6 +151,10 @@ class Row:
         """End the row with the seat's failure. `usage` is that of the failed call; `None` if unknown."""
         self.ended, self.usage, self.cause, self.message = now, usage, error.cause, single_line(error.message)
 
+    def spare(self, usage: Usage | None, now: float) -> None:
+        """End the row of a seat that is not needed. `usage` is that of the call that was given up, if there was one."""
+        self.ended, self.usage, self.spared = now, usage, True
+
     def give_way(self, error: Failure, now: float) -> None:
         """End the aggregator's row with its failure. The answer of the run is a proposal, so letters are reset."""
         self.letters = self.first_letters = 0
@@ -174,6 +181,8 @@ class Row:
         """The state of the seat as text: a key of `STYLES`, "lost", or the cause if the seat was stopped."""
         if self.cause:
             return in_words(self.cause) if self.cause in ("cut_off", "cancelled") else "lost"
+        if self.spared:
+            return "spared"
         if self.ended is not None:
             return "cut short" if self.cut_short else "stored" if self.from_store else "done"
         if self.spoke is None:

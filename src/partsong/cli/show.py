@@ -19,6 +19,7 @@ from partsong.cli.loop import complete
 from partsong.cli.losses import LAST_RESORT, short_id
 from partsong.cli.printable import printable, single_line
 from partsong.cli.summary import dollars, summary
+from partsong.cli.votes import counted
 from partsong.events import AnyEvent, RunFailed, RunFinished
 from partsong.model import Conversation
 from partsong.prompts import documents_of
@@ -117,6 +118,8 @@ async def page(
                 Text(title, "bold"),
                 *(terminal.markdown(text) if drawn else [Text(f"\n{text.strip()}")]),
             ]
+    for count in transcript.votes:
+        pieces += [Text(), *(Text(line, "dim") for line in counted(count))]
     end = events[-1][1]
     if isinstance(end, RunFinished | RunFailed):
         if isinstance(end, RunFailed):
@@ -161,6 +164,8 @@ def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator
     for row in rows:
         beyond = row.layer == len(transcript.layers)
         aggregates = beyond and row.seat != ANALYST_SEAT
+        if aggregates and transcript.votes and transcript.votes[-1].seat is not None:
+            continue  # the elected proposal stands above, in its own seat
         if aggregates:
             text = transcript.text
         elif beyond:

@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -14,30 +14,34 @@ from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
+from msgspec.structs import replace
 
 from partsong.assembly import assemble, daily_funds, open_journal
+from partsong.bench.baselines import related
 from partsong.bench.contestant import Contestant
 from partsong.bench.folder import Folder
 from partsong.bench.runner import Study
-from partsong.bench.task import Judge, Sample, Task
+from partsong.bench.task import Grade, Judge, Sample, Task, Verdict
 from partsong.cli.downloads import Downloads
 from partsong.cli.options import (
     AT_ONCE,
     Config,
     Data,
+    DryRun,
     Grading,
     JudgeId,
     Limit,
     MaxDollarsInAll,
     SamplesAtOnce,
     Seed,
+    UseCache,
 )
 from partsong.cli.progress import say
 from partsong.cli.summary import dollars
 from partsong.configuration import find_configuration
 from partsong.engine.performance import Emit
 from partsong.errors import ConfigurationError, InputError
-from partsong.model import Answer, Request
+from partsong.model import Answer, Request, Terms
 from partsong.recipe import Recipe
 from partsong.recipes.finding import named_recipe
 
@@ -74,6 +78,8 @@ class Options:
         Parameter(name=("--out", "-o"), metavar="FOLDER", help="Folder for the results. Default: bench/TASK-RECIPES."),
     ] = None
     at_once: SamplesAtOnce = AT_ONCE
+    cache: UseCache = True
+    dry_run: DryRun = False
     config: Config = None
 
     def check(self) -> None:
@@ -163,6 +169,8 @@ async def open_study(
 
         async def ask(request: Request) -> Answer:
             assert judge is not None
+            if not options.cache:
+                request = replace(request, terms=Terms(cache=False))
             return await folder.money.pay(models[judge], request, f"the judge {judge}")
 
         def record() -> tuple[Emit, Callable[[], Awaitable[object]]]:
@@ -180,6 +188,7 @@ async def open_study(
             seed=options.seed,
             daily=daily_funds(configuration, store),
             record=record,
+            cache=options.cache,
         )
     if store.problem is not None:
         say(f"calls are not kept, so that a study that is stopped begins its open samples anew: {store.problem}")
@@ -218,6 +227,24 @@ def need_statistics() -> None:
         )
 
 
+def judge_notes(study: Study, verdicts: Iterable[Verdict | Grade]) -> list[str]:
+    """Return what a reader must know of the judge: its preference for a place, and contestants of its own family.
+
+    verdicts: verdicts of the judge, or grades that come from comparisons with a reference
+
+    Empty for a study without a judge.
+    """
+    from partsong.bench.diagnosis import order_bias
+
+    if study.judge is None:
+        return []
+    bias = order_bias(verdicts)
+    notes = [] if bias is None else [bias.words()]
+    if own_kind := related(study.judge.id, (each.recipe for each in study.contestants.values())):
+        notes.append(f"take care: the judge {study.judge.id} is of the family of {', '.join(own_kind)}")
+    return notes
+
+
 def ended(study: Study) -> int:
     """Print whether the study was stopped or has failures; return the exit code, which is 1 in both cases."""
     if study.stopped:
@@ -229,10 +256,18 @@ def ended(study: Study) -> int:
 
 
 def progress_of(study: Study) -> str:
-    """Return the progress of a study as a line of text."""
-    used = study.used
+    """Return the progress of a study as a line of text.
+
+    The dollars are those that have been paid, so an answer from the store adds nothing.
+    """
     left = "" if not study.seconds_left else f" · about {study.seconds_left:,.0f} s left"
     failed = f", {len(study.failed):,} failed" if study.failed else ""
-    price = "price unknown" if used.dollars is None else dollars(used.dollars)
-    tokens = used.input_tokens + used.output_tokens
-    return f"{study.done:,} of {study.planned:,} done{failed} · {tokens:,} tokens · {price}{left}"
+    return f"{study.done:,} of {study.planned:,} done{failed} · {spent_by(study)}{left}"
+
+
+def spent_by(study: Study) -> str:
+    """Return the dollars that a study has spent in all its starts as text, with its cap if there is one."""
+    money = study.folder.money
+    cap = "" if money.cap is None else f" of {dollars(money.cap)}"
+    unknown = ", and calls of unknown price" if study.unpriced else ""
+    return f"{dollars(money.settled)}{cap} spent{unknown}"

@@ -19,6 +19,7 @@ from partsong.cli.printable import printable, single_line
 from partsong.cli.region import Region
 from partsong.cli.rows import NOTE, Columns, Row, fitting
 from partsong.cli.summary import summary
+from partsong.cli.votes import counted
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
@@ -39,10 +40,12 @@ from partsong.events import (
     ProposalFailed,
     ProposalFinished,
     ProposalReplaced,
+    ProposalSpared,
     ProposalStarted,
     RunFailed,
     RunFinished,
     RunStarted,
+    VotesCounted,
 )
 from partsong.model import Answer, TextDelta
 from partsong.recipe import ANALYST_SEAT, Agent, Recipe
@@ -73,7 +76,8 @@ class Terminal:
         self.answers: dict[int, Answer] = {}  # of the current layer, by seat
         self.said: list[str] = []  # pieces of the answer that are not drawn yet
         self.answer = GrowingMarkdown()
-        self.answering = False  # whether the aggregator is at work
+        self.answering = False  # whether the answer is being written
+        self.elected = False  # whether a vote or an agreement gave the answer
         self.untitled = False  # whether a title must be drawn before the answer
         self.wrote = False  # whether any text of the answer was streamed
         self.finished: list[RenderableType] = []
@@ -85,7 +89,8 @@ class Terminal:
             case ProposalDelta(seat=seat, delta=delta):
                 self.rows[seat].count(delta, self.clock)
             case AggregationDelta(delta=delta):
-                self.rows[0].count(delta, self.clock)
+                if self.rows:  # after a vote, the answer is a proposal and no aggregator has a row
+                    self.rows[0].count(delta, self.clock)
                 if isinstance(delta, TextDelta):
                     self.said.append(delta.text)
             case RunStarted(recipe=recipe, dropped=dropped):
@@ -106,6 +111,8 @@ class Terminal:
                 self.answers[seat] = answer
             case ProposalFailed(seat=seat, error=error, usage=usage):
                 self.rows[seat].fail(error, usage, self.clock())
+            case ProposalSpared(seat=seat, usage=usage):
+                self.rows[seat].spare(usage, self.clock())
             case LayerFinished():
                 self.leave_layer()
             case AnalysisStarted():
@@ -115,6 +122,8 @@ class Terminal:
                 self.rows[0].replace(model, error, self.clock())
             case AnalysisFinished() | AnalysisFailed():
                 self.leave_analysis(event)
+            case VotesCounted():
+                self.count(event)
             case AggregationStarted():
                 self.start_answer()
             case AggregationReplaced(model=model, error=error):
@@ -178,6 +187,20 @@ class Terminal:
             self.finished += self.markdown(findings(event.analysis, self.layers - 1))
         self.rows = []
 
+    def count(self, event: VotesCounted) -> None:
+        """Finish the lines that say who voted for what. With a winner, the answer follows."""
+        if not self.quiet:
+            self.finished += [Text(line, "dim") for line in counted(event)]
+        if event.seat is not None:
+            self.answering = self.elected = True
+            if self.proposals:
+                title = self.title(
+                    next(row for row in self.all_rows if (row.layer, row.seat) == (event.layer, event.seat))
+                )
+                self.finished += [Text(), title, Text()]
+            elif not self.quiet:
+                self.finished.append(Text())
+
     def start_answer(self) -> None:
         """Show the row of the aggregator, which has started."""
         self.rows = self.all_rows[-1:]
@@ -195,7 +218,7 @@ class Terminal:
             self.said.append(event.answer.text)
         if event.last_resort:
             self.rows[0].give_way(why(event), self.clock())
-        else:
+        elif self.rows:
             self.rows[0].finish(event.answer, self.clock())
         self.leave(event)
 
@@ -222,7 +245,9 @@ class Terminal:
             if isinstance(event, RunFinished) and event.last_resort:
                 self.finished += [Text(f"{LAST_RESORT}, of {short_id(event.model)}", f"bold {NOTE}"), Text()]
             elif isinstance(event, RunFinished) and event.seat is not None:
-                self.finished += [Text(f"selected from layer {self.layers - 1}, seat {event.seat}", "dim"), Text()]
+                layer = self.layers - 1 if event.layer is None else event.layer
+                how = "elected" if self.elected else "selected"
+                self.finished += [Text(f"{how} from layer {layer}, seat {event.seat}", "dim"), Text()]
             if self.layers:
                 self.finished += self.lines(self.rows, self.clock())
             elif self.rows:
@@ -280,9 +305,10 @@ class Terminal:
             busy = [row for row in rows if row.ended is None]
             shown = (busy or list(rows))[: room - 1]
             lines = [self.columns.row(row, now) for row in shown]
-            done = sum(row.ended is not None and not row.cause for row in rows)
-            lost = sum(bool(row.cause) for row in rows)
-            more = f"… {len(rows)} seats: {done} done, {lost} lost, {len(busy)} at work"
+            done = sum(row.ended is not None and not row.cause and not row.spared for row in rows)
+            lost, spared = sum(bool(row.cause) for row in rows), sum(row.spared for row in rows)
+            spares = f"{spared} spared, " if spared else ""
+            more = f"… {len(rows)} seats: {done} done, {lost} lost, {spares}{len(busy)} at work"
             return [*lines, Text(more, "dim", no_wrap=True, overflow="crop")]
         for row in rows:
             lines += [self.columns.row(row, now), *self.notes(row, self.columns.indent)]

@@ -161,7 +161,7 @@ def _found(earlier: Transcript, index: int, kept: Sequence[int], retry: Collecti
     return {
         place: _recalled(earlier, index, seat, known)
         for place, seat, known in seats
-        if (index, seat) not in retry and (known.answer is not None or known.error is not None)
+        if (index, seat) not in retry and (known.answer is not None or known.error is not None or known.spared)
     }
 
 

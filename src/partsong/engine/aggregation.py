@@ -51,7 +51,11 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...], analysis:
 
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
-    work = _Aggregating(run, proposals, analysis)
+    texts, calls = tuple(proposal.answer.text for proposal in proposals), ""
+    role = role_of_aggregator(run.recipe, run.conversation)
+    if role is not None and brief(run.recipe, run.conversation, role).lists_calls:
+        texts, calls = await gathered(run.conversation, texts, run.bounds)
+    work = _Aggregating(run, proposals, texts, calls, analysis)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -78,14 +82,20 @@ class _Aggregating:
     chosen: index of the seat whose proposal was selected; `None` if none was
     """
 
-    def __init__(self, run: Performance, proposals: tuple[Proposal, ...], analysis: Analysis | None) -> None:
+    def __init__(
+        self,
+        run: Performance,
+        proposals: tuple[Proposal, ...],
+        texts: tuple[str, ...],
+        calls: str,
+        analysis: Analysis | None,
+    ) -> None:
         self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
-        self.role = role_of_aggregator(run.recipe, run.conversation)
+        role = role_of_aggregator(run.recipe, run.conversation)
+        assert role is not None, "a vote that fails the run asks no aggregator"
+        self.role = role
         self.told = brief(run.recipe, run.conversation, self.role)
-        self.texts = tuple(proposal.answer.text for proposal in proposals)
-        self.tool_calls = ""
-        if self.told.lists_calls:
-            self.texts, self.tool_calls = gathered(run.conversation, self.texts)
+        self.texts, self.tool_calls = texts, calls
         self.truncated = truncated_of(proposals)
         self.analysis = analysis if analysis is not None and (analysis.quoted or analysis.gaps) else None
         marks = self.told.fences or self.analysis is not None
@@ -137,7 +147,7 @@ class _Aggregating:
         answer = await seat.call(model, fitted.request, None)
         seat.begun()  # the model works, though nobody hears it yet
         if (unfencing := self.unfencing(fitted, last=False)) is not None:
-            answer = replace(answer, parts=unfencing.cleaned(answer.parts))
+            answer = replace(answer, parts=await unfencing.cleaned(answer.parts))
         indexes = tuple(index for index in fitted.indexes if index != DRAFT)
         await self.run.say_end(AggregationStep(indexes, fitted.after, answer))
         return answer.text
@@ -149,7 +159,7 @@ class _Aggregating:
         """
 
         async def heard(delta: Delta) -> None:
-            seat.begun()
+            seat.begun(delta)
 
         said = await seat.call(model, fitted.request, heard)
         if (named := selected(said.text, len(fitted.indexes))) is None:

@@ -22,6 +22,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from partsong.bounds import DEFAULTS, Bounds
 from partsong.briefing import brief
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
@@ -29,14 +30,24 @@ from partsong.engine.aggregation import Aggregated, aggregate
 from partsong.engine.analyst import analyse
 from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
-from partsong.engine.likeness import most_alike
+from partsong.engine.likeness import most_alike_beside_others
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.recalled import Again, free_of
 from partsong.engine.request_checks import check
+from partsong.engine.voting import Ballots, ballots_of
 from partsong.errors import ModelError, RunError
-from partsong.events import AggregationStarted, AnyEvent, Loss, RunFailed, RunFinished, RunStarted
-from partsong.model import NOTHING_USED, Conversation, Model, asking
+from partsong.events import (
+    AggregationDelta,
+    AggregationStarted,
+    AnyEvent,
+    Loss,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    VotesCounted,
+)
+from partsong.model import NOTHING_USED, Conversation, Model, TextDelta, asking
 from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import documents_of
 from partsong.recipe import Recipe
@@ -58,6 +69,7 @@ async def perform(
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
     record: str = "",
+    bounds: Bounds = DEFAULTS,
     again: Again | None = None,
 ) -> None:
     """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
@@ -72,6 +84,7 @@ async def perform(
         `recipe.max_dollars`, seats are dropped until the worst case of the run can be paid
     documents: reads the documents of the conversation; `None` (default) for a reader with the default limits
     record: id under which a store keeps the run, so that its calls can be deleted with it; "" (default) for none
+    bounds: bounds on the conversation and its schemas; by default those of a configuration that sets none
     again: what the run finds of an earlier one (see `begin_again`), so that only the rest is asked and paid; `None`
         (default) for nothing
 
@@ -82,9 +95,9 @@ async def perform(
     `StoreError` if the store that keeps `funds` fails.
     """
     conversation = await _read(conversation, documents)
-    await check(recipe, conversation, models)
+    await check(recipe, conversation, models, bounds)
     funded = await fund(recipe, conversation, models, funds, None if again is None else free_of(recipe, again))
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, record, again)
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, bounds, record, again)
 
 
 @asynccontextmanager
@@ -97,6 +110,7 @@ async def stream(
     cache: bool | None = None,
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
+    bounds: Bounds = DEFAULTS,
 ) -> AsyncIterator[AsyncIterator[AnyEvent]]:
     """Perform `recipe`, and yield an asynchronous iterator over the events. Leaving the block cancels the run.
 
@@ -108,14 +122,14 @@ async def stream(
     """
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     conversation = await _read(conversation, documents)
-    await check(recipe, conversation, models)
+    await check(recipe, conversation, models, bounds)
     funded = await fund(recipe, conversation, models, funds)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
     room = asyncio.Event()
 
     async def tell() -> None:
         try:
-            await _perform_to_the_end(recipe, conversation, models, funded, put, watch, cache, live=True)
+            await _perform_to_the_end(recipe, conversation, models, funded, put, watch, cache, True, bounds)
         finally:
             await put(None)
 
@@ -157,6 +171,7 @@ async def run(
     cache: bool | None = None,
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
+    bounds: Bounds = DEFAULTS,
 ) -> Transcript:
     """Perform `recipe`, and return the transcript of the whole run. See `perform` for the parameters.
 
@@ -170,7 +185,16 @@ async def run(
 
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     await perform(
-        recipe, conversation, models, hear, watch=watch, live=False, cache=cache, funds=funds, documents=documents
+        recipe,
+        conversation,
+        models,
+        hear,
+        watch=watch,
+        live=False,
+        cache=cache,
+        funds=funds,
+        documents=documents,
+        bounds=bounds,
     )
     if transcript.error is not None:
         raise RunError(transcript.error.message, transcript)
@@ -196,6 +220,7 @@ async def _perform_to_the_end(
     watch: bool,
     cache: bool | None,
     live: bool,
+    bounds: Bounds,
     record: str = "",
     again: Again | None = None,
 ) -> None:
@@ -204,7 +229,9 @@ async def _perform_to_the_end(
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, again)
+    run = Performance(
+        recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds, again
+    )
     try:
         await _perform_recipe(run)
     except ModelError as error:
@@ -226,7 +253,11 @@ async def _perform_recipe(run: Performance) -> None:
     told = brief(recipe, run.conversation, "proposer")
     for index in range(len(recipe.layers)):
         await _begin(run, index)
-        proposals = await perform_layer(run, index, told, proposals)
+        ballots = ballots_of(recipe, run.conversation, index)
+        proposals = await perform_layer(run, index, told, proposals, ballots)
+        if ballots is not None and (elected := await _elect(run, ballots, proposals)) is not None:
+            await _finish(run, elected, layer=index)
+            return
     analysis = await analyse(run, proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
@@ -237,8 +268,14 @@ async def _perform_recipe(run: Performance) -> None:
         if not _may_stand_in(run, proposals):
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
-        last_resort, given = True, _most_alike(proposals)
+        last_resort, given = True, await _most_alike(proposals)
+    await _finish(run, given, last_resort, len(recipe.layers) - 1)
+
+
+async def _finish(run: Performance, given: Aggregated, last_resort: bool = False, layer: int = 0) -> None:
+    """Emit `RunFinished`. If the answer is a proposal, it is one of the layer with the index `layer`."""
     run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
+    losses = run.losses
     end = RunFinished(
         given.answer,
         run.tally.used,
@@ -248,8 +285,38 @@ async def _perform_recipe(run: Performance) -> None:
         losses.answered,
         last_resort,
         given.seat,
+        None if given.seat is None else layer,
+        losses.spared,
     )
     await run.say_end(end)
+
+
+async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, ...]) -> Aggregated | None:
+    """Emit the count of a layer, and say the elected proposal as the answer of the run; `None` if none is elected.
+
+    Raises `ModelError` if none is elected in a vote, and the recipe then fails the run.
+    """
+    result = ballots.result()
+    if result.seat is None:
+        await run.say_end(result)
+        if result.rule == "majority" and ballots.fails:
+            raise ModelError(_no_majority(result, ballots.seats), "no_majority")
+        return None
+    winners = result.groups[0].seats
+    given = await _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
+    await run.say_end(replace(result, seat=given.seat))
+    run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
+    run.said.append(given.answer.text)
+    await run.say(AggregationDelta(TextDelta(given.answer.text)))
+    return given
+
+
+def _no_majority(result: VotesCounted, seats: int) -> str:
+    counts = ", ".join(f'{len(group.seats)} for "{group.answer}"' for group in result.groups[:3])
+    more = f" and {len(result.groups) - 3} more answers" if len(result.groups) > 3 else ""
+    return (
+        f"the vote has no majority: of {seats} seats {result.needed} must state the same; {counts or 'none did'}{more}"
+    )
 
 
 async def _begin(run: Performance, layer: int) -> None:
@@ -265,7 +332,9 @@ async def _fail(run: Performance, error: ModelError) -> None:
     run.tally.give_up_all(_given_up(error))
     losses = run.losses
     text = "".join(run.said)
-    await run.say_end(RunFailed(failure(error), run.tally.used, tuple(losses), losses.planned, losses.answered, text))
+    spent = run.tally.used
+    end = RunFailed(failure(error), spent, tuple(losses), losses.planned, losses.answered, text, losses.spared)
+    await run.say_end(end)
 
 
 def _given_up(error: ModelError) -> ModelError:
@@ -289,7 +358,7 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
             assert_never(run.recipe.last_resort)
 
 
-def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
+async def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
     """The proposal that is most like the others, with a usage of zero, because its call is counted already."""
-    best = proposals[most_alike([proposal.answer.text for proposal in proposals])]
+    best = proposals[await most_alike_beside_others([proposal.answer.text for proposal in proposals])]
     return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)

@@ -1,7 +1,7 @@
-"""Performs one layer: asks all its seats at the same time, each with its fallbacks, until all end or the time is up.
+"""Performs one layer: asks its seats, each with its fallbacks, until all end, the time is up, or no seat is needed.
 
 A `ModelError` in a seat costs only this seat: the layer goes on, and the loss is reported. An answer that comes too
-late is dropped, and nothing waits for it.
+late is dropped, and nothing waits for it. A seat that is not needed any more is spared, which is no loss.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from partsong.engine.fitting import Fitted, fit
 from partsong.engine.performance import Performance, Proposal, failure, truncated_of
 from partsong.engine.recalled import RecalledSeat
 from partsong.engine.seat import Seat
+from partsong.engine.voting import Ballots
 from partsong.errors import ModelError
 from partsong.events import (
     AnyEvent,
@@ -27,6 +28,7 @@ from partsong.events import (
     ProposalFailed,
     ProposalFinished,
     ProposalReplaced,
+    ProposalSpared,
     ProposalStarted,
 )
 from partsong.model import Answer, Delta, Message, Request
@@ -35,17 +37,18 @@ from partsong.recipe import Agent
 
 
 async def perform_layer(
-    run: Performance, index: int, told: Brief, before: tuple[Proposal, ...]
+    run: Performance, index: int, told: Brief, before: tuple[Proposal, ...], ballots: Ballots | None = None
 ) -> tuple[Proposal, ...]:
-    """Ask all seats of a layer at the same time, and return their proposals in seat order.
+    """Ask the seats of a layer, all at the same time or `at_once`, and return their proposals in seat order.
 
     index: index of the layer in the recipe
     told: the brief of the proposers
     before: proposals of the layer before; empty for the first layer
+    ballots: counts what the seats state, and may end the layer early; `None` (default) if nothing is counted
 
     Raises `ModelError` if every seat is lost.
     """
-    layer = _Layer(run, index, _Reading(told, before))
+    layer = _Layer(run, index, _Reading(told, before), ballots)
     return await layer.perform()
 
 
@@ -101,7 +104,7 @@ class _Proposing:
         run, (layer, index) = self.run, seat.address
 
         async def send(delta: Delta) -> None:
-            seat.begun()
+            seat.begun(delta)
             if run.watch and not seat.ended:
                 await run.say(ProposalDelta(layer, index, delta))
 
@@ -118,36 +121,61 @@ class _Proposing:
 
 
 class _Layer:
-    """One layer while it is performed. `seats` holds the seats that have been asked so far."""
+    """One layer while it is performed; see `waiting.Asking`.
 
-    def __init__(self, run: Performance, index: int, reading: _Reading) -> None:
-        self.run, self.index, self.reading = run, index, reading
+    seats: the seats that have been asked so far
+    unbegun: the seats that have not been asked yet
+    """
+
+    def __init__(self, run: Performance, index: int, reading: _Reading, ballots: Ballots | None) -> None:
+        self.run, self.index, self.reading, self.ballots = run, index, reading, ballots
         self.layer = run.recipe.layers[index]
+        self.counts = ballots is not None
         self.seats: list[Seat] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.unbegun: Iterator[Seat] = iter(())
+        self.spared = False  # whether any seat was spared
 
     async def perform(self) -> tuple[Proposal, ...]:
-        """Ask all seats, and return the proposals in seat order. Raises `ModelError` if every seat is lost."""
+        """Ask the seats, and return the proposals in seat order. Raises `ModelError` if every seat is lost."""
         run, layer = self.run, self.layer
         await run.say(LayerStarted(self.index, tuple(agent.model for agent in layer.seats)))
         until, too_late = waiting.end_of(layer, run.layer_end(self.index))
-        tasks: list[asyncio.Task[None]] = []
+        self.unbegun = self.seats_until(until)
         try:
-            for seat in self.seats_until(until):
-                # Emitted here and not in the seat's task. A slow listener could otherwise hold the task up until the
-                # seat is cut off, and its end would come without a beginning.
-                await run.say(ProposalStarted(*seat.address, seat.model))
-                self.seats.append(seat)
-                tasks.append(asyncio.create_task(self.perform_seat(seat)))
-            cut = await waiting.wait(tasks, self.seats, layer, until, too_late)
-            for index in cut:
-                tasks[index].cancel()
-            await self.cut_off([(self.seats[index], error) for index, error in cut.items()])
-            await asyncio.gather(*(task for index, task in enumerate(tasks) if index not in cut))
+            ended = await waiting.wait(self, layer, until, too_late)
+            closed = {index for index, seat in enumerate(self.seats) if not seat.ended}
+            for index in closed:
+                self.tasks[index].cancel()
+            opened, unbegun = [self.seats[index] for index in sorted(closed)], list(self.unbegun)
+            spared = [*([] if ended.late else opened), *(unbegun if ended.spares else [])]
+            late = [*(opened if ended.late else []), *([] if ended.spares else unbegun)]
+            self.spared = bool(spared)
+            await self.close(spared, late, ended.late or too_late)
+            await asyncio.gather(*(task for index, task in enumerate(self.tasks) if index not in closed))
         finally:
             for seat in self.seats:
                 seat.ended = True
-            await waiting.end(tasks)
+            await waiting.end(self.tasks)
         return await self.finish()
+
+    async def begin(self) -> bool:
+        """Begin the next seat. `False` if every seat has begun."""
+        if (seat := next(self.unbegun, None)) is None:
+            return False
+        # Emitted here and not in the seat's task. A slow listener could otherwise hold the task up until the seat is
+        # cut off, and its end would come without a beginning.
+        await self.run.say(ProposalStarted(*seat.address, seat.model))
+        self.seats.append(seat)
+        self.tasks.append(asyncio.create_task(self.perform_seat(seat)))
+        return True
+
+    def is_decided(self) -> bool:
+        """Whether no open seat is needed any more, because the votes of the others decide."""
+        closed = {seat.address[1] for seat in self.seats if seat.ended}
+        return self.ballots is not None and self.ballots.is_decided(
+            [index for index in range(len(self.layer.seats)) if index not in closed]
+        )
 
     def seats_until(self, until: float | None) -> Iterator[Seat]:
         """The seats of the layer with their requests, in seat order. Seats with the same system prompt share messages.
@@ -183,6 +211,8 @@ class _Layer:
             return
         seat.ended, seat.answer = True, answer
         self.run.losses.answered += 1
+        if self.ballots is not None:
+            self.ballots.hear(seat.address[1], answer)
         await self.run.say_end(ProposalFinished(*seat.address, answer, seat.model))
         seat.note_losses(answer)
 
@@ -194,11 +224,16 @@ class _Layer:
             why = next((loss for loss in found.losses if loss.kind == "replaced"), None)
             before = Failure("cancelled", "") if why is None else Failure(why.cause, why.message)
             await run.say_end(ProposalReplaced(*seat.address, found.model, before))
-        if found.answer is None:
+        if found.answer is None and found.error is None:
+            run.losses.spared += 1
+            await run.say_end(ProposalSpared(*seat.address))
+        elif found.answer is None:
             await run.say_end(ProposalFailed(*seat.address, found.error or Failure("cancelled", "")))
         else:
             run.tally.answer(run.tally.begin(seat.address, found.model, Request(())), found.answer)
             run.losses.answered += 1
+            if self.ballots is not None:
+                self.ballots.hear(seat.address[1], found.answer)
             await run.say_end(ProposalFinished(*seat.address, found.answer, found.model))
         for loss in found.losses:
             run.losses.add(*seat.address, loss.model, ModelError(loss.message, loss.cause), loss.kind, loss.replaced_by)
@@ -211,16 +246,20 @@ class _Layer:
             error = ModelError(found.error.message, found.error.cause, status=found.error.status)
             run.losses.add(*seat.address, found.model, error)
 
-    async def cut_off(self, late: list[tuple[Seat, ModelError]]) -> None:
-        """End these seats, each with its error, and emit that they are lost.
+    async def close(self, spared: list[Seat], late: list[Seat], too_late: ModelError) -> None:
+        """End the seats that are not done, and emit that some are spared, and that the others are lost.
 
         All seats end before the first event, since a listener may wait and a seat could finish in between.
         """
-        errors = [ModelError(str(error), error.cause) for _, error in late]
-        for (seat, _), error in zip(late, errors, strict=True):
+        stopped = [(seat, ModelError("the seat was spared", "cancelled")) for seat in spared]
+        lost = [(seat, ModelError(str(too_late), too_late.cause)) for seat in late]
+        for seat, error in (*stopped, *lost):
             seat.ended = True
             seat.give_up(error)
-        for (seat, _), error in zip(late, errors, strict=True):
+        self.run.losses.spared += len(stopped)
+        for seat, error in stopped:
+            await self.run.say_end(ProposalSpared(*seat.address, error.usage))
+        for seat, error in lost:
             await self.lose(seat, error, "cut_off")
 
     async def lose(self, seat: Seat, error: ModelError, kind: LossKind = "failed") -> None:
@@ -232,12 +271,15 @@ class _Layer:
         self.run.losses.add(*seat.address, seat.models[0], error, kind)
 
     async def finish(self) -> tuple[Proposal, ...]:
-        """Emit that the layer is done, and return its proposals. Raises `ModelError` if there are none."""
+        """Emit that the layer is done, and return its proposals.
+
+        Raises `ModelError` if there are none, unless seats were spared because no vote could be won any more.
+        """
         proposals = tuple(
             Proposal(seat.address[1], seat.model, seat.answer) for seat in self.seats if seat.answer is not None
         )
         await self.run.say(LayerFinished(self.index, len(proposals)))
-        if not proposals:
+        if not proposals and not self.spared:
             lost = (loss for loss in self.run.losses if loss.layer == self.index and loss.kind != "dropped")
             causes = "; ".join(f"seat {loss.seat}, {loss.model}: {loss.message}" for loss in lost)
             raise ModelError(f"every seat of layer {self.index} was lost: {causes}", "no_proposals")

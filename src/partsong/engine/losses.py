@@ -13,13 +13,14 @@ class Losses:
     strict: whether a loss ends the run
     planned: number of proposers' seats, dropped seats included
     answered: number of proposers' seats that have a proposal
+    spared: number of proposers' seats that were not needed
     all: the losses, in the order in which they were noted
     """
 
     def __init__(self, recipe: Recipe, dropped: tuple[Loss, ...] = ()) -> None:
         self.strict = recipe.strict
         self.planned = sum(len(layer.seats) for layer in recipe.layers) + len(dropped)
-        self.answered = 0
+        self.answered = self.spared = 0
         self.all = list(dropped)
 
     def __iter__(self) -> Iterator[Loss]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from partsong.bounds import DEFAULTS, Bounds
 from partsong.engine.emitter import Emit as Emit
 from partsong.engine.emitter import Emitter
 from partsong.engine.losses import Losses
@@ -70,6 +71,7 @@ class Performance:
     losses: where the run has fallen short of its recipe so far
     funded: the run's money; `None` (default) if no cap applies
     record: id under which the run is stored; "" (default) if it is not stored
+    bounds: bounds on schemas and on tool calls
     again: what is found of an earlier run; `None` (default) for nothing
     started: when the run began, by the running loop's clock
     said: pieces of the answer that the listener has heard; "" for a piece of reasoning or of a tool call
@@ -87,6 +89,7 @@ class Performance:
     losses: Losses
     funded: Funded | None = None
     record: str = ""
+    bounds: Bounds = DEFAULTS
     again: Again | None = None
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
@@ -113,8 +116,9 @@ class Performance:
         deadline = self.recipe.deadline
         if deadline is None:
             return None
-        reserve = deadline * self.recipe.reserve
-        if needed := self.usual_seconds(self.recipe.aggregator) + self.usual_seconds(self.recipe.analyst):
+        aggregator = self.recipe.aggregator
+        reserve = deadline * self.recipe.reserve if aggregator.models else 0.0
+        if needed := self.usual_seconds(aggregator) + self.usual_seconds(self.recipe.analyst):
             reserve = max(reserve, min(needed, deadline * (1 - PROPOSERS_LEAST)))
         now = asyncio.get_running_loop().time()
         return now + (self.started + deadline - reserve - now) / (len(self.recipe.layers) - layer)
@@ -135,7 +139,9 @@ class Performance:
 
     def usual_seconds(self, agent: Agent | None) -> float:
         """How long a usual answer of the agent's model takes, in seconds; 0 if that is not known, or without agent."""
-        seconds = None if agent is None else info_of(self.models[agent.model]).seconds
+        if agent is None or not agent.models:
+            return 0.0
+        seconds = info_of(self.models[agent.model]).seconds
         return 0.0 if seconds is None else seconds(None) or 0.0
 
     def sampling(self, agent: Agent, layer: int, seat: int, sample: int) -> Sampling:

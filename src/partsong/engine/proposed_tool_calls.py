@@ -5,63 +5,99 @@ not matter. A tool call with an unknown tool, without JSON, or against the schem
 unchanged.
 """
 
+import asyncio
 import json
 import re
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import NoReturn
 
-from partsong.engine.tool_calls import counts
+from partsong.bounds import Bounds
+from partsong.engine.tool_calls import faults_of_tool_calls
 from partsong.model import Conversation, ToolCall
 from partsong.prompts import listed
 from partsong.wire.tokens import estimate
 
+LONGEST = 65_536  # characters of the arguments of a proposed tool call; a longer one stays in its text
 _BEGIN = re.compile(r'<call tool="([^"<>\n]{1,128})">\s*')
 _END = re.compile(r"\s*</call>")
 
 
-def gathered(conversation: Conversation, texts: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A tool call in a proposal.
+
+    start, end: indexes of its start and its end in the text
+    tool: name of the tool
+    arguments: the arguments in normal form
+    shown: the arguments as the proposer wrote them
+    """
+
+    start: int
+    end: int
+    tool: str
+    arguments: str
+    shown: str
+
+    @property
+    def means(self) -> tuple[str, str]:
+        """What equal tool calls have in common."""
+        return self.tool, self.arguments
+
+
+async def gathered(conversation: Conversation, texts: tuple[str, ...], bounds: Bounds) -> tuple[tuple[str, ...], str]:
     """Replace the valid tool calls in the proposals by numbers, and list them.
 
     texts: texts of the proposals, in seat order
 
     Returns the new texts, and the text that lists the tool calls with these numbers; "" if there are none.
     """
-    found = [_found(conversation, text) for text in texts]
+    found = await _valid(conversation, [await _found(text, bounds.proposed_calls) for text in texts], bounds)
     votes: dict[tuple[str, str], int] = {}
     shortest: dict[tuple[str, str], str] = {}
-    for tool_calls in found:
-        for _, _, tool_call, written in tool_calls:
+    for written in found:
+        for each in written:
             # The list shows the shortest form of the arguments: the normal form turns 1e15 into 18 characters, and the
             # cost planning relies on a list that is not longer than the tool calls.
-            shortest[tool_call] = min(shortest.get(tool_call, tool_call[1]), written, key=estimate)
-        for tool_call in dict.fromkeys(tool_call for _, _, tool_call, _ in tool_calls):  # one proposer is one voice
-            votes[tool_call] = votes.get(tool_call, 0) + 1
-    ordered = sorted(votes, key=lambda tool_call: -votes[tool_call])  # equal counts stay in the order of proposals
+            shortest[each.means] = min(shortest.get(each.means, each.arguments), each.shown, key=estimate)
+        for means in dict.fromkeys(each.means for each in written):  # one proposer is one voice
+            votes[means] = votes.get(means, 0) + 1
+    ordered = sorted(votes, key=lambda means: -votes[means])  # equal counts stay in the order of proposals
     if not ordered:
         return texts, ""
-    numbers = {tool_call: number for number, tool_call in enumerate(ordered, 1)}
-    told = tuple(_numbered(text, tool_calls, numbers) for text, tool_calls in zip(texts, found, strict=True))
+    numbers = {means: number for number, means in enumerate(ordered, 1)}
+    told = tuple(_numbered(text, written, numbers) for text, written in zip(texts, found, strict=True))
     return told, listed(tuple((each[0], shortest[each], votes[each]) for each in ordered), len(texts))
 
 
-def _found(conversation: Conversation, text: str) -> list[tuple[int, int, tuple[str, str], str]]:
-    """The valid tool calls in a text, in order.
+async def _found(text: str, most: int) -> list[_Written]:
+    """The tool calls in a text, in order, whether or not they are valid.
 
-    Each is a tuple of four: the index of its start in the text, the index of its end, a pair of the tool's name and the
-    arguments in normal form, and the arguments as the proposer wrote them.
+    most: beginnings of tool calls that are read. Each of them may cost as much time as the longest arguments.
     """
-    found: list[tuple[int, int, tuple[str, str], str]] = []
+    found: list[_Written] = []
     index = 0
-    while (begin := _BEGIN.search(text, index)) is not None:
+    for _ in range(most):
+        if (begin := _BEGIN.search(text, index)) is None:
+            break
+        await asyncio.sleep(0)
         index = begin.end()
         if (read := _read(text, index)) is None:
             continue
         arguments, end = read
-        if (ended := _END.match(text, end)) is None:
-            continue
-        if counts(conversation, ToolCall("", begin[1], arguments)):
-            found.append((begin.start(), ended.end(), (begin[1], arguments), text[index:end] or arguments))
+        if (ended := _END.match(text, end)) is not None:
+            found.append(_Written(begin.start(), ended.end(), begin[1], arguments, text[index:end] or arguments))
             index = ended.end()
     return found
+
+
+async def _valid(conversation: Conversation, found: list[list[_Written]], bounds: Bounds) -> list[list[_Written]]:
+    """The tool calls whose tool exists and whose arguments fit its schema, for each proposal.
+
+    All of them are checked together, so that the proposals of a layer take the time of one check.
+    """
+    made = [ToolCall("", each.tool, each.arguments) for written in found for each in written]
+    faults = iter(await faults_of_tool_calls(conversation, made, bounds))
+    return [[each for each in written if next(faults) is None] for written in found]
 
 
 def _read(text: str, index: int) -> tuple[str, int] | None:
@@ -72,22 +108,22 @@ def _read(text: str, index: int) -> tuple[str, int] | None:
     if text.startswith("</call>", index):
         return "{}", index
     try:
-        value, end = json.JSONDecoder(parse_constant=_refuse).raw_decode(text, index)
+        value, end = json.JSONDecoder(parse_constant=_refuse).raw_decode(text[index : index + LONGEST])
         arguments = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         arguments.encode()  # raises for a lone surrogate, which cannot be sent on
     except (ValueError, RecursionError):
         return None
-    return arguments, end
+    return arguments, index + end
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _numbered(text: str, tool_calls: list[tuple[int, int, Any, str]], numbers: dict[tuple[str, str], int]) -> str:
+def _numbered(text: str, written: list[_Written], numbers: dict[tuple[str, str], int]) -> str:
     """The text with `[proposed call N]` in place of each tool call; `numbers` holds N for each tool call."""
     pieces, done = list[str](), 0
-    for start, end, tool_call, _ in tool_calls:
-        pieces += (text[done:start], f"[proposed call {numbers[tool_call]}]")
-        done = end
+    for each in written:
+        pieces += (text[done : each.start], f"[proposed call {numbers[each.means]}]")
+        done = each.end
     return "".join((*pieces, text[done:]))

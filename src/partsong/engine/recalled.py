@@ -21,7 +21,7 @@ class RecalledSeat(Struct, frozen=True):
 
     model: id of the model that answered, or that was asked last
     answer: the proposal, with a usage of zero and the original usage in `stored`; `None` for a lost seat
-    error: why the seat was lost; `None` for a seat with an answer
+    error: why the seat was lost; `None` for a seat with an answer, and for one that was not needed
     losses: losses of the seat that do not show in its answer
     """
 

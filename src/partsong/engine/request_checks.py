@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from partsong.bounds import Bounds
 from partsong.engine.tool_calls import check_choice, check_schemas
 from partsong.errors import QuestionError, RecipeError
 from partsong.model import Conversation, Document, Image, Model, ToolResult
@@ -10,14 +11,13 @@ from partsong.prompts import documents_of, left_out, with_documents
 from partsong.recipe import Recipe, needs_proposals
 from partsong.wire.tokens import likely_tokens
 
-LONGEST_QUESTION = 8 * 1024 * 1024  # characters of text in a conversation: twice as many as the widest windows hold
 
-
-async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
+async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], bounds: Bounds) -> None:
     """Raise `RecipeError` if `models` lacks a model of the recipe, and `QuestionError` for an unusable conversation.
 
     A conversation is unusable if it has no question, has an image without data, or is too long for the aggregator. So
-    is one with a wrong schema, or with tools or a schema for an aggregator that selects.
+    is one with a wrong schema, with tools for an aggregator that cannot call them, or with a schema where the answer
+    may be a proposal.
     """
     if missing := [name for name in recipe.models if name not in models]:
         raise RecipeError(f"{recipe.name}: there is no model for {', '.join(missing)}")
@@ -30,20 +30,17 @@ async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str,
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
     _check_documents(recipe, conversation, models)
-    await check_schemas(conversation)
+    await check_schemas(conversation, bounds)
     check_choice(conversation)
-    if needs_proposals(recipe.aggregator) and (conversation.tools or conversation.response_format is not None):
-        wanted = "call tools" if conversation.tools else "write what fits a schema"
-        raise QuestionError(
-            f"{recipe.name}: its aggregator selects one of the proposals, so it cannot {wanted}; "
-            'ask a recipe whose method is "synthesize"'
-        )
+    _check_format(recipe, conversation)
     length = sum(len(message.text) for message in conversation.messages)
     length += sum(len(document.text) for document in documents_of(conversation.messages))
-    if length > LONGEST_QUESTION:
-        raise QuestionError(f"the conversation has {length:,} characters, but at most {LONGEST_QUESTION:,} are taken")
+    if length > (longest := bounds.question_characters):
+        raise QuestionError(f"the conversation has {length:,} characters, but at most {longest:,} are taken")
     # A proposer whose window is too small costs one seat. If no model of the aggregator can read the question, all
     # proposals are in vain. A window from a list may be wrong, and a fallback may have a larger window.
+    if not recipe.aggregator.models:
+        return
     info = [info_of(models[name]) for name in recipe.aggregator.models]
     windows = [known.window for known in info if known.window is not None and not known.listed]
     if len(windows) < len(info):
@@ -54,6 +51,33 @@ async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str,
             f"the conversation has about {min(read):,} tokens, but {recipe.aggregator.model}, the aggregator, "
             f"reads {max(windows):,}"
         )
+
+
+def _check_format(recipe: Recipe, conversation: Conversation) -> None:
+    """Raise `QuestionError` for tools or a schema where the recipe's answer is one of the proposals, or may be one."""
+    aggregator = recipe.aggregator
+    if conversation.tools and aggregator.when_asked != "synthesize":
+        acts = "selects one of the proposals" if aggregator.method == "select" else "takes a vote"
+        otherwise = f' and then does "{aggregator.otherwise}"' if aggregator.method == "vote" else ""
+        word = "otherwise" if aggregator.method == "vote" else "method"
+        raise QuestionError(
+            f"{recipe.name}: its aggregator {acts}{otherwise}, so it cannot call tools; "
+            f'ask a recipe whose {word} is "synthesize"'
+        )
+    if conversation.response_format is None:
+        return
+    agreeing = [index for index, layer in enumerate(recipe.layers) if layer.agree is not None]
+    if needs_proposals(aggregator):
+        acts = "selects one of the proposals" if aggregator.method == "select" else "takes a vote among the proposals"
+    elif agreeing:
+        acts = ""
+    else:
+        return
+    who = f"its aggregator {acts}" if acts else f"its layer {agreeing[0]} may end the run by agreement (agree)"
+    raise QuestionError(
+        f"{recipe.name}: {who}, so it cannot write what fits a schema; "
+        'ask a recipe whose method is "synthesize" and whose layers have no agree'
+    )
 
 
 def _check_documents(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:

@@ -1,25 +1,27 @@
 """A script that tries JSON Schemas in a process of its own, because they may take any amount of time or memory.
 
 The script imports nothing of partsong, so that it starts within a tenth of a second. It reads one JSON object from
-standard input and writes another to standard output.
+standard input, and writes a JSON object on each line of standard output. Its arguments are the most seconds of
+processor time and the most MiB of memory.
 
-    input    {"schemas": […]} to try schemas, or {"schemas": [SCHEMA], "value": VALUE} to check a value
-    output   {"refused": [INDEX, REASON]} for the first unusable schema, else {} or, for a value, {"fault": FAULT}
+    input    {"schemas": [SCHEMA…], "checks": [[INDEX, VALUE]…]}: each value is checked against the schema at INDEX
+    output   {"refused": [INDEX, REASON]} for the first unusable schema, and nothing else; if there is none, {} and then
+             {"fault": FAULT} for each check, as soon as it is made
              FAULT is null if the value fits, else [PATH, REASON]
 """
 
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
-SECONDS = 1  # most seconds of processor time
-MEMORY = 256 * 1024 * 1024  # bytes of address space
-PATTERN = 1024 * 1024  # bytes of one compiled pattern
+MIB = 1024 * 1024
+PATTERN = MIB  # bytes of one compiled pattern
 LONGEST_FAULT = 500  # characters: the message of jsonschema-rs repeats the whole value
 
 
-def confine() -> None:
+def confine(seconds: int, megabytes: int) -> None:
     """Set the limits of processor time and memory at which the operating system ends this process."""
     if hasattr(os, "nice"):
         os.nice(10)  # the process that asked goes on with other work, which is more urgent
@@ -27,8 +29,8 @@ def confine() -> None:
         import resource
     except ImportError:  # Windows: the caller ends the process by the clock
         return
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (megabytes * MIB, megabytes * MIB))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -64,17 +66,22 @@ def fault(made: Any, value: Any) -> tuple[str, str] | None:
     return None
 
 
-def answer(asked: dict[str, Any]) -> dict[str, Any]:
-    """The output for an input. The module's docstring explains both."""
-    made = None
+def answers(asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines for an input. The module's docstring explains both."""
+    validators: list[Any] = []
     for index, schema in enumerate(asked["schemas"]):
         try:
-            made = validator(schema)
+            validators.append(validator(schema))
         except ValueError as problem:
-            return {"refused": [index, str(problem).partition("\n")[0]]}
-    return {} if made is None or "value" not in asked else {"fault": fault(made, asked["value"])}
+            yield {"refused": [index, str(problem).partition("\n")[0]]}
+            return
+    yield {}
+    for index, value in asked["checks"]:
+        yield {"fault": fault(validators[index], value)}
 
 
 if __name__ == "__main__":
-    confine()
-    json.dump(answer(json.load(sys.stdin.buffer)), sys.stdout)
+    confine(*map(int, sys.argv[1:]))
+    for line in answers(json.load(sys.stdin.buffer)):
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()  # what is known by now counts, even if the system ends this process

@@ -3,12 +3,14 @@
 A schema is a program that a caller writes. A schema of 47 characters (`anyOf` of itself twice) once kept a server busy
 for 30 s with an answer 18 levels deep, and took 1.4 GB. So a schema is tried in this process only if its worst case is
 known to be small: it has no recursion and no pattern, and its size times the size of the value is bounded. Every other
-schema is tried in a process of its own, which the operating system ends after a second (`schema_process`).
+schema is tried in a process of its own, which the operating system ends after a second (`schema_process`). All values
+of one answer share one process, so that an answer with many tool calls takes no more time than another.
 """
 
 import asyncio
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,16 +19,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from partsong.bounds import Bounds
 from partsong.engine import schema_process
 from partsong.wire.json import UNREADABLE
 
-LARGEST = 256 * 1024  # bytes of one schema
-LARGEST_TOGETHER = 1024 * 1024  # bytes of all schemas of a request
-DEEPEST = 100  # levels of nesting in a schema
-QUICK = 16 * 1024  # most bytes of a schema that is read in this process, which takes about 10 ms
-SMALL = 4_000_000  # values in a schema, references followed, times bytes of the value: about 50 ms at worst
-PATIENCE = 10.0  # most seconds for a process, which include its start on a busy machine
-PROCESSES = 2  # most processes at the same time
+KIB = 1024
+SMALL = 2_000_000  # values in a schema, references followed, times bytes of the value: about 25 ms at worst
+COMPILED = 256 * KIB  # bytes of schemas whose validators are kept: a validator takes up to 85 bytes for each
+PATIENCE = 10.0  # seconds of waiting for each second of a process's own time, which include its start on a busy machine
 
 # Keywords whose cost is at most proportional to the sizes of schema and value. `$ref` is handled apart.
 _PLAIN = frozenset(
@@ -55,59 +55,81 @@ class Refused(Struct, frozen=True):
     why: str
 
 
-async def refused(schemas: Sequence[bytes]) -> Refused | None:
+async def refused(schemas: Sequence[bytes], bounds: Bounds) -> Refused | None:
     """A schema among `schemas` that is invalid, too large or too costly; `None` if all can be used."""
+    if sum(map(len, schemas)) > (most := bounds.schemas_kilobytes * KIB):
+        return Refused(len(schemas) - 1, f"makes the schemas longer than {most:,} bytes together")
     rest: list[int] = []
     for index, schema in enumerate(schemas):
-        if (why := _too_much(schema)) is not None:
+        await asyncio.sleep(0)  # many schemas together take long, so other tasks get a turn in between
+        if (why := _too_much(schema, bounds)) is not None:
             return Refused(index, why)
-        if len(schema) > QUICK or _size(schema) is None:
+        if len(schema) > bounds.schema_quick_kilobytes * KIB or _size(schema) is None:
             rest.append(index)
             continue
-        await asyncio.sleep(0)  # many schemas together take long, so other tasks get a turn in between
         try:
-            _validator(schema)
+            _validators().of(schema)
         except ValueError as problem:
             return Refused(index, _no_schema(str(problem)))
-    if sum(map(len, schemas)) > LARGEST_TOGETHER:
-        return Refused(len(schemas) - 1, f"makes the schemas longer than {LARGEST_TOGETHER:,} bytes together")
     if not rest:
         return None
-    said = await _in_a_process({"schemas": [msgspec.Raw(schemas[index]) for index in rest]})
-    if said is None:
+    said = await _in_a_process({"schemas": [msgspec.Raw(schemas[index]) for index in rest], "checks": []}, bounds)
+    if not said:
         # One of the schemas is too costly. Only trying each of them alone would tell which, so the last is named.
-        return Refused(rest[-1], f"cannot be read within {schema_process.SECONDS} s")
-    if "refused" in said:
-        index, why = said["refused"]
+        return Refused(rest[-1], f"cannot be read within {bounds.schema_seconds} s")
+    if "refused" in said[0]:
+        index, why = said[0]["refused"]
         return Refused(rest[index], _no_schema(why))
     return None
 
 
-async def misfit(schema: bytes, text: str) -> str | None:
-    """Why a JSON text does not fit a schema, as a predicate for the model that wrote it; `None` if it fits."""
-    data = text.encode("utf-8", "surrogatepass")
-    if _is_quick(schema, data):
-        return _quick(schema, data)
-    said = await _in_a_process({"schemas": [msgspec.Raw(schema)], "value": msgspec.Raw(data)})
-    if said is None:
-        return f"cannot be checked against the schema within {schema_process.SECONDS} s; write a simpler one"
-    return _told(said.get("fault"))
+async def misfits(checks: Sequence[tuple[bytes, str]], bounds: Bounds) -> list[str | None]:
+    """For each pair of a schema and a JSON text, why the text does not fit; `None` if it fits.
+
+    Each reason is a predicate for the model that wrote the text. All checks that could take long share one process, and
+    so its time.
+    """
+    found: list[str | None] = []
+    slow: list[tuple[int, bytes, bytes]] = []
+    for index, (schema, text) in enumerate(checks):
+        if index:
+            await asyncio.sleep(0)
+        data = text.encode("utf-8", "surrogatepass")
+        if _is_quick(schema, data, bounds):
+            found.append(_quick(schema, data))
+        else:
+            found.append(None)
+            slow.append((index, schema, data))
+    if not slow:
+        return found
+    schemas = {schema: number for number, schema in enumerate(dict.fromkeys(schema for _, schema, _ in slow))}
+    asked = {
+        "schemas": [msgspec.Raw(schema) for schema in schemas],
+        "checks": [(schemas[schema], msgspec.Raw(data)) for _, schema, data in slow],
+    }
+    said = await _in_a_process(asked, bounds)
+    for number, (index, _, _) in enumerate(slow):
+        if number + 1 < len(said):  # the first line is about the schemas
+            found[index] = _told(said[number + 1]["fault"])
+        else:
+            why = f"cannot be checked against the schema within {bounds.schema_seconds} s; write a simpler one"
+            found[index] = why
+    return found
 
 
-def quick_misfit(schema: bytes, text: str) -> str | None:
-    """The result of `misfit` without another process. If the check could take long, the text counts as fitting."""
-    data = text.encode("utf-8", "surrogatepass")
-    return _quick(schema, data) if _is_quick(schema, data) else None
+async def misfit(schema: bytes, text: str, bounds: Bounds) -> str | None:
+    """Why a JSON text does not fit a schema; `None` if it fits. See `misfits`."""
+    return (await misfits([(schema, text)], bounds))[0]
 
 
-def _is_quick(schema: bytes, data: bytes) -> bool:
-    size = _size(schema) if len(schema) <= QUICK else None
+def _is_quick(schema: bytes, data: bytes, bounds: Bounds) -> bool:
+    size = _size(schema) if len(schema) <= bounds.schema_quick_kilobytes * KIB else None
     return size is not None and size * len(data) <= SMALL
 
 
 def _quick(schema: bytes, data: bytes) -> str | None:
     try:
-        return _told(schema_process.fault(_validator(schema), msgspec.json.decode(data)))
+        return _told(schema_process.fault(_validators().of(schema), msgspec.json.decode(data)))
     except (ValueError, RecursionError):  # jsonschema-rs reads 255 levels, msgspec the levels of Python's stack
         return "nests too deep"
 
@@ -124,12 +146,12 @@ def _no_schema(why: str) -> str:
     return f"is no JSON Schema that can be checked: {line}"
 
 
-def _too_much(schema: bytes) -> str | None:
+def _too_much(schema: bytes, bounds: Bounds) -> str | None:
     """Why a schema is refused before it is interpreted: it is too long, too deep or no JSON; `None` if it is not."""
-    if len(schema) > LARGEST:
-        return f"has {len(schema):,} bytes, but at most {LARGEST:,} are taken"
-    if (depth := _depth(schema)) > DEEPEST:
-        return f"nests {depth:,} levels deep, but at most {DEEPEST} are taken"
+    if len(schema) > (largest := bounds.schema_kilobytes * KIB):
+        return f"has {len(schema):,} bytes, but at most {largest:,} are taken"
+    if (depth := _depth(schema, bounds.schema_nesting)) > bounds.schema_nesting:
+        return f"nests {depth:,} levels deep, but at most {bounds.schema_nesting} are taken"
     try:
         msgspec.json.decode(schema)
     except UNREADABLE as problem:
@@ -137,9 +159,9 @@ def _too_much(schema: bytes) -> str | None:
     return None
 
 
-def _depth(data: bytes) -> int:
-    """The number of levels of a JSON text; 0 if it has too few brackets to have more than `DEEPEST`."""
-    if data.count(b"[") + data.count(b"{") <= DEEPEST:
+def _depth(data: bytes, deepest_allowed: int) -> int:
+    """The number of levels of a JSON text; 0 if it has too few brackets to have more than are allowed."""
+    if data.count(b"[") + data.count(b"{") <= deepest_allowed:
         return 0
     depth = deepest = 0
     for letter in _BRACKETS.findall(_STRINGS.sub(b"", data)):
@@ -148,17 +170,40 @@ def _depth(data: bytes) -> int:
     return deepest
 
 
-# Cached, because the same tools come with each step of an agent, and a validator depends on its schema alone.
-@lru_cache(maxsize=256)
-def _validator(schema: bytes) -> Any:
-    return schema_process.validator(msgspec.json.decode(schema))
+class _Validators:
+    """Keeps the validators that were used last, since the same tools come with each step of an agent.
+
+    What is kept is bounded by the bytes of the schemas: callers choose how many schemas there are, and how large.
+    """
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[bytes, Any] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, schema: bytes) -> Any:
+        """The validator of a schema. Raises `ValueError` for an invalid schema."""
+        if (validator := self._made.get(schema)) is not None:
+            self._made.move_to_end(schema)
+            return validator
+        validator = schema_process.validator(msgspec.json.decode(schema))
+        self._made[schema] = validator
+        self._bytes += len(schema)
+        while self._bytes > COMPILED and len(self._made) > 1:
+            self._bytes -= len(self._made.popitem(last=False)[0])
+        return validator
+
+
+@lru_cache(maxsize=1)
+def _validators() -> _Validators:
+    return _Validators()
 
 
 @lru_cache(maxsize=256)
 def _size(schema: bytes) -> int | None:
     """The number of values in a schema, with every reference replaced by its target.
 
-    Returns `None` if the number is above `SMALL`, or if the cost of a keyword or reference is not bounded.
+    Returns `None` if the number is above `SMALL`, or if the cost of a keyword or reference is not bounded. The size is
+    remembered apart from the schema's validator, since it takes no memory to speak of.
     """
     try:
         root = msgspec.json.decode(schema)
@@ -232,33 +277,37 @@ def _values_in(value: Any) -> int:
             return 1
 
 
-async def _in_a_process(asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The output of `schema_process` for the input `asked`; `None` if the process was ended or has failed."""
-    async with _places(asyncio.get_running_loop()):
+async def _in_a_process(asked: Mapping[str, Any], bounds: Bounds) -> list[dict[str, Any]]:
+    """What `schema_process` says to the input `asked`, up to the moment at which it ends or is ended."""
+    async with _places(asyncio.get_running_loop(), bounds.schema_processes):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
             str(Path(schema_process.__file__)),
+            str(bounds.schema_seconds),
+            str(bounds.schema_megabytes),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
+        talking = asyncio.create_task(process.communicate(msgspec.json.encode(asked)))
         try:
-            async with asyncio.timeout(PATIENCE):
-                said, _ = await process.communicate(msgspec.json.encode(asked))
-        except TimeoutError:
-            return None
+            await asyncio.wait([talking], timeout=PATIENCE * bounds.schema_seconds)
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
-    try:
-        return msgspec.json.decode(said, type=dict[str, Any]) if process.returncode == 0 else None
-    except UNREADABLE:
-        return None
+            said, _ = await talking
+            await process.wait()
+    return _lines(said)
+
+
+def _lines(said: bytes) -> list[dict[str, Any]]:
+    """The whole lines of a process's output, each a JSON object."""
+    *lines, _ = said.split(b"\n")
+    return [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
 
 
 # One semaphore for each event loop, which all runs of the loop share.
 @lru_cache(maxsize=1)
-def _places(loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
-    return asyncio.Semaphore(PROCESSES)
+def _places(loop: asyncio.AbstractEventLoop, processes: int) -> asyncio.Semaphore:
+    return asyncio.Semaphore(processes)

@@ -18,8 +18,9 @@ from partsong.engine.performance import Performance
 from partsong.engine.tally import OpenCall
 from partsong.errors import Cause, ModelError
 from partsong.events import AnyEvent, PromptFitted
-from partsong.model import Answer, Request, Send
+from partsong.model import NOTHING_USED, Answer, Delta, Request, Send, Usage
 from partsong.model_info import ModelInfo, info_of
+from partsong.wire.deltas import is_progress
 
 
 class Work(Protocol):
@@ -66,6 +67,7 @@ class Seat:
         "_first_word",
         "_shortened",
         "_work",
+        "_wrong",
         "address",
         "answer",
         "ended",
@@ -87,6 +89,7 @@ class Seat:
         self._call: OpenCall | None = None  # the latest call
         self._first_word: asyncio.Timeout | None = None
         self._shortened: ModelError | None = None
+        self._wrong: Usage | None = None  # of an answer that is being written again
 
     async def fill(self) -> Answer:
         """Ask the models in turn, and return the first answer. Raises the last model's `ModelError` if all fail."""
@@ -99,9 +102,12 @@ class Seat:
         self.model = self.models[-1]
         return await self._fitted(self.model, self.until)
 
-    def begun(self) -> None:
-        """Note that the model has begun to answer, so that it may take all the time that is left."""
-        if (limit := self._first_word) is not None:
+    def begun(self, delta: Delta | None = None) -> None:
+        """Note that the model has begun to answer, so that it may take all the time that is left.
+
+        delta: what the model said; white space alone is no beginning. `None` (default) for an answer that nobody hears
+        """
+        if (limit := self._first_word) is not None and (delta is None or is_progress(delta)):
             self._first_word = None
             if not limit.expired():
                 limit.reschedule(None)
@@ -121,6 +127,12 @@ class Seat:
         """Count the open call, if there is one, as given up because of `error`, and set its usage in `error`."""
         if error.usage is None and self._call is not None:
             error.usage = self.run.tally.fail(self._call, error, given_up=True)
+            if self._wrong is not None:
+                error.usage = self._wrong + (error.usage or NOTHING_USED)
+
+    def note_wrong(self, usage: Usage) -> None:
+        """Remember the usage of a wrong answer, which counts with the next one if the model is then too late."""
+        self._wrong = usage
 
     async def say_cuts(self, fitted: Fitted) -> None:
         """Emit which proposals were shortened for the prompt, if any."""
@@ -210,7 +222,7 @@ class Seat:
         if self.ended or self.run.losses.strict or not self._work.may_begin_again():
             raise error
         self.failures.append(error)
-        self._shortened = None
+        self._shortened = self._wrong = None
         await self.run.say_end(self._work.replaced(self, model, error))
 
     def _check_wanted(self) -> None:

@@ -50,7 +50,7 @@ class Synthesis:
         self.seat, self.unfencing = seat, unfencing
         self.conversation = seat.run.conversation
         self.holds_text = self.conversation.response_format is not None and not seat.run.live
-        self.tool_calls = ToolCallStream(self.conversation, partial(say, seat))
+        self.tool_calls = ToolCallStream(self.conversation, partial(say, seat), seat.run.bounds)
 
     async def write(self, model: str, request: Request) -> Answer:
         """Call the model, pass its answer to the listener, and return the answer. A wrong answer is written once more.
@@ -70,9 +70,9 @@ class Synthesis:
             return await self.write_again(model, request, wrong, f"{error}.{wrote}")
         if self.unfencing is not None:
             await self.say_rest()
-            answer = replace(answer, parts=self.unfencing.cleaned(answer.parts))
+            answer = replace(answer, parts=await self.unfencing.cleaned(answer.parts))
         answer = replace(answer, parts=kept(self.conversation, answer.parts))
-        if (fault := await fault_of(self.conversation, answer)) is not None:
+        if (fault := await fault_of(self.conversation, answer, self.seat.run.bounds)) is not None:
             return await self.write_again(model, request, answer, fault)
         if self.holds_text and answer.text:
             await say(self.seat, TextDelta(answer.text))
@@ -81,14 +81,14 @@ class Synthesis:
 
     async def send(self, delta: Delta) -> None:
         """Take a delta of the model, and pass on what need not be held back."""
-        self.seat.begun()
+        self.seat.begun(delta)
         if type(delta) is ToolCallDelta:
             await self.say_rest()
             await self.tool_calls.take(delta)
             return
         if type(delta) is TextDelta:
             if self.unfencing is not None:
-                if not (text := self.unfencing.take(delta.text)):
+                if not (text := await self.unfencing.take(delta.text)):
                     return
                 delta = TextDelta(text)
             if self.holds_text:
@@ -110,6 +110,7 @@ class Synthesis:
         run, conversation = self.seat.run, self.conversation
         if self.tool_calls.heard or (conversation.response_format is not None and any(run.said)):
             raise ModelError(f"{model} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
+        self.seat.note_wrong(wrong.usage)
         try:
             answer = await self.seat.call(model, _told_of(request, wrong, fault), None)
         except ModelError as error:
@@ -126,7 +127,7 @@ class Synthesis:
             before = tuple(part for part in wrong.parts if not isinstance(part, ToolCall))
             parts = (*before, *(part for part in parts if isinstance(part, ToolCall)))
         answer = replace(answer, parts=parts, usage=usage)
-        if (left := await fault_of(conversation, answer)) is not None:
+        if (left := await fault_of(conversation, answer, run.bounds)) is not None:
             raise ModelError(f"{model} did not answer as it was to, twice: {left}", "invalid", usage=usage)
         if not any(run.said) and answer.text:
             await say(self.seat, TextDelta(answer.text))

@@ -8,7 +8,8 @@ been streamed cannot be taken back.
 
 from dataclasses import dataclass, field
 
-from partsong.engine.tool_calls import fault_of_name, fault_of_tool_call, tool_calls_of
+from partsong.bounds import Bounds
+from partsong.engine.tool_calls import fault_of_name, faults_of_tool_calls, tool_calls_of
 from partsong.model import Answer, Conversation, Delta, Send, ToolCall, ToolCallDelta
 
 # Characters of arguments up to which a tool call is short. A search has some tens, and a command seldom more than 300.
@@ -43,13 +44,14 @@ class ToolCallStream:
     """Passes the tool calls of one answer to the listener.
 
     say: is awaited with each delta for the listener
+    bounds: bounds on the schemas of the tools
     eager: names of the tools whose arguments are streamed at any length
     tool_calls: the tool calls so far, by the index that the model's deltas have
     heard: whether the listener has heard of a tool call
     """
 
-    def __init__(self, conversation: Conversation, say: Send) -> None:
-        self.conversation, self.say = conversation, say
+    def __init__(self, conversation: Conversation, say: Send, bounds: Bounds) -> None:
+        self.conversation, self.say, self.bounds = conversation, say, bounds
         self.eager = {tool.name for tool in conversation.tools if tool.eager}
         self.tool_calls: dict[int, _Held] = {}
         self.heard = False
@@ -86,10 +88,9 @@ class ToolCallStream:
         if fault_of_name(self.conversation, held.name):
             self.stopped = True
             return
-        for one in whole:
-            if await fault_of_tool_call(self.conversation, one):
-                self.stopped = True
-                return
+        if any(await faults_of_tool_calls(self.conversation, whole, self.bounds)):
+            self.stopped = True
+            return
         for other in (*before, held):
             await self.tell(other)
 

@@ -5,23 +5,29 @@ A schema is never fetched. A schema that refers to another address, or that is n
 is asked.
 """
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from partsong.bounds import Bounds
 from partsong.engine.code_fence import without_code_fence
-from partsong.engine.schemas import misfit, quick_misfit, refused
+from partsong.engine.schemas import misfit, misfits, refused
 from partsong.errors import QuestionError
 from partsong.model import Answer, Conversation, Part, Tool, ToolCall
 from partsong.wire.json import UNREADABLE
 
 
-async def check_schemas(conversation: Conversation) -> None:
-    """Raise `QuestionError` if the schema of a tool or of the answer cannot be used to check anything."""
+async def check_schemas(conversation: Conversation, bounds: Bounds) -> None:
+    """Raise `QuestionError` if the schema of a tool or of the answer cannot be used, or if there are too many tools."""
+    if len(conversation.tools) > bounds.tools:
+        message = f"tools: there are {len(conversation.tools):,}, but at most {bounds.tools:,} are taken"
+        raise QuestionError(message, "tools")
     schemas = [tool.parameters for tool in conversation.tools]
     if conversation.response_format is not None:
         schemas.append(conversation.response_format)
-    if (problem := await refused(schemas)) is not None:
+    if (problem := await refused(schemas, bounds)) is not None:
         if problem.index < len(conversation.tools):
             what = f"the parameters of the tool {conversation.tools[problem.index].name}"
             raise QuestionError(f"tools[{problem.index}]: {what}: {problem.why}", f"tools[{problem.index}]")
@@ -54,7 +60,7 @@ def kept(conversation: Conversation, parts: tuple[Part, ...]) -> tuple[Part, ...
     return tuple(part for part in parts if not isinstance(part, ToolCall) or part is first)
 
 
-async def fault_of(conversation: Conversation, answer: Answer) -> str | None:
+async def fault_of(conversation: Conversation, answer: Answer, bounds: Bounds) -> str | None:
     """What is wrong with an answer, in a sentence for the model that wrote it; `None` if nothing is wrong."""
     tool_calls = tool_calls_of(answer)
     choice = conversation.tool_choice
@@ -62,56 +68,51 @@ async def fault_of(conversation: Conversation, answer: Answer) -> str | None:
         return "One of the tools must be called."
     if choice not in (None, "auto", "none", "required") and not tool_calls:
         return f"The tool {choice} must be called, and no other."
-    for tool_call in tool_calls:
-        if (fault := await fault_of_tool_call(conversation, tool_call)) is not None:
-            return fault
+    faults = await faults_of_tool_calls(conversation, tool_calls, bounds)
+    if (fault := next((fault for fault in faults if fault is not None), None)) is not None:
+        return fault
     if conversation.response_format is not None and not tool_calls and answer.finish_reason != "content_filter":
-        return await _fault(answer.text, conversation.response_format, "The answer")
+        return await _fault(answer.text, conversation.response_format, "The answer", bounds)
     return None
 
 
-async def fault_of_tool_call(conversation: Conversation, tool_call: ToolCall) -> str | None:
-    """What is wrong with a tool call, in a sentence for the model that wrote it; `None` if nothing is wrong."""
-    if (fault := fault_of_name(conversation, tool_call.name)) is not None:
-        return fault
-    return await _fault_of_arguments(_tool_of(conversation, tool_call), tool_call)
-
-
-def counts(conversation: Conversation, tool_call: ToolCall) -> bool:
-    """Whether a proposed tool call is valid: the tool exists, and the arguments fit its schema.
-
-    A schema that would need a process of its own is not tried, since the tool call of the aggregator is checked later.
-    """
-    if fault_of_name(conversation, tool_call.name) is not None:
-        return False
-    tool = _tool_of(conversation, tool_call)
-    arguments = tool_call.arguments if tool_call.arguments.strip() else "{}"
-    return _no_object(tool, arguments) is None and quick_misfit(tool.parameters, arguments) is None
-
-
-def _tool_of(conversation: Conversation, tool_call: ToolCall) -> Tool:
-    return next(tool for tool in conversation.tools if tool.name == tool_call.name)
+async def faults_of_tool_calls(
+    conversation: Conversation, tool_calls: Sequence[ToolCall], bounds: Bounds
+) -> list[str | None]:
+    """For each tool call, what is wrong, in a sentence for the model that wrote it; `None` if nothing is wrong."""
+    tools = {tool.name: tool for tool in conversation.tools}
+    faults: list[str | None] = []
+    checks: list[tuple[bytes, str]] = []
+    waiting: list[int] = []
+    for index, tool_call in enumerate(tool_calls):
+        if index:
+            await asyncio.sleep(0)  # an answer may have thousands of tool calls
+        tool = tools.get(tool_call.name)
+        fault = _fault_of_name(conversation.tool_choice, tools, tool_call.name)
+        arguments = tool_call.arguments if tool_call.arguments.strip() else "{}"
+        if fault is None and tool is not None and (fault := _no_object(tool, arguments)) is None:
+            checks.append((tool.parameters, arguments))
+            waiting.append(index)
+        faults.append(fault)
+    for index, wrong in zip(waiting, await misfits(checks, bounds), strict=True):
+        if wrong is not None:
+            faults[index] = f"The arguments of {tool_calls[index].name} {wrong}."
+    return faults
 
 
 def fault_of_name(conversation: Conversation, name: str) -> str | None:
     """Why the tool called `name` may not be called, in a sentence for the model; `None` if it may be called."""
-    choice = conversation.tool_choice
+    return _fault_of_name(conversation.tool_choice, {tool.name: tool for tool in conversation.tools}, name)
+
+
+def _fault_of_name(choice: str | None, tools: Mapping[str, Tool], name: str) -> str | None:
     if choice == "none":
         return "No tool may be called here."
     if choice not in (None, "auto", "required", name):
         return f"The tool {choice} must be called, and no other."
-    names = [tool.name for tool in conversation.tools]
-    if name not in names:
-        return f"There is no tool {name}; there are: {', '.join(names) or 'none'}."
+    if name not in tools:
+        return f"There is no tool {name}; there are: {', '.join(tools) or 'none'}."
     return None
-
-
-async def _fault_of_arguments(tool: Tool, tool_call: ToolCall) -> str | None:
-    arguments = tool_call.arguments if tool_call.arguments.strip() else "{}"
-    if (fault := _no_object(tool, arguments)) is not None:
-        return fault
-    wrong = await misfit(tool.parameters, arguments)
-    return None if wrong is None else f"The arguments of {tool.name} {wrong}."
 
 
 def _no_object(tool: Tool, arguments: str) -> str | None:
@@ -122,10 +123,10 @@ def _no_object(tool: Tool, arguments: str) -> str | None:
     return None
 
 
-async def _fault(text: str, schema: bytes, what: str) -> str | None:
+async def _fault(text: str, schema: bytes, what: str, bounds: Bounds) -> str | None:
     try:
         msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
     except UNREADABLE as problem:
         return f"{what} is no JSON: {problem}."
-    wrong = await misfit(schema, text)
+    wrong = await misfit(schema, text, bounds)
     return None if wrong is None else f"{what} {wrong}."

@@ -6,12 +6,15 @@ The fence's word occurs nowhere else, so text that looks like a mark of the fenc
 only text that may become a mark is held back.
 """
 
+import asyncio
+
 from partsong.engine.code_fence import CodeFence, without_code_fence
 from partsong.engine.marks import Marks
 from partsong.model import Part, Text
 from partsong.prompts import fence_word
 
 LONGEST_MARK = 80  # characters
+STEP = 16_384  # characters that are read at once: 20 ms at worst, for a text that is full of beginnings of marks
 
 
 class Unfencing:
@@ -26,8 +29,8 @@ class Unfencing:
         self._name = f"proposal-{fence_word(proposals)}"
         self._marks = Marks(self._name, LONGEST_MARK)
 
-    def take(self, text: str) -> str:
-        text = self._marks.take(text)
+    async def take(self, text: str) -> str:
+        text = await _read(self._marks, text)
         return text if self._code_fence is None else self._code_fence.take(text)
 
     def rest(self) -> str:
@@ -35,11 +38,24 @@ class Unfencing:
         held = self._marks.rest()
         return held if self._code_fence is None else self._code_fence.take(held) + self._code_fence.rest()
 
-    def cleaned(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    async def cleaned(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
         """The parts of the whole answer, without marks of the fence."""
-        parts = tuple(Text(self._without_marks(part.text)) if isinstance(part, Text) else part for part in parts)
-        return parts if self._code_fence is None else without_code_fence(parts)
+        made = [Text(await self._without_marks(part.text)) if isinstance(part, Text) else part for part in parts]
+        return tuple(made) if self._code_fence is None else without_code_fence(tuple(made))
 
-    def _without_marks(self, text: str) -> str:
+    async def _without_marks(self, text: str) -> str:
+        if self._name not in text:  # the innermost of all marks has the name in one piece
+            return text
         marks = Marks(self._name, LONGEST_MARK)
-        return marks.take(text) + marks.rest()
+        return await _read(marks, text) + marks.rest()
+
+
+async def _read(marks: Marks, text: str) -> str:
+    """What `Marks.take` returns for the text, read in steps, so that other tasks get a turn in between."""
+    if len(text) <= STEP:
+        return marks.take(text)
+    passed = []
+    for start in range(0, len(text), STEP):
+        passed.append(marks.take(text[start : start + STEP]))
+        await asyncio.sleep(0)
+    return "".join(passed)

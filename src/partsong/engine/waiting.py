@@ -1,4 +1,4 @@
-"""Waits for the seats of a layer until all are done, the grace after the quorum is over, or a deadline passes.
+"""Begins the seats of a layer and waits for them, until all are done, a decision, the end of a grace, or a deadline.
 
 Seats are tasks in `asyncio.wait` and not in a task group, because a task group waits for all its tasks. A quorum does
 not need all, and a model that ignores its cancellation must not hold up the answer.
@@ -6,6 +6,7 @@ not need all, and a model that ignores its cancellation must not hold up the ans
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from partsong.errors import ModelError
@@ -45,38 +46,75 @@ def end_of(layer: Layer, until: float | None) -> tuple[float | None, ModelError]
     return until, ModelError("the run's deadline leaves proposals no more time", "timeout")
 
 
-async def wait(
-    tasks: list[asyncio.Task[None]],
-    seats: Sequence[Waited],
-    layer: Layer,
-    until: float | None,
-    too_late: ModelError,
-) -> dict[int, ModelError]:
-    """Wait for the seats of a layer. Return the error of each seat that must be cut off, by the index of the seat.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the waiting for a layer has ended.
 
-    tasks: the tasks that fill the seats, in seat order
-    seats: the seats, in the same order
+    late: the error of the seats that are not done and are lost; `None` if no seat is lost
+    spares: whether seats are spared: those that have not begun and, without `late`, those that are open
+    """
+
+    late: ModelError | None
+    spares: bool
+
+
+class Asking(Protocol):
+    """A layer while its seats are asked.
+
+    tasks: the tasks that fill the seats that have begun, in seat order
+    seats: these seats, in the same order
+    counts: whether a decision may end the layer, so that `is_decided` is asked after each seat
+    """
+
+    tasks: list[asyncio.Task[None]]
+    counts: bool
+
+    @property
+    def seats(self) -> Sequence[Waited]: ...
+
+    async def begin(self) -> bool:
+        """Begin the next seat. `False` if every seat has begun."""
+
+    def is_decided(self) -> bool:
+        """Whether no open seat is needed any more."""
+
+
+async def wait(asking: Asking, layer: Layer, until: float | None, too_late: ModelError) -> Ended:
+    """Begin and await the seats of a layer, `layer.at_once` at a time, and return how the layer ended.
+
     until: when the layer must end, by the running loop's clock; `None` for no limit
     too_late: the error of a seat that is not done by `until`
 
-    An exception of a task is raised.
+    An exception of a task is raised. A decision goes before a quorum. Once a quorum is met, no further seat begins.
     """
     clock = asyncio.get_running_loop().time
-    quorum, pending = layer.quorum, set(tasks)
-    while pending:
+    quorum, pending, more, spares = layer.quorum, set[asyncio.Task[None]](), True, False
+    looks = quorum is not None or layer.at_once is not None or asking.counts
+    while True:
+        while more and (layer.at_once is None or _may_begin(layer.at_once, len(pending), until)):
+            if more := await asking.begin():
+                pending.add(asking.tasks[-1])
+        if not pending:
+            return Ended(too_late if more else None, spares)
         left = None if until is None else max(0.0, until - clock())
-        how = asyncio.FIRST_EXCEPTION if quorum is None else asyncio.FIRST_COMPLETED
+        how = asyncio.FIRST_COMPLETED if looks else asyncio.FIRST_EXCEPTION
         done, pending = await asyncio.wait(pending, timeout=left, return_when=how)
         for task in done:
             task.result()  # what is raised here ends the run
-        if pending and until is not None and clock() >= until:
-            return {index: too_late for index, seat in enumerate(seats) if not seat.ended}
-        if quorum is not None and sum(seat.answer is not None for seat in seats) >= quorum:
-            grace, quorum = layer.grace or 0.0, None
+        if asking.counts and asking.is_decided():
+            return Ended(None, True)
+        met = quorum is not None and sum(seat.answer is not None for seat in asking.seats) >= quorum
+        if (pending or more) and until is not None and clock() >= until:
+            return Ended(too_late, spares or met)
+        if met:
+            grace, quorum, more, spares = layer.grace or 0.0, None, False, True
             if until is None or clock() + grace < until:
                 until = clock() + grace
                 too_late = ModelError(f"{layer.quorum} had answered, and the grace of {grace:g} s was over", "cut_off")
-    return {}
+
+
+def _may_begin(at_once: int, pending: int, until: float | None) -> bool:
+    return pending < at_once and (until is None or asyncio.get_running_loop().time() < until)
 
 
 async def end(tasks: list[asyncio.Task[T]]) -> None:

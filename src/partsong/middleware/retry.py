@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from partsong.errors import ModelError
 from partsong.model import Answer, Delta, Model, Request, Send, Usage
 
+ATTEMPTS = 3  # of a call, the first one included
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 LONGEST_PAUSE = 30.0  # seconds; if a provider asks for a longer pause, the call is not retried
 
@@ -24,7 +25,7 @@ class Retry:
     """
 
     model: Model
-    attempts: int = 3
+    attempts: int = ATTEMPTS
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
         spoke = False

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from partsong.errors import ModelError
 from partsong.model import Answer, Delta, Model, Request, Send
+from partsong.wire.deltas import is_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class Timeouts:
     silence: seconds between two deltas; `None` for no limit
 
     Calls are streamed even without a listener, so that deltas can be timed. Time that a listener takes is not counted.
+    A delta of white space alone counts as silence, because servers can send white space without end.
     """
 
     model: Model
@@ -29,11 +31,15 @@ class Timeouts:
 
                 async def send_and_wait_again(delta: Delta) -> None:
                     nonlocal spoke
-                    spoke = True
+                    due, began = limit.when(), clock()
+                    progress = is_progress(delta)
+                    spoke = spoke or progress
                     if send is not None:
                         limit.reschedule(None)
                         await send(delta)
-                    limit.reschedule(None if self.silence is None else clock() + self.silence)
+                    if progress:
+                        due, began = None if self.silence is None else clock() + self.silence, clock()
+                    limit.reschedule(None if due is None else due + clock() - began)
 
                 return await self.model(request, send_and_wait_again)
         except TimeoutError:

@@ -117,7 +117,8 @@ class Costs:
         conversation = replace(conversation, messages=with_documents(conversation.messages, sent=sent))
         role = role_of_aggregator(recipe, conversation)
         self.proposer = Reading(recipe, conversation, "proposer")
-        self.aggregator = Reading(recipe, conversation, role)
+        # Nothing can ask the aggregator of a vote that fails without a majority.
+        self.aggregator = None if role is None else Reading(recipe, conversation, role)
         self.drafter = Reading(recipe, conversation, "drafter") if recipe.in_steps else None
         self.analyst = Reading(recipe, conversation, "analyst") if recipe.analyst is not None else None
         # The caller limits the answer, but an aggregator that selects writes only a number.
@@ -142,12 +143,15 @@ class Costs:
 
         There is an entry for the analyst only if the recipe has one.
         """
-        *layers, (last,) = self.calls(shape)
+        *layers, aggregator = self.calls(shape)
         costs = [added([self.cost(calls, calls.agent.sampling) for calls in layer]) for layer in layers]
-        return [*costs, self.cost(last, Sampling(max_tokens=self.caller.max_tokens or last.agent.max_tokens))]
+        caller = self.caller.max_tokens
+        last = [self.cost(calls, Sampling(max_tokens=caller or calls.agent.max_tokens)) for calls in aggregator]
+        return [*costs, added(last)]
 
     def calls(self, shape: Shape) -> list[list[Calls]]:
-        """The calls of each layer that has seats in `shape`, the analyst's if the recipe has one, and the aggregator's.
+        """The calls of each layer that has seats in `shape`, the analyst's if the recipe has one, and last those of the
+        aggregator, if it may be asked.
 
         Prompts count in full, as if no proposal had to be shortened.
         """
@@ -169,14 +173,16 @@ class Costs:
                 for layer, free in zip(layers, self.free.seats, strict=True)
             ]
         if (analysis := self.analysis(count, words)) is None:
-            return [*layers, [self.aggregation(count, words)]]
-        aggregation = self.aggregation(count, words, RETOLD * analysis.count * analysis.said)
+            return [*layers, [] if self.aggregator is None else [self.aggregation(self.aggregator, count, words)]]
+        said = RETOLD * analysis.count * analysis.said
+        last = [] if self.aggregator is None else [self.aggregation(self.aggregator, count, words, said)]
         if self.free is not None and self.free.analysis:
             analysis = replace(analysis, count=0)
-        return [*layers, [analysis], [aggregation]]
+        return [*layers, [analysis], last]
 
     def analysis(self, count: int, words: int) -> Calls | None:
         """The analyst's call, of which there is none for less than two proposals; `None` without an analyst.
+
 
         count: number of proposals
         words: tokens of all proposals together
@@ -188,9 +194,10 @@ class Costs:
         asked = self.analyst.tokens(agent.system, count, words) + estimate_tokens(Request((), response_format=SCHEMA))
         return Calls(agent, int(count >= LEAST_PROPOSALS), asked, self.longest(agent))
 
-    def aggregation(self, count: int, words: int, analysis: int = 0) -> Calls:
+    def aggregation(self, reading: Reading, count: int, words: int, analysis: int = 0) -> Calls:
         """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps.
 
+        reading: computes the tokens of the aggregator's prompt
         count: number of proposals
         words: tokens of all proposals together
         analysis: tokens of the analyst's words, which the last step reads (default 0)
@@ -198,17 +205,17 @@ class Costs:
         agent = self.recipe.aggregator
         said = self.longest(agent, self.caller.max_tokens)
         words += analysis
-        asked = self.aggregator.tokens(agent.system, count, words)
+        asked = reading.tokens(agent.system, count, words)
         windows = [window for name in agent.models if (window := self.info[name].window)]
         if self.drafter is None or not windows or asked + said <= min(windows):
             return Calls(agent, 1, asked, said)
         # Each step but the first reads the draft of the step before.
         words += RETOLD * said
-        readings = self.aggregator, self.drafter
-        asked = max(reading.tokens(agent.system, count + 1, words) for reading in readings)
+        readings = reading, self.drafter
+        asked = max(each.tokens(agent.system, count + 1, words) for each in readings)
         # Tokens of the window that are left for proposals. Any two steps in a row read more than one such room.
         beside = RETOLD * said + analysis
-        room = min(windows) - said - max(reading.tokens(agent.system, count + 1, beside) for reading in readings)
+        room = min(windows) - said - max(each.tokens(agent.system, count + 1, beside) for each in readings)
         steps = count if room <= 0 else min(count, 1 + 2 * words // room)
         return Calls(agent, max(1, steps), asked, said)
 

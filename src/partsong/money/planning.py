@@ -2,7 +2,8 @@
 
 The order of dropping is fixed and described in docs/money.md, so that users can foresee it. No model is replaced by a
 cheaper one, and the seats that stay are asked as the recipe says. Every plan is a valid recipe: an aggregator that
-selects keeps a layer to select from, and an analyst keeps two proposals to compare, or the run is refused.
+selects or takes a vote keeps a layer of at least two proposals, and so does a recipe with an analyst, or the run is
+refused. A layer keeps as many seats as must agree, or is dropped.
 """
 
 import heapq
@@ -13,14 +14,13 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import BudgetError
 from partsong.events import Loss
 from partsong.model import Conversation, Model
 from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import Dollars, dearest, provider_of, shown
 from partsong.money.costing import Costs, Free, Shape, added
-from partsong.recipe import Layer, Recipe
+from partsong.recipe import Agent, Layer, Recipe, needs_proposals
 from partsong.recipe import replace as checked
 from partsong.wire.tokens import estimate
 
@@ -61,8 +61,8 @@ def plan(
         are found cost nothing, and keep their addresses
 
     Raises `BudgetError` if a price is unknown, or if a strict recipe would lose a seat. Also raises `BudgetError` if
-    not even the smallest part can be paid: the aggregator alone or, if it selects or an analyst compares, the
-    aggregator with as many proposals as this needs.
+    not even the smallest part can be paid: the aggregator alone or, if it selects or takes a vote, or if an analyst
+    compares, the aggregator with two proposals.
     """
     info = {name: info_of(models[name]) for name in recipe.models}
     _check_prices(recipe, info)
@@ -73,7 +73,7 @@ def plan(
             raise BudgetError(f"{recipe.name}: {_comparison(costs.total(full), caps, 'what is asked again')}")
         return _planned(recipe, full, full, costs, caps)
     shape = _shrunk(full, recipe, costs, caps)
-    if _over(costs.total(shape), caps) is not None or _proposals(shape) < recipe.least_proposals:
+    if _over(costs.total(shape), caps) is not None or not (shape == full or _can_choose(recipe, shape)):
         raise BudgetError(_refusal(recipe, costs, full, shape, caps))
     if recipe.strict and shape != full:
         whole = _comparison(costs.total(full), caps)
@@ -131,22 +131,57 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
         its_own = {provider: caps[provider]}
         if not fits(shape, its_own):
             drops = list(_of_provider(recipe, shape, provider))
-            shape = _fewest(shape, drops, partial(fits, scopes=its_own))
-    if fits(shape) and _proposals(shape) >= recipe.least_proposals:
+            shape = _agreeing(recipe, _fewest(shape, drops, partial(fits, scopes=its_own)))
+    if fits(shape) and _can_choose(recipe, shape):
         return shape
-    samples = list(_samples(shape))
-    shape = _fewest(shape, [*samples, *_seats(_after(shape, samples))], fits)
-    layers = [index for index, counts in enumerate(shape) if any(counts)]
-    for index in reversed(layers[1:] if recipe.least_proposals else layers):
-        if fits(shape) and _proposals(shape) >= recipe.least_proposals:
+    least = [max(LEAST_SEATS, layer.agree or 0) for layer in recipe.layers]
+    samples = list(_samples(shape, least))
+    shape = _agreeing(recipe, _fewest(shape, [*samples, *_seats(_after(shape, samples), least)], fits))
+    kept = _to_choose_from(recipe, shape) if _chooses(recipe) else None
+    for index in reversed(range(len(shape))):
+        if fits(shape) and (kept is None or _can_choose(recipe, shape)):
             break
-        shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
+        if index != kept:
+            shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
     return shape
 
 
-def _proposals(shape: Shape) -> int:
-    """The number of proposals that the aggregator reads: the seats of the last layer that has seats."""
-    return next((sum(counts) for counts in reversed(shape) if any(counts)), 0)
+def _agreeing(recipe: Recipe, shape: Shape) -> Shape:
+    """The shape without the layers that have too few seats left, or too few that can differ, to `agree`."""
+    return [
+        [0] * len(counts) if layer.agree and (sum(counts) < layer.agree or _voices(layer, counts) < 2) else counts
+        for layer, counts in zip(recipe.layers, shape, strict=True)
+    ]
+
+
+def _voices(layer: Layer, counts: Sequence[int]) -> int:
+    """The number of the layer's remaining seats that can differ."""
+    agents = _agents(layer, counts)
+    return Layer(agents).voices if agents else 0
+
+
+def _chooses(recipe: Recipe) -> bool:
+    """Whether two proposals are needed: to select, to take a vote, or for an analyst to compare."""
+    return recipe.analyst is not None or needs_proposals(recipe.aggregator)
+
+
+def _can_choose(recipe: Recipe, shape: Shape) -> bool:
+    """Whether the aggregator has two proposals to choose from, which can differ if it counts votes, or needs none."""
+    if not _chooses(recipe):
+        return True
+    last = max((index for index, counts in enumerate(shape) if any(counts)), default=None)
+    return last is not None and _is_choice(recipe, shape, last)
+
+
+def _is_choice(recipe: Recipe, shape: Shape, index: int) -> bool:
+    layer, counts = recipe.layers[index], shape[index]
+    proposals = _voices(layer, counts) if recipe.aggregator.method == "vote" else sum(counts)
+    return proposals >= LEAST_SEATS
+
+
+def _to_choose_from(recipe: Recipe, shape: Shape) -> int | None:
+    """The first layer that is enough to choose from, which is never dropped; `None` if there is none."""
+    return next((index for index in range(len(shape)) if _is_choice(recipe, shape, index)), None)
 
 
 def _fewest(shape: Shape, drops: Sequence[Drop], enough: Callable[[Shape], bool]) -> Shape:
@@ -181,8 +216,10 @@ def _of_provider(recipe: Recipe, shape: Shape, provider: str) -> Iterator[Drop]:
                 yield from [(layer_index, agent_index)] * shape[layer_index][agent_index]
 
 
-def _samples(shape: Shape) -> Iterator[Drop]:
-    """Drops of repeated samples, while the layer has more than two seats.
+def _samples(shape: Shape, least: Sequence[int]) -> Iterator[Drop]:
+    """Drops of repeated samples, while the layer has more than its least number of seats.
+
+    least: number of seats that each layer keeps: two, or as many as must agree
 
     Each drop takes a sample of the agent with the most samples; if several agents have the most, of the last of them.
     """
@@ -197,7 +234,7 @@ def _samples(shape: Shape) -> Iterator[Drop]:
     heapq.heapify(most)
     while most:
         count, layer_index, agent_index = heapq.heappop(most)
-        if seats[-layer_index] <= LEAST_SEATS:
+        if seats[-layer_index] <= least[-layer_index]:
             continue
         yield -layer_index, -agent_index
         seats[-layer_index] -= 1
@@ -205,16 +242,16 @@ def _samples(shape: Shape) -> Iterator[Drop]:
             heapq.heappush(most, (count + 1, layer_index, agent_index))
 
 
-def _seats(shape: Shape) -> Iterator[Drop]:
-    """Drops of seats, until every layer has at most two.
+def _seats(shape: Shape, least: Sequence[int]) -> Iterator[Drop]:
+    """Drops of seats, until every layer has at most its least number of seats; see `_samples`.
 
     Each drop takes the last seat of the layer with the most seats; if several layers have the most, of the last layer.
     """
     counts = [list(layer) for layer in shape]
-    seats = [(sum(layer), index) for index, layer in enumerate(counts)]
-    while seats and (most := max(seats))[0] > LEAST_SEATS:
-        index = most[1]
-        seats[index] = most[0] - 1, index
+    seats = {index: sum(layer) for index, layer in enumerate(counts)}
+    while larger := [(count, index) for index, count in seats.items() if count > least[index]]:
+        count, index = max(larger)
+        seats[index] = count - 1
         while not counts[index][-1]:
             counts[index].pop()
         counts[index][-1] -= 1
@@ -241,12 +278,16 @@ def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:
             seat += agent.samples
 
 
-def _smaller(layer: Layer, counts: Sequence[int]) -> Layer:
-    agents = tuple(
+def _agents(layer: Layer, counts: Sequence[int]) -> tuple[Agent, ...]:
+    return tuple(
         agent if count == agent.samples else replace(agent, samples=count)
         for agent, count in zip(layer.agents, counts, strict=True)
         if count
     )
+
+
+def _smaller(layer: Layer, counts: Sequence[int]) -> Layer:
+    agents = _agents(layer, counts)
     quorum = None if layer.quorum is None else min(layer.quorum, sum(counts))
     return replace(layer, agents=agents, quorum=quorum)
 
@@ -256,17 +297,17 @@ def _refusal(recipe: Recipe, costs: Costs, full: Shape, smallest: Shape, caps: D
     whole = _comparison(costs.total(full), caps)
     if not recipe.layers:
         return f"{recipe.name}: {whole}; allow more, or ask for a shorter answer with max_tokens"
-    if not recipe.least_proposals:
+    if not _chooses(recipe):
         alone = [[0] * len(counts) for counts in full]
         return f"{recipe.name}: {_comparison(costs.total(alone), caps, 'the aggregator alone')}; {whole}"
-    why = f"its analyst compares at least {LEAST_PROPOSALS} proposals"
-    if recipe.analyst is None:
-        why = "its aggregator selects one of the proposals"
-    if _proposals(smallest) >= recipe.least_proposals:
-        part = f"{why}; with {sum(map(sum, smallest))} of them the run"
-        return f"{recipe.name}: {_comparison(costs.total(smallest), caps, part)}; {whole}"
-    paid = "only 1 proposal" if any(map(any, smallest)) else "no proposal"
-    return f"{recipe.name}: {why}, but {paid} can be paid; {whole}"
+    doing = {"select": "its aggregator selects one of", "vote": "its aggregator takes a vote among"}
+    who = f"{recipe.name}: {doing.get(recipe.aggregator.method, 'its analyst compares')} the proposals"
+    if not _can_choose(recipe, smallest):
+        paid = max((sum(counts) for counts in smallest if any(counts)), default=0)
+        can = "no proposal" if not paid else "only one proposal" if paid == 1 else "only seats that say the same"
+        return f"{who} and needs two, but {can} can be paid; {whole}"
+    part = f"{who}; with {sum(map(sum, smallest))} of them the run"
+    return f"{_comparison(costs.total(smallest), caps, part)}; {whole}"
 
 
 def _comparison(total: Dollars, caps: Dollars, what: str = "the whole recipe") -> str:

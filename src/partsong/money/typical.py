@@ -67,7 +67,8 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
     rows = []
     told = 0  # typical tokens of what is read beside the question: the proposals of the layer before, and the analysis
     for reading, layer, dollars in zip(readings, costs.calls(full), costs.layers(full), strict=True):
-        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
+        instruction = "" if reading is None else reading.brief.instruction
+        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(instruction))
         before, told = told, 0
         typical, most = Sum(), Sum()
         for calls in layer:
@@ -75,10 +76,10 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
             typical += times(calls.count, read + likely(calls.agent.system), said, info[calls.agent.model])
             most += Sum(calls.count * calls.asked, calls.count * calls.said)
             told += calls.count * (said + MARKS)
-        if reading is costs.analyst:
+        if reading is not None and reading is costs.analyst:
             told += before  # the aggregator reads the proposals as well
         priced = all(is_priced(info[name]) for calls in layer for name in calls.agent.models)
-        most += Sum(dollars=dollars[""] if priced else None)
+        most += Sum(dollars=dollars.get("", Decimal(0)) if priced else None)
         rows.append(Row(sum(calls.count for calls in layer), typical, most))
     return rows
 

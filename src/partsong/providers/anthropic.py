@@ -4,6 +4,7 @@ The table `MESSAGES` in `quirks` lists what newer models and compatible servers 
 """
 
 from partsong.model import Answer, Request, Send
+from partsong.providers import listing
 from partsong.providers.exchange import ask
 from partsong.providers.http import Endpoint, Http, Told
 from partsong.providers.quirks import MESSAGES, Quirks
@@ -52,6 +53,13 @@ async def reachable(http: Http, base_url: str, key: str | None = None) -> str | 
     Raises `ConfigurationError` if the address is no URL or the key has characters that HTTP headers forbid.
     """
     return await Endpoint(http, "base_url", base_url, _path(base_url, "models"), _headers(key), key).probe()
+
+
+async def listed(http: Http, base_url: str, key: str | None = None) -> frozenset[str] | None:
+    """The names of the endpoint's models; `None` if it has no list. Raises `ModelError` if the list cannot be read."""
+    separator = "&" if "?" in base_url else "?"
+    whole = f"{base_url}{separator}limit=1000"  # the API sends 20 unless it is asked for more
+    return await listing.read(Endpoint(http, "base_url", whole, _path(base_url, "models"), _headers(key), key))
 
 
 def _path(base_url: str, resource: str) -> str:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from partsong.bounds import Bounds
 from partsong.configuration import ApiName, Provider
 from partsong.model import Model
 
@@ -29,6 +30,8 @@ class Making:
     connections: returns the connection pool that all hosted models share
     told: receives the model's name and the rate limits in each response
     weights: returns the path of a local model's file, and fetches the file if it is missing
+    bounds: the bounds on answers
+    loading: called in any thread, with True when the file of a local model begins to be loaded, and then with False
     """
 
     name: str
@@ -39,6 +42,8 @@ class Making:
     connections: Callable[[], Awaitable["Http"]]
     told: "Told"
     weights: Callable[[str], Awaitable[Path]]
+    bounds: Bounds
+    loading: Callable[[bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Api:
     make: makes a model
     reachable: takes connections, address and key, and returns what is wrong with them, or `None` if the endpoint
         answers; `None` in place of a function for an API without addresses
+    listed: takes connections, address and key, and returns the names of the models; `None` if there is no list; `None`
+        in place of a function for an API without addresses
     check: takes a model's name, and raises `ConfigurationError` if no model can have this name
     missing: returns what must be installed before the API can be used; "" if nothing is missing
     window: returns the context window of models in tokens if none is configured; `None` if unknown
@@ -57,6 +64,7 @@ class Api:
 
     make: Callable[[Making], Awaitable[Model]]
     reachable: Callable[["Http", str, str | None], Awaitable[str | None]] | None = None
+    listed: Callable[["Http", str, str | None], Awaitable[frozenset[str] | None]] | None = None
     check: Callable[[str], None] = lambda name: None
     missing: Callable[[], str] = lambda: ""
     window: Callable[[], int | None] = lambda: None
@@ -72,15 +80,15 @@ def api(name: ApiName) -> Api:
     """Return the row of an API by its name in the configuration."""
     match name:
         case "openai":
-            return Api(_openai, reachable=_openai_reachable)
+            return Api(_openai, reachable=_openai_reachable, listed=_openai_listed)
         case "anthropic":
-            return Api(_anthropic, reachable=_anthropic_reachable)
+            return Api(_anthropic, reachable=_anthropic_reachable, listed=_anthropic_listed)
         case "local":
             return Api(
                 _local, check=_check_local, missing=_local_missing, window=_local_window, dollars=lambda name: FREE
             )
         case "scripted":
-            return Api(_scripted, dollars=_scripted_dollars)
+            return Api(_scripted, check=_check_scripted, dollars=_scripted_dollars)
         case _:
             assert_never(name)
 
@@ -107,6 +115,12 @@ async def _openai_reachable(http: "Http", base_url: str, key: str | None) -> str
     return await reachable(http, base_url, key)
 
 
+async def _openai_listed(http: "Http", base_url: str, key: str | None) -> frozenset[str] | None:
+    from partsong.providers.openai import listed
+
+    return await listed(http, base_url, key)
+
+
 async def _anthropic(making: Making) -> Model:
     from partsong.providers.anthropic import Anthropic
 
@@ -126,11 +140,19 @@ async def _anthropic_reachable(http: "Http", base_url: str, key: str | None) -> 
     return await reachable(http, base_url, key)
 
 
+async def _anthropic_listed(http: "Http", base_url: str, key: str | None) -> frozenset[str] | None:
+    from partsong.providers.anthropic import listed
+
+    return await listed(http, base_url, key)
+
+
 async def _local(making: Making) -> Model:
     from partsong.providers.local import WINDOW, Local, check_installed
 
     check_installed(making.name)
-    return Local(await making.weights(making.name), making.name, window=making.window or WINDOW)
+    path = await making.weights(making.name)
+    window = making.window or WINDOW
+    return Local(path, making.name, window=window, loading=making.loading, bounds=making.bounds)
 
 
 def _check_local(name: str) -> None:
@@ -155,6 +177,12 @@ async def _scripted(making: Making) -> Model:
     from partsong.providers.scripted import Scripted
 
     return Scripted(making.name)
+
+
+def _check_scripted(name: str) -> None:
+    from partsong.providers.scripted import Scripted
+
+    Scripted(name)
 
 
 def _scripted_dollars(name: str) -> tuple[Decimal, Decimal]:

@@ -2,6 +2,9 @@
 
 Whatever differs between APIs is in a `Format`, a module of `partsong.wire`. An answer without an end or without text,
 or one that a filter has stopped, is a failure even if text has come: partial text must not pass for an answer.
+
+An answer that exceeds its room (see `wire.room`) is cut, and the connection is closed. The text so far is the answer,
+which is told to be truncated. With tool calls, the call fails, because nobody must act on half of them.
 """
 
 import asyncio
@@ -17,7 +20,9 @@ from partsong.model import Answer, Delta, Request, Send, ToolCall, Usage
 from partsong.providers.bodies import Body
 from partsong.providers.http import Call, Endpoint
 from partsong.providers.quirks import NO_STREAM, THINKS_FIRST, Lesson, Quirks
+from partsong.wire.deltas import is_progress
 from partsong.wire.history import HistoryRules
+from partsong.wire.room import Room
 from partsong.wire.sse import Decoder
 
 # Seconds to wait after a finish reason for the usage and the end of the stream. Some servers never end the stream.
@@ -25,6 +30,8 @@ REST = 1.0
 # Seconds to wait after a finish reason if text may still follow. Some servers send a finish reason with each chunk, or
 # after the reasoning. Only the end of the stream is then the end of the answer.
 LONG_REST = 60.0
+# Bytes of a stream that are read before other work has its turn. Some milliseconds of work, whatever the bytes are.
+PIECE = 1 << 14
 ANSWERED = frozenset({200, 201, 202, 203})  # statuses that come with an answer
 
 
@@ -40,6 +47,7 @@ class Said(Protocol):
     done: whether nothing more will come
     problem: JSON of an error that the server sent in place of an answer; `None` if none came
     refusal: the model's refusal, or the provider's explanation for stopping the answer; "" if there is none
+    room: the room that is left for the answer
     lone_tag: whether a `</think>` without a `<think>` has shown that the content began with thoughts
     """
 
@@ -48,6 +56,7 @@ class Said(Protocol):
     broken: bool
     done: bool
     problem: bytes | None
+    room: Room
 
     @property
     def settled(self) -> bool: ...
@@ -74,7 +83,7 @@ class Format(Protocol):
 
     def body(self, request: Request, model: str, *, stream: bool, rules: HistoryRules) -> Body: ...
 
-    def Said(self, tools: Collection[str] = (), *, thinks_first: bool = False) -> Said: ...
+    def Said(self, tools: Collection[str] = (), *, thinks_first: bool = False, room: Room | None = None) -> Said: ...
 
 
 async def ask(
@@ -109,7 +118,9 @@ async def ask(
 
 async def _hear(call: Call, wire: Format, quirks: Quirks, request: Request, send: Send | None) -> Answer:
     """Read the answer, streamed or whole. Raises `ModelError` with the usage so far if there is no complete answer."""
-    said = wire.Said(frozenset(tool.name for tool in request.tools), thinks_first=THINKS_FIRST in quirks.known)
+    tools = frozenset(tool.name for tool in request.tools)
+    room = Room(request.sampling, call.bounds.answer_characters)
+    said = wire.Said(tools, thinks_first=THINKS_FIRST in quirks.known, room=room)
     try:
         data = await call.read()
         while data.isspace():  # the server sends white space to keep the connection alive
@@ -132,24 +143,23 @@ async def _hear(call: Call, wire: Format, quirks: Quirks, request: Request, send
 async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, send: Send | None) -> Answer:
     if not data:
         raise ModelError("the provider answered nothing at all", "empty")
-    decoder, spoke, backlog = Decoder(), False, call.backlog
+    decoder, spoke, backlog = Decoder(call.bounds.answer_megabytes << 20), False, call.backlog
     until: float | None = None  # after a finish reason: when to stop waiting for more, by the loop's clock
-    settled = False
+    settled, read = False, 0
     while data:
-        deltas = said.hear(decoder.feed(data))
-        for delta in deltas:
-            spoke = True
-            if send is not None:
-                await send(delta)
-        if said.problem is not None:
-            raise call.problem(said.problem).error()
+        heard = await _hear_read(call, data, decoder, said, send)
+        spoke, read = spoke or heard, read + len(data)
         if said.done:
             await call.finish()
             return _answer(call, said, request)
-        if said.ended and (deltas or until is None or settled != said.settled):
+        if call.is_over:
+            said.room.close(f"the answer was cut: its stream has more than {call.bounds.stream_megabytes:,} MiB")
+        if said.room.full:
+            return await _cut(call, said, request, send)
+        if said.ended and (heard or until is None or settled != said.settled):
             settled = said.settled
             until = asyncio.get_running_loop().time() + (REST if settled else LONG_REST)
-        if backlog.pause and spoke and until is None:
+        if backlog.pause and (spoke or read > PIECE) and until is None:
             await call.rest(backlog.pause)
         data = await _read_on(call, said, until)
     rest: list[Delta] = []
@@ -158,6 +168,42 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
     if said.problem is not None:
         raise call.problem(said.problem).error()
     if said.ended:
+        said.finish(rest)
+    if send is not None:
+        for delta in rest:
+            await send(delta)
+    return _answer(call, said, request)
+
+
+async def _hear_read(call: Call, data: bytes, decoder: Decoder, said: Said, send: Send | None) -> bool:
+    """Parse the bytes of one network read, and send their deltas. Returns whether there were any deltas.
+
+    A read is parsed piece by piece, so that other work goes on whatever a server sends. It ends early if the answer
+    does. Raises `ModelError` for an error of the server.
+    """
+    clock, spoke = asyncio.get_running_loop().time, False
+    for start in range(0, len(data), PIECE):
+        if start:
+            await asyncio.sleep(call.backlog.pause)
+        deltas = said.hear(decoder.feed(data[start : start + PIECE] if len(data) > PIECE else data))
+        began = clock()
+        for delta in deltas:
+            if send is not None:
+                await send(delta)
+        if deltas:
+            spoke = True
+            call.note(progress=any(is_progress(delta) for delta in deltas), listened=clock() - began)
+        if said.problem is not None:
+            raise call.problem(said.problem).error()
+        if said.done or said.room.full:
+            break
+    return spoke
+
+
+async def _cut(call: Call, said: Said, request: Request, send: Send | None) -> Answer:
+    """Return an answer that has exceeded its room, as far as it came. The caller then closes the connection."""
+    rest: list[Delta] = []
+    with suppress(ModelError):  # the cut may divide a character
         said.finish(rest)
     if send is not None:
         for delta in rest:
@@ -204,9 +250,10 @@ async def _hear_whole(call: Call, data: bytes, said: Said, request: Request, sen
 
 def _answer(call: Call, said: Said, request: Request) -> Answer:
     """Return the answer. Raises `ModelError` if it has no end or no content, or if a filter has stopped it."""
-    if not said.ended and not said.heard:
+    cut = said.room.full
+    if not said.ended and not said.heard and not cut:
         raise ModelError("the answer is neither JSON nor a stream of events", "server")
-    if not said.ended:
+    if not said.ended and not cut:
         raise ModelError("the stream ended before the answer did", "truncated")
     answer = replace(said.answer(), usage=said.used(request))
     if answer.finish_reason == "content_filter":
@@ -214,6 +261,8 @@ def _answer(call: Call, said: Said, request: Request) -> Answer:
         why = f": {call.quote(said.refusal)}" if said.refusal else ""
         raise ModelError(f"the provider's filter stopped the answer{why}", "content_filter", usage=answer.usage)
     called = any(type(part) is ToolCall for part in answer.parts)
+    if cut and called:
+        raise ModelError(f"{cut}; it has tool calls", "truncated", usage=answer.usage, again=False)
     if answer.finish_reason == "tool_calls" and not called:
         raise ModelError("it ended for a tool call, but there is none in the answer", "invalid", usage=answer.usage)
     if called or answer.text.strip():

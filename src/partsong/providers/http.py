@@ -17,6 +17,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
+from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError, ModelError
 from partsong.providers.backlog import Backlog
 from partsong.providers.rejection import Rejection, hidden, read_problem, read_rejection, shortened
@@ -24,14 +25,10 @@ from partsong.wire.rate_limit_headers import RateLimits, parse_rate_limit_header
 
 CONNECT = 10.0  # seconds to open a connection
 RESOLVE = 5.0  # further seconds to look up the host's address
-# Seconds without a byte. A model that thinks is silent for minutes in a call without a stream, so this limit only ends
-# dead connections. A deadline limits the time of a run.
-SILENCE = 600.0
 KEEP = 30.0  # seconds that an idle connection is kept for the next layer or the next run
 FINISH = 0.05  # seconds to wait for the end of a response whose content is complete
 PROBE = 5.0  # seconds that a provider has to answer a probe, or to send the body of an error
 LARGE = 1 << 20  # bytes; a longer body is sent in pieces
-LONGEST_ANSWER = 64 << 20  # bytes
 LONGEST_REJECTION = 64 << 10  # bytes
 FAULTS = (aiohttp.ClientError, OSError)
 
@@ -42,14 +39,19 @@ Told = Callable[[str, RateLimits], None]
 class Http:
     """One HTTP session for all hosted models. Enter it with `async with`, on the event loop of the calls.
 
-    silence: seconds without a byte after which a call fails; 600 by default
+    silence: seconds without a byte after which a call fails; `silence_seconds` of the bounds by default. A model that
+        thinks is silent for minutes in a call without a stream, so this limit only ends dead connections
     proxies: proxies by scheme, in the form of `urllib.request.getproxies()`; none by default. Loopback addresses are
         always reached directly
+    bounds: the bounds on answers
     backlog: the delay of the event loop
     """
 
-    def __init__(self, *, silence: float = SILENCE, proxies: Mapping[str, str] | None = None) -> None:
-        self.silence = silence
+    def __init__(
+        self, *, silence: float | None = None, proxies: Mapping[str, str] | None = None, bounds: Bounds | None = None
+    ) -> None:
+        self.bounds = Bounds() if bounds is None else bounds
+        self.silence = self.bounds.silence_seconds if silence is None else silence
         self.proxies = proxies or {}
         self.backlog = Backlog()
         self._session: aiohttp.ClientSession | None = None
@@ -190,31 +192,43 @@ class Endpoint:
 class Call:
     """One HTTP request. `async with` sends the request; within the block, the response can be read.
 
+    Every byte of an answer is read here, so the bounds on sizes and times hold here, for all answers.
+
     streamed: whether the answer is a stream; False until set by the code that reads the answer
 
-    Raises `ModelError` on entering if the provider cannot be reached.
+    Raises `ModelError` on entering if the provider cannot be reached, or does not begin to answer in time.
     """
 
-    __slots__ = ("_body", "_endpoint", "_method", "_response", "streamed")
+    __slots__ = ("_body", "_endpoint", "_method", "_progress", "_read", "_response", "_until", "streamed")
 
     def __init__(self, endpoint: Endpoint, method: str, body: bytes | None) -> None:
         self._endpoint, self._method, self._body = endpoint, method, body
+        self._read = 0  # bytes, after decompression
+        self._progress = self._until = 0.0  # by the loop's clock: the last progress, and when the call must end
         self.streamed = False
 
     async def __aenter__(self) -> Self:
         endpoint, body = self._endpoint, self._body
         data = BytesIO(body) if body is not None and len(body) > LARGE else body
+        bounds = endpoint.http.bounds
+        self._until = asyncio.get_running_loop().time() + bounds.call_seconds
         try:
-            self._response = await endpoint.http.session.request(
-                self._method,
-                endpoint.url,
-                data=data,
-                headers=endpoint.headers,
-                proxy=endpoint.proxy,
-                allow_redirects=False,
-            )
+            # A server can send parts of a head for ever, without being silent.
+            async with asyncio.timeout(min(bounds.progress_seconds, bounds.call_seconds)) as limit:
+                self._response = await endpoint.http.session.request(
+                    self._method,
+                    endpoint.url,
+                    data=data,
+                    headers=endpoint.headers,
+                    proxy=endpoint.proxy,
+                    allow_redirects=False,
+                )
         except FAULTS as fault:
+            if limit.expired():
+                seconds = min(bounds.progress_seconds, bounds.call_seconds)
+                raise ModelError(f"{endpoint.host} did not begin to answer within {seconds:g} s", "timeout") from None
             raise endpoint.explain(fault) from None
+        self._progress = asyncio.get_running_loop().time()
         return self
 
     async def __aexit__(
@@ -232,6 +246,15 @@ class Call:
         return self._response.headers
 
     @property
+    def is_over(self) -> bool:
+        """Whether more bytes were read than a stream may have."""
+        return self._read > self.bounds.stream_megabytes << 20
+
+    @property
+    def bounds(self) -> Bounds:
+        return self._endpoint.http.bounds
+
+    @property
     def backlog(self) -> Backlog:
         """The measured delay of the event loop. Enter the `Backlog` with `with` while a stream is read."""
         return self._endpoint.http.backlog
@@ -242,18 +265,43 @@ class Call:
         until: when to stop waiting, by the loop's clock; `None` (default) waits. With a time, a fault also counts as
             the end, because the answer is already complete
 
-        Raises `ModelError` for a network fault without `until`.
+        Raises `ModelError` for a network fault without `until`, and if the answer exceeds a bound on its size or time.
         """
         content = self._response.content
         try:
             if until is None:
-                return await content.readany()
-            async with asyncio.timeout_at(until):
-                return await content.readany()
+                data = await content.readany()
+            else:
+                async with asyncio.timeout_at(until):
+                    data = await content.readany()
         except FAULTS as fault:
             if until is not None:
                 return b""
             raise self._endpoint.explain(fault, answered=True) from None
+        self._check(len(data))
+        return data
+
+    def _check(self, size: int) -> None:
+        """Count the bytes of one read. Raises `ModelError` if a bound is exceeded."""
+        bounds, host, now = self._endpoint.http.bounds, self._endpoint.host, asyncio.get_running_loop().time()
+        self._read += size
+        if not self.streamed and self._read > bounds.answer_megabytes << 20:
+            raise ModelError(f"the answer has more than {bounds.answer_megabytes:,} MiB", "server", again=False)
+        if now > self._until:
+            message = f"{host} did not end its answer within {bounds.call_seconds:g} s"
+            raise ModelError(message, "timeout", again=False)
+        if now > self._progress + bounds.progress_seconds:
+            message = f"{host} sent nothing but signs of life for {bounds.progress_seconds:g} s"
+            raise ModelError(message, "timeout")
+
+    def note(self, *, progress: bool, listened: float = 0.0) -> None:
+        """Note what the last read brought.
+
+        progress: whether it brought a part of the answer, and not only signs of life
+        listened: seconds that a listener has taken since the read, which do not count as time of the call
+        """
+        self._progress = asyncio.get_running_loop().time() if progress else self._progress + listened
+        self._until += listened
 
     async def rest(self, seconds: float) -> None:
         """Stop reading for some seconds. The next read then returns all bytes of that time at once."""
@@ -272,15 +320,13 @@ class Call:
 
         start: the bytes that were already read; none by default
 
-        Raises `ModelError` for a network fault, or if the body exceeds `LONGEST_ANSWER`.
+        Raises `ModelError` for a network fault, or if the answer exceeds a bound on its size or time.
         """
-        pieces, size = [start], len(start)
+        body = bytearray(start)
         while data := await self.read():
-            pieces.append(data)
-            size += len(data)
-            if size > LONGEST_ANSWER:
-                raise ModelError(f"the answer has more than {LONGEST_ANSWER:,} bytes", "server")
-        return b"".join(pieces)
+            body += data
+            self.note(progress=not data.isspace())
+        return bytes(body)
 
     async def finish(self) -> None:
         """Wait up to `FINISH` seconds for the end of the response, so that its connection can return to the pool."""
@@ -310,7 +356,7 @@ class Call:
 
         data: the error's JSON
         """
-        return read_problem(data, self._endpoint.secret)
+        return read_problem(data[:LONGEST_REJECTION], self._endpoint.secret)
 
     def quote(self, text: str) -> str:
         """Return the provider's text as it may be shown: one line, shortened, without the secret."""

@@ -1,12 +1,13 @@
-"""Models in this process: GGUF files, run by llama.cpp (xllamacpp). A model decodes on one thread and is loaded once.
+"""Models on this machine: GGUF files, run by llama.cpp (xllamacpp). A model decodes on one thread and is loaded once.
 
 A loaded model stays in memory for the life of the process, and all assemblies share it. Different models work at the
 same time, but each model makes its calls one after another. Two calls at once on one thread take longer together, and
 read the same prompt twice. Their texts would also depend on how they were batched, and no longer on the seed alone.
 
-llama.cpp decodes in a thread of its own. Its chunks gather in a list until the event loop takes all of them at once.
-Every call is streamed internally, even without a listener, because only a stream can be cancelled. While a file is
-loaded, all Python code of the process stops for 0.3 to 1 second for the small models, because xllamacpp holds the GIL.
+Each loaded file has a process of its own (`llama`), because xllamacpp holds Python's interpreter lock while it loads a
+file: 1 to 3 seconds for the small models, in which no other call, and no other client of a server, would go on. A
+thread for each process receives its chunks. They gather in a list until the event loop takes all of them at once. Every
+call is streamed internally, even without a listener, because only a stream can be cancelled.
 """
 
 import asyncio
@@ -14,8 +15,8 @@ import atexit
 import functools
 import importlib.util
 import os
-import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -25,26 +26,27 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError, ModelError
 from partsong.model import Answer, Image, Message, Request, Sampling, Send, Text, ToolResult
 from partsong.model_info import ModelInfo
+from partsong.providers import llama
 from partsong.wire import chat
 from partsong.wire.chat import Said
+from partsong.wire.room import Room
 from partsong.wire.speakers import spelled
 
 WINDOW = 8192  # default context window in tokens; a model uses 12 to 30 kB of memory for each token
-BATCH = 128  # tokens of a prompt between two checks for cancellation; a larger batch is no faster on a CPU
-PROMPT_THREADS = 4  # at most: a second core reads a prompt 1.7 times as fast, but does not write faster
 PADDING = " a"  # text whose tokens grow in proportion to its repetitions
 MAX_TOKENS = 2048  # if a request sets no limit, because small models may never stop
 RANDOM_SEED = 2**32 - 1  # the seed with which llama.cpp draws a random seed
 
 Hear = Callable[[bytes], bool]
+Loading = Callable[[bool], None]
 
 
 class Local:
@@ -53,13 +55,24 @@ class Local:
     path: the GGUF file
     name: the model's name in answers and errors
     window: context window in tokens, prompt and answer together; 8192 by default
+    loading: called in another thread with True when a call begins to load the file, and with False when this has ended
+    bounds: the bounds on answers
 
     Raises `ConfigurationError` if xllamacpp is not installed.
     """
 
-    def __init__(self, path: Path, name: str, *, window: int = WINDOW) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        *,
+        window: int = WINDOW,
+        loading: Loading = lambda begins: None,
+        bounds: Bounds | None = None,
+    ) -> None:
         check_installed(name)
-        self.name, self.window = name, window
+        self.name, self.window, self.loading = name, window, loading
+        self.bounds = Bounds() if bounds is None else bounds
         self._loaded = _loaded(path.resolve(), window)
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
@@ -80,11 +93,11 @@ class Local:
                     return True
             return False
 
-        call = asyncio.wrap_future(self._loaded.submit(body, hear))
+        call = asyncio.wrap_future(self._loaded.submit(body, hear, self.loading))
         call.add_done_callback(lambda _: woken.set())
-        said = Said()
+        said = Said(room=Room(request.sampling, self.bounds.answer_characters))
         try:
-            while True:
+            while not said.room.full:
                 woken.clear()
                 if (number := len(heard)) and (send is not None or call.done()):
                     deltas = said.hear([("", data) for data in heard[:number]])
@@ -141,7 +154,7 @@ class Local:
 
         body = _body(Request(messages, sampling=Sampling(max_tokens=1)), self.name)
         try:
-            await asyncio.wrap_future(self._loaded.submit(body, hear))
+            await asyncio.wrap_future(self._loaded.submit(body, hear, self.loading))
         except RuntimeError as fault:
             raise ModelError(f"{self.name}: {fault}", "refused") from None
         problem = _read_problem(b"".join(heard[:1]))
@@ -150,7 +163,9 @@ class Local:
         return problem.n_prompt_tokens
 
     def _check(self, call: "asyncio.Future[None]", said: Said) -> None:
-        """Raise `ModelError` if a finished call has failed or has no end."""
+        """Raise `ModelError` if a finished call has failed or has no end. A call that was cut needs none."""
+        if said.room.full:
+            return
         try:
             call.result()
         except RuntimeError as fault:  # the only class of errors that xllamacpp raises
@@ -175,26 +190,28 @@ def not_installed() -> str:
 
 
 class _Loaded:
-    """One GGUF file, and the thread that makes the calls to it one after another. The first call loads the file.
+    """One GGUF file, its process of llama.cpp, and the thread that makes the calls to it one after another.
 
-    The thread is a daemon thread and no thread of an executor. At its exit, Python waits for executors before it runs
-    exit handlers, so that a call under way could not be ended.
+    The first call starts the process, which loads the file. The thread is a daemon thread and no thread of an executor.
+    At its exit, Python waits for executors before it runs exit handlers, so that a call under way could not be ended.
     """
 
     def __init__(self, path: Path, window: int) -> None:
         self.path, self.window = path, window
-        self.calls: SimpleQueue[tuple[Future[None], bytes, Hear] | None] = SimpleQueue()
+        self.calls: SimpleQueue[tuple[Future[None], bytes, Hear, Loading] | None] = SimpleQueue()
         self.thread = threading.Thread(target=self.serve, name=f"partsong {path.stem}", daemon=True)
         self.starting = threading.Lock()
-        self.server: Any = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.number = 0  # of the next request to the process
         self.padding: int | None = None  # tokens that counting adds, once they are known
         self.closing = False
 
-    def submit(self, body: bytes, hear: Hear) -> Future[None]:
+    def submit(self, body: bytes, hear: Hear, loading: Loading) -> Future[None]:
         """Queue a call, and return a future that is done when the call has ended.
 
         body: JSON of a request to Chat Completions
         hear: receives the JSON of each chunk, in another thread; returning True ends the call
+        loading: called in another thread when this call begins to load the file, and when the file is loaded
 
         The future raises `RuntimeError` if the file cannot be loaded or llama.cpp refuses the request.
         """
@@ -203,106 +220,110 @@ class _Loaded:
                 self.thread.start()
                 atexit.register(self.close)
         call: Future[None] = Future()
-        self.calls.put((call, body, hear))
+        self.calls.put((call, body, hear, loading))
         return call
 
     def serve(self) -> None:
         while (waiting := self.calls.get()) is not None:
-            call, body, hear = waiting
+            call, body, hear, loading = waiting
             if self.closing or not call.set_running_or_notify_cancel():
                 continue
             try:
-                self.perform(body, hear)
+                process = self.process or self.load(loading)
+                self.perform(process, body, hear)
             except BaseException as fault:  # noqa: BLE001 - the caller that awaits the future gets the error
                 call.set_exception(fault)
             else:
                 call.set_result(None)
 
-    def perform(self, body: bytes, hear: Hear) -> None:
-        if self.server is None:
-            self.server = _load(self.path, self.window)
-        self.server.handle_chat_completions(body, lambda data: self.closing or hear(data))
+    def load(self, loading: Loading) -> "subprocess.Popen[bytes]":
+        """Start the process, and wait until it has loaded the file. Raises `RuntimeError` if the file is unusable."""
+        loading(True)
+        folder = "" if sys.platform == "win32" else tempfile.mkdtemp(prefix="partsong-")
+        try:
+            with self.starting:
+                if self.closing:
+                    raise RuntimeError("partsong is closing")
+                self.process, self.number = _started(self.path, self.window, folder), 0
+            assert self.process.stdout is not None
+            kind, content = llama.read_frame(self.process.stdout) or (b"", b"")
+            if kind != b"L":
+                raise RuntimeError(content.decode("utf-8", "replace") if kind == b"F" else self.died("loaded"))
+            return self.process
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
+            loading(False)
+
+    def perform(self, process: "subprocess.Popen[bytes]", body: bytes, hear: Hear) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        number, left = self.number, False
+        self.number += 1
+        try:
+            llama.write_frame(process.stdin, b"Q", body)
+            while (frame := llama.read_frame(process.stdout)) is not None:
+                kind, content = frame
+                if kind == b"E":
+                    return
+                if kind == b"F":
+                    raise RuntimeError(content.decode("utf-8", "replace"))
+                if not left and (self.closing or hear(content)):
+                    left = True
+                    llama.write_frame(process.stdin, b"C", llama.NUMBER.pack(number))
+        except OSError:  # the process has ended, and with it the pipes
+            pass
+        why = self.died("answered")
+        self.end()
+        raise RuntimeError(why)
+
+    def died(self, done: str) -> str:
+        """The reason that is told when the process ends by itself. `done`: what it was about to have done."""
+        if self.closing:
+            return "partsong is closing"
+        return f"{self.path} cannot be {done}: llama.cpp has ended; the file may be broken, or memory is short"
+
+    def end(self) -> None:
+        """End the process. The next call starts another."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            with process:  # waits for its end, and closes the pipes
+                pass
 
     def close(self) -> None:
         """End the call under way, and unload the model. Registered to run at Python's exit, while threads still run."""
-        self.closing = True
+        with self.starting:
+            self.closing = True
+            process = self.process
+        if process is not None:
+            process.kill()
         self.calls.put(None)
         self.thread.join()
-        self.server = None
+        self.end()
 
 
 # A loaded model outlives the assembly that has loaded it. Nothing else in partsong does.
 _loaded = functools.cache(_Loaded)
 
 
-def _load(path: Path, window: int) -> Any:
-    """Load a file, and return a llama.cpp server that no other process can reach.
-
-    window: context window in tokens
-
-    Raises `RuntimeError` if the file is no GGUF file, or cannot be loaded.
-    """
-    _read_through(path)
-    # If OpenMP's threads spin while they wait, another busy process costs nine tenths of the speed. The variable is
-    # read when xllamacpp is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import xllamacpp
-
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(path)
-    # One slot keeps the last prompt, so that a prompt with the same start is read faster. There is no further cache.
-    parameters.n_parallel = 1
-    parameters.n_ctx = window
-    parameters.cache_ram_mib = 0
-    parameters.n_batch = parameters.n_ubatch = BATCH
-    parameters.cpuparams.n_threads = 1
-    parameters.cpuparams_batch.n_threads = min(PROMPT_THREADS, _cores())
-    # Without a GPU, parameters are not fitted to a GPU's memory, because fitting loads the model twice.
-    on_cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
-    parameters.fit_params = any(device["type"] != on_cpu for device in xllamacpp.get_device_info())
-    parameters.verbosity = -1
-    parameters.ui = parameters.endpoint_slots = False
-    parameters.n_threads_http = 1
-    # The server must listen to an address. A Unix socket in a private folder that is deleted at once can be reached by
-    # nobody. On systems where this is impossible, the server listens on loopback and demands a random key.
-    parameters.api_keys = [secrets.token_urlsafe(32)]
-    folder = None if sys.platform == "win32" else tempfile.mkdtemp(prefix="partsong-")
-    socket = os.path.join(folder or "", "closed.sock")
-    if folder is not None and len(os.fsencode(socket)) < 100:  # systems allow a path of little more than 100 bytes
-        parameters.hostnames = [socket]
-    try:
-        return xllamacpp.Server(parameters)
-    except RuntimeError:
-        raise RuntimeError(
-            f"{path} cannot be loaded: it is no GGUF file, or broken off, or of a kind that llama.cpp does not know,"
-            " or memory is short"
-        ) from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _read_through(path: Path) -> None:
-    """Read the file once, so that the system caches it and loading stops Python for a shorter time.
-
-    Raises `RuntimeError` if the file is no GGUF file or cannot be read.
-    """
-    buffer = bytearray(1 << 20)
-    try:
-        with path.open("rb", buffering=0) as file:
-            if file.read(4) != b"GGUF":
-                raise RuntimeError(f"{path} is no GGUF file")
-            while file.readinto(buffer):
-                pass
-    except OSError as fault:
-        raise RuntimeError(f"{path} cannot be read: {fault.strerror}") from None
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _started(path: Path, window: int, folder: str) -> "subprocess.Popen[bytes]":
+    """Start the program of llama.cpp for a file."""
+    found = importlib.util.find_spec("xllamacpp")
+    packages = Path(found.origin).parent.parent if found is not None and found.origin else Path()
+    # The program reads a file that may be hostile, so it gets no secrets. If OpenMP's threads spin while they wait,
+    # another busy process costs nine tenths of the speed.
+    secret = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+    environment = {name: value for name, value in os.environ.items() if not name.upper().endswith(secret)}
+    return subprocess.Popen(
+        [sys.executable, "-I", llama.__file__, str(path), str(window), folder, str(packages)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"OMP_WAIT_POLICY": "PASSIVE"} | environment,
+    )
 
 
 def _body(request: Request, name: str) -> bytes:

@@ -5,6 +5,7 @@ servers do not accept.
 """
 
 from partsong.model import Answer, Request, Send
+from partsong.providers import listing
 from partsong.providers.exchange import ask
 from partsong.providers.http import Endpoint, Http, Told
 from partsong.providers.quirks import CHAT, Quirks
@@ -51,6 +52,11 @@ async def reachable(http: Http, base_url: str, key: str | None = None) -> str | 
     Raises `ConfigurationError` if the address is no URL or the key has characters that HTTP headers forbid.
     """
     return await Endpoint(http, "base_url", base_url, "models", _headers(key), key).probe()
+
+
+async def listed(http: Http, base_url: str, key: str | None = None) -> frozenset[str] | None:
+    """The names of the endpoint's models; `None` if it has no list. Raises `ModelError` if the list cannot be read."""
+    return await listing.read(Endpoint(http, "base_url", base_url, "models", _headers(key), key))
 
 
 def _headers(key: str | None) -> dict[str, str]:

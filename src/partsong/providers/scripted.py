@@ -8,7 +8,8 @@ model depends on its name, its seed and the request, and on nothing else.
 import asyncio
 import hashlib
 import random
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.errors import CAUSES, Cause, ConfigurationError, ModelError
+from partsong.ids import shown
 from partsong.model import Answer, Request, Send, Terms, Text, TextDelta, Usage, billed
 from partsong.toml import closest
 from partsong.wire.tokens import estimate_tokens
@@ -27,8 +29,26 @@ WORDS = (  # noqa: SIM905  (a list of words reads worse than the words)
 ).split()
 
 
+# Words of an answer. Each is an object in memory, and a further text is said as one piece.
+MOST_WORDS = 100_000
+MOST: dict[str, int] = {
+    "tokens": MOST_WORDS,
+    "first": 3_600,
+    "each": 3_600,
+    "chance": 1,
+    "after": MOST_WORDS,
+    "seed": 2**63,
+    "input": 1_000_000,
+    "output": 1_000_000,
+}
+NUMBER = r"(\d{1,20}(\.\d{0,20})?|\.\d{1,20})(e[+-]?\d{1,2})?"  # short, so that reading it takes no time
+MOST_PLACES = 12  # digits after the point
+
+
 class Script(Struct, frozen=True):
     """The script of a model, made of the fields after the `?` of its id. Prices are in dollars per million tokens.
+
+    Whoever may choose a model may write any numbers. `MOST` has the highest value of each; the lowest is 0.
 
     text: the answer, word for word; "" (default) for `tokens` random words
     tokens: number of random words; 20 by default
@@ -99,7 +119,7 @@ class Scripted:
         script = self.script
         if script.echo or script.text:
             text = request.messages[-1].text if script.echo else script.text
-            words = text.split(" ")
+            words = text.split(" ", MOST_WORDS)
         else:
             words = [f"{self.name}:", *(chance.choice(WORDS) for _ in range(max(0, script.tokens - 1)))]
         tokens = [f" {word}" if index else word for index, word in enumerate(words)]
@@ -108,7 +128,8 @@ class Scripted:
     def length(self, request: Request) -> int:
         """Return the number of tokens of the answer without a limit."""
         if self.script.echo or self.script.text:
-            return len((request.messages[-1].text if self.script.echo else self.script.text).split(" "))
+            text = request.messages[-1].text if self.script.echo else self.script.text
+            return min(text.count(" "), MOST_WORDS) + 1
         return max(1, self.script.tokens)
 
     def usage(self, request: Request, output: int) -> Usage:
@@ -126,20 +147,37 @@ def read_script(query: str, name: str) -> Script:
 
     Raises `ConfigurationError` for an unknown field or a wrong value.
     """
-    fields = Script.__struct_fields__
+    where, fields = f"scripted:{shown(name)}", Script.__struct_fields__
     values: dict[str, Any] = {}
     for field, value in parse_qsl(query, keep_blank_values=True):
         if field not in fields:
             known = ", ".join(fields)
-            raise ConfigurationError(f"scripted:{name}: there is no {field}; known: {known}{closest(field, fields)}")
-        values[field] = value
+            raise ConfigurationError(f"{where}: there is no {shown(field)}; known: {known}{closest(field, fields)}")
+        values[field] = _number(field, value, where) if field in MOST else value
     try:
         script = msgspec.convert(values, Script, strict=False)
-    except (msgspec.ValidationError, InvalidOperation) as problem:
-        raise ConfigurationError(f"scripted:{name}: {problem}") from None
+    except msgspec.ValidationError:  # the other fields are texts
+        raise ConfigurationError(f'{where}: echo is "{shown(values["echo"])}", but must be true or false') from None
     if script.fail and script.fail not in CAUSES:
-        raise ConfigurationError(f"scripted:{name}: fail: must be one of {', '.join(CAUSES)}")
-    numbers: tuple[float | Decimal, ...] = (script.tokens, script.first, script.each, script.after)
-    if any(number < 0 for number in (*numbers, script.input, script.output)):
-        raise ConfigurationError(f"scripted:{name}: no number may be below 0")
+        raise ConfigurationError(f"{where}: fail: must be one of {', '.join(CAUSES)}")
     return script
+
+
+def _number(field: str, text: str, where: str) -> int | float | Decimal:
+    """A number of a script. Raises `ConfigurationError` unless it is from 0 to its highest value."""
+    kind, most = _kinds()[field], MOST[field]
+    whole = " whole" if kind is int else ""
+    right = f"must be a{whole} number, not below 0 and not above {most:,}"
+    wrong = ConfigurationError(f'{where}: {field} is "{shown(text)}", but {right}')
+    if not re.fullmatch(NUMBER, text, re.ASCII) or (kind is int and not text.isdecimal()):
+        raise wrong
+    number = Decimal(text)  # exact, so that no rounding hides that a number is too high
+    if not 0 <= number <= most:
+        raise wrong
+    if -int(number.as_tuple().exponent) > MOST_PLACES:
+        raise ConfigurationError(f"{where}: {field} has more than {MOST_PLACES} digits after the point")
+    return number if kind is Decimal else kind(number)
+
+
+def _kinds() -> dict[str, type[int] | type[float] | type[Decimal]]:
+    return {field.name: field.type for field in msgspec.structs.fields(Script)}

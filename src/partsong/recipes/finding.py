@@ -5,21 +5,23 @@ from importlib import resources
 from pathlib import Path
 
 from partsong.folders import recipes_folder
+from partsong.ids import fault
 from partsong.recipe import Recipe
 from partsong.recipes.reading import locate, read
+
+LONGEST = 240  # bytes of a recipe's name: file systems allow 255 for the name of its file
 
 
 def shipped() -> Iterator[Recipe]:
     """The shipped recipes, in the order of their names."""
-    folder = resources.files("partsong") / "recipes"
-    for name in sorted(item.name for item in folder.iterdir() if item.name.endswith(".toml")):
-        with resources.as_file(folder / name) as path:
+    for file in _shipped_files():
+        with resources.as_file(resources.files("partsong") / "recipes" / file) as path:
             yield read(path)
 
 
 def is_shipped(name: str) -> bool:
     """Whether partsong ships a recipe with this name."""
-    return (resources.files("partsong") / "recipes" / f"{name}.toml").is_file()
+    return f"{name}.toml" in _shipped_files()
 
 
 def find_recipe(name: str) -> Recipe:
@@ -55,6 +57,12 @@ def source_named(name: str) -> str:
     A shipped recipe of the same name takes precedence, so that `name` itself is returned.
     """
     own = recipes_folder() / f"{name}.toml"
-    if name.endswith(".toml") or own.parent != recipes_folder() or is_shipped(name) or not own.is_file():
+    if name.endswith(".toml") or own.parent != recipes_folder() or fault(name, LONGEST) or is_shipped(name):
         return name
-    return str(own)
+    return str(own) if own.is_file() else name
+
+
+def _shipped_files() -> list[str]:
+    """The names of the files of the shipped recipes, sorted."""
+    folder = resources.files("partsong") / "recipes"
+    return sorted(item.name for item in folder.iterdir() if item.name.endswith(".toml"))

@@ -15,6 +15,7 @@ import msgspec
 
 from partsong import toml
 from partsong.errors import RecipeError
+from partsong.ids import shown
 from partsong.recipe import Recipe
 
 
@@ -100,13 +101,14 @@ def locate(name: str, base: Path, folder: Path) -> Path:
     """
     if name.endswith(".toml") or "/" in name or "\\" in name:
         return base / Path(name).expanduser()
-    path = folder / f"{name}.toml"
-    if not path.is_file():
-        known = sorted(item.stem for item in folder.glob("*.toml"))
+    # The name is looked up among those of the files, so that no name of a caller becomes part of a path.
+    known = {item.stem: item for item in sorted(folder.glob("*.toml"))}
+    if name not in known:
         raise RecipeError(
-            f'there is no recipe "{name}"; known: {", ".join(known)}{toml.closest(name, known)} (a file ends in .toml)'
+            f'there is no recipe "{shown(name)}"; known: {", ".join(known)}{toml.closest(name, known)} (a file ends in'
+            " .toml)"
         )
-    return path
+    return known[name]
 
 
 def _read_analyst(tables: dict[str, Any], path: Path) -> None:

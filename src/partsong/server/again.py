@@ -24,8 +24,9 @@ from partsong.keys import Key
 from partsong.recipe import Method
 from partsong.server import live
 from partsong.server.answering import OPTIONS, Api, Asked, options_of
+from partsong.server.bodies import read_body
 from partsong.server.deleting import who
-from partsong.server.incoming import headers_of, read_body
+from partsong.server.incoming import headers_of
 from partsong.server.problems import ProblemError, failed
 from partsong.server.response import Scope
 from partsong.server.service import Service
@@ -36,6 +37,8 @@ from partsong.transcript import Transcript
 from partsong.wire.json import decode_field
 from partsong.wire.parsed import Options, ParsedRequest, parse_options
 from partsong.wire.reply import Problem
+
+LARGEST = 65_536  # bytes of the body of a request for an analysis, which has two short fields
 
 
 class AgainBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,8 +79,8 @@ async def ask_again(
     api: Api, service: Service, body: bytes, headers: Mapping[str, str], key: Key | None, scope: Scope
 ) -> Asked:
     """What a request to `/v1/runs/{id}/again` asks for. Raises `ProblemError` or `RequestError`."""
-    wanted = decode_field(body, _again)
-    options = options_of(headers[OPTIONS]) if OPTIONS in headers else parse_options(wanted.partsong)
+    wanted, bounds = decode_field(body, _again), service.configuration.bounds
+    options = options_of(headers[OPTIONS], bounds) if OPTIONS in headers else parse_options(wanted.partsong)
     if options.recipe:
         raise RequestError("partsong.recipe: the recipe of a run cannot be changed", "partsong.recipe")
     run, earlier = await _earlier(service, scope["path_params"]["run"], key)
@@ -86,7 +89,7 @@ async def ask_again(
         recipe, conversation, again = begin_again(run.id, earlier, changes)
     except InputError as problem:
         raise RequestError(str(problem), None) from None
-    service.check_models(models_asked(recipe, again), recipe.name, key)
+    await _check_models(service, models_asked(recipe, again), recipe.name, "aggregator", key)
     labels = {AGAIN: run.id, CONVERSATION: run.labels.get(CONVERSATION, run.id)}
     parsed = ParsedRequest(
         recipe.name, conversation, stream=wanted.stream, usage_in_stream=True, labels=labels, options=options
@@ -109,7 +112,9 @@ class Analysing:
         if service.stopping:
             raise ProblemError(Problem(503, "overloaded", "the server is shutting down", retry_after=5.0))
         key = who(request, service)
-        wanted = decode_field(await read_body(headers_of(request.scope), request.receive, service.slowest), _analysis)
+        with service.bodies.holding(key) as counted:
+            body = await read_body(headers_of(request.scope), request.receive, counted, service.slowest, LARGEST)
+        wanted = decode_field(body, _analysis)
         options = parse_options({} if wanted.max_dollars is None else {"max_dollars": wanted.max_dollars}, "the body")
         run, earlier = await _earlier(service, request.path_params["run"], key)
         if (known := stored_analysis(earlier, wanted.model)) is not None:
@@ -118,7 +123,7 @@ class Analysing:
             asked = to_compare(run.id, earlier, wanted.model)
         except InputError as problem:
             raise _conflict(str(problem)) from None
-        service.check_models(asked.analyst.models, asked.recipe.name, key)
+        await _check_models(service, asked.analyst.models, asked.recipe.name, "model", key)
         # The work is not cancelled with its client: the store has its result when the client asks again.
         work = asyncio.create_task(_compare(service, run, asked, options, key))
         service.working.add(work)
@@ -130,7 +135,7 @@ async def _compare(service: Service, run: StoredRun, asked: Compared, options: O
     """Ask the analyst, within the limits of the key and of the day. Raises `ProblemError` if it fails."""
     with service.metrics.request():
         async with service.limiter.enter(key):
-            models = await service.assembly.models(asked.analyst.models)
+            models = await service.models_of(asked.recipe.name, asked.analyst.models)
             try:
                 return await compare(
                     service.limited(asked.recipe, asked.recipe.name, options),
@@ -143,6 +148,16 @@ async def _compare(service: Service, run: StoredRun, asked: Compared, options: O
                 )
             except ModelError as error:
                 raise ProblemError(failed(Failure(error.cause, str(error), error.status), {})) from None
+
+
+async def _check_models(service: Service, models: tuple[str, ...], recipe: str, field: str, key: Key | None) -> None:
+    """Raise `ProblemError` if a key may not use a stored recipe, or if a request may not name one of the models.
+
+    field: field of the request that names a model
+    """
+    service.check_models(models, recipe, key)
+    await service.naming.check(models, field)
+    service.assembly.check(models)
 
 
 async def _earlier(service: Service, name: str, key: Key | None) -> tuple[StoredRun, Transcript]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from partsong.bounds import Bounds
 from partsong.engine import perform
 from partsong.engine.again import models_asked
 from partsong.engine.recalled import Again, Unasked
@@ -23,27 +24,23 @@ from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunStarte
 from partsong.keys import Key
 from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
 from partsong.recipe import Recipe
-from partsong.server.incoming import (
-    ClientLeftError,
-    headers_of,
-    identify,
-    identity_headers,
-    read_body,
-    request_id,
-    until_left,
-)
-from partsong.server.problems import ProblemError, failed, problem_headers, unusable
+from partsong.server.bodies import read_body
+from partsong.server.incoming import headers_of, identify, identity_headers, request_id, until_left
+from partsong.server.problems import ProblemError, failed, internal, presentable, problem_headers, unusable
 from partsong.server.report import Report
 from partsong.server.response import EventStream, Headers, Receive, Scope, SendBytes, SlowReaderError, send_json
-from partsong.server.service import Service, caller_of
+from partsong.server.service import STOPPING, Service, caller_of
 from partsong.server.staying import mute
 from partsong.server.stored import going_on, labels_of, look_up
 from partsong.store import new_id
 from partsong.wire import responses
+from partsong.wire.extent import ExtentError, check_extent
+from partsong.wire.json import UNREADABLE
 from partsong.wire.parsed import Options, ParsedRequest, parse_options
 from partsong.wire.reply import Format, Head, Problem
 
 LOG = logging.getLogger("partsong.server")
+LONG = 128 * 1024  # bytes of a body that is parsed in a thread
 OPTIONS = "x-partsong"  # this header holds options as JSON, for clients that cannot add a field to the body
 
 
@@ -84,17 +81,22 @@ class Ask(Protocol):
 async def ask_api(
     api: Api, service: Service, body: bytes, headers: Mapping[str, str], key: Key | None, scope: Scope
 ) -> Asked:
-    """What a request to one of the three APIs asks for."""
-    parsed = api.format.parse_request(body)
+    """What a request to one of the three APIs asks for.
+
+    A long body is parsed in a thread, so that other requests are answered meanwhile.
+    """
+    parse = api.format.parse_request
+    parsed = parse(body) if len(body) < LONG else await asyncio.to_thread(parse, body)
     if (options := headers.get(OPTIONS)) is not None:
-        parsed = replace(parsed, options=options_of(options))
-    recipe = service.recipe_for(parsed, key)
+        parsed = replace(parsed, options=options_of(options, service.configuration.bounds))
+    recipe = await service.recipe_for(parsed, key)
     if parsed.background and not service.stays:
         why = "runs go on alone only in a server of one process whose store keeps everything"
         raise RequestError(f"background: {why}", "background")
     if parsed.references:
         known = await look_up(service, parsed.references, key)
-        parsed = replace(responses.parse_request(body, known), options=parsed.options)
+        again = await asyncio.to_thread(responses.parse_request, body, known)
+        parsed = replace(again, options=parsed.options)
     if parsed.previous:
         parsed = await going_on(service, parsed, key)
     return Asked(parsed, recipe)
@@ -115,18 +117,31 @@ class Answering:
     async def __call__(self, scope: Scope, receive: Receive, send: SendBytes) -> None:
         service = self.service()
         request = _Request(self.api, service, scope, send, self.ask)
-        try:
-            if service.stopping:
-                raise ProblemError(Problem(503, "overloaded", "the server is shutting down", retry_after=5.0))
-            headers = headers_of(scope)
-            key = identify(scope, headers, service.keys, service.serving.origins)
-            body = await read_body(headers, receive, service.slowest)
-            work = asyncio.create_task(request.answer(body, headers, key))
-        except ClientLeftError:
-            return
-        except ProblemError as error:
-            await request.refuse(error.problem)
-            return
+        # What the request counts, from before its body is read until its run has ended.
+        async with AsyncExitStack() as counted:
+            try:
+                headers, key = await request.let_in(counted, receive)
+            except ProblemError as error:
+                await request.refuse(error.problem)
+                return
+            except PartsongError as error:
+                await request.refuse(unusable(error))
+                return
+            except Exception:
+                LOG.exception("request %s: an internal error", request_id(scope))
+                await request.refuse(internal())
+                return
+            kept = counted.pop_all()
+            work = asyncio.create_task(request.answer(headers, key, kept))
+            try:
+                await self.attend(request, work, receive)
+            finally:
+                if work.done():  # a task that is cancelled before its first step closes nothing
+                    await kept.aclose()
+
+    async def attend(self, request: "_Request", work: asyncio.Task[None], receive: Receive) -> None:
+        """Await the answer, and cancel its run if the client leaves, unless the run goes on without its client."""
+        service = request.service
         service.working.add(work)
         work.add_done_callback(service.working.discard)
         left = asyncio.create_task(until_left(receive))
@@ -145,33 +160,58 @@ class Answering:
 
 
 class _Request:
+    """One request to an API. `body` is its body until it has been parsed, and then empty."""
+
     def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes, ask: Ask) -> None:
         self.api, self.service, self.scope, self.send, self.ask = api, service, scope, send, ask
+        self.body = b""
         self.staying = False  # whether the run continues without its client
         self.stream: EventStream | None = None
 
-    async def answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
-        """Send the answer, or the reason why there is none."""
-        with self.service.metrics.request():
-            await self._answer(body, headers, key)
+    async def let_in(self, counted: AsyncExitStack, receive: Receive) -> tuple[dict[str, str], Key | None]:
+        """Identify the caller, count the request, and read its body. Returns the headers and the key.
 
-    async def _answer(self, body: bytes, headers: dict[str, str], key: Key | None) -> None:
+        counted: ends what the request counts: its place among the requests of its key, and the bytes of its body
+
+        Raises `ProblemError` if the request is refused.
+        """
+        service = self.service
+        if service.stopping:
+            raise ProblemError(Problem(503, "overloaded", STOPPING, retry_after=5.0))
+        headers = headers_of(self.scope)
+        key = identify(self.scope, headers, service.keys, service.serving.origins)
+        await counted.enter_async_context(service.limiter.admit(key))
+        body = counted.enter_context(service.bodies.holding(key))
+        self.body = await read_body(headers, receive, body, service.slowest)
+        return headers, key
+
+    async def answer(self, headers: dict[str, str], key: Key | None, counted: AsyncExitStack) -> None:
+        """Send the answer, or the reason why there is none. `counted` ends what the request counts."""
+        async with counted:
+            with self.service.metrics.request():
+                await self._answer(headers, key)
+
+    async def _answer(self, headers: dict[str, str], key: Key | None) -> None:
         try:
-            asked = await self.ask(self.api, self.service, body, headers, key, self.scope)
-            async with self.service.limiter.enter(key):
-                models: dict[str, Model] = await self.service.assembly.models(asked.models)
-                if asked.again is not None:
-                    models = {name: models.get(name) or Unasked() for name in asked.recipe.models}
+            asked = await self.ask(self.api, self.service, self.body, headers, key, self.scope)
+            self.body = b""  # the run keeps the parsed request alone
+            models = await self.service.models_of(asked.recipe.name, asked.models)
+            if asked.again is not None:
+                models = {name: models.get(name) or Unasked() for name in asked.recipe.models}
+            async with self.service.limiter.turn(key):
                 with self.service.metrics.running():
                     await _Run(self, asked, key, models, headers).perform()
         except ProblemError as error:
             await self.refuse(error.problem)
         except PartsongError as error:
             await self.refuse(unusable(error))
+        except Exception:  # `_Run` handles its own errors, so nothing was sent
+            LOG.exception("request %s: an internal error", request_id(self.scope))
+            await self.refuse(internal())
 
     async def refuse(self, problem: Problem) -> None:
         """Send a problem as the whole response. Nothing may have been sent before."""
-        problem = replace(problem, request_id=request_id(self.scope))
+        problem = presentable(replace(problem, request_id=request_id(self.scope)))
         if "run" not in problem.partsong:
             self.service.log.refused(self.api.name, problem)
             self.service.metrics.refused(self.api.name, problem)
@@ -250,8 +290,7 @@ class _Run:
             raise
         except Exception:
             LOG.exception("run %s: an internal error", self.head.run)
-            message = "the server has an internal error; see its log"
-            await self.fail(Problem(500, "server", message, retryable=False))
+            await self.fail(internal())
         finally:
             if self.stream is not None:
                 self.stream.stop()
@@ -289,6 +328,7 @@ class _Run:
             documents=self.service.documents,
             record=self.recorders[choice].id,
             again=self.again,
+            bounds=self.service.configuration.bounds,
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:
@@ -388,13 +428,19 @@ class _Run:
         return [*told, *identity_headers(self.request.scope)]
 
 
-def options_of(header: str) -> Options:
+def options_of(header: str, bounds: Bounds) -> Options:
     """The options in the header `X-Partsong`. Raises `RequestError` if they are wrong."""
+    data, field = header.encode("latin-1"), "X-Partsong"
     try:
-        value = msgspec.json.decode(header.encode("latin-1"))
-    except msgspec.DecodeError as problem:
-        raise RequestError(f"the header X-Partsong is not valid JSON: {problem}", "X-Partsong") from None
-    return parse_options(value, "X-Partsong")
+        check_extent(data, bounds.body_values, bounds.body_nesting)
+        value = msgspec.json.decode(data)
+    except ExtentError as error:
+        many = f"has more than {bounds.body_values:,} names and values"
+        deep = f"is not valid JSON, or is nested deeper than {bounds.body_nesting} levels"
+        raise RequestError(f"the header {field} {many if error.what == 'values' else deep}", field) from None
+    except UNREADABLE as problem:
+        raise RequestError(f"the header {field} is not valid JSON in UTF-8: {problem}", field) from None
+    return parse_options(value, field)
 
 
 def _sample(conversation: Conversation, choice: int) -> Conversation:

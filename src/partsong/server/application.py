@@ -5,6 +5,7 @@ Streams are sent by plain ASGI instead of Starlette's response objects, which co
 
 import asyncio
 import gc
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from partsong.bounds import Bounds
 from partsong.configuration import Configuration, StoreMode
 from partsong.errors import PartsongError, QuestionError
 from partsong.prompts import with_documents
@@ -28,31 +30,29 @@ from partsong.server import listing, live, resuming, stored
 from partsong.server.again import Analysing, ask_again
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
+from partsong.server.bodies import read_body
 from partsong.server.deleting import Deleting
-from partsong.server.incoming import (
-    ClientLeftError,
-    headers_of,
-    identify,
-    identity_headers,
-    read_body,
-    request_id,
-    until_left,
-)
+from partsong.server.incoming import headers_of, identify, identity_headers, request_id, until_left
+from partsong.server.memory import give_memory_back
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.pages import History, Overview, Recipes, Results, Votes
-from partsong.server.problems import ProblemError, problem_headers, unusable
+from partsong.server.problems import ProblemError, internal, presentable, problem_headers, unusable
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
 from partsong.server.stopping import overhearing
+from partsong.store import patient
 from partsong.wire import chat, messages, responses
 from partsong.wire.parsed import ParsedRequest
 from partsong.wire.reply import Format, Problem
 from partsong.wire.tokens import LIKELY_BYTES_A_TOKEN, likely_tokens
 
+LOG = logging.getLogger("partsong.server")
+
 # Headers that a page of another origin may read, beside those that browsers always show.
 EXPOSED = ("x-request-id", "request-id", "retry-after", "x-should-retry", "x-partsong-run", "x-partsong-recipe")
 APIS = ("/chat/completions", "/responses", "/messages", "/models")
 AGAIN_PATH = re.compile(r"/v1/runs/([^/]{1,100})/again")
+PATH = Bounds().path_characters
 FULL_COLLECTION = 100  # collections of the middle generation before a full collection; Python's default is 10
 
 Settings = Callable[[], tuple[Configuration, StoreMode | None]]
@@ -92,10 +92,26 @@ class Application:
         answering = self._answering.get(path) if scope.get("method") == "POST" else None
         if answering is None and scope.get("method") == "POST" and (run := AGAIN_PATH.fullmatch(path)) is not None:
             answering, scope = self._again, {**scope, "path_params": {"run": run[1]}}
-        if answering is not None:
-            await answering(scope, receive, send)
+        identifying = Identifying(send, identity_headers(scope))
+        if (problem := self._refusal(scope)) is not None:
+            await problem_response(Request(scope), problem)(scope, receive, identifying)
+        elif answering is not None:
+            with patient(self.service().configuration.bounds.store_seconds):
+                await answering(scope, receive, send)
         else:
-            await self._routes(scope, receive, Identifying(send, identity_headers(scope)))
+            try:
+                await self._routes(scope, receive, identifying)
+            except Exception:
+                # `on_internal` has answered and told the log. Starlette raises the error again all the same.
+                if not identifying.started:
+                    raise
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        """The problem of a path and a query that are too long together."""
+        most = self._service.configuration.bounds.path_characters if self._service is not None else PATH
+        if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) <= most:
+            return None
+        return Problem(414, "invalid_request", f"the path and the query have more than {most:,} bytes together")
 
     def service(self) -> Service:
         if self._service is None:
@@ -104,6 +120,7 @@ class Application:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        give_memory_back()
         configuration, mode = self.settings()
         origins = list(configuration.server.origins)
         if origins:
@@ -166,7 +183,7 @@ class Application:
     async def model(self, request: Request) -> Response:
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
-        return json(listing.found(service, request.path_params["name"], key))
+        return json(await listing.found(service, request.path_params["name"], key))
 
     async def cancel_response(self, request: Request) -> Response:
         """Stop a response that is made in the background."""
@@ -187,7 +204,7 @@ class Application:
         """Stop a run that continues although its client has disconnected."""
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
-        name = request.path_params["run"]
+        name = service.check_id(request.path_params["run"], "run")
         if not service.staying.stop(name, caller_of(key)):
             raise ProblemError(Problem(404, "not_found", f'you have no run "{name}" under way on this server', "run"))
         return json({"id": name, "stopped": True})
@@ -197,23 +214,29 @@ class Application:
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
-        parsed = messages.parse_count(await read_body(headers, request.receive, service.slowest))
-        service.recipe_for(parsed, key)
-        return Response(messages.serialize_count(await tokens_of(service, parsed)), media_type="application/json")
+        with service.bodies.holding(key) as body:
+            data = await read_body(headers, request.receive, body, service.slowest)
+            parsed = await asyncio.to_thread(messages.parse_count, data)
+            await service.recipe_for(parsed, key)
+            tokens = await tokens_of(service, parsed)
+        return Response(messages.serialize_count(tokens), media_type="application/json")
 
     async def input_tokens(self, request: Request) -> Response:
         """Estimate the input tokens of a request to Responses, earlier responses that it continues included."""
         service = self.service()
         headers = headers_of(request.scope)
         key = identify(request.scope, headers, service.keys, service.serving.origins)
-        body = await read_body(headers, request.receive, service.slowest)
-        parsed = responses.parse_request(body)
-        service.recipe_for(parsed, key)
-        if parsed.references:
-            parsed = responses.parse_request(body, await stored.look_up(service, parsed.references, key))
-        if parsed.previous:
-            parsed = await stored.going_on(service, parsed, key)
-        return json({"object": "response.input_tokens", "input_tokens": await tokens_of(service, parsed)})
+        with service.bodies.holding(key) as body:
+            data = await read_body(headers, request.receive, body, service.slowest)
+            parsed = await asyncio.to_thread(responses.parse_request, data)
+            await service.recipe_for(parsed, key)
+            if parsed.references:
+                known = await stored.look_up(service, parsed.references, key)
+                parsed = await asyncio.to_thread(responses.parse_request, data, known)
+            if parsed.previous:
+                parsed = await stored.going_on(service, parsed, key)
+            tokens = await tokens_of(service, parsed)
+        return json({"object": "response.input_tokens", "input_tokens": tokens})
 
     async def metrics(self, request: Request) -> Response:
         """The metrics for Prometheus. A server with keys needs one that was made with `--metrics`."""
@@ -227,7 +250,8 @@ class Application:
     async def readyz(self, request: Request) -> Response:
         """Whether the server can answer: it is not shutting down, and it has a usable recipe or serves models.
 
-        Probes send no key, so anyone may read the response. It has the number of recipes, but not their names.
+        Probes send no key, so anyone may read the response. It has the number of recipes, but not their names. Only
+        callers of the other paths are told the names of models that are being fetched or loaded.
         """
         service = self._service
         if service is None or service.stopping:
@@ -237,17 +261,27 @@ class Application:
             return json({"status": "no recipe is usable", **counts}, 503)
         failing = service.store.health.failing is not None
         state = {"status": "degraded" if failing else "ready", "store": "failing" if failing else service.store.mode}
+        if prepared := service.preparing.all():
+            counts["preparing"] = len(prepared)
+            with suppress(ProblemError):
+                key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
+                return json(state | counts | {"models": service.prepared(key)})
         return json(state | counts)
 
 
 class Identifying:
-    """An ASGI `send` that adds `headers`, which hold the request's id, to the response."""
+    """An ASGI `send` that adds `headers`, which hold the request's id, to the response.
+
+    started: whether the response has begun
+    """
 
     def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self._send, self._headers = send, headers
+        self.started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.started = True
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
 
@@ -333,11 +367,14 @@ FORMATS: dict[str, Format] = {"/v1/messages": messages, "/v1/responses": respons
 
 def problem_response(request: Request, problem: Problem) -> Response:
     """A problem in the format of the API that the path belongs to."""
-    path = request.url.path
-    form: Format = next((form for start, form in FORMATS.items() if path.startswith(start)), chat)
-    problem = replace(problem, request_id=request_id(request.scope))
-    body = form.serialize_error(problem)
+    problem = presentable(replace(problem, request_id=request_id(request.scope)))
+    body = format_of(request.scope["path"]).serialize_error(problem)
     return Response(body, problem.status, problem_headers(problem), media_type="application/json")
+
+
+def format_of(path: str) -> Format:
+    """The format of the API that the path belongs to."""
+    return next((form for start, form in FORMATS.items() if path.startswith(start)), chat)
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
@@ -352,15 +389,16 @@ async def on_expected(request: Request, error: Exception) -> Response:
 
 async def on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    what = f"{request.method} {request.url.path}"
+    what = f"{request.method} {request.scope['path']}"
     if error.status_code == 405:
         return problem_response(request, Problem(405, "not_found", f"{what}: this path does not allow this method"))
     message = f"{what}: there is no such path"
     return problem_response(request, Problem(error.status_code, "not_found", message))
 
 
-async def on_left(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)
+async def on_internal(request: Request, error: Exception) -> Response:
+    LOG.error("request %s: an internal error", request_id(request.scope), exc_info=error)
+    return problem_response(request, internal())
 
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
@@ -368,5 +406,5 @@ HANDLERS: dict[int | type[Exception], Handler] = {
     ProblemError: on_problem,
     PartsongError: on_expected,
     HTTPException: on_http,
-    ClientLeftError: on_left,
+    Exception: on_internal,
 }

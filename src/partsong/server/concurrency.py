@@ -37,24 +37,34 @@ class ConcurrencyLimiter:
         return sum(map(len, self._queues.values()))
 
     @asynccontextmanager
-    async def enter(self, key: Key | None) -> AsyncIterator[None]:
-        """Wait for a slot, and hold the slot until the block is left.
+    async def admit(self, key: Key | None) -> AsyncIterator[None]:
+        """Count a request of the key until the block is left, from before its body is read.
 
-        Raises `ProblemError` if the queue is full, if the wait takes too long, or if the key has reached a limit.
+        Raises `ProblemError` if the key has reached a limit.
         """
         if key is None or (key.at_once is None and key.requests_per_minute is None):
-            await self._wait("" if key is None else key.name)
-            try:
-                yield
-            finally:
-                self._leave()
+            yield
             return
         async with self.limits.within(key):
-            await self._wait(key.name)
-            try:
-                yield
-            finally:
-                self._leave()
+            yield
+
+    @asynccontextmanager
+    async def enter(self, key: Key | None) -> AsyncIterator[None]:
+        """Count a request of the key and wait for a slot, until the block is left. See `admit` and `turn`."""
+        async with self.admit(key), self.turn(key):
+            yield
+
+    @asynccontextmanager
+    async def turn(self, key: Key | None) -> AsyncIterator[None]:
+        """Wait for a slot, and hold the slot until the block is left.
+
+        Raises `ProblemError` if the queue is full, or if the wait takes too long.
+        """
+        await self._wait("" if key is None else key.owner)
+        try:
+            yield
+        finally:
+            self._leave()
 
     async def _wait(self, name: str) -> None:
         if self.inside < self.at_once:  # then the queue is empty, since a free slot goes to the queue first

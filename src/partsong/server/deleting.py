@@ -19,7 +19,6 @@ from partsong.store import Deleted
 from partsong.wire.reply import Problem
 
 ENDING = 5.0  # seconds that a run which is stopped may take to end
-LONGEST = 512  # characters of the name of a conversation
 
 
 class Deleting:
@@ -48,7 +47,8 @@ class Deleting:
         caller = caller_of(who(request, service))
         asked = dict(request.query_params)
         match asked:
-            case {"conversation": name} if len(asked) == 1 and 0 < len(name) <= LONGEST:
+            case {"conversation": name} if len(asked) == 1:
+                service.check_id(name, "conversation")
                 return deleted(await service.store.delete_conversation(caller, name))
             case {"all": "yes"} if len(asked) == 1:
                 return deleted(await service.store.delete_everything(caller))

@@ -1,4 +1,4 @@
-"""Reads requests: identifies the caller, and limits the size and the duration of a body.
+"""Says who asks: identifies the caller of a request, and refuses pages and callers that may not use the server.
 
 A web page can post to any address, also to servers on the user's own machine. Two checks protect against foreign pages:
 
@@ -13,30 +13,39 @@ host.
 A proxy on this machine makes everybody look near. So a server without keys refuses a request that was passed on.
 """
 
-import asyncio
 import ipaddress
+import logging
 from collections.abc import Mapping
 
+from partsong.errors import ConfigurationError
 from partsong.keys import Key, Keys
 from partsong.server.problems import ProblemError
-from partsong.server.response import SLOWEST, Headers, Receive, Scope
+from partsong.server.response import Headers, Receive, Scope
 from partsong.store import new_id
 from partsong.wire.reply import Problem
+
+LOG = logging.getLogger("partsong.server")
 
 # Headers that proxies add, and clients on this machine do not.
 FORWARDING = frozenset(
     ["forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"]
 )
-LARGEST = 32 * 1024 * 1024  # bytes of a body
-
-
-class ClientLeftError(Exception):
-    """The client has closed its connection, so nobody waits for the answer."""
+# Headers that decide who asks and for what. A proxy and this server could each heed another one of two.
+SINGLE = frozenset(
+    [b"authorization", b"content-encoding", b"content-type", b"host", b"origin", b"x-api-key", b"x-partsong"]
+)
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
-    """The headers of the request by name, in lower case."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    """The headers of the request by name, in lower case. Raises `ProblemError` if one of `SINGLE` is there twice."""
+    headers: dict[str, str] = {}
+    for raw, value in scope["headers"]:
+        name = raw.lower()
+        text = name.decode("latin-1")
+        if text in headers and name in SINGLE:
+            raise ProblemError(Problem(400, "invalid_request", f"the header {text} is there twice", text))
+        headers[text] = value.decode("latin-1")
+    return headers
 
 
 def request_id(scope: Scope) -> str:
@@ -61,6 +70,20 @@ def identify(
     origins: web pages that may use the server; `*` allows all
     metrics: whether the request reads `/metrics`, which needs a key of its own that allows nothing else
     """
+    try:
+        return _identify(scope, headers, keys, origins, metrics)
+    except ConfigurationError as problem:
+        # The error names a file of the server, which is for its log alone. Without keys nobody is let in.
+        if keys.told != (told := str(problem)):
+            keys.told = told
+            LOG.error("%s; requests are refused until the file is mended", told)
+        message = "the server cannot read its keys now, so it answers nobody; its log says more"
+        raise ProblemError(Problem(503, "overloaded", message, code="keys", retry_after=5.0)) from None
+
+
+def _identify(
+    scope: Scope, headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...], metrics: bool
+) -> Key | None:
     origin = headers.get("origin")
     if origin is None and scope.get("method") in ("GET", "HEAD") and "host" in headers:
         origin = f"{scope.get('scheme', 'http')}://{headers['host']}"
@@ -118,38 +141,6 @@ def _own(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost" or name.endswith(".localhost")
-
-
-async def read_body(headers: Mapping[str, str], receive: Receive, slowest: float = SLOWEST) -> bytes:
-    """The whole body. Raises `ClientLeftError` if the client disconnects.
-
-    Raises `ProblemError` if the body is not declared as JSON, is too large, or takes longer than `slowest` seconds.
-    """
-    media = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
-        raise ProblemError(Problem(400, "invalid_request", "the body must be sent as Content-Type: application/json"))
-    too_large = ProblemError(Problem(413, "too_large", f"the body has more than {LARGEST // 1024 // 1024} MiB"))
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > LARGEST:
-        raise too_large
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(slowest):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientLeftError
-                piece = message.get("body", b"")
-                size += len(piece)
-                if size > LARGEST:
-                    raise too_large
-                pieces.append(piece)
-                if not message.get("more_body", False):
-                    return b"".join(pieces)
-    except TimeoutError:
-        late = f"the body was not there after {slowest:g} seconds"
-        raise ProblemError(Problem(408, "invalid_request", late)) from None
 
 
 async def until_left(receive: Receive) -> None:

@@ -5,6 +5,9 @@ each request of a key that has such a limit.
 
 If the store is off, each process counts for itself, and gives a key its share of the limit, at least one request. If
 the store fails, requests of such keys are refused: a limit that cannot be checked would not be one.
+
+Requests count by `Key.owner`, so that a key that is made anew under an old name begins without requests. They count
+before their body is read.
 """
 
 import asyncio
@@ -58,15 +61,15 @@ class Limits:
             self._check(key)
         else:
             slot = secrets.randbits(62)
-        self.at_work[key.name] = self.at_work.get(key.name, 0) + 1
+        self.at_work[key.owner] = self.at_work.get(key.owner, 0) + 1
         try:
             if slot is not None and self.register is not None:
                 await self._enter(self.register, key, slot)
             yield
         finally:
-            self.at_work[key.name] -= 1
-            if not self.at_work[key.name]:
-                del self.at_work[key.name]
+            self.at_work[key.owner] -= 1
+            if not self.at_work[key.owner]:
+                del self.at_work[key.owner]
             if slot is not None and self.register is not None:
                 self._leave(self.register, slot)
 
@@ -84,12 +87,12 @@ class Limits:
             raise _refused(key, refusal)
         if key.at_once is None:
             return
-        self.held[slot] = key.name
+        self.held[slot] = key.owner
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._renew(register))
 
     async def _take(self, register: Register, key: Key, slot: int) -> Refusal | None:
-        return await register.take(slot, key.name, at_once=key.at_once, per_minute=key.requests_per_minute, hold=HOLD)
+        return await register.take(slot, key.owner, at_once=key.at_once, per_minute=key.requests_per_minute, hold=HOLD)
 
     def _leave(self, register: Register, slot: int) -> None:
         if self.held.pop(slot, None) is None:
@@ -110,15 +113,15 @@ class Limits:
 
     def _check(self, key: Key) -> None:
         """Count a request in this process. Raises `ProblemError` if the process's share of a limit is used up."""
-        at_work = self.at_work.get(key.name, 0)
+        at_work = self.at_work.get(key.owner, 0)
         if key.at_once is not None and at_work >= self._part(key.at_once):
             raise _refused(key, Refusal("at_once", 1.0))
         if key.requests_per_minute is not None:
             now = asyncio.get_running_loop().time()
-            due, wait = owed(self._due.get(key.name, now), now, self._part(key.requests_per_minute))
+            due, wait = owed(self._due.get(key.owner, now), now, self._part(key.requests_per_minute))
             if wait:
                 raise _refused(key, Refusal("requests_per_minute", wait))
-            self._due[key.name] = due
+            self._due[key.owner] = due
 
     def _part(self, limit: int) -> int:
         return max(1, limit // self.parts)

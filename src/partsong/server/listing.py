@@ -19,14 +19,16 @@ def listed(service: Service, key: Key | None) -> dict[str, Any]:
     return {"object": "list", "data": entries, "has_more": False, "first_id": ends[0], "last_id": ends[1]}
 
 
-def found(service: Service, name: str, key: Key | None) -> dict[str, Any]:
+async def found(service: Service, name: str, key: Key | None) -> dict[str, Any]:
     """The entry of a recipe or of a single model. Raises `ProblemError` if the key may use neither."""
+    service.check_id(name, "model")
     if allowed(name, key):
         if name in service.recipes:
             return entry(service, service.recipes[name])
         if ":" in name and service.serving.models:
             from partsong.recipe import single
 
+            await service.naming.check((name,), "model")
             service.assembly.check((name,))
             return entry(service, single(name))
     raise ProblemError(Problem(404, "not_found", f'there is no model "{name}"', "model", "model_not_found"))

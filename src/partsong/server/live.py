@@ -39,7 +39,7 @@ async def find(service: Service, name: str, key: Key | None) -> StoredRun:
 
 async def own(service: Service, name: str, key: Key | None) -> StoredRun:
     """The summary of the run with the id `name`. Raises `ProblemError` if the caller has no such run."""
-    run = await service.store.run(name)
+    run = await service.store.run(service.check_id(name, "run"))
     if run is None or run.caller != caller_of(key):
         raise ProblemError(Problem(404, "not_found", f'you have no run "{name}"', "run"))
     return run

@@ -2,9 +2,11 @@
 
 A thread writes the lines, so that a pipe that nobody reads blocks this thread and no request. Up to `WAITING` lines
 wait for the thread. Further lines are dropped, and a line in the gap says how many. The usage of a run comes from its
-report. Control characters from a client are escaped.
+report. Lines are ASCII: control characters and characters of direction, which a client or a model may have chosen, are
+escaped, since people read logs in terminals. Long values are cut.
 """
 
+import json
 import logging
 import os
 import select
@@ -17,12 +19,11 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Literal, TextIO
 
-import msgspec
-
 from partsong.server.report import Report
 from partsong.wire.reply import Problem
 
 WAITING = 10_000  # lines of about 200 bytes
+LONGEST = 2000  # characters of a value; a trace of our own is seldom longer
 FLUSH = 2.0  # seconds to write the last lines when the log is closed
 
 
@@ -112,7 +113,8 @@ class Log:
     def _line(self, level: str, fields: dict[str, Any]) -> str:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self.kind == "json":
-            return msgspec.json.encode({"time": now, "level": level, **fields}).decode() + "\n"
+            shown = {name: _cut(value) for name, value in fields.items()}
+            return _escaped(json.dumps({"time": now, "level": level, **shown}, separators=(",", ":"))) + "\n"
         said = (f"{name}={_word(value)}" for name, value in fields.items() if value not in ("", None))
         return f"{now} {level} {' '.join(said)}\n"
 
@@ -178,6 +180,17 @@ def _print(out: TextIO, text: str) -> None:
 
 def _word(value: Any) -> str:
     """The value as one word. Values with spaces or unprintable characters are quoted and escaped."""
-    text = str(value)
+    text = str(_cut(value))
     plain = text.isprintable() and text.isascii() and not any(letter in text for letter in ' "=')
-    return text if plain else msgspec.json.encode(text.encode("ascii", "backslashreplace").decode()).decode()
+    return text if plain else _escaped(json.dumps(text.encode("ascii", "backslashreplace").decode()))
+
+
+def _cut(value: Any) -> Any:
+    if not isinstance(value, str) or len(value) <= LONGEST:
+        return value
+    return f"{value[:LONGEST]}… ({len(value):,} characters)"
+
+
+def _escaped(encoded: str) -> str:
+    """JSON in ASCII without DEL, the only control character that encoders leave as it is."""
+    return encoded.replace("\x7f", "\\u007f")

@@ -29,12 +29,13 @@ from partsong.events import (
     AnyEvent,
     ProposalFailed,
     ProposalFinished,
+    ProposalSpared,
 )
+from partsong.ids import shown
 from partsong.model import asking
 from partsong.recipe import Recipe, replace
 from partsong.server.offered import found, offered
 from partsong.server.report import Report
-from partsong.server.settings import STORE_PATIENCE
 from partsong.store import Store
 
 MOST_LISTED = 50  # most recipes in the tool's description, which is part of every prompt of the client
@@ -58,6 +59,9 @@ class Answered(BaseModel):
     losses: list[dict[str, Any]] = Field(description="What the run did not get as its recipe has it, and why.")
     last_resort: bool = Field(description="Whether a proposal stands for the answer, as the aggregator failed.")
     seat: int | None = Field(description="The seat whose proposal is the answer, if it is one.")
+    layer: int | None = Field(description="The layer of that seat.")
+    spared: int = Field(description="How many proposals were not needed, because the others agreed.")
+    votes: list[dict[str, Any]] = Field(description="Who voted for what, for each layer whose answers were counted.")
     calls: list[dict[str, Any]] = Field(description="Each call to a model, with its tokens and dollars.")
 
 
@@ -68,7 +72,7 @@ class ListedRecipe(BaseModel):
     about: str
     calls: int = Field(description="How many calls to models a run of it makes.")
     proposers: list[list[str]] = Field(description="The models of each layer.")
-    aggregator: str = Field(description="The model that writes the answer.")
+    aggregator: str = Field(description="The model that writes the answer; empty for a vote that asks none.")
 
 
 class Listing(BaseModel):
@@ -97,7 +101,7 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
 
     @asynccontextmanager
     async def lifespan(_: "MCPServer[_Shared]") -> AsyncIterator[_Shared]:
-        journal = open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+        journal = open_journal(configuration, mode, patience=configuration.bounds.store_seconds, must_open=False)
         async with journal as store, assembling(configuration, store=store) as assembly:
             yield _Shared(configuration, store, assembly, *offered(configuration, assembly))
 
@@ -146,15 +150,21 @@ def make_server(configuration: Configuration, mode: StoreMode | None = None) -> 
     return server
 
 
-async def _ask(shared: _Shared, question: str, name: str | None, context: Context[_Shared]) -> CallToolResult:
+def _recipe(shared: _Shared, name: str | None) -> Recipe:
+    """The recipe of this name, or the first one, with the configured cap in dollars. Raises `ToolError` for others."""
     known = ", ".join(shared.recipes) or "none"
     if name in shared.unusable:
         raise ToolError(f'the recipe "{name}" cannot be used: {shared.unusable[name]}')
     if not shared.recipes or (name is not None and name not in shared.recipes):
-        raise ToolError(f'there is no recipe "{name or "default"}"; known: {known}')
+        raise ToolError(f'there is no recipe "{shown(name or "default")}"; known: {known}')
     recipe = next(iter(shared.recipes.values())) if name is None else shared.recipes[name]
     if recipe.max_dollars is None and shared.configuration.dollars_per_run is not None:
         recipe = replace(recipe, max_dollars=shared.configuration.dollars_per_run)
+    return recipe
+
+
+async def _ask(shared: _Shared, question: str, name: str | None, context: Context[_Shared]) -> CallToolResult:
+    recipe = _recipe(shared, name)
     recorder = shared.store.record(labels={"api": "mcp"})
     report, steps = Report(recorder.id, recipe.name), 0
 
@@ -170,6 +180,8 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
                 steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: {model} has answered"
             case ProposalFailed(layer=layer, seat=seat, error=error):
                 steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: {error.message}"
+            case ProposalSpared(layer=layer, seat=seat):
+                steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: was not needed"
             case AnalysisFinished(model=model):
                 steps, said = steps + 1, f"{model} has compared the proposals"
             case AnalysisFailed(error=error):
@@ -184,7 +196,10 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
     try:
         models = await shared.assembly.models(recipe.models)
         funds = daily_funds(shared.configuration, shared.store)
-        await perform(recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id)
+        bounds = shared.configuration.bounds
+        await perform(
+            recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id, bounds=bounds
+        )
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
     finally:

@@ -7,6 +7,8 @@ The status says what the client can do: change the request or the key (4xx), ret
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from partsong.errors import (
     BudgetError,
     BusyError,
@@ -41,11 +43,13 @@ STATUSES: Mapping[Cause, tuple[int, Kind]] = {
     "cut_off": (504, "timeout"),
     "cancelled": (503, "overloaded"),
     "no_proposals": (502, "server"),
+    "no_majority": (502, "server"),
 }
 # The same request would fail again, and cost as much again.
 HOPELESS: frozenset[Cause] = frozenset(
-    {"auth", "billing", "refused", "window", "content_filter", "budget", "invalid", "timeout", "cut_off"}
+    {"auth", "billing", "refused", "window", "content_filter", "budget", "invalid", "timeout", "cut_off", "no_majority"}
 )
+LONGEST = 4000  # characters of a message
 REPEATED = frozenset({408, 409, 429})  # statuses below 500 after which the official SDKs ask again
 
 
@@ -78,6 +82,18 @@ def unusable(error: PartsongError) -> Problem:
             return Problem(503, "overloaded", message, code="store", retry_after=5.0)
         case _:
             return Problem(500, "server", str(error), retryable=False)
+
+
+def internal() -> Problem:
+    """The problem of an error that nobody foresaw. Its traceback belongs into the log, and nowhere else."""
+    return Problem(500, "server", "the server has an internal error; see its log", retryable=False)
+
+
+def presentable(problem: Problem) -> Problem:
+    """The problem with a message that is not too long, since it may repeat what the client has sent."""
+    if len(problem.message) <= LONGEST:
+        return problem
+    return replace(problem, message=f"{problem.message[: LONGEST // 2]} […] {problem.message[-LONGEST // 2 :]}")
 
 
 def failed(error: Failure, report: dict[str, Any], strict: bool = False) -> Problem:

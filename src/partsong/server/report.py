@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from partsong.events import AnyEvent, CallFinished, Failure, Loss, RunFailed, RunFinished, RunStarted
+from partsong.events import AnyEvent, CallFinished, Failure, Loss, RunFailed, RunFinished, RunStarted, VotesCounted
 from partsong.model import NOTHING_USED, Answer, Usage
 
 
@@ -18,6 +18,7 @@ class Report:
     losses: number of losses
     again: id of the earlier run whose proposals were found; "" for none
     kept: whether the store keeps the run, as far as it should
+    votes: the counts of layers whose statements were counted
     calls: the calls whose usage is known. Their usages add up to `usage`.
     """
 
@@ -30,6 +31,7 @@ class Report:
         self.usage: Usage = NOTHING_USED
         self.losses = 0
         self.kept = True
+        self.votes: list[VotesCounted] = []
         self.calls: list[tuple[CallFinished, Usage]] = []
         self._end: RunFinished | RunFailed | None = None
 
@@ -40,6 +42,8 @@ class Report:
                 self.started, self.again = True, again
             case CallFinished(usage=Usage() as usage):
                 self.calls.append((event, usage))
+            case VotesCounted():
+                self.votes.append(event)
             case RunFinished(answer=answer, usage=usage, losses=losses):
                 self.answer, self.usage, self.losses, self._end = answer, usage, len(losses), event
             case RunFailed(error=error, usage=usage, losses=losses):
@@ -65,8 +69,21 @@ class Report:
                 "losses": msgspec.to_builtins(end.losses),
             }
             if isinstance(end, RunFinished):
-                plain |= {"model": end.model, "last_resort": end.last_resort, "seat": end.seat}
+                plain |= {"model": end.model, "last_resort": end.last_resort, "seat": end.seat, "layer": end.layer}
+            plain |= {"spared": end.spared, "votes": [plain_count(count) for count in self.votes]}
         return plain | {"calls": [_plain_call(call, usage) for call, usage in self.calls]}
+
+
+def plain_count(count: VotesCounted) -> dict[str, Any]:
+    """Who voted for what, as plain values for JSON."""
+    return {
+        "layer": count.layer,
+        "rule": count.rule,
+        "needed": count.needed,
+        "seat": count.seat,
+        "groups": msgspec.to_builtins(count.groups),
+        "abstained": list(count.abstained),
+    }
 
 
 def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:

@@ -6,7 +6,7 @@ one.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,21 +16,26 @@ from typing import Any
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
 from partsong.documents.reader import DocumentReader
-from partsong.errors import RecipeError, RequestError, StoreError
+from partsong.errors import RecipeError, RequestError, StoreError, WeightsError
 from partsong.folders import keys_path
+from partsong.ids import check, shown
 from partsong.keys import Key, Keys
+from partsong.middleware.retry import ATTEMPTS
+from partsong.model import Model
 from partsong.money.funding import DailyFunds
 from partsong.recipe import Recipe, replace, single
-from partsong.recipes.reading import overridden
+from partsong.recipes.bounding import for_caller, most_calls
+from partsong.server.bodies import Bodies
 from partsong.server.concurrency import ConcurrencyLimiter
 from partsong.server.limits import Limits
 from partsong.server.log import Log
 from partsong.server.metrics import Metrics
+from partsong.server.naming import Naming, check_ids
 from partsong.server.offered import Found, found, usable
+from partsong.server.preparing import Prepared, Preparing
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
 from partsong.server.retention import retain
-from partsong.server.settings import STORE_PATIENCE
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying
 from partsong.store import Store
@@ -38,6 +43,7 @@ from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Problem
 
 LOG = logging.getLogger("partsong.server")
+STOPPING = "the server is shutting down"
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +54,10 @@ class Service:
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
     telemetry: makes spans; `None` (default) if no endpoint for spans is configured
+    bodies: counts the bodies of requests under way
     documents: reads the documents of requests, and remembers the last ones
+    naming: decides which models a request may name
+    preparing: the local models that are being fetched or loaded
     slowest: seconds that a client may take to send a body, or to read what was sent (default 60)
     working: the tasks of requests under way
     staying: the runs that continue without their client
@@ -67,6 +76,9 @@ class Service:
     log: Log
     metrics: Metrics
     documents: DocumentReader
+    bodies: Bodies
+    naming: Naming
+    preparing: Preparing
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
     working: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -83,14 +95,70 @@ class Service:
         """Whether a run may continue without its client: only with a single process and stored events."""
         return self.serving.workers == 1 and self.store.mode == "full"
 
-    def recipe_for(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
+    async def recipe_for(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
         """The recipe of a request, with the options of the request.
 
-        Raises `ProblemError`, `RequestError` or `RecipeError` if there is none, or if the key may not use it.
+        Raises `ProblemError`, `RequestError` or `RecipeError` if there is none, if the key may not use it, or if the
+        request may not name one of its models.
         """
+        check_ids(parsed, self.configuration.bounds)
+        recipe = self._recipe_of(parsed, key)
+        if parsed.model not in self.recipes or parsed.options.recipe:
+            named_by = "partsong.recipe" if parsed.options.recipe else "model"
+            await self.naming.check(recipe.models, named_by)
+            self.assembly.check(recipe.models)
+        return recipe
+
+    def check_id(self, name: str, field: str) -> str:
+        """The id of a run, a response, or anything else that a request looks up. Raises `RequestError` for a wrong one.
+
+        field: field of the request, or the part of its path, that has the id
+        """
+        check(name, field, self.configuration.bounds.id_bytes)
+        return name
+
+    async def models_of(self, recipe: str, names: Collection[str]) -> Mapping[str, Model]:
+        """The models of a recipe that may be asked, whose weights are fetched first if they are missing.
+
+        recipe: name of the recipe, for the log
+        names: ids of the models
+
+        A request that waits for a file is no run yet, and takes no place of a run. Raises `ProblemError` if as many
+        requests wait as may be under way and in the queue.
+        """
+        if self.assembly.has(names):
+            return await self.assembly.models(names)
+        if self.preparing.waiting >= self.serving.at_once + self.serving.waiting:
+            message = "the server is busy: many requests wait for models that are being fetched"
+            raise ProblemError(Problem(503, "overloaded", message, retry_after=30.0))
+        self.preparing.waiting += 1
+        try:
+            return await self.assembly.models(names)
+        except WeightsError as error:
+            if self.stopping:
+                raise ProblemError(Problem(503, "overloaded", STOPPING, retry_after=5.0)) from None
+            # The error names folders of the server, which are for its log alone.
+            LOG.warning("the models of the recipe %s cannot be used: %s", recipe, error)
+            message = "the weights of a model cannot be had now; the log of the server says why"
+            raise ProblemError(Problem(503, "overloaded", message, code="weights", retry_after=60.0)) from None
+        finally:
+            self.preparing.waiting -= 1
+
+    def prepared(self, key: Key | None) -> list[Prepared]:
+        """The models that are being fetched or loaded, without those of which the key may not know."""
+        if key is None or not key.recipes:
+            return self.preparing.all()
+        seen = {
+            model
+            for name in key.recipes
+            for model in (name, *(self.recipes[name].models if name in self.recipes else ()))
+        }
+        return [each for each in self.preparing.all() if each.model in seen]
+
+    def _recipe_of(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
         name, options = parsed.model, parsed.options
         if key is not None and key.recipes and name not in key.recipes:
-            raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "model"))
+            raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{shown(name)}"', "model"))
         if name in self.recipes:
             recipe = self.recipes[name]
         elif name in self.unusable:
@@ -102,8 +170,9 @@ class Service:
             # A key with recipes of its own has been refused above, so whoever reads this may use all of them.
             known = ", ".join(self.recipes)
             more = " (or provider:model)" if self.serving.models else ""
-            message = f'there is no model "{name}"; known: {known}{more}'
+            message = f'there is no model "{shown(name)}"; known: {known}{more}'
             raise ProblemError(Problem(404, "not_found", message, "model", "model_not_found"))
+        served = recipe
         if options.recipe:
             chosen = (not self.serving.models or (key is not None and key.recipes)) and sorted(
                 {"layers", "analyst", "aggregator"} & options.recipe.keys()
@@ -118,9 +187,12 @@ class Service:
                     )
                 )
             try:
-                recipe = overridden(recipe, options.recipe)
+                recipe = for_caller(recipe, options.recipe, self.configuration.bounds, owner=key is None)
             except RecipeError as problem:
                 raise RequestError(f"partsong.recipe: {problem}", "partsong.recipe") from None
+            self.check_calls(recipe, served, parsed.samples)
+        elif parsed.samples > 1:
+            self.check_calls(recipe, served, parsed.samples)
         return self.limited(recipe, name, options)
 
     def limited(self, recipe: Recipe, name: str, options: Options) -> Recipe:
@@ -147,6 +219,18 @@ class Service:
             message = f"clients may not choose the models on this server: {', '.join(others)}"
             raise ProblemError(Problem(403, "permission", message, "model"))
 
+    def check_calls(self, recipe: Recipe, served: Recipe, answers: int) -> None:
+        """Raise `RequestError` if a request can lead to too many calls to models.
+
+        served: the recipe that the request names. One answer of it is always allowed.
+        answers: number of answers that the request asks for
+        """
+        most = max(self.configuration.bounds.request_calls, most_calls(served, ATTEMPTS))
+        if (calls := answers * most_calls(recipe, ATTEMPTS)) > most:
+            field = "n" if answers > 1 else "partsong.recipe"
+            message = f"{field}: the request can lead to {calls:,} calls to models, but at most {most:,} are allowed"
+            raise RequestError(message, field)
+
     def limit(self, name: str) -> Decimal | None:
         """The limit of dollars of the served recipe called `name`, which no request can raise; `None` for no limit."""
         return self.recipes[name].max_dollars if name in self.recipes else None
@@ -167,6 +251,7 @@ class Service:
     async def drain(self) -> None:
         """Wait for the runs under way, for `drain` seconds at most. Then cancel the remaining ones."""
         self.stopping = True
+        await self.assembly.close()  # nobody waits for a file that takes minutes
         if self.working:
             await asyncio.wait(self.working, timeout=self.serving.drain)
         for task in self.working:
@@ -182,7 +267,7 @@ def caller_of(key: Key | None) -> str:
 
 def _open_store(configuration: Configuration, mode: StoreMode | None) -> AbstractAsyncContextManager[Store]:
     """The store, also if it cannot be opened: the server then answers without it, and tries again."""
-    return open_journal(configuration, mode, patience=STORE_PATIENCE, must_open=False)
+    return open_journal(configuration, mode, patience=configuration.bounds.store_seconds, must_open=False)
 
 
 async def _end(task: asyncio.Task[None]) -> None:
@@ -213,7 +298,8 @@ async def open_service(
         stack.push_async_callback(asyncio.to_thread, log.close)
         stack.enter_context(log.taking(LOG))
         store = await stack.enter_async_context(_open_store(configuration, mode))
-        assembly = await stack.enter_async_context(assembling(configuration, store=store))
+        preparing = Preparing(log.message)
+        assembly = await stack.enter_async_context(assembling(configuration, fetching=preparing.hear, store=store))
         known, broken = found(configuration)
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}
@@ -240,6 +326,9 @@ async def open_service(
             log,
             metrics,
             DocumentReader(configuration.documents),
+            Bodies(configuration.bounds),
+            Naming(configuration, assembly, recipes),
+            preparing,
             telemetry,
             slowest,
         )

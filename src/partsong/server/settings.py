@@ -12,7 +12,6 @@ from msgspec import Struct
 from partsong.configuration import Configuration, Serving, StoreMode, find_configuration, read_configuration
 
 VARIABLE = "PARTSONG_SERVER"
-STORE_PATIENCE = 0.8  # seconds that the store may take for a write until requests go on without it
 
 
 class _Told(Struct, frozen=True):

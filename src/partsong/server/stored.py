@@ -26,7 +26,6 @@ from partsong.wire.reply import Head, Problem
 
 ENDING = 5.0  # most seconds to wait for the end of a cancelled run before its state is reported
 DEAD = 300.0  # seconds without an event after which a run without a task counts as dead, as after a crash
-MOST_RUNS = 500  # earlier responses whose items one input may refer to: each is read from the store
 KINDS = {"msg": "message", "rs": "reasoning", "fc": "function_call", "ctc": "custom_tool_call"}
 
 
@@ -106,6 +105,7 @@ async def find(service: Service, name: str, key: Key | None, field: str = "respo
     Raises `ProblemError` if there is no such response, if the request did not let it be stored, or if another key made
     it.
     """
+    service.check_id(name, field)
     missing = ProblemError(Problem(404, "not_found", f'there is no response "{name}"', field, "response_not_found"))
     if field == "previous_response_id":
         message = f'there is no response "{name}" to go on from'
@@ -178,8 +178,12 @@ async def look_up(service: Service, names: Sequence[str], key: Key | None) -> di
 
     An item may have one index in a stream and another in the whole answer. So an id without an exact match stands for
     the next unused item of its kind in the same response. Raises `ProblemError` if the caller has no such response, or
-    if the input refers to more than 500 responses.
+    if the input refers to more items or responses than the bounds allow.
     """
+    bounds = service.configuration.bounds
+    if len(names) > bounds.referenced_items:
+        message = f"input: more than {bounds.referenced_items:,} items of earlier responses are referred to"
+        raise ProblemError(Problem(400, "invalid_request", message, "input"))
     runs: dict[str, list[dict[str, Any]]] = {}
     items: dict[str, bytes] = {}
     for name in dict.fromkeys(names):
@@ -189,8 +193,8 @@ async def look_up(service: Service, names: Sequence[str], key: Key | None) -> di
         if prefix not in KINDS or not run:
             raise missing
         if run not in runs:
-            if len(runs) == MOST_RUNS:
-                message = f"input: items of more than {MOST_RUNS} responses are referred to; use previous_response_id"
+            if len(runs) == (most := bounds.referenced_responses):
+                message = f"input: items of more than {most:,} responses are referred to; use previous_response_id"
                 raise ProblemError(Problem(400, "invalid_request", message, "input"))
             runs[run] = await _output_of(service, run, key, missing)
         left = [item for item in runs[run] if item["type"] == KINDS[prefix]]

@@ -7,6 +7,7 @@ models. The database is behind `backend.Backend`; today that is one SQLite file.
 from partsong.call import Call, call_key
 from partsong.store.backend import StoreOffError
 from partsong.store.limits import Refusal, owed
+from partsong.store.patience import patient
 from partsong.store.recorder import Recorder, new_id
 from partsong.store.runs import CONVERSATION, Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.store import Mode, Store, open_store
@@ -37,4 +38,5 @@ __all__ = [
     "new_id",
     "open_store",
     "owed",
+    "patient",
 ]

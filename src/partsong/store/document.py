@@ -27,10 +27,12 @@ from partsong.events import (
     ProposalFailed,
     ProposalFinished,
     ProposalReplaced,
+    ProposalSpared,
     ProposalStarted,
     RunFailed,
     RunFinished,
     RunStarted,
+    VotesCounted,
 )
 from partsong.model import Answer, TextDelta, Usage
 from partsong.recipe import ANALYST_SEAT
@@ -68,6 +70,9 @@ def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
         "answered": 0,
         "last_resort": False,
         "seat": None,
+        "layer": None,
+        "spared": 0,
+        "votes": [],
     }
     for seconds, event in events:
         match event:
@@ -80,6 +85,8 @@ def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
                 shown["analyst"] = blank(len(shown["layers"]), ANALYST_SEAT, model) | {"started": seconds}
             case AggregationStarted(model=model):
                 shown["aggregator"] = blank(len(shown["layers"]), 0, model) | {"started": seconds}
+            case VotesCounted():
+                shown["votes"].append({name: to_builtins(getattr(event, name)) for name in event.__struct_fields__})
             case RunFinished() | RunFailed():
                 end(shown, event, seconds)
             case _ if (seat := place(shown, event)) is not None:
@@ -99,6 +106,7 @@ def blank(layer: int, seat: int, model: str) -> Plain:
     stored: what an answer from the store had used when it was made
     started, first, ended: when the seat was asked, wrote its first word, and ended
     error: why the seat is lost
+    spared: whether the seat was not needed
     replaced: models that failed in this seat before `model` was asked, and why
     fitted: tokens of the prompt before and after it was shortened to fit the window
     calls: every call of the seat that has ended
@@ -116,6 +124,7 @@ def blank(layer: int, seat: int, model: str) -> Plain:
         "first": None,
         "ended": None,
         "error": None,
+        "spared": False,
         "replaced": [],
         "fitted": None,
         "calls": [],
@@ -142,6 +151,7 @@ def place(shown: Plain, event: AnyEvent) -> Plain | None:
             | CallFinished(layer=layer, seat=seat)
             | ProposalFinished(layer=layer, seat=seat)
             | ProposalFailed(layer=layer, seat=seat)
+            | ProposalSpared(layer=layer, seat=seat)
         ):
             found: Plain = layers[layer]["seats"][seat]
             return found
@@ -176,6 +186,8 @@ def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
             seat |= {"model": model, "ended": seconds}
         case ProposalFailed(error=error) | AnalysisFailed(error=error):
             seat |= {"error": to_builtins(error), "ended": seconds}
+        case ProposalSpared():
+            seat |= {"spared": True, "ended": seconds}
 
 
 def add_call(seat: Plain, call: CallFinished) -> None:
@@ -203,6 +215,7 @@ def end(shown: Plain, event: RunFinished | RunFailed, seconds: float) -> None:
         "losses": to_builtins(event.losses),
         "planned": event.planned,
         "answered": event.answered,
+        "spared": event.spared,
     }
     aggregator: Plain | None = shown["aggregator"]
     if isinstance(event, RunFailed):
@@ -211,6 +224,8 @@ def end(shown: Plain, event: RunFinished | RunFailed, seconds: float) -> None:
             aggregator |= {"error": shown["error"], "ended": seconds}
         return
     shown["last_resort"], shown["seat"] = event.last_resort, event.seat
+    last = None if event.seat is None else len(shown["layers"]) - 1  # earlier versions stored no layer
+    shown["layer"] = last if event.layer is None else event.layer
     shown["answer"] = to_builtins(event.answer) | {"text": event.answer.text, "model": event.model}
     if aggregator is not None and not event.last_resort:
         aggregator |= said(event.answer) | {"model": event.model or aggregator["model"], "ended": seconds}

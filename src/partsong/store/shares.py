@@ -45,7 +45,7 @@ class Shares:
                 self._add(event)
             case RunStarted(recipe=recipe):
                 models = [agent.model for layer in recipe.layers for agent in layer.seats]
-                self._shares = {model: Share(model) for model in (*models, recipe.aggregator.model)}
+                self._shares = {model: Share(model) for model in (*models, *recipe.aggregator.models[:1])}
             case RunFinished(losses=losses) | RunFailed(losses=losses):
                 for loss in losses:
                     share = self._of(loss.model)

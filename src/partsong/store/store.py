@@ -32,6 +32,7 @@ from partsong.store.finding import find_run
 from partsong.store.health import Health
 from partsong.store.leases import Leases
 from partsong.store.limits import Refusal
+from partsong.store.patience import OF_THIS_REQUEST, Patience
 from partsong.store.recorder import Recorder, new_id
 from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.sqlite.backend import SQLite
@@ -43,6 +44,7 @@ from partsong.store.votes import Vote, VoteTally
 Mode = Literal["off", "metadata", "full"]
 T = TypeVar("T")
 TURNS = 5  # of the event loop, until a write that the thread has finished is known to be done
+NEEDED = 0.05  # seconds that a request waits at least for a write without which it fails
 PROBE = 2.0  # seconds between two tries of a database that fails
 
 
@@ -271,7 +273,7 @@ class Store:
         self._check_writes()
         held = backend.hold(amounts, caps, self._leases.lease)
         try:
-            hold = await self._waited(held)
+            hold = await self._waited(held, NEEDED)
         except (asyncio.CancelledError, StoreError):
             # A hold that nobody knows of would count until the day is over.
             held.add_done_callback(partial(_release, backend))
@@ -287,7 +289,7 @@ class Store:
         """
         if self._backend is None:
             return True
-        return await self._write(partial(self._backend.begin, hold, amounts, caps, self._leases.lease))
+        return await self._write(partial(self._backend.begin, hold, amounts, caps, self._leases.lease), NEEDED)
 
     def lower(self, hold: int, amounts: Mapping[str, Decimal]) -> None:
         """Let less of a hold count if this process dies, soon. If this fails, more counts for some time."""
@@ -326,7 +328,8 @@ class Store:
         If a limit forbids it, nothing is taken or counted, and the refusal names the limit.
         """
         take = self._needed("a limit of a key").take_place
-        return await self._write(partial(take, place, key, at_once=at_once, per_minute=per_minute, hold=hold))
+        taking = partial(take, place, key, at_once=at_once, per_minute=per_minute, hold=hold)
+        return await self._write(taking, NEEDED)
 
     async def keep_places(self, places: Iterable[tuple[int, str]], hold: float) -> None:
         """Keep these places of these keys for `hold` more seconds."""
@@ -361,10 +364,13 @@ class Store:
         self.health.read()
         return found
 
-    async def _write(self, work: "Callable[[], asyncio.Future[T]]") -> T:
-        """Do a write, and return its result. While writes fail, no write is started and the failure is raised."""
+    async def _write(self, work: "Callable[[], asyncio.Future[T]]", least: float = 0.0) -> T:
+        """Do a write, and return its result. While writes fail, no write is started and the failure is raised.
+
+        See `_wait` for `least`.
+        """
         self._check_writes()
-        return await self._waited(work())
+        return await self._waited(work(), least)
 
     def _check_writes(self) -> None:
         """Raise the current failure of writes, if there is one.
@@ -374,30 +380,40 @@ class Store:
         if (problem := self.health.writes) is not None:
             raise problem.with_traceback(None)
 
-    async def _waited(self, written: "asyncio.Future[T]") -> T:
-        """Wait for a write, and return its result.
+    async def _waited(self, written: "asyncio.Future[T]", least: float = 0.0) -> T:
+        """Wait for a write, and return its result. See `_wait` for `least`.
 
         Raises `StoreError` if the write fails or takes longer than `patience`. A write that takes longer stays queued,
         and is made as soon as the database allows.
         """
         written.add_done_callback(self._look_at)
-        await self._wait(written)
+        await self._wait(written, least)
         if not written.done():
             self._check_writes()
             raise self._late()
         return written.result()
 
-    async def _wait(self, written: "asyncio.Future[Any]") -> None:
-        """Wait until a write is done, but not beyond `patience` and not while writes fail."""
+    async def _wait(self, written: "asyncio.Future[Any]", least: float = 0.0) -> None:
+        """Wait until a write is done, but not beyond `patience` and not while writes fail.
+
+        least: seconds to wait even if this request has waited before for as long as it may (default: none)
+        """
         if written.done() or self.health.writes is not None:
             return
         ends = (written, self.health.next_failure())
-        done, _ = await asyncio.wait(ends, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
+        if (patience := OF_THIS_REQUEST.get()) is None:
+            patience, seconds = Patience(0), self._patience
+        else:
+            left = max(least, patience.left())
+            seconds = left if self._patience is None else min(left, self._patience)
+        with patience.waiting():
+            done, _ = await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for _ in range(TURNS):
             if done or written.done():
                 return
             await asyncio.sleep(0)
-        self.health.failed(self._late(), writing=True)
+        if seconds == self._patience:  # else this request has waited before, and this write may be in time
+            self.health.failed(self._late(), writing=True)
 
     def _late(self) -> StoreError:
         address = "" if self._backend is None else self._backend.address

@@ -98,9 +98,8 @@ def find(name: str) -> Entry | Path:
             f'local:{name}: there is no local model "{name}"; known: {", ".join(known)}{toml.closest(name, known)}'
             " (others are given as the path of a .gguf file, or as owner/repository/file.gguf on the Hugging Face hub)"
         )
-    path = Path(name).expanduser()
-    match = HUB_FILE.fullmatch(name)
-    if match is None or name.startswith((".", "~")) or ".." in path.parts or path.exists():
+    path, match = _expanded(name), HUB_FILE.fullmatch(name)
+    if match is None or name.startswith((".", "~")) or ".." in path.parts or _exists(path):
         return path
     if ONE_OF_SEVERAL.search(name):
         raise ConfigurationError(
@@ -114,3 +113,18 @@ def find(name: str) -> Entry | Path:
         (Source(repository, file=file),),
         name=name,
     )
+
+
+def _expanded(name: str) -> Path:
+    """The path, with `~` as the home folder. Raises `ConfigurationError` if there is no such user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ConfigurationError(f"local:{name}: this computer has no home folder of that user") from None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is longer than a name of a file can be
+        return False

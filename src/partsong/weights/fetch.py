@@ -7,6 +7,7 @@ whole file.
 
 import asyncio
 import hashlib
+import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ from msgspec import Struct
 from partsong.errors import WeightsError
 from partsong.weights.catalogue import Entry, Source, find
 from partsong.weights.lock import locked
-from partsong.weights.part import STEP, Free, Part, SourceError, in_words, unwritable
+from partsong.weights.part import STEP, Free, Part, SourceError, finish, in_words, unwritable
 
 HUB = "https://huggingface.co"
 MAGIC = b"GGUF"
@@ -34,6 +35,9 @@ State = Literal[
     "checking",  # `done` bytes of `total` have been hashed
     "altered",  # the file on the disk had a wrong size or hash and was deleted; `note` says so
     "ready",  # the file is on the disk, with the right hash
+    "ended",  # nothing more is done for the file; `note` says why there is no file, and is empty if there is one
+    "loading",  # the file is being loaded into memory
+    "loaded",  # the file is in memory, or cannot be loaded
 ]
 
 
@@ -101,7 +105,7 @@ async def ensure(name: str, cache: Path, *, progress: Progress | None = None, ac
     """
     found = find(name)
     if isinstance(found, Path):
-        return _own(found)
+        return await asyncio.to_thread(_own, found)  # the disk may be slow, or far away
     return await fetch(found, cache, progress=progress, access=access)
 
 
@@ -119,6 +123,14 @@ def is_there(entry: Entry, cache: Path) -> bool:
     return entry.bytes in (None, size)
 
 
+def is_checked(entry: Entry, cache: Path) -> bool:
+    """Return whether an entry's file exists, and its hash was found to be right since the file was last changed."""
+    try:
+        return _Fetch(entry, location(entry, cache), None, Access()).is_marked() is True
+    except OSError:
+        return False
+
+
 async def fetch(entry: Entry, cache: Path, *, progress: Progress | None = None, access: Access | None = None) -> Path:
     """Return the path of an entry's file, and fetch the file if it is missing. The parameters are those of `ensure`.
 
@@ -130,11 +142,13 @@ async def fetch(entry: Entry, cache: Path, *, progress: Progress | None = None, 
 def _own(path: Path) -> Path:
     """Return the path of the user's own file. Raises `WeightsError` if it cannot be read or is no GGUF file."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise WeightsError(f"{path} is no regular file")
         with path.open("rb") as file:
             if file.read(len(MAGIC)) == MAGIC:
                 return path
-    except OSError as fault:
-        raise WeightsError(f"{path} cannot be read: {fault.strerror}") from None
+    except (OSError, ValueError) as fault:
+        raise WeightsError(f"{path} cannot be read: {getattr(fault, 'strerror', fault)}") from None
     raise WeightsError(f"{path} is no GGUF file")
 
 
@@ -189,24 +203,33 @@ class _Fetch:
         Raises `WeightsError` if the file cannot be read.
         """
         try:
-            stat = self.path.stat()
-            if self.entry.bytes not in (None, stat.st_size):
-                return False
-            mark = self.read_mark()
-            wanted = self.entry.sha256 or (mark.sha256 if mark else None)
-            if mark is not None and mark == _Mark(wanted or "", stat.st_size, stat.st_mtime_ns):
-                return True
-            digest = await self.hashed(stat.st_size)
+            if (marked := self.is_marked()) is not None:
+                return marked
+            digest = await self.hashed(self.path.stat().st_size)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as fault:
             raise WeightsError(f"{self.path} cannot be read: {fault.strerror}") from None
+        mark = self.read_mark()
+        wanted = self.entry.sha256 or (mark.sha256 if mark else None)
         if wanted is None and not _is_gguf(self.path):
             return False
         if digest != (wanted or digest):
             return False
         self.write_mark(digest)
         return True
+
+    def is_marked(self) -> bool | None:
+        """Return whether the file is right, by its size and its recorded hash; `None` if the hash must be computed.
+
+        Raises `OSError` if the file cannot be read.
+        """
+        found = self.path.stat()
+        if self.entry.bytes not in (None, found.st_size):
+            return False
+        mark = self.read_mark()
+        wanted = self.entry.sha256 or (mark.sha256 if mark else "")
+        return True if mark is not None and mark == _Mark(wanted, found.st_size, found.st_mtime_ns) else None
 
     async def hashed(self, size: int) -> str:
         """Return the SHA-256 of the file, and report progress. `size`: size of the file in bytes."""
@@ -225,9 +248,9 @@ class _Fetch:
             return None
 
     def write_mark(self, digest: str) -> None:
-        stat = self.path.stat()
+        found = self.path.stat()
         with suppress(OSError):  # without the record, the file is hashed again at the next start
-            self.mark.write_bytes(msgspec.json.encode(_Mark(digest, stat.st_size, stat.st_mtime_ns)))
+            self.mark.write_bytes(msgspec.json.encode(_Mark(digest, found.st_size, found.st_mtime_ns)))
 
     async def renew(self) -> None:
         """Delete a wrong file, and fetch the file from the first source that has it.
@@ -284,7 +307,7 @@ class _Fetch:
         if part.head(len(MAGIC)) != MAGIC:
             part.discard()
             raise SourceError("its file is no GGUF file; it was deleted")
-        part.complete()
+        await finish(asyncio.to_thread(part.complete))  # a disk may take seconds to write the whole file
         self.write_mark(digest)
 
 

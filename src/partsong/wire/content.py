@@ -2,6 +2,7 @@
 
 from partsong.model import Delta
 from partsong.wire.deltas import add_thoughts, add_words
+from partsong.wire.room import Room
 from partsong.wire.text import Joiner
 from partsong.wire.thoughts import Kind, Splitter
 
@@ -15,10 +16,15 @@ class Content:
     thoughts: pieces of the model's reasoning, in the order of arrival
     """
 
-    __slots__ = ("_joiner", "_moved", "_splitter", "_thinking", "thoughts", "words")
+    __slots__ = ("_joiner", "_moved", "_room", "_splitter", "_thinking", "thoughts", "words")
 
-    def __init__(self, *, thinks_first: bool = False) -> None:
-        """`thinks_first`: whether content begins with thoughts although it has no `<think>`; False by default."""
+    def __init__(self, room: Room, *, thinks_first: bool = False) -> None:
+        """Start an answer.
+
+        room: the room for the answer
+        thinks_first: whether content begins with thoughts although it has no `<think>`; False by default
+        """
+        self._room = room
         self.words: list[str] = []
         self.thoughts: list[str] = []
         self._splitter = Splitter(self.words, thinks_first)
@@ -34,8 +40,10 @@ class Content:
     def speak(self, text: str, deltas: list[Delta]) -> None:
         """Add a piece of content, which may hold text, thoughts and tags."""
         if text.isascii() and "<" not in text and self._splitter.calm and not self._joiner.half:
-            self.words.append(text)  # the fast path: nearly every piece is plain ASCII text without a tag
-            add_words(deltas, text)
+            # The fast path: nearly every piece is plain ASCII text without a tag.
+            if text := self._room.words(text):
+                self.words.append(text)
+                add_words(deltas, text)
             return
         if not text.isascii() or self._joiner.half:
             text = self._joiner.feed(text)
@@ -77,6 +85,7 @@ class Content:
             self._add(kind == "words", piece, deltas)
 
     def _add(self, words: bool, piece: str, deltas: list[Delta]) -> None:
+        piece = self._room.words(piece) if words else self._room.thoughts(piece)
         if not piece:
             return
         (self.words if words else self.thoughts).append(piece)

@@ -9,6 +9,7 @@ from math import ceil, isfinite
 from typing import Any
 
 MOST_TOKENS = 100_000_000  # tokens in one call: more than any model reads or writes
+MOST_USAGE = 1 << 16  # bytes of the JSON of a usage; a longer one is not read
 
 
 def parse_count(value: Any) -> int | None:

@@ -6,6 +6,13 @@ Sending one delta to the listeners costs about as much as parsing ten tokens.
 from partsong.model import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 
 
+def is_progress(delta: Delta) -> bool:
+    """Return whether a delta shows that the model goes on. White space does not: some servers send it to wait."""
+    if type(delta) is ToolCallDelta:
+        return bool(delta.id or delta.name or delta.arguments.strip())
+    return not delta.text.isspace() if delta.text else False  # type: ignore[union-attr]
+
+
 def add_words(deltas: list[Delta], words: str) -> None:
     """Add text of the answer to `deltas`; the text joins the last delta if that delta is a `TextDelta`."""
     last = deltas[-1] if deltas else None

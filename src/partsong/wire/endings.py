@@ -7,6 +7,9 @@ from typing import Literal
 
 from partsong.model import FinishReason
 
+LONGEST_NAME = 300  # characters of a model's name that are kept
+MOST_KINDS = 10  # kinds of content that cannot be passed on; further kinds are not named
+
 Ending = FinishReason | Literal["failed", "unknown", ""]
 
 GOOD: dict[str, FinishReason] = {
@@ -82,6 +85,11 @@ def parse_end(word: str | None) -> Ending:
 def unknown_end(word: str) -> str:
     """Return the sentence that warns the user of an unknown end word."""
     return f'it ended with "{shown_end(word)}", which is no known end: the answer may be cut short'
+
+
+def with_kind(kinds: set[str], kind: str) -> set[str]:
+    """Return the names of kinds of content that cannot be passed on, with one more unless there are many."""
+    return kinds | {shown_end(kind)} if len(kinds) < MOST_KINDS else kinds
 
 
 def shown_end(word: str) -> str:

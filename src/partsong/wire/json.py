@@ -18,6 +18,10 @@ PLACE = re.compile(r"(.*?)(?: - at `(?:key in )?\$\.?(.*)`)?", re.DOTALL)
 MISSING = re.compile(r"Object missing required field `(.*)`")
 SIGNIFICANT = re.compile(r'["\\{}\[\]]')
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+SMALL = 1 << 16  # bytes of JSON whose values cannot take much memory
+MOST_MEMORY = 1 << 26  # bytes that the decoded values of one JSON text may take, strings aside
+MEMORY = ((b"{", 240), (b"[", 64), (b",", 40))  # bytes that a value takes at most, by the sign that every one has
+ALIKE = 8  # times that one of two equal JSON texts may be as long as the other, with other spaces and escapes
 
 
 def read_schema(data: bytes, what: str) -> dict[str, Any]:
@@ -74,14 +78,34 @@ def given(raw: Raw) -> bool:
     return bytes(raw) not in (b"", b"null")
 
 
+def can_be_equal(one: int, other: int) -> bool:
+    """Return whether JSON texts of these lengths may hold the same value.
+
+    Whoever compares each piece of a text with all pieces before it asks this first. Joining and decoding the pieces
+    each time would take quadratic time.
+    """
+    return max(one, other) <= ALIKE * (min(one, other) + ALIKE)
+
+
 def equal(one: str, other: str) -> bool:
     """Return whether two JSON texts hold the same value; two texts that are no JSON must be the same text."""
     if one == other:
         return True
+    if not can_be_equal(len(one), len(other)):
+        return False
     try:
         return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
     except (*UNREADABLE, UnicodeEncodeError):
         return False
+
+
+def check_size(data: bytes) -> None:
+    """Raise `ModelError` if JSON from a provider may take too much memory when it is decoded.
+
+    A dictionary takes up to 30 times the memory of its text. The estimate counts signs in strings, too, and errs high.
+    """
+    if len(data) > SMALL and sum(data.count(sign) * size for sign, size in MEMORY) > MOST_MEMORY:
+        raise ModelError("the answer is JSON with too many values", "server", again=False)
 
 
 class Completeness:

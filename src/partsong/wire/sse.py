@@ -7,9 +7,12 @@ plain `data:` blocks alone, which models mostly send, is split in a few steps fo
 
 import re
 
+from partsong.bounds import Bounds
 from partsong.errors import ModelError
 
-LONGEST_EVENT = 16 * 1024 * 1024  # bytes: longer than any event of a model, short enough to be held in memory
+LONGEST_EVENT = Bounds().answer_megabytes << 20  # bytes: an event may hold a whole answer
+MOST_LINES = 10_000  # lines of one event: data over several lines, fields, and comments without a blank line after them
+LONGEST_PING = 64  # bytes of data that may be a ping
 # Data that some servers send to keep a connection open. Other data that is no JSON may be lost text, and is an error.
 PING = re.compile(rb"\W*(ping|pong|keep[-_]?alive|heart[-_]?beat)\W*", re.IGNORECASE)
 PINGS = frozenset({"ping", "pong", "heartbeat", "keepalive", "keep-alive"})
@@ -19,18 +22,20 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class Decoder:
     """Decodes one stream: `feed` takes the bytes of a network read and returns the events that these bytes complete."""
 
-    __slots__ = ("_after_return", "_held", "_size", "_start")
+    __slots__ = ("_after_return", "_held", "_lines", "_longest", "_start")
 
-    def __init__(self) -> None:
-        self._held: list[bytes] = []  # the pieces of an event that has not ended
-        self._size = 0  # bytes in `_held`
+    def __init__(self, longest: int = LONGEST_EVENT) -> None:
+        """Start a stream. `longest`: most bytes of one event."""
+        self._longest = longest
+        self._held = bytearray()  # the start of an event that has not ended
+        self._lines = 0  # line ends in `_held`
         self._start: bytes | None = b""  # the stream's first bytes, while they may be half a byte order mark
         self._after_return = False  # whether the last read ended in \r, the possible first half of \r\n
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Return the events that `data` completes, as (name, data); the name is "" for an event without a name.
 
-        Raises `ModelError` if an event has more than `LONGEST_EVENT` bytes.
+        Raises `ModelError` if an event has too many bytes, or more than `MOST_LINES` lines.
         """
         if self._start is not None:
             data = self._start + data
@@ -44,29 +49,31 @@ class Decoder:
         if not data:
             return []
         end = data.rfind(b"\n\n")
-        if end < 0 and not (self._held and data.startswith(b"\n") and self._held[-1].endswith(b"\n")):
-            self._hold(data)  # no event ends here; nothing is joined yet, so that a long event is copied once
+        if end < 0 and not (data.startswith(b"\n") and self._held.endswith(b"\n")):
+            self._hold(data)  # no event ends here, so a long event is copied once
             return []
+        whole = data
         if self._held:
-            whole = b"".join((*self._held, data))
+            self._held += data
+            whole = bytes(self._held)
             end = whole.rfind(b"\n\n")
-            self._held, self._size = [], 0
-        else:
-            whole = data
+            self._held, self._lines = bytearray(), 0
         if rest := whole[end + 2 :]:
             self._hold(rest)
         return _events(whole[:end])
 
     def end(self) -> list[tuple[str, bytes]]:
         """Return the events at the stream's end that no blank line has ended; the last one may be cut off."""
-        return _events(b"".join(self._held))
+        return _events(bytes(self._held))
 
     def _hold(self, data: bytes) -> None:
-        self._held.append(data)
-        self._size += len(data)
-        if self._size > LONGEST_EVENT:
-            self._held = []
-            raise ModelError(f"the stream has an event of more than {LONGEST_EVENT:,} bytes", "server")
+        self._held += data
+        self._lines += data.count(b"\n")
+        too_long, too_many = len(self._held) > self._longest, self._lines > MOST_LINES
+        if too_long or too_many:
+            self._held = bytearray()
+            what = f"{self._longest:,} bytes" if too_long else f"{MOST_LINES:,} lines"
+            raise ModelError(f"the stream has an event of more than {what}", "server", again=False)
 
     def _with_newlines(self, data: bytes) -> bytes:
         """Return the data with every line end as a newline; a `\\r\\n` may be divided between two reads."""
@@ -86,26 +93,28 @@ def _events(whole: bytes) -> list[tuple[str, bytes]]:
             return [("", data) for data in datas]
     events = []
     for block in whole.split(b"\n\n"):
+        if not block:
+            continue
         if block.startswith(b"event: ") and block.count(b"\n") == 1:
             head, found, rest = block.partition(b"\ndata: ")
             if found:
                 events.append((head[7:].decode("utf-8", "replace"), rest))
                 continue
-        name, data = "", None
+        name, datas = "", []
         for line in block.split(b"\n"):
             field, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if field == b"data":
-                data = value if data is None else data + b"\n" + value
+                datas.append(value)
             elif field == b"event":
                 name = value.decode("utf-8", "replace")
             elif field == b"error":  # some servers write this field, which the specification does not have
-                name, data = "error", value
-        if data is not None:
-            events.append((name, data))
+                name, datas = "error", [value]
+        if datas:
+            events.append((name, b"\n".join(datas)))
     return events
 
 
 def is_ping(name: str, data: bytes) -> bool:
     """Return whether an event, by its name or its data, only keeps the connection open."""
-    return name.lower() in PINGS or PING.fullmatch(data) is not None
+    return name.lower() in PINGS or (len(data) <= LONGEST_PING and PING.fullmatch(data) is not None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from partsong.errors import ModelError
 
+LONGEST_LOOSE = 1 << 20  # bytes of JSON that are decoded leniently, which takes more time and memory
 NO_PAIR = "the stream has half a surrogate pair, which is no text"
 
 
@@ -17,8 +18,11 @@ def decode_loosely(data: bytes, *, halves: bool = True) -> Any:
 
     halves: whether single halves are allowed; True by default
 
-    Raises `ValueError` (`UnicodeDecodeError` is one) if `data` is no such JSON, `RecursionError` if nested too deeply.
+    Raises `ValueError` (`UnicodeDecodeError` is one) if `data` is no such JSON or has more than `LONGEST_LOOSE` bytes,
+    and `RecursionError` if it is nested too deeply.
     """
+    if len(data) > LONGEST_LOOSE:
+        raise ValueError(f"it is no strict JSON, and has more than {LONGEST_LOOSE:,} bytes")
     value = json.loads(data.decode("utf-8"))
     if not halves:
         json.dumps(value, ensure_ascii=False).encode()

@@ -13,6 +13,8 @@ Servers without a parser for reasoning pass both on as content. The rules:
 from typing import Literal
 
 OPEN, CLOSE = "<think>", "</think>"
+LONGEST_SPACE = 1000  # characters of white space before a `<think>`; after more, the tag is ordinary text
+MOST_JUDGED = 20  # `</think>`s that are judged; each one is judged by all the text before it
 QUOTES = frozenset("\"'`“”‘’«»")
 Kind = Literal["words", "thoughts"]
 
@@ -26,7 +28,7 @@ class Splitter:
     expected: whether the answer begins with thoughts although it has no `<think>`
     """
 
-    __slots__ = ("_bare", "_held", "_state", "_watching", "_written", "expected", "lone")
+    __slots__ = ("_bare", "_held", "_judged", "_state", "_watching", "_written", "expected", "lone")
 
     def __init__(self, written: list[str], expected: bool = False) -> None:
         """Start an answer.
@@ -40,6 +42,7 @@ class Splitter:
         self._held = ""
         self._bare = False  # whether a tag has just ended thoughts: white space after the tag is no part of the answer
         self._watching = not expected  # whether a `</think>` may still be a lone tag
+        self._judged = 0  # `</think>`s that were judged
         self._written = written
 
     def feed(self, text: str) -> list[tuple[Kind, str]]:
@@ -101,6 +104,9 @@ class Splitter:
         Leading white space is held, since a `<think>` may follow. After thoughts it is no part of the answer.
         """
         bare = text.lstrip()
+        if len(text) - len(bare) > LONGEST_SPACE:
+            self._state = "words"
+            return bare if self._bare else text
         if OPEN.startswith(bare):
             self._held = text
             if bare != OPEN:
@@ -130,7 +136,9 @@ class Splitter:
 
     def _close(self, before: str, after: str, found: list[tuple[Kind, str]]) -> str:
         written = "".join((*self._written, *(piece for kind, piece in found if kind == "words"), before))
+        self._judged += 1
         if not is_lone(written, after):
+            self._watching = self._judged < MOST_JUDGED
             found.append(("words", before + CLOSE))
             return after
         self.lone, self._watching, self._bare, self._state = True, False, True, "start"

@@ -69,7 +69,9 @@ def work_of(recipe: Recipe) -> float | None:
     a number as a substitute for latency (section 3.4), but for an answer instead of a token.
     """
     total = 0.0
-    for models in (*([agent.model for agent in layer.agents] for layer in recipe.layers), [recipe.aggregator.model]):
+    aggregator = recipe.aggregator.models[:1]  # none in a vote that asks nobody
+    layers = [[agent.model for agent in layer.agents] for layer in recipe.layers]
+    for models in (*layers, *([aggregator] if aggregator else ())):
         sizes = [size_of(model) for model in models]
         known = [size for size in sizes if size is not None]
         if len(known) < len(sizes):

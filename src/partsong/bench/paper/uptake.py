@@ -32,6 +32,8 @@ async def grade_proposals(study: Study, at_once: int) -> None:
     async def ask(key: tuple[str, str, int]) -> None:
         grade = await study.task.grade(samples[key[1]], wanted[key], study.judge)
         study.folder.grades.add(grade)
+        if study.task.needs_judge:
+            study.heard(grade.failed, grade.judged)
         if grade.failed:
             study.failed[key] = grade.failed
         else:

@@ -109,11 +109,26 @@ def proportion_interval(hits: int, count: int, *, level: float = 0.95) -> Interv
     The interval stays inside 0 to 1, and is reliable for shares near 0 and 1 too. Raises `ValueError` unless
     0 ≤ `hits` ≤ `count` and `count` > 0.
     """
-    share, z = _share(hits, count), NormalDist().inv_cdf((1 + level) / 2)
+    return score_interval(_share(hits, count), count, level=level)
+
+
+def score_interval(share: float, count: int, *, level: float = 0.95) -> Interval:
+    """Return a mean of values from 0 to 1 with Wilson's score interval, as if each value were 0 or 1.
+
+    share: mean of the values
+    count: number of values, at least 1
+    level: probability that the interval covers the true mean; 0.95 by default
+
+    No values between 0 and 1 vary more than values of 0 and 1 with the same mean, so the interval is never too narrow
+    for that reason. Raises `ValueError` unless 0 ≤ `share` ≤ 1 and `count` > 0.
+    """
+    if not 0 <= share <= 1 or count < 1:
+        raise ValueError(f"the mean {share} of {count} values is no share")
+    z = NormalDist().inv_cdf((1 + level) / 2)
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    low = 0.0 if hits == 0 else middle - reach
-    high = 1.0 if hits == count else middle + reach
+    low = 0.0 if share == 0 else middle - reach
+    high = 1.0 if share == 1 else middle + reach
     return Interval(share, low, high, math.sqrt(share * (1 - share) / count), count)
 
 

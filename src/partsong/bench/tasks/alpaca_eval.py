@@ -79,6 +79,9 @@ class AlpacaEval:
     grades: bool = True
     needs_judge: bool = True
 
+    def judge_calls(self, sample: Sample) -> int:
+        return 1  # five for a judge without token probabilities
+
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         assert judge is not None
         (prompt,) = self.prompts.values()

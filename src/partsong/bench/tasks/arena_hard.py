@@ -114,6 +114,9 @@ class ArenaHard:
     grades: bool = True
     needs_judge: bool = True
 
+    def judge_calls(self, sample: Sample) -> int:
+        return 2
+
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         assert judge is not None
         answer, baseline = output.answers[-1], sample.reference[0]
@@ -121,7 +124,8 @@ class ArenaHard:
         judged, usage, failed = list[str](), NOTHING_USED, ""
         for shown, first, second in (("first", answer, baseline), ("second", baseline, answer)):
             try:
-                said = await judge.ask(_asking(sample, first, second))
+                request = _asking(sample, first, second)
+                said = await judge.answer_to(request, lambda answer: verdict_in(answer.text))
             except ModelError as error:
                 failed, usage = f"{judge.id}: {error}", usage + (error.usage or NOTHING_USED)
                 break

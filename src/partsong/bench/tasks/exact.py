@@ -31,6 +31,9 @@ class Exact:
     needs_judge: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
 
+    def judge_calls(self, sample: Sample) -> int:
+        return 0
+
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         said = output.answers[-1]
         if sample.labels.get("kind") == "choice":

@@ -82,11 +82,15 @@ class Flask:
     grades: bool = True
     needs_judge: bool = True
 
+    def judge_calls(self, sample: Sample) -> int:
+        return 1
+
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         assert judge is not None
         skills = sample.labels["skills"].split(", ")
         try:
-            answer = await judge.ask(_asking(sample, output.answers[-1], skills))
+            request = _asking(sample, output.answers[-1], skills)
+            answer = await judge.answer_to(request, lambda said: grades_in(said.text, skills))
         except ModelError as error:
             usage = error.usage or NOTHING_USED
             return Grade(output.contestant, sample.id, 0.0, output.attempt, failed=f"{judge.id}: {error}", usage=usage)

@@ -33,6 +33,9 @@ class Graded:
     grades: bool = True
     needs_judge: bool = False
 
+    def judge_calls(self, sample: Sample) -> int:
+        return 0
+
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         value = self.function(sample.turns[-1], output.answers[-1], list(sample.reference))
         if inspect.isawaitable(value):

@@ -26,6 +26,9 @@ class Rubric:
     def prompts(self) -> Mapping[str, str]:
         return {"rubric": RUBRIC}
 
+    def judge_calls(self, sample: Sample) -> int:
+        return len(sample.turns)
+
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         assert judge is not None
         heard: list[Heard] = []
@@ -70,6 +73,9 @@ class Preference:
     @property
     def prompts(self) -> Mapping[str, str]:
         return {"preference": PREFERENCE}
+
+    def judge_calls(self, sample: Sample) -> int:
+        return 2
 
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         assert judge is not None

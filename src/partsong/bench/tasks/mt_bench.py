@@ -71,13 +71,17 @@ class MtBench:
     grades: bool = True
     needs_judge: bool = True
 
+    def judge_calls(self, sample: Sample) -> int:
+        return len(sample.turns)
+
     async def grade(self, sample: Sample, output: Output, judge: Judge | None) -> Grade:
         assert judge is not None
         parts: dict[str, float] = {}
         judged, usage, failed = list[str](), NOTHING_USED, ""
         for turn in range(len(sample.turns)):
             try:
-                answer = await judge.ask(self.judging(sample, output, turn))
+                request = self.judging(sample, output, turn)
+                answer = await judge.answer_to(request, lambda said: grade_of(said.text))
             except ModelError as error:
                 failed, usage = f"{judge.id}: {error}", usage + (error.usage or NOTHING_USED)
                 break

@@ -9,7 +9,16 @@ import { modelName } from "./format.js";
 
 const SHOWN = 900; // characters at most
 /** @type {Record<SeatState, string>} */
-const MARKS = { waiting: "○", asked: "◔", writing: "◑", done: "●", lost: "✕", stopped: "■", "not asked": "–" };
+const MARKS = {
+  waiting: "○",
+  asked: "◔",
+  writing: "◑",
+  done: "●",
+  lost: "✕",
+  spared: "◌",
+  stopped: "■",
+  "not asked": "–",
+};
 
 export class Card {
   /**

@@ -6,6 +6,7 @@ import { readAbout } from "./about.js";
 import { fill, make, newId, say } from "./dom.js";
 import { dollars, many, seconds } from "./format.js";
 import { Growing } from "./markdown.js";
+import { preparedText } from "./preparing.js";
 import { Run } from "./run.js";
 import { getJson, messageOf, post } from "./server.js";
 import { tableOf } from "./table.js";
@@ -245,9 +246,16 @@ class Side {
     this.growing.show(transcript.text, run.over);
     this.stop.hidden = run.over;
     say(this.problem, run.stopped ? "Stopped." : (transcript.error?.message ?? run.problem ?? ""));
-    if (!run.over) say(this.facts, transcript.text ? "" : "At work …");
+    if (!run.over) say(this.facts, transcript.text ? "" : this.waiting());
     else if (!this.shown) say(this.facts, "");
     else if (!this.told || !this.facts.childElementCount) this.tell();
+  }
+
+  // What a side without words is doing. The name of a model would tell who is who.
+  waiting() {
+    const { preparing } = this.run;
+    if (!preparing.length) return "At work …";
+    return this.shown ? preparing.map(preparedText).join(" ") : "A model is being made ready …";
   }
 
   tell() {

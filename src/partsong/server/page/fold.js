@@ -15,6 +15,7 @@ export function newTranscript() {
     replaced: [],
     fitted: [],
     calls: [],
+    votes: [],
     text: "",
     answer: null,
     error: null,
@@ -26,6 +27,8 @@ export function newTranscript() {
     seat: null,
     analyst: null,
     analysis: null,
+    layer: null,
+    spared: 0,
   };
 }
 
@@ -34,7 +37,7 @@ export function newTranscript() {
  * @returns {Seat}
  */
 function newSeat(model) {
-  return { model, replaced: [], started: false, text: "", answer: null, error: null };
+  return { model, replaced: [], started: false, text: "", answer: null, error: null, spared: false };
 }
 
 /**
@@ -62,6 +65,7 @@ export function hear(transcript, event) {
     case "proposal_started":
     case "proposal_finished":
     case "proposal_failed":
+    case "proposal_spared":
     case "proposal_replaced":
       hearSeat(transcript.layers[event.layer][event.seat], event);
       break;
@@ -79,6 +83,9 @@ export function hear(transcript, event) {
     case "analysis_failed":
       hearAnalyst(transcript, event);
       break;
+    case "votes_counted":
+      transcript.votes.push(event);
+      break;
     case "aggregation_started":
       transcript.aggregator = event.model;
       break;
@@ -91,6 +98,8 @@ export function hear(transcript, event) {
       transcript.text = event.answer.text;
       transcript.last_resort = event.last_resort ?? false;
       transcript.seat = event.seat ?? null;
+      // A run that an earlier version stored says no layer: there, only the last could give the answer.
+      transcript.layer = event.layer ?? (transcript.seat === null ? null : transcript.layers.length - 1);
       end(transcript, event);
       break;
     case "run_failed":
@@ -120,6 +129,9 @@ function hearSeat(seat, event) {
       break;
     case "proposal_failed":
       seat.error = event.error;
+      break;
+    case "proposal_spared":
+      seat.spared = true;
       break;
     case "proposal_replaced":
       seat.replaced.push([seat.model, event.error]);
@@ -152,6 +164,7 @@ function end(transcript, event) {
   transcript.losses = event.losses ?? [];
   transcript.planned = event.planned ?? 0;
   transcript.answered = event.answered ?? 0;
+  transcript.spared = event.spared ?? 0;
 }
 
 /** @param {Delta} delta */

@@ -16,7 +16,7 @@ const FIELDS = [
   { key: "temperature", words: "Temperature", type: "number" },
   { key: "max_tokens", words: "Max tokens", type: "number" },
 ];
-const METHODS = ["synthesize", "select"]; // the first is the default
+const METHODS = ["synthesize", "select", "vote"]; // the first is the default
 
 export class RecipeForm {
   /** @param {() => void} changed is called whenever the reader has changed something */

@@ -3,11 +3,12 @@
 // are told of changes at most once a frame, however many events have come.
 
 import { hear, newTranscript } from "./fold.js";
+import { watchPreparing } from "./preparing.js";
 import { call, messageOf, post, ServerError } from "./server.js";
 import { readEvents } from "./sse.js";
 import { newTimes, note } from "./times.js";
 
-/** @import { AnyEvent } from "./types.js" */
+/** @import { AnyEvent, Prepared } from "./types.js" */
 
 export class Run {
   constructor() {
@@ -17,6 +18,8 @@ export class Run {
     this.times = newTimes();
     /** @type {string | null} */
     this.problem = null; // why there is no run, or no more of it
+    /** @type {Prepared[]} */
+    this.preparing = []; // local models that are being fetched or loaded, while this run waits
     this.stopped = false;
     this.left = false;
     /** @type {number | null} */
@@ -129,6 +132,7 @@ export class Run {
 
   /** @param {() => Promise<void>} work */
   async listening(work) {
+    watchPreparing(this);
     try {
       await work();
       if (!this.over) this.problem = "the connection ended before the run did";

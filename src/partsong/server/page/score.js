@@ -14,7 +14,7 @@ import { Timeline } from "./timeline.js";
 import { ANALYST_SEAT } from "./times.js";
 
 /** @import { Run } from "./run.js" */
-/** @import { Loss, ShownSeat } from "./types.js" */
+/** @import { Loss, ShownSeat, VotesCounted } from "./types.js" */
 
 const PAUSE = 120; // milliseconds between two drawings
 const VOICES = 6; // colours of proposals
@@ -34,6 +34,7 @@ export class Score {
     this.run = run;
     this.summary = make("p", { class: "summary" });
     this.columns = make("div", { class: "columns" });
+    this.votes = make("ul", { class: "votes" });
     this.losses = make("ul", { class: "losses" });
     this.timeline = new Timeline();
     this.origins = make("div", { class: "origins" });
@@ -49,6 +50,7 @@ export class Score {
       { class: "score", "aria-label": "The score" },
       make("div", { class: "score-head" }, this.summary, this.differences.button, this.asking),
       this.columns,
+      this.votes,
       this.losses,
       this.timeline.element,
       this.differences.element,
@@ -89,6 +91,7 @@ export class Score {
     this.timeline.show(this.run, layers);
     say(this.summary, summaryOf(this.run, layers));
     say(this.said, toldOf(this.run, layers));
+    this.showVotes();
     this.showLosses();
     this.differences.show();
     this.asking.disabled = this.run.transcript.answer === null || layers.length === 1;
@@ -127,6 +130,15 @@ export class Score {
     );
   }
 
+  showVotes() {
+    const { votes } = this.run.transcript;
+    if (this.votes.childElementCount === votes.length) return;
+    fill(
+      this.votes,
+      votes.map((count) => make("li", {}, voteOf(count))),
+    );
+  }
+
   showLosses() {
     const { losses, recipe } = this.run.transcript;
     const layers = recipe?.layers.length ?? 0;
@@ -145,7 +157,9 @@ export class Score {
   }
 
   showOrigins() {
-    const seats = (seatsOf(this.run).at(-2) ?? []).filter((seat) => seat.answer);
+    const layers = seatsOf(this.run);
+    const proposals = layers[this.run.transcript.layer ?? layers.length - 2] ?? [];
+    const seats = proposals.filter((seat) => seat.answer);
     const texts = seats.map((seat) => seat.text);
     const note = "Each sentence of the answer, with the proposal that shares most sequences of three words with it.";
     const sentences = originsOf(proseOf(this.run.transcript.text), texts).map(({ text, proposal, share }) =>
@@ -186,7 +200,8 @@ function headOf(seats, last) {
   if (last) return seats[seats.length - 1].state;
   const done = seats.filter((seat) => seat.state === "done").length;
   const lost = seats.filter((seat) => seat.state === "lost").length;
-  return `${done} of ${seats.length}${lost ? ` · ${lost} lost` : ""}`;
+  const spared = seats.filter((seat) => seat.state === "spared").length;
+  return `${done} of ${seats.length}${lost ? ` · ${lost} lost` : ""}${spared ? ` · ${spared} spared` : ""}`;
 }
 
 /**
@@ -217,6 +232,16 @@ function toldOf(run, layers) {
     return layers[index].at(-1)?.asked ? "The aggregator writes." : "The analyst compares the proposals.";
   }
   return `Layer ${index + 1}: ${headOf(layers[index], false)} answered.`;
+}
+
+/** @param {VotesCounted} count */
+function voteOf({ layer, rule, groups, abstained, needed, seat = null }) {
+  const name = (/** @type {number} */ place) => `${layer + 1}.${place + 1}`;
+  const said = groups.map(({ answer, seats }) => `${seats.length} for “${answer}” (${seats.map(name).join(", ")})`);
+  if (abstained.length) said.push(`${abstained.map(name).join(", ")} stated nothing`);
+  const what = rule === "agree" ? "agree" : "win the vote";
+  const end = seat === null ? `no ${needed} ${what}` : `the answer is ${name(seat)}, as ${needed} ${what}`;
+  return `Layer ${layer + 1}: ${[...said, end].join(" · ")}`;
 }
 
 /**

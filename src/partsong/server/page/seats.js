@@ -76,6 +76,7 @@ function proposersOf(run, layer, index, calls) {
       text: seat?.text ?? "",
       answer: seat?.answer ?? null,
       error: seat?.error ?? null,
+      spared: seat?.spared ?? false,
       replaced: seat?.replaced ?? [],
       times: run.times.layers[index]?.seats[place] ?? null,
       calls: calls.get(`${index}.${place}`) ?? [],
@@ -99,6 +100,7 @@ function analystOf({ transcript, times }, recipe, { model }, calls) {
     text: transcript.analysis ? textOf(transcript.analysis, recipe.layers.length) : "",
     answer: null,
     ended: transcript.analysis !== null,
+    spared: false,
     error: seat?.error ?? null,
     replaced: seat?.replaced ?? [],
     times: times.analyst,
@@ -113,14 +115,15 @@ function analystOf({ transcript, times }, recipe, { model }, calls) {
  * @returns {KnownSeat}
  */
 function aggregatorOf({ transcript, times }, recipe, calls) {
-  const asked = transcript.aggregator !== "";
+  const asked = transcript.aggregator !== ""; // after a vote the answer is a proposal, and nobody is asked
   const failure = transcript.replaced.at(-1)?.[1] ?? LAST_RESORT;
   return {
     address: "aggregator",
-    model: transcript.aggregator || recipe.aggregator.model,
+    model: transcript.aggregator || (recipe.aggregator.model ?? ""),
     asked,
-    text: transcript.text,
-    answer: transcript.last_resort ? null : transcript.answer,
+    text: asked ? transcript.text : "",
+    answer: transcript.last_resort || !asked ? null : transcript.answer,
+    spared: false,
     error: transcript.last_resort ? failure : asked ? transcript.error : null,
     replaced: transcript.replaced,
     times: times.aggregator,
@@ -149,8 +152,9 @@ function described(run, seat) {
  * @param {KnownSeat} seat
  * @returns {SeatState}
  */
-function stateOf(run, { asked, text, answer, ended, error }) {
+function stateOf(run, { asked, text, answer, ended, error, spared }) {
   if (error) return "lost";
+  if (spared) return "spared";
   if (answer || ended) return "done";
   if (run.over) return asked ? "stopped" : "not asked";
   if (!asked) return "waiting";
@@ -183,8 +187,9 @@ function factsOf(seat, now) {
  *
  * @param {KnownSeat} seat
  */
-function isOpen({ answer, ended, error, text, times }) {
-  return !answer && !ended && !error && text !== "" && times !== null && times.first !== null && times.end === null;
+function isOpen({ answer, ended, error, spared, text, times }) {
+  const over = answer || ended || error || spared;
+  return !over && text !== "" && times !== null && times.first !== null && times.end === null;
 }
 
 /**

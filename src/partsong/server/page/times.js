@@ -70,6 +70,9 @@ export function note(times, event, seconds, recipe) {
     case "proposal_failed":
       finishSeat(times.layers[event.layer].seats[event.seat], seconds, event.usage);
       break;
+    case "proposal_spared":
+      finishSeat(times.layers[event.layer].seats[event.seat], seconds, event.usage);
+      break;
     case "layer_finished":
       times.layers[event.layer].end = seconds;
       break;

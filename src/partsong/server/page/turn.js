@@ -4,6 +4,7 @@
 import { copyText } from "./code.js";
 import { fill, make, say } from "./dom.js";
 import { Growing } from "./markdown.js";
+import { preparedText } from "./preparing.js";
 import { Score } from "./score.js";
 
 /** @import { Run } from "./run.js" */
@@ -104,8 +105,9 @@ function questionOf({ text, images, files }, edit) {
 }
 
 /** @param {Run} run */
-function waitingFor({ over, transcript }) {
+function waitingFor({ over, transcript, preparing }) {
   if (over || transcript.text) return "";
+  if (preparing.length) return preparing.map(preparedText).join(" ");
   return transcript.recipe ? "The proposers are at work …" : "Asking …";
 }
 

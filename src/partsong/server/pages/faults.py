@@ -1,25 +1,27 @@
 """Finds the faults in the text of a recipe: each with its field and the line of the field.
 
-The TOML parser of the standard library tells no line numbers. So `line_of` parses ever shorter beginnings of the text:
-a field begins in the first line with which the field appears.
+The text comes from a caller, so its size and its nesting are checked before it is parsed. It is parsed once.
 """
 
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from partsong import toml
+from partsong.bounds import Bounds
 from partsong.errors import RecipeError
 from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipes.bounding import check_text, too_large
 from partsong.recipes.reading import tables_in
+from partsong.server.pages.lines import Path, lines_of
 
-LONGEST = 64 * 1024  # characters: a hundred times the longest shipped recipe
-MOST_TRIES = 400  # attempts to parse a beginning of the text, for one line
-ENDS = ("", "]", "]}", "]}]", '"""', "'''")  # possible ends of a value that spans several lines
+MOST = 50  # faults that are told at once
+LONGEST = 1000  # characters of a message, which may repeat a part of the text
 FIELDS = {field.name for kind in (Aggregator, Layer, Recipe) for field in msgspec.structs.fields(kind)}
 
 
@@ -35,18 +37,30 @@ class Fault(Struct, frozen=True):
     message: str
 
 
-def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
-    """The recipe in a TOML text and no faults, or `None` and the faults (at least one).
+def read_recipe(text: str, bounds: Bounds = Bounds()) -> tuple[Recipe | None, list[Fault]]:  # noqa: B008
+    """The recipe in a TOML text and no faults, or `None` and the faults (at least one, and at most 50).
 
     The text may include shipped recipes, and no other file is read.
     """
-    if len(text) > LONGEST:
-        return None, [Fault("", None, f"the text has {len(text):,} characters, but a recipe has at most {LONGEST:,}")]
+    try:
+        check_text(text, bounds)
+    except RecipeError as problem:
+        return None, [Fault("", None, str(problem))]
+    recipe, faults = _read(text, bounds)
+    return recipe, [structs.replace(fault, message=_shortened(fault.message)) for fault in faults]
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} […] {message[-LONGEST // 2 :]}"
+
+
+def _read(text: str, bounds: Bounds) -> tuple[Recipe | None, list[Fault]]:
+    """The recipe in a text that is not too long, or its faults."""
     try:
         tables = tables_in(text)
     except RecipeError as problem:
         field, _, message = str(problem).partition(": ")
-        return None, [Fault(field, line_of(text, field), message)]
+        return None, located(text, [(field, message)])
     except tomllib.TOMLDecodeError as problem:
         found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(problem))
         line = int(found[1]) if found and found[1] else max(1, len(text.splitlines()))
@@ -54,13 +68,28 @@ def read_recipe(text: str) -> tuple[Recipe | None, list[Fault]]:
     except (ValueError, RecursionError) as problem:  # a number with thousands of digits, or lists nested too deeply
         return None, [Fault("", None, f"this cannot be read: {problem}")]
     if tables.get("layers") == []:
-        return None, [Fault("layers", line_of(text, "layers"), "is empty, but a recipe needs at least one layer")]
-    faults = list(agents_faults(tables))
+        return None, located(text, [("layers", "is empty, but a recipe needs at least one layer")])
+    faults = [*islice(agents_faults(tables), MOST)] or [*size_faults(tables, bounds)]
     if not faults:
         recipe, faults = converted(tables)
+        if recipe is not None and (wrong := too_large(recipe, bounds)):
+            recipe, faults = None, [wrong]
         if recipe is not None:
             return recipe, []
-    return None, [Fault(field, line_of(text, field), message) for field, message in faults]
+    return None, located(text, faults)
+
+
+def size_faults(tables: dict[str, Any], bounds: Bounds) -> Iterator[tuple[str, str]]:
+    """The fault of a list of layers or agents that is too long for a recipe to be made of it."""
+    layers = tables.get("layers")
+    if not isinstance(layers, list):
+        return
+    if len(layers) > bounds.recipe_layers:
+        yield "layers", f"there are {len(layers):,}, but at most {bounds.recipe_layers:,} are taken"
+    agents = [each.get("agents") for each in layers if isinstance(each, dict)]
+    number = sum(len(each) for each in agents if isinstance(each, list))
+    if number > bounds.recipe_seats:
+        yield "layers", f"they have {number:,} seats together, but at most {bounds.recipe_seats:,} are taken"
 
 
 def converted(tables: dict[str, Any]) -> tuple[Recipe | None, list[tuple[str, str]]]:
@@ -100,66 +129,16 @@ def placed(problem: msgspec.ValidationError, kind: type) -> tuple[str, str]:
     return field, message
 
 
-def line_of(text: str, field: str) -> int | None:
-    """The line in which the field begins. For a missing field: the line of the nearest table around it."""
-    readings = _Readings(text.splitlines())
-    steps = field.split(".") if field else []
-    while steps and not readings.has(len(readings.lines), steps):
-        steps.pop()
-    return readings.first(steps) if steps else None
+def located(text: str, faults: list[tuple[str, str]]) -> list[Fault]:
+    """The faults with the line in which the field of each begins.
+
+    For a missing field, this is the line of the nearest table around it.
+    """
+    lines = lines_of(text)
+    return [Fault(field, line_of(lines, field), message) for field, message in faults]
 
 
-class _Readings:
-    """A text, parsed up to any of its lines, `MOST_TRIES` times at most."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.lines = lines
-        self.tries = 0
-
-    def has(self, number: int, steps: list[str], ends: tuple[str, ...] = ("",)) -> bool | None:
-        """Whether the first `number` lines hold the field, with any of the `ends`; `None` if they cannot be parsed."""
-        found = None
-        for end in ends:
-            self.tries += 1
-            try:
-                found = there(tomllib.loads("\n".join(self.lines[:number]) + end), steps)
-            except (ValueError, RecursionError):
-                continue
-            if found:
-                return True
-        return found
-
-    def first(self, steps: list[str]) -> int:
-        """The line in which an existing field begins."""
-        before, upto, last = 0, len(self.lines), len(self.lines)
-        while before + 1 < upto and self.tries < MOST_TRIES:
-            number = middle = (before + upto) // 2
-            while number < upto and (found := self.has(number, steps)) is None and self.tries < MOST_TRIES:
-                number += 1
-            if number >= upto or found is None:
-                upto = middle  # no later line can be parsed, except the end of the statement itself
-            elif found:
-                upto = last = number
-            else:
-                before = number
-        # The statement begins after the last lines without the field. Of its lines, one has the field.
-        for number in range(before + 1, last):
-            if self.tries >= MOST_TRIES:
-                break
-            if self.has(number, steps, ENDS):
-                return number
-        return last if before + 1 == last or self.tries < MOST_TRIES else before + 1
-
-
-def there(tables: Any, steps: list[str]) -> bool:
-    """Whether the tables hold the field."""
-    for step in steps:
-        if isinstance(tables, list):
-            if not step.isdecimal() or int(step) >= len(tables):
-                return False
-            tables = tables[int(step)]
-        elif isinstance(tables, dict) and step in tables:
-            tables = tables[step]
-        else:  # the id of a model is short for a table with the field `model`
-            return isinstance(tables, str) and step == "model"
-    return True
+def line_of(lines: dict[Path, int], field: str) -> int | None:
+    """The line of a field, whose path is written with dots; `None` if nothing of its path stands in the text."""
+    path: Path = tuple(int(step) if step.isdecimal() else step for step in field.split("."))
+    return next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)

@@ -66,6 +66,9 @@ class History:
         service = self.service()
         caller = caller_of(who(request, service))
         wanted = read_query(request, Wanted)
+        for field in ("recipe", "model", "before"):
+            if name := getattr(wanted, field):
+                service.check_id(name, field)
         runs, more = await service.store.search(
             Search(
                 caller,

@@ -24,7 +24,10 @@ class Overview:
         self.service = service
 
     def routes(self) -> list[Route]:
-        return [Route("/api/about", self.about, methods=["GET"])]
+        return [
+            Route("/api/about", self.about, methods=["GET"]),
+            Route("/api/preparing", self.preparing, methods=["GET"]),
+        ]
 
     async def about(self, request: Request) -> Response:
         """The overview. A server with keys tells a caller without a key only that a key is needed."""
@@ -42,6 +45,11 @@ class Overview:
                 "models": models(service, key),
             }
         )
+
+    async def preparing(self, request: Request) -> Response:
+        """The local models that are being fetched or loaded, for the page while a run waits."""
+        service = self.service()
+        return said({"models": service.prepared(who(request, service))})
 
 
 def known(service: Service) -> list[str]:

@@ -17,14 +17,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from partsong.configuration import Configuration
 from partsong.errors import ConfigurationError, InputError, RecipeError
 from partsong.files import PRIVATE, write_file
 from partsong.folders import recipes_folder
+from partsong.ids import shown as shown_id
 from partsong.recipe import Recipe
-from partsong.recipes.finding import is_shipped, source_of
+from partsong.recipes.finding import is_shipped, source_named, source_of
+from partsong.server.bodies import Body
 from partsong.server.listing import allowed
 from partsong.server.offered import Found
-from partsong.server.pages.faults import read_recipe
+from partsong.server.pages.faults import Fault, read_recipe
 from partsong.server.pages.overview import known, recipe_of
 from partsong.server.pages.price import price_of
 from partsong.server.pages.request import read_json, said, who, wrong
@@ -53,6 +56,7 @@ class Recipes:
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self.service = service
+        self.turn = asyncio.Lock()
 
     def routes(self) -> list[Route]:
         return [
@@ -66,7 +70,7 @@ class Recipes:
         service, name = self.service(), request.path_params["name"]
         key = who(request, service)
         if name not in known(service) or not allowed(name, key):
-            raise ProblemError(Problem(404, "not_found", f'there is no recipe "{name}"', "name"))
+            raise ProblemError(Problem(404, "not_found", f'there is no recipe "{shown_id(name)}"', "name"))
         recipe = recipe_of(service, name)
         source = service.shelf[name].source if name in service.shelf else str(recipes_folder() / f"{name}.toml")
         try:
@@ -77,22 +81,33 @@ class Recipes:
         if recipe is None:  # a file of the user's own that is no recipe
             nothing = {"drawn": None, "calls": 0, "typical_dollars": None, "worst_dollars": None}
             return said(about | nothing | {"unusable": service.unusable[name]})
-        return said(about | await shown(service, recipe))
+        return said(about | await shown(service, recipe, service.unusable.get(name)))
+
+    async def read(
+        self, request: Request, service: Service, counted: Body
+    ) -> tuple[Written, Recipe | None, list[Fault]]:
+        """The body of a request, and the recipe in its text, or the faults of the text.
+
+        Texts are read in a thread, one at a time: several threads of Python would hold up the event loop.
+        """
+        written = await read_json(request, service, counted, Written)
+        async with self.turn:
+            recipe, faults = await asyncio.to_thread(read_recipe, written.toml, service.configuration.bounds)
+        return written, recipe, faults
 
     async def check(self, request: Request) -> Response:
         """The faults of a text, or the recipe in it. Calls no model."""
         service = self.service()
-        who(request, service)
-        written = await read_json(request, Written)
-        recipe, faults = await asyncio.to_thread(read_recipe, written.toml)
+        with service.bodies.holding(who(request, service)) as counted:
+            _, recipe, faults = await self.read(request, service, counted)
         if recipe is None:
             return said({"ok": False, "errors": faults})
-        return said({"ok": True, "name": recipe.name, **await shown(service, recipe)})
+        return said({"ok": True, "name": recipe.name, **await shown(service, recipe, await why_not(service, recipe))})
 
     async def save(self, request: Request) -> Response:
         """Save a recipe as the user's own, and offer it from now on."""
         service, name = self.service(), request.path_params["name"]
-        who(request, service)
+        key = who(request, service)
         if service.keys.any() or not on_loopback(service.serving.host):
             message = "only a server that listens on this machine alone and has no keys saves recipes"
             raise ProblemError(Problem(403, "permission", message))
@@ -101,8 +116,8 @@ class Recipes:
                 f'name: is {name!r}, but must be 1 to 64 letters (a-z), digits, "-" or "_", first a letter or digit'
             )
             raise wrong(message, "name")
-        written = await read_json(request, Written)
-        recipe, faults = await asyncio.to_thread(read_recipe, written.toml)
+        with service.bodies.holding(key) as counted:
+            written, recipe, faults = await self.read(request, service, counted)
         if recipe is None:
             fault = faults[0]
             where = "".join([f"line {fault.line}: " if fault.line else "", f"{fault.field}: " if fault.field else ""])
@@ -112,6 +127,8 @@ class Recipes:
         if is_shipped(name) or (name in service.shelf and not is_own(service.shelf[name].source)):
             message = f'you cannot replace the recipe "{name}"; give your recipe another name'
             raise wrong(message, "name", 409)
+        if (why := await service.naming.refusal(recipe.models)) is not None:
+            raise wrong(f"the recipe names a model that requests may not name. {why}", "toml", 403)
         path = recipes_folder() / f"{name}.toml"
         if path.exists() and not written.replace:
             raise wrong(f'there is a recipe "{name}" already; to replace it, set "replace": true', "replace", 409)
@@ -123,11 +140,12 @@ class Recipes:
         except InputError as problem:  # a device, a pipe or a folder of this name
             raise wrong(str(problem), "name", 409) from None
         offer(service, recipe, path)
-        # The other workers of this server read recipes only when they start.
-        return said({"name": name, "path": str(path), "restart": service.serving.workers > 1})
+        lasts = await asyncio.to_thread(offers_at_start, service.configuration, path)
+        # The other workers of this server read recipes only when they start, and only those that are configured.
+        return said({"name": name, "path": str(path), "restart": lasts and service.serving.workers > 1, "lasts": lasts})
 
 
-async def shown(service: Service, recipe: Recipe) -> dict[str, Any]:
+async def shown(service: Service, recipe: Recipe, unusable: str | None) -> dict[str, Any]:
     """A recipe with its layers, its calls and its price, and the reason if it is unusable."""
     price = await price_of(service, recipe)
     return {
@@ -135,7 +153,7 @@ async def shown(service: Service, recipe: Recipe) -> dict[str, Any]:
         "calls": recipe.calls,
         "typical_dollars": price.typical,
         "worst_dollars": price.worst,
-        "unusable": why_not(service, recipe),
+        "unusable": unusable,
     }
 
 
@@ -151,8 +169,16 @@ def drawn(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def why_not(service: Service, recipe: Recipe) -> str | None:
-    """The reason why the recipe is unusable, or `None`."""
+async def why_not(service: Service, recipe: Recipe) -> str | None:
+    """The reason why a recipe in a request is unusable, or `None`."""
+    try:
+        return await service.naming.refusal(recipe.models) or lacking(service, recipe)
+    except ProblemError as error:  # the list of a provider cannot be read
+        return error.problem.message
+
+
+def lacking(service: Service, recipe: Recipe) -> str | None:
+    """The reason why a recipe whose models may be named is unusable, such as a missing key; `None` if it is usable."""
     try:
         service.assembly.check(recipe.models)
     except ConfigurationError as problem:
@@ -165,10 +191,17 @@ def offer(service: Service, recipe: Recipe, path: Path) -> None:
     service.shelf[recipe.name] = Found(recipe, str(path))
     service.recipes.pop(recipe.name, None)
     service.unusable.pop(recipe.name, None)
-    if (why := why_not(service, recipe)) is None:
+    if (why := lacking(service, recipe)) is None:
         service.recipes[recipe.name] = recipe
     else:
         service.unusable[recipe.name] = why
+
+
+def offers_at_start(configuration: Configuration, path: Path) -> bool:
+    """Whether a server with this configuration offers the user's own recipe in the file `path` when it starts."""
+    named = configuration.server.recipes
+    places = {Path(name).expanduser().absolute() for name in named} | {Path(source_named(name)) for name in named}
+    return not named or bool({path.absolute(), path.parent.absolute()} & places)
 
 
 def is_own(source: str) -> bool:

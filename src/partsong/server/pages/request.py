@@ -8,12 +8,15 @@ from starlette.responses import Response
 
 from partsong import toml
 from partsong.keys import Key
-from partsong.server.incoming import headers_of, identify, read_body
+from partsong.server.bodies import Body, read_body
+from partsong.server.incoming import headers_of, identify
 from partsong.server.problems import ProblemError
 from partsong.server.service import Service
 from partsong.wire.reply import Problem
 
 T = TypeVar("T")
+ESCAPED = 6  # bytes of a character as JSON writes it at its longest, such as \u0041
+BESIDE = 4096  # bytes of the other fields of a body
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -41,9 +44,13 @@ def read_query(request: Request, kind: type[T]) -> T:
         raise _explained(problem, kind) from None
 
 
-async def read_json(request: Request, kind: type[T]) -> T:
-    """The body as a value of `kind`. Raises `ProblemError` with the name of a wrong field."""
-    body = await read_body(headers_of(request.scope), request.receive)
+async def read_json(request: Request, service: Service, counted: Body, kind: type[T]) -> T:
+    """The body as a value of `kind`; it counts in `counted`. Raises `ProblemError` with the name of a wrong field.
+
+    A body is at most as long as a recipe of the longest allowed text, in which each character may be escaped in JSON.
+    """
+    longest = ESCAPED * service.configuration.bounds.recipe_characters + BESIDE
+    body = await read_body(headers_of(request.scope), request.receive, counted, service.slowest, longest)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as problem:

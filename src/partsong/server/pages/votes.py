@@ -57,8 +57,13 @@ class Votes:
     async def cast(self, request: Request) -> Response:
         """Store a vote. Returns the new tally of the two recipes."""
         service = self.service()
-        caller = caller_of(who(request, service))
-        vote = await read_json(request, Cast)
+        key = who(request, service)
+        caller = caller_of(key)
+        with service.bodies.holding(key) as counted:
+            vote = await read_json(request, service, counted, Cast)
+        for side, given in (("a", vote.a), ("b", vote.b)):
+            service.check_id(given.run, f"{side}.run")
+            service.check_id(given.recipe, f"{side}.recipe")
         if vote.a.recipe == vote.b.recipe:
             raise wrong(
                 f'b.recipe: is "{vote.b.recipe}", as a.recipe is; a vote needs two different recipes', "b.recipe"
@@ -85,6 +90,9 @@ class Votes:
         service = self.service()
         caller = caller_of(who(request, service))
         pair = read_query(request, Pair)
+        for field, name in (("a", pair.a), ("b", pair.b)):
+            if name:
+                service.check_id(name, field)
         if pair.a and pair.b:
             return said(standing(await service.store.tally_of(caller, pair.a, pair.b)))
         if pair.a or pair.b:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from partsong.errors import ModelError
 from partsong.model import Answer, Caveat, Delta, Part, Reasoning, Request, Text, TextDelta, Usage
+from partsong.wire.believing import Believable
 from partsong.wire.chat.chunk import (
     Choice,
     Chunk,
@@ -31,14 +32,17 @@ from partsong.wire.chat.details import Details
 from partsong.wire.chat.tool_calls import ToolCalls
 from partsong.wire.chat.usage import Counted, count, parse_fields
 from partsong.wire.content import Content
-from partsong.wire.endings import WEIGHTS, Ending, parse_end, shown_end, unknown_end
-from partsong.wire.json import UNREADABLE
+from partsong.wire.endings import LONGEST_NAME, WEIGHTS, Ending, parse_end, shown_end, unknown_end, with_kind
+from partsong.wire.json import UNREADABLE, check_size
+from partsong.wire.room import Room
 from partsong.wire.sse import is_ping
 from partsong.wire.tokens import estimate, estimate_tokens
 
 DONE = b"[DONE]"
 MEDIA = re.compile("image|audio|video|file")
 FAULTS = (*UNREADABLE, ValueError)
+MOST_LIKELY = 4_000_000  # characters of log probabilities: 10,000 tokens with 20 alternatives have about 3,600,000
+A_PLACE, A_NUMBER = 100, 8  # characters as which a token of the text counts, and each alternative beside its own text
 
 
 class Said:
@@ -54,6 +58,7 @@ class Said:
     done: whether nothing more will come (`[DONE]`, or a whole completion)
     problem: JSON of an error that the server sent in place of a chunk; `None` if none came
     calls: the tool calls so far
+    room: the room that is left for the answer
     """
 
     __slots__ = (
@@ -70,6 +75,7 @@ class Said:
         "_plain",
         "_refused",
         "_unknown",
+        "_unlikely",
         "broken",
         "calls",
         "done",
@@ -77,30 +83,34 @@ class Said:
         "heard",
         "model",
         "problem",
+        "room",
     )
 
-    def __init__(self, tools: Collection[str] = (), *, thinks_first: bool = False) -> None:
+    def __init__(self, tools: Collection[str] = (), *, thinks_first: bool = False, room: Room | None = None) -> None:
         """Start a completion.
 
         tools: names of the tools that the request declares
         thinks_first: whether content begins with thoughts although it has no `<think>`; False by default
+        room: the room for the answer; `None` (default) for the room of an answer without `max_tokens`
         """
+        self.room = room = Room() if room is None else room
         self.model = ""
         self.heard = False
         self.ended = False
         self.broken = False
         self.done = False
         self.problem: bytes | None = None
-        self.calls = ToolCalls(tools)
+        self.calls = ToolCalls(room, tools)
         self._plain = True  # whether the next chunks are expected to hold text alone, which is decoded faster
         self._attempts = 2  # how often that expectation may still fail before it is given up
-        self._content = Content(thinks_first=thinks_first)
-        self._details = Details()
+        self._content = Content(room, thinks_first=thinks_first)
+        self._details = Details(room)
         self._counted: Counted | None = None
         self._end: Ending = ""
         self._unknown = ""  # a finish reason that is in no table of `endings`
         self._bare = False  # whether the chunk of the last finish reason held no text
         self._likely: list[dict[str, float]] = []  # for each token, logprobs by alternative
+        self._unlikely = MOST_LIKELY  # characters of logprobs for which there is room; below 0, all were dropped
         self._refused: list[str] = []  # pieces of the text with which the model refuses
         self._other: set[str] = set()  # kinds of content that are neither text nor tool calls, such as "audio"
         self._choice: Any = None  # index of the choice whose text is the answer
@@ -112,6 +122,8 @@ class Said:
         Neighbouring deltas of one kind are joined. Raises `ModelError` if the data of an event is no chunk.
         """
         datas = [data for _, data in events if data]
+        for data in datas:
+            check_size(data)
         if DONE in datas:
             datas = datas[: datas.index(DONE)]
             self.done = True
@@ -155,6 +167,7 @@ class Said:
 
         Raises `ModelError` if the document is no chat completion.
         """
+        check_size(document)
         try:
             whole = decode_whole(document)
         except FAULTS as fault:
@@ -246,7 +259,8 @@ class Said:
         if not self.heard:
             self.heard = any(chunk.choices is not None for chunk in found)
         if not self.model and found:
-            self.model = next((chunk.model for chunk in found if chunk.model and isinstance(chunk.model, str)), "")
+            model = next((chunk.model for chunk in found if chunk.model and isinstance(chunk.model, str)), "")
+            self.model = model[:LONGEST_NAME]
 
     def _hear_choice(self, choice: Choice, words: list[str], deltas: list[Delta], *, streamed: bool) -> None:
         """Read one choice of a chunk.
@@ -269,11 +283,11 @@ class Said:
                 self._speak(words, deltas)
                 bare = not self._hear_other(said, index, deltas, alone=not streamed)
             if said.refusal:
-                self._refused.append(said.refusal)
+                self._refused.append(self.room.words(said.refusal))
             if self.ended and not bare:
                 self.broken = True
         if choice.logprobs is not None:
-            self._likely += likely_tokens_of(choice.logprobs)
+            self._hear_likely(choice.logprobs)
         if choice.usage is not None:
             self._count(parse_fields(choice.usage))
         if choice.finish_reason:
@@ -281,6 +295,16 @@ class Said:
             self._hear_end(choice.finish_reason, deltas, bare=bare)
         if choice.error:
             self.problem = msgspec.json.encode({"error": choice.error})
+
+    def _hear_likely(self, logprobs: Any) -> None:
+        """Keep log probabilities, or drop all of them if there are too many; an answer is whole without them."""
+        if self._unlikely < 0:
+            return
+        likely = likely_tokens_of(logprobs)
+        self._unlikely -= sum(A_PLACE + sum(A_NUMBER + len(token) for token in place) for place in likely)
+        self._likely += likely
+        if self._unlikely < 0:
+            self._likely.clear()
 
     def _hear_usage(self, usage: Any, data: bytes, *, alone: bool) -> None:
         """Read the usage of a chunk.
@@ -363,13 +387,13 @@ class Said:
         for part in parts:
             words.append(part.text or "")
             if part.refusal:
-                self._refused.append(part.refusal)
+                self._refused.append(self.room.words(part.refusal))
             if isinstance(part.thinking, str):
                 thoughts.append(part.thinking)
             elif part.thinking:
                 thoughts.append(self._take_apart(part.thinking)[0])
             elif not part.text and MEDIA.search(str(part.type)):
-                self._other.add(str(part.type))
+                self._other = with_kind(self._other, str(part.type))
         return "".join(words), "".join(thoughts)
 
     def _hear_end(self, word: str, deltas: list[Delta], *, bare: bool) -> None:
@@ -413,9 +437,9 @@ class Said:
 
     def used(self, request: Request) -> Usage:
         """Return the usage so far as the provider reported it; estimates replace counts that were not reported."""
-        counted = self._counted
-        if counted is None:
+        if self._counted is None:
             return self.estimate(request)
+        counted = self._counted.believed(Believable(request, self._written))
         asked = estimate_tokens(request) if counted.asked is None else 0
         if counted.said:
             return counted.usage(asked, 0)
@@ -445,6 +469,9 @@ class Said:
         finish = self._end
         if self._refused:
             finish = "content_filter"  # whatever finish reason the server sent
+        elif self.room.full:
+            finish = "length"
+            caveats.append(Caveat("truncated", self.room.full))
         elif finish == "unknown":
             finish = "length"
             caveats.append(Caveat("truncated", unknown_end(self._unknown)))
@@ -453,6 +480,8 @@ class Said:
         if self._other:
             left_out = ", ".join(sorted(self._other))
             caveats.append(Caveat("shortened", f"it also answered with what is no text, which is left out: {left_out}"))
+        if self._unlikely < 0:
+            caveats.append(Caveat("shortened", "its log probabilities are left out, because they are too many"))
         return Answer(
             tuple(parts),
             finish or "stop",  # type: ignore[arg-type]

@@ -13,7 +13,8 @@ import msgspec
 from partsong.model import Delta, ToolCall
 from partsong.wire.chat.chunk import Function, Piece
 from partsong.wire.deltas import add_tool_call
-from partsong.wire.json import Completeness, equal
+from partsong.wire.json import Completeness, can_be_equal, equal
+from partsong.wire.room import Room
 from partsong.wire.text import Joiner
 
 PLACEHOLDER = "{}"  # arguments with which some servers begin a tool call before they send the real arguments
@@ -28,6 +29,7 @@ class ToolCallSoFar:
     given: the server's id, which several tool calls may share; "" if the server gave none
     name: the tool's name so far
     pieces: pieces of the arguments' JSON text
+    length: number of characters in `pieces`
     signature: Gemini's thought signature, after its namespace and a colon; "" for none
     completeness: tells whether the arguments are complete JSON
     joiner: joins characters that are divided between pieces
@@ -36,12 +38,25 @@ class ToolCallSoFar:
     held: whether the arguments so far are `PLACEHOLDER`, of which no delta was sent
     """
 
-    __slots__ = ("begun", "completeness", "given", "held", "id", "joiner", "name", "pieces", "signature", "told")
+    __slots__ = (
+        "begun",
+        "completeness",
+        "given",
+        "held",
+        "id",
+        "joiner",
+        "length",
+        "name",
+        "pieces",
+        "signature",
+        "told",
+    )
 
     def __init__(self, identity: str, given: str) -> None:
         self.id, self.given = identity, given
         self.name = self.signature = ""
         self.pieces: list[str] = []
+        self.length = 0
         self.completeness = Completeness()
         self.joiner = Joiner()
         self.begun = self.told = self.held = False
@@ -50,16 +65,26 @@ class ToolCallSoFar:
     def arguments(self) -> str:
         return "".join(self.pieces)
 
+    def repeats(self, arguments: str) -> bool:
+        """Return whether the arguments hold the same value as those so far."""
+        return can_be_equal(len(arguments), self.length) and equal(arguments, self.arguments)
+
 
 class ToolCalls:
     """The tool calls of one completion so far (`all`)."""
 
-    __slots__ = ("_indexes", "_tools", "all")
+    __slots__ = ("_ids", "_indexes", "_room", "_tools", "all")
 
-    def __init__(self, tools: Collection[str] = ()) -> None:
-        """Start a completion. `tools`: names of the declared tools, by which the pieces of a name are recognised."""
+    def __init__(self, room: Room, tools: Collection[str] = ()) -> None:
+        """Start a completion.
+
+        room: the room for the answer
+        tools: names of the declared tools, by which the pieces of a name are recognised
+        """
+        self._room = room
         self.all: list[ToolCallSoFar] = []
         self._tools = tools
+        self._ids: set[str] = set()
         self._indexes: dict[int, int] = {}  # from the server's index to the index in `all`
 
     def __bool__(self) -> bool:
@@ -78,11 +103,14 @@ class ToolCalls:
         if found == REPEATED:
             return
         if found is None:
-            found = self._begin(index, identity)
+            if not self._room.part():
+                return
+            found = self._begin(index, self._room.data(identity))
         call = self.all[found]
-        if signature := signature_of(piece.extra_content):
+        if signature := self._room.data(signature_of(piece.extra_content)):
             call.signature = signature
         if name and name != call.name and not call.pieces:
+            name = self._room.words(name)
             call.name += name
             if call.told:
                 add_tool_call(deltas, found, "", name, "")
@@ -102,7 +130,7 @@ class ToolCalls:
         call = self.all[known]
         if not name:
             ended = call.completeness.whole and not call.held and arguments.strip()
-            return REPEATED if ended and equal(arguments, call.arguments) else known
+            return REPEATED if ended and call.repeats(arguments) else known
         if not call.name:
             return known
         if identity and identity != call.given:
@@ -111,7 +139,7 @@ class ToolCalls:
         if call.completeness.whole and not call.held:
             if not arguments.strip():
                 return known if same and identity else None
-            return REPEATED if same and equal(arguments, call.arguments) else None
+            return REPEATED if same and call.repeats(arguments) else None
         if call.pieces:
             return known if same and (identity or not call.held) else None
         if same:
@@ -143,8 +171,8 @@ class ToolCalls:
 
         Its id must be unique, because a tool result refers to its tool call by the id.
         """
-        taken = {call.id for call in self.all}
-        own = identity if identity and identity not in taken else f"call_{secrets.token_hex(8)}"
+        own = identity if identity and identity not in self._ids else f"call_{secrets.token_hex(8)}"
+        self._ids.add(own)
         self.all.append(ToolCallSoFar(own, identity))
         if index is not None:
             self._indexes[index] = len(self.all) - 1
@@ -155,10 +183,11 @@ class ToolCalls:
         if not arguments:
             return ""
         if call.held and arguments.strip():
-            call.held, call.pieces, call.completeness = False, [], Completeness()
+            call.held, call.pieces, call.length, call.completeness = False, [], 0, Completeness()
         begins = not call.pieces and not call.begun and bool(call.name)
-        arguments = call.joiner.feed(arguments)
+        arguments = self._room.words(call.joiner.feed(arguments))
         call.pieces.append(arguments)
+        call.length += len(arguments)
         call.completeness.feed(arguments)
         call.held = begins and arguments == PLACEHOLDER
         return "" if call.held else arguments

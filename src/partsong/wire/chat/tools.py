@@ -1,5 +1,6 @@
 """Parses the tools of a request to Chat Completions, and the choice of tools that must or may be called."""
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ def parse_tools(body: Body) -> tuple[tuple[Tool, ...], frozenset[str]]:
             tools.append(_tool(raw, f"{where}.function"))
     tools += [_tool(raw, f"functions[{index}]") for index, raw in enumerate(body.functions or [])]
     names = [tool.name for tool in tools]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise RequestError(f'tools: "{twice}" is declared twice', "tools")
     return tuple(tools), frozenset(freeform)
 

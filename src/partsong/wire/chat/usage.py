@@ -12,10 +12,12 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from partsong.model import Usage, billed
-from partsong.wire.counts import fields_of, first_count, parse_count
+from partsong.wire.believing import Believable
+from partsong.wire.counts import MOST_USAGE, fields_of, first_count, parse_count
 from partsong.wire.json import UNREADABLE
 
-MOST_DOLLARS = 1_000_000  # for one call; a higher number is no price
+MOST_DOLLARS = 1_000  # for one call; a higher number is no price
+LONGEST_PRICE = 64  # characters of a price; a longer number is no price
 TICKS_A_DOLLAR = 10_000_000_000  # unit of xAI's `cost_in_usd_ticks`
 
 
@@ -51,6 +53,19 @@ class Counted(Struct, frozen=True):
             self.written or earlier.written,
             self.thought or earlier.thought,
             earlier.dollars if self.dollars is None else max(self.dollars, earlier.dollars or self.dollars),
+        )
+
+    def believed(self, believable: Believable) -> "Counted":
+        """Return the usage without the counts that are higher than the call can have used."""
+        whole = self._counted(0, 0)
+        asked, said = believable.asked(whole.input_tokens), believable.said(whole.output_tokens)
+        return Counted(
+            self.asked if asked else None,
+            self.said if said else None,
+            self.cached if asked else 0,
+            self.written if asked else 0,
+            self.thought if said and believable.said(self.thought) else 0,
+            self.dollars,
         )
 
     def usage(self, asked: int, said: int) -> Usage:
@@ -143,12 +158,15 @@ def parse_dollars(raw: Raw | bytes) -> Decimal | None:
 
 def _number(raw: Raw | bytes | None) -> Decimal | None:
     with suppress(*UNREADABLE):
-        return None if raw is None else msgspec.json.decode(raw, type=Decimal)
+        if raw is not None and len(bytes(raw)) <= LONGEST_PRICE:
+            return msgspec.json.decode(raw, type=Decimal)
     return None
 
 
 def count(raw: Raw | bytes) -> Counted | None:
     """Return the counts and the price in the JSON of a usage; `None` if it has no input or output tokens."""
+    if len(bytes(raw)) > MOST_USAGE:
+        return None
     counted = parse_usage(raw)
     dollars = parse_dollars(raw) if b'"cost' in bytes(raw) else None
     return counted if counted is None or dollars is None else replace(counted, dollars=dollars)

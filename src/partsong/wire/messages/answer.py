@@ -13,10 +13,12 @@ from msgspec import Raw, Struct
 
 from partsong.errors import ModelError
 from partsong.model import Answer, Caveat, Delta, Part, Request, Usage
+from partsong.wire.believing import Believable, believed
 from partsong.wire.counts import fields_of, parse_count
-from partsong.wire.endings import WEIGHTS, Ending, parse_end, shown_end, unknown_end
-from partsong.wire.json import UNREADABLE
+from partsong.wire.endings import LONGEST_NAME, WEIGHTS, Ending, parse_end, shown_end, unknown_end
+from partsong.wire.json import UNREADABLE, check_size
 from partsong.wire.messages.written import REDACTED, Blocks
+from partsong.wire.room import Room
 from partsong.wire.sse import is_ping
 from partsong.wire.text import decode_loosely
 from partsong.wire.tokens import estimate, estimate_tokens
@@ -83,6 +85,7 @@ class Said:
     done: whether nothing more will come
     problem: JSON of an error that the server sent in place of an event; `None` if none came
     refusal: the provider's explanation for stopping the answer; "" if there is none
+    room: the room that is left for the answer
     """
 
     __slots__ = (
@@ -99,15 +102,18 @@ class Said:
         "model",
         "problem",
         "refusal",
+        "room",
         "settled",
     )
 
-    def __init__(self, tools: Collection[str] = (), *, thinks_first: bool = False) -> None:
+    def __init__(self, tools: Collection[str] = (), *, thinks_first: bool = False, room: Room | None = None) -> None:
         """Start a message.
 
         tools: not used, because tool calls have blocks of their own here; a parameter because Chat Completions needs it
         thinks_first: whether content begins with thoughts although it has no `<think>`; False by default
+        room: the room for the answer; `None` (default) for the room of an answer without `max_tokens`
         """
+        self.room = Room() if room is None else room
         self.model = ""
         self.heard = False
         self.ended = False
@@ -119,7 +125,7 @@ class Said:
         self._identity: Any = None
         self._end: Ending = ""
         self._unknown = ""  # a stop reason that is in no table of `endings`
-        self._blocks = Blocks(thinks_first=thinks_first)
+        self._blocks = Blocks(self.room, thinks_first=thinks_first)
         self._usage = Usage()
         self._counted = False  # whether the usage includes the whole answer; at a stream's start it does not
 
@@ -133,6 +139,7 @@ class Said:
         for name, data in events:
             if not data:
                 continue
+            check_size(data)
             try:
                 event = _event.decode(data)
             except FAULTS as fault:
@@ -176,6 +183,7 @@ class Said:
 
         Raises `ModelError` if the document is no message.
         """
+        check_size(document)
         try:
             whole = _whole.decode(document)
         except FAULTS as fault:
@@ -205,8 +213,9 @@ class Said:
 
     def used(self, request: Request) -> Usage:
         """Return the usage so far. Estimates that err high replace counts that the provider has not reported."""
-        counted, words = self._usage, self._blocks.written()
-        if self._counted and (counted.output_tokens or not words):
+        words = self._blocks.written()
+        counted, doubted = believed(self._usage, Believable(request, lambda: words))
+        if self._counted and not doubted and (counted.output_tokens or not words):
             return counted
         return Usage(
             counted.input_tokens or estimate_tokens(request),
@@ -227,7 +236,10 @@ class Said:
         parts: tuple[Part, ...] = self._blocks.parts()
         end = self._end
         caveats: list[Caveat] = []
-        if end == "unknown":
+        if self.room.full and end != "content_filter":
+            end = "length"
+            caveats.append(Caveat("truncated", self.room.full))
+        elif end == "unknown":
             end = "length"
             caveats.append(Caveat("truncated", unknown_end(self._unknown)))
         elif not end:
@@ -252,13 +264,13 @@ class Said:
             raise ModelError("the provider began its answer again, in the middle of it", "truncated")
         self.heard = True
         self._identity = message.id
-        self.model = message.model if isinstance(message.model, str) else self.model
+        self.model = message.model[:LONGEST_NAME] if isinstance(message.model, str) else self.model
         self._count(message.usage)
 
     def _stopped(self, reason: str | None, details: Any) -> None:
         explanation = fields_of(details).get("explanation")
         if isinstance(explanation, str) and explanation:
-            self.refusal = explanation
+            self.refusal = self.room.words(explanation)
         ending = parse_end(reason)
         if ending == "failed":
             said = {"type": shown_end(reason or ""), "message": f'it ended the answer with "{shown_end(reason or "")}"'}

@@ -91,18 +91,22 @@ def parse_count(data: bytes) -> ParsedRequest:
         loaded: Loaded = {}
         messages, tools = _conversation(body, loaded), _tools(body, loaded)
     except RequestError:
-        messages = [Message(turn.role, (Text(_raw(turn.content)),)) for turn in body.messages]
-        messages += [Message("system", (Text(_raw(body.system)),))] if body.system else []
+        messages = [
+            Message(turn.role, (Text(_raw(turn.content, f"messages[{index}].content")),))
+            for index, turn in enumerate(body.messages)
+        ]
+        messages += [Message("system", (Text(_raw(body.system, "system")),))] if body.system else []
         tools = tuple(
             Tool(tool.name or "", tool.description or "", bytes(tool.input_schema)) for tool in body.tools or ()
         )
     return ParsedRequest(body.model, Conversation(tuple(messages), tools))
 
 
-def _raw(content: Any) -> str:
+def _raw(content: Any, where: str) -> str:
+    """The JSON of a content. Raises `RequestError` if it is none: what was not interpreted has not been read yet."""
     if isinstance(content, str):
         return content
-    blocks = msgspec.json.decode(msgspec.json.encode(content))
+    blocks = decode(msgspec.json.encode(content), _anything, where)
     return msgspec.json.encode(plain(blocks)).decode()  # without encoded files, which no model reads as text
 
 

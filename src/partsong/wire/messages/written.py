@@ -16,12 +16,17 @@ from typing import Any, Protocol
 from partsong.errors import ModelError
 from partsong.model import Delta, Part, Reasoning, Text, ToolCall
 from partsong.wire.deltas import add_thoughts, add_tool_call, add_words
-from partsong.wire.json import Completeness, equal
+from partsong.wire.endings import with_kind
+from partsong.wire.json import Completeness, can_be_equal, equal
+from partsong.wire.room import Room
 from partsong.wire.text import Joiner
 from partsong.wire.thoughts import Kind, Splitter
 
 REDACTED = "redacted_thinking:"  # prefix of a `Reasoning.signature` that holds the data of a redacted block
 MEDIA = ("image", "audio", "video", "file")  # a block whose type contains one of these cannot be passed on
+
+
+LONGEST_KIND = 100  # characters of the type of a block that are kept
 
 
 class Given(Protocol):
@@ -43,6 +48,7 @@ class Written:
 
     kind: "text", "thinking" or "tool_use"
     pieces: pieces of the text, the thoughts or the arguments
+    length: number of characters of a tool call's `pieces`
     signature: signature of thoughts; "" for none
     id, name: of a tool call
     index: of a tool call among the tool calls of the answer
@@ -52,14 +58,26 @@ class Written:
     joiner: joins characters of the arguments that are divided between pieces
     """
 
-    __slots__ = ("arguments", "closed", "completeness", "id", "index", "joiner", "kind", "name", "pieces", "signature")
+    __slots__ = (
+        "arguments",
+        "closed",
+        "completeness",
+        "id",
+        "index",
+        "joiner",
+        "kind",
+        "length",
+        "name",
+        "pieces",
+        "signature",
+    )
 
     def __init__(self, kind: str, signature: str = "") -> None:
         self.kind, self.signature = kind, signature
         self.pieces: list[str] = []
         self.id = self.name = ""
         self.arguments = "{}"
-        self.index = 0
+        self.index = self.length = 0
         self.closed = False
         self.completeness = Completeness()
         self.joiner = Joiner()
@@ -80,9 +98,27 @@ class Blocks:
     other: types of blocks that cannot be passed on, such as images
     """
 
-    __slots__ = ("_all", "_calls", "_joiner", "_kinds", "_latest", "_moved", "_splitter", "_words", "calls", "other")
+    __slots__ = (
+        "_all",
+        "_calls",
+        "_joiner",
+        "_kinds",
+        "_latest",
+        "_moved",
+        "_room",
+        "_splitter",
+        "_words",
+        "calls",
+        "other",
+    )
 
-    def __init__(self, *, thinks_first: bool = False) -> None:
+    def __init__(self, room: Room, *, thinks_first: bool = False) -> None:
+        """Start a message.
+
+        room: the room for the answer
+        thinks_first: whether content begins with thoughts although it has no `<think>`; False by default
+        """
+        self._room = room
         self.calls: list[Written] = []
         self.other: set[str] = set()
         self._all: list[Written] = []
@@ -103,8 +139,10 @@ class Blocks:
         return self._splitter.lone
 
     def open(self, index: int, block: Given, deltas: list[Delta]) -> None:
-        """Begin a block."""
-        self._kinds[index] = block.type
+        """Begin a block, if there is room for it."""
+        if not self._room.part():
+            return
+        self._kinds[index] = block.type[:LONGEST_KIND]
         self._latest.pop(index, None)
         match block.type:
             case "tool_use":
@@ -112,13 +150,13 @@ class Blocks:
             case "text":
                 self._speak(index, block.text or "", deltas)
             case "thinking":
-                self._latest[index] = self._add("thinking", block.signature or "")
+                self._latest[index] = self._add("thinking", self._room.data(block.signature or ""))
                 self._think(index, block.thinking or "", deltas)
             case "redacted_thinking":
-                self._latest[index] = self._add("thinking", REDACTED + (block.data or ""))
+                self._latest[index] = self._add("thinking", REDACTED + self._room.data(block.data or ""))
             case kind:  # a type that the API has added later, or a block of a tool that runs at the provider
                 if any(name in kind for name in MEDIA) and "tool" not in kind:
-                    self.other.add(kind)
+                    self.other = with_kind(self.other, kind)
 
     def grow(self, index: int, piece: Given, deltas: list[Delta]) -> None:
         """Add a delta to the block at an index. Raises `ModelError` for arguments if no tool call has begun."""
@@ -177,11 +215,14 @@ class Blocks:
         self._write(index, False, text, deltas)
 
     def _write(self, index: int, words: bool, text: str, deltas: list[Delta]) -> None:
+        text = self._room.words(text) if words else self._room.thoughts(text)
         if not text:
             return
         kind = "text" if words else "thinking"
         written = self._latest.get(index)
         if written is None or written.kind != kind or written.signature.startswith(REDACTED):
+            if not self._room.part():
+                return
             written = self._latest[index] = self._add(kind)
         written.pieces.append(text)
         if words:
@@ -208,16 +249,18 @@ class Blocks:
         written = self._latest.get(index)
         if written is None or written.kind != "thinking":
             thoughts = [each for each in self._all if each.kind == "thinking" and not each.signature]
+            if not thoughts and not self._room.part():
+                return
             written = thoughts[-1] if thoughts else self._add("thinking")
-        written.signature = signature
+        written.signature = self._room.data(signature)
 
     def _begin_call(self, index: int, block: Given, deltas: list[Delta]) -> None:
         call = self._add("tool_use")
-        identity = "" if block.id is None else str(block.id)
+        identity = self._room.data("" if block.id is None else str(block.id))
         taken = {each.id for each in self.calls}
         call.id = identity if identity and identity not in taken else f"toolu_{secrets.token_hex(8)}"
-        call.name = block.name or ""
-        arguments = bytes(block.input).decode()
+        call.name = self._room.words(block.name or "")
+        arguments = self._room.words(bytes(block.input).decode())
         call.arguments = arguments if arguments.startswith("{") else "{}"
         call.index = len(self.calls)
         self.calls.append(call)
@@ -234,10 +277,12 @@ class Blocks:
         call = unfinished[0] if unfinished else here[-1] if here else None
         if call is None:
             raise ModelError("the stream has arguments of a tool call that never began", "server")
-        if call.completeness.whole and piece.strip() and equal(piece, "".join(call.pieces)):
+        may_repeat = call.completeness.whole and piece.strip() and can_be_equal(len(piece), call.length)
+        if may_repeat and equal(piece, "".join(call.pieces)):
             return  # the server repeats the arguments
-        piece = call.joiner.feed(piece)
+        piece = self._room.words(call.joiner.feed(piece))
         call.pieces.append(piece)
+        call.length += len(piece)
         call.completeness.feed(piece)
         add_tool_call(deltas, call.index, "", "", piece)
 

@@ -25,7 +25,6 @@ from partsong.wire.told import told
 
 ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
-MOST_REFERENCES = 2000  # item references in one input; limited because each costs a query to the store
 # Types of items for calls of tools that do not exist here, with the words that begin the text for each.
 DEEDS = {
     "web_search_call": "the web was searched",
@@ -229,8 +228,6 @@ def _add_spoken(parsed: Input, spoken: SpokenItem, where: str) -> None:
 
 
 def _add_reference(parsed: Input, name: str, where: str) -> None:
-    if len(parsed.references) == MOST_REFERENCES:
-        raise RequestError(f"{where}: there are more than {MOST_REFERENCES:,} item references", where)
     parsed.references.append(name)
     if item := parsed.known.get(name):
         _add(parsed, item, where)
