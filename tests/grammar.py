@@ -45,6 +45,7 @@ def check(events: Iterable[AnyEvent]) -> None:
     analyst = ""  # "asked" once the analyst has begun, and "ended" once it has ended
     seats: dict[int, str] = {}
     calls: dict[tuple[int, int], list[CallFinished]] = {}
+    table: list[tuple[int, int]] = []  # the proposals and comments that the open layer finds
     for event in heard[1:-1]:
         match event:
             case LayerStarted(layer=number, models=models):
@@ -55,8 +56,9 @@ def check(events: Iterable[AnyEvent]) -> None:
                 counted = False
                 assert models == tuple(agent.model for agent in recipe.layers[number].seats)
                 layer, open_layer, seats = number, True, {}
-            case ProposalStarted(layer=number, seat=seat, model=model):
+            case ProposalStarted(layer=number, seat=seat, model=model, saw=saw):
                 assert open_layer
+                assert saw is None or (list(saw) == [each for each in table if each in saw] != table)
                 assert number == layer
                 assert seat not in seats
                 assert model == recipe.layers[layer].seats[seat].model
@@ -114,6 +116,9 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert set(seats) == set(range(len(recipe.layers[layer].seats)))
                 assert "speaks" not in seats.values()
                 assert answered == list(seats.values()).count("answered")
+                made = [(number, seat) for seat, end in sorted(seats.items()) if end == "answered"]
+                assert made or recipe.layers[number].comments or isinstance(heard[-1], RunFailed)
+                table = [*table, *made] if recipe.layers[number].comments else made
                 open_layer = False
             case AnalysisStarted(model=model):
                 assert (open_layer, aggregating, analyst) == (False, False, "")
@@ -179,6 +184,9 @@ def check(events: Iterable[AnyEvent]) -> None:
     elif isinstance(heard[-1], RunFinished):
         assert aggregating
         assert not open_layer
+        if heard[-1].seat is not None:
+            assert (heard[-1].layer, heard[-1].seat) in table
+            assert not recipe.layers[heard[-1].layer or 0].comments
         assert heard[-1].spared == spared
         assert (heard[-1].layer is None) == (heard[-1].seat is None)
         assert heard[-1].last_resort or any(call.error is None for call in calls.get((len(recipe.layers), 0), []))

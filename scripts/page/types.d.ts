@@ -37,6 +37,9 @@ export interface Layer {
   deadline?: number | null;
   agree?: number | null;
   at_once?: number | null;
+  sees?: "all" | "none" | "split" | number;
+  comments?: boolean;
+  instruction?: string | null;
 }
 
 export interface Agent {
@@ -50,6 +53,7 @@ export interface Agent {
   system?: string;
   fallback?: string[];
   effort?: string | null;
+  instruction?: string | null;
 }
 
 export interface Aggregator {
@@ -63,6 +67,7 @@ export interface Aggregator {
   system?: string;
   fallback?: string[];
   effort?: string | null;
+  instruction?: string | null;
   method?: "select" | "synthesize" | "vote";
   majority?: number;
   otherwise?: "fail" | "select" | "synthesize";
@@ -211,6 +216,8 @@ export interface ProposalStarted {
   layer: number;
   seat: number;
   model: string;
+  /** Layer and seat of everything that the seat reads; left out if it reads all that is there. */
+  saw?: [number, number][] | null;
 }
 
 export interface ProposalDelta {
@@ -568,6 +575,8 @@ export interface ShownSeat {
   replaced: [string, Failure][];
   times: SeatTimes | null;
   calls: CallFinished[];
+  /** "saw 2 of 6" if the seat reads a part of the proposals, else "". */
+  reads: string;
   state: SeatState;
   facts: string[];
 }
@@ -581,6 +590,8 @@ export interface Seat {
   text: string;
   answer: Answer | null;
   error: Failure | null;
+  /** Layer and seat of everything that the seat reads; `null` if it reads all that is there. */
+  saw: [number, number][] | null;
   /** Whether the seat was not needed. */
   spared: boolean;
 }

@@ -13,7 +13,9 @@ from partsong.analysis import HEADINGS
 from partsong.model import Conversation, Message
 from partsong.prompts import (
     WIDEST_WORD,
+    Mark,
     advised,
+    commenting_instruction,
     comparing_instruction,
     compose,
     fences,
@@ -22,11 +24,11 @@ from partsong.prompts import (
     proposing,
     selecting_instruction,
 )
-from partsong.recipe import Layout, Recipe
+from partsong.recipe import Agent, Layer, Layout, Recipe
 
 AggregatorRole = Literal["synthesizer", "actor", "selector"]
 # A drafter is an aggregator that reads the proposals in several steps: it writes prose, which its next step reads.
-Role = Literal["proposer", "drafter", "analyst"] | AggregatorRole
+Role = Literal["proposer", "commenter", "drafter", "analyst"] | AggregatorRole
 
 
 class Brief(Struct, frozen=True):
@@ -51,6 +53,11 @@ class Brief(Struct, frozen=True):
         return fences(self.layout)
 
 
+def role_of_layer(layer: Layer) -> Role:
+    """The role of a layer's agents."""
+    return "commenter" if layer.comments else "proposer"
+
+
 def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> AggregatorRole | None:
     """The aggregator's role if it is asked: "selector" if it selects, "actor" if there are tools, else "synthesizer".
 
@@ -68,15 +75,23 @@ def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> Aggregator
 
 
 def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
-    """The brief of a role in a run of `recipe` on `conversation`. It is the same for every agent in that role."""
-    layout, analysed = recipe.layout, recipe.analyst is not None
+    """The brief of a role in a run of `recipe` on `conversation`.
+
+    It is the same for all agents in this role but those of layers with an instruction of their own; see `instructed`.
+    """
+    layout, own, analysed = recipe.layout, recipe.aggregator.instruction, recipe.analyst is not None
 
     def instruction(*, acts: bool = False) -> str:
-        return instruction_for(layout, acts=acts) if recipe.instruction is None else recipe.instruction
+        wanted = recipe.instruction if own is None or role == "proposer" else own
+        return instruction_for(layout, acts=acts) if wanted is None else wanted
 
     match role:
         case "proposer":
             return Brief(advised(conversation, recipe.advice), layout, instruction())
+        case "commenter":
+            # The recipe's instruction tells how to make an answer out of proposals, which is not what comments are for.
+            seen = advised(conversation, recipe.advice, proposes=False)
+            return Brief(seen, "tail", commenting_instruction())
         case "drafter":
             calls = proposing(conversation, recipe.advice)
             return Brief(advised(conversation, recipe.advice), layout, instruction(), calls)
@@ -87,13 +102,20 @@ def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
             return Brief(conversation, layout, instruction(acts=True), calls, analysed)
         case "selector":
             # The paper shows no prompt for its ranker. Ours needs fences, whatever the recipe's layout and wording.
-            return Brief(conversation, "tail", selecting_instruction(), has_analysis=analysed)
+            told = selecting_instruction() if own is None else own
+            return Brief(conversation, "tail", told, has_analysis=analysed)
         case "analyst":
             # Its labels are the numbers in the fences, so it has fences whatever the recipe's layout.
-            own = None if recipe.analyst is None else recipe.analyst.instruction
-            return Brief(advised(conversation, recipe.advice), "tail", comparing_instruction(own))
+            comparing = comparing_instruction(None if recipe.analyst is None else recipe.analyst.instruction)
+            return Brief(advised(conversation, recipe.advice), "tail", comparing)
         case _:
             assert_never(role)
+
+
+def instructed(told: Brief, layer: Layer, agent: Agent) -> Brief:
+    """The brief of a layer's role with the instruction of the agent or, without one, with that of the layer, if any."""
+    own = layer.instruction if agent.instruction is None else agent.instruction
+    return told if own is None else replace(told, instruction=own)
 
 
 def prompt(
@@ -102,6 +124,7 @@ def prompt(
     proposals: tuple[str, ...],
     truncated: frozenset[int] = frozenset(),
     calls: str = "",
+    marks: tuple[Mark, ...] = (),
     analysis: str = "",
 ) -> tuple[Message, ...]:
     """The messages that are sent to an agent.
@@ -111,18 +134,24 @@ def prompt(
     proposals: texts of the proposals to read, in seat order
     truncated: indexes of the proposals that stopped at their token limit (default: none)
     calls: the text that lists the proposed tool calls; "" for none
-    analysis: the text of the analysis of the proposals; "" for none
+    marks: what the opening marks say, one for each text; empty (default) to number the texts from 1
+    analysis: the text of the analysis of the proposals; "" (default) for none
     """
+    conversation, layout, instruction = told.conversation, told.layout, told.instruction
     return compose(
-        told.conversation, proposals, told.layout, told.instruction, system, truncated, calls, analysis=analysis
+        conversation, proposals, layout, instruction, system, truncated, calls, marks=marks, analysis=analysis
     )
 
 
-def longest_marks(told: Brief, count: int) -> tuple[Message, ...]:
-    """The messages that `count` empty proposals add to a prompt, in their longest form, for the cost planning.
+def longest_marks(told: Brief, count: int, comments: int = 0, widest: int = 0) -> tuple[Message, ...]:
+    """The messages that `count` empty texts add to a prompt, in their longest form, for the cost planning.
 
-    They hold the instruction and the marks around each proposal, with every proposal marked as truncated.
+    comments: how many of these texts are comments; they stand last (default 0)
+    widest: greatest number of a proposal on the table; 0 (default) if the proposals are numbered from 1
+
+    They hold the instruction and the marks around each text, with every text marked as truncated.
     """
+    marks = (Mark(widest),) * (count - comments) + (Mark(comments, comment=True),) * comments if widest else ()
     calls = listed((), 0) if told.lists_calls else ""
     empty = replace(told, conversation=Conversation(()))
     return compose(
@@ -133,5 +162,6 @@ def longest_marks(told: Brief, count: int) -> tuple[Message, ...]:
         truncated=frozenset(range(count)),
         calls=calls,
         word=WIDEST_WORD,
+        marks=marks,
         analysis=HEADINGS if told.has_analysis else "",
     )

@@ -103,9 +103,10 @@ def is_hopeless(error: Failure, losses: Sequence[Loss]) -> bool:
 
 
 class Cut(Struct, frozen=True):
-    """A proposal that was shortened to make a prompt fit a model's window.
+    """A proposal or comment that was shortened to make a prompt fit a model's window.
 
-    proposal: index of the proposal in seat order; -1 for the draft of an aggregation in several steps
+    proposal: index of the proposal among all that are there, in seat order and comments last; -1 for the draft of an
+        aggregation in several steps
     before: tokens of the whole proposal
     after: tokens that are left
     """
@@ -141,12 +142,17 @@ class LayerStarted(Event, frozen=True):
     models: tuple[str, ...]
 
 
-class ProposalStarted(Event, frozen=True):
-    """A seat has begun: its model is asked for a proposal."""
+class ProposalStarted(Event, frozen=True, omit_defaults=True):
+    """A seat has begun: its model is asked for a proposal, or for a comment if its layer comments.
+
+    saw: the layer and the seat of each proposal and comment that the seat reads; `None` (default) if it reads all that
+        are there, and `()` if it reads none of them
+    """
 
     layer: int
     seat: int
     model: str
+    saw: tuple[tuple[int, int], ...] | None = None
 
 
 class ProposalDelta(Event, frozen=True):
@@ -365,7 +371,7 @@ class AggregationReplaced(Event, frozen=True, omit_defaults=True):
 class AggregationStep(Event, frozen=True):
     """The aggregator has aggregated some of the proposals, because all of them together did not fit its window.
 
-    proposals: indexes of these proposals, in seat order
+    proposals: indexes of these proposals, in seat order, and of comments on them after the proposals
     tokens: tokens of the prompt with these proposals
     answer: the draft, which the next step reads in place of these proposals
     """

@@ -24,6 +24,7 @@ Otherwise = Literal["synthesize", "select", "fail"]
 Same = Literal["final", "text"]
 LastResort = Literal["fail", "best_proposal"]
 Advice = Literal["user_turn", "every_step", "calls"] | int
+Sees = Literal["all", "none", "split"] | int
 # Share of a run's deadline that is kept for the aggregator: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
 ANALYST_SEAT = 1  # of the analyst, whose layer is the aggregator's; the aggregator has seat 0
@@ -43,6 +44,8 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     system: system prompt of the agent, after the caller's; "" (default) for none
     fallback: ids of models that are asked in turn if `model` fails; empty (default) for none
     effort: how much the model reasons, in its provider's words (`low`, `high` …)
+    instruction: text that tells the agent what to do with the proposals that it reads; `None` (default) for the
+        instruction of its layer or of the recipe. It has no effect where the agent reads no proposals.
     """
 
     model: str
@@ -55,6 +58,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     system: str = ""
     fallback: tuple[str, ...] = ()
     effort: str | None = None
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
@@ -75,6 +79,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}, but must be at least 1")
+        _check_instruction(self.instruction)
 
     @property
     def needs_no_model(self) -> bool:
@@ -152,18 +157,14 @@ class Analyst(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         the result must have is told after it in every case.
     """
 
-    instruction: str | None = None
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples != 1:
             raise ValueError(f"samples is {self.samples}, but the analyst is asked once; samples belong to agents")
-        if self.instruction is not None and not self.instruction.strip():
-            raise ValueError("instruction is empty; leave it out to use partsong's own")
 
 
 class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Agents that are asked at the same time and read the same proposals, those of the layer before.
+    """Agents that are asked at the same time, and read the proposals of the layer before.
 
     agents: at least one agent; together they have at most 1000 seats
     quorum: number of answers after which the other seats have `grace` seconds left; `None` (default) to wait for all
@@ -172,6 +173,11 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     agree: number of seats, at least 2, after which the run ends if they state the same: one of their proposals is the
         answer, and the other seats are spared; `None` (default) to let the layer end (arXiv 2305.11860)
     at_once: number of seats that are open at a time, begun in seat order; `None` (default) for all
+    sees: which of the earlier proposals each seat reads: "all" (default), "none", "split" to deal them out over the
+        seats, or a number k for k of them by a draw of the seat's own
+    comments: whether the layer writes comments on the earlier proposals, which stay on the table (default: no)
+    instruction: text that tells the agents what to do with the proposals that they read; `None` (default) for the
+        instruction of the recipe, or for partsong's own if the layer comments
 
     A seat without an answer at the end of the layer is lost and reported as a loss, unless it was spared.
     """
@@ -182,6 +188,9 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     deadline: float | None = None
     agree: int | None = None
     at_once: int | None = None
+    sees: Sees = "all"
+    comments: bool = False
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         if not self.agents:
@@ -199,7 +208,14 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError(f"agree is {self.agree}, but must be from 2 to the layer's {seats} seats")
         if self.at_once is not None and self.at_once < 1:
             raise ValueError(f"at_once is {self.at_once}, but at least 1 seat must be open at a time")
+        if isinstance(self.sees, int) and not 1 <= self.sees <= MAX_SEATS:
+            raise ValueError(f"sees is {self.sees}, but a number of proposals must be from 1 to {MAX_SEATS}")
+        if self.comments and self.sees == "none":
+            raise ValueError('sees is "none", but a layer that comments must see proposals to write about')
+        if self.comments and self.agree is not None:
+            raise ValueError(f"agree is {self.agree}, but the layer writes comments, which are never counted")
         _check_deadline(self.deadline)
+        _check_instruction(self.instruction)
 
     @property
     def seats(self) -> tuple[Agent, ...]:
@@ -210,11 +226,11 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     def voices(self) -> int:
         """The number of seats that can differ. Seats of one model at temperature 0, or with one seed, cannot.
 
-        Seats with different system prompts or efforts can. The recipe's own seed gives each seat a seed of its own.
+        Seats with different system prompts, instructions or efforts can. The recipe's own seed gives each seat its own.
         """
         voices: set[tuple[object, ...]] = set()
         for index, agent in enumerate(self.agents):
-            told = agent.model, agent.system, agent.effort
+            told = agent.model, agent.system, agent.instruction, agent.effort
             for sample in range(agent.samples):
                 if agent.temperature == 0:
                     voices.add((*told, "cold"))
@@ -281,8 +297,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             raise ValueError(f"advice is {self.advice}, but a number n, for every n-th step, must be at least 1")
         if self.max_dollars is not None and not (self.max_dollars.is_finite() and self.max_dollars >= 0):
             raise ValueError(f"max_dollars is {self.max_dollars}, but must be 0 dollars or more")
-        if self.instruction is not None and not self.instruction.strip():
-            raise ValueError("instruction is empty; leave it out to use partsong's own")
+        _check_instruction(self.instruction)
+        _check_reading(self.layers, self.layout)
         if needs_proposals(self.aggregator) and not self.layers:
             method = self.aggregator.method
             act = "select from" if method == "select" else "vote on"
@@ -290,12 +306,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         for index, layer in enumerate(self.layers):
             if layer.agree is not None and layer.voices < 2:
                 raise ValueError(f"layers[{index}].agree is {layer.agree}, but {_ONE_VOICE}")
-        if self.aggregator.method == "vote" and self.layers[-1].voices < 2:
-            seats = len(self.layers[-1].seats)
+        if self.aggregator.method == "vote" and (voters := self.layers[self.last_proposers or 0]).voices < 2:
+            seats = len(voters.seats)
             why = _ONE_VOICE if seats > 1 else "the last layer has only one seat, and a vote needs two"
             raise ValueError(f'aggregator.method is "vote", but {why}')
-        if self.analyst is not None and (seats := len(self.layers[-1].seats) if self.layers else 0) < LEAST_PROPOSALS:
-            where = f"the last layer has {seats} seat" if self.layers else "there are no layers"
+        last = self.last_proposers
+        if (
+            self.analyst is not None
+            and (seats := 0 if last is None else len(self.layers[last].seats)) < LEAST_PROPOSALS
+        ):
+            where = "there are no layers" if last is None else f"the last layer has {seats} seat"
             raise ValueError(f"analyst compares at least {LEAST_PROPOSALS} proposals, but {where}")
         if self.analyst is not None and not self.aggregator.models:
             raise ValueError("analyst is given, but nothing can ask the aggregator, which would read the analysis")
@@ -311,6 +331,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
                 return False
             case _:
                 assert_never(self.fit)
+
+    @property
+    def last_proposers(self) -> int | None:
+        """The index of the layer whose proposals the aggregator reads: the last that does not comment, if any."""
+        proposing = (index for index in reversed(range(len(self.layers))) if not self.layers[index].comments)
+        return next(proposing, None)
 
     @property
     def calls(self) -> int:
@@ -338,6 +364,25 @@ def single(model: str) -> Recipe:
         return Recipe(model, (), Aggregator(model))
     except ValueError as problem:
         raise RecipeError(str(problem)) from None
+
+
+def _check_reading(layers: tuple[Layer, ...], layout: Layout) -> None:
+    """Raise `ValueError` if a layer is to see or to comment on proposals, and there are none, or they have no marks."""
+    if layers and layers[0].sees != "all":
+        raise ValueError("layers[0].sees is given, but the first layer has no proposals to see")
+    if layers and layers[0].comments:
+        raise ValueError("layers[0].comments is true, but the first layer has no proposals to write about")
+    commenting = next((index for index, layer in enumerate(layers) if layer.comments), None)
+    if commenting is not None and layout == "paper":
+        raise ValueError(
+            f'layers[{commenting}].comments is true, but the layout "paper" has no marks that tell comments from '
+            'proposals; use the layout "tail"'
+        )
+
+
+def _check_instruction(instruction: str | None) -> None:
+    if instruction is not None and not instruction.strip():
+        raise ValueError("instruction is empty; leave it out to use partsong's own")
 
 
 _ONE_VOICE = (

@@ -48,6 +48,7 @@ class Seat:
     answer: the proposal; `None` until it is whole
     error: why the seat is lost; `None` if it is not lost
     spared: whether the seat was not needed
+    saw: the layer and the seat of each proposal and comment that the seat reads; `None` if it reads all that are there
     """
 
     model: str
@@ -57,6 +58,7 @@ class Seat:
     answer: Answer | None = None
     error: Failure | None = None
     spared: bool = False
+    saw: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(slots=True)
@@ -123,8 +125,8 @@ class Transcript:
                 self.recipe, self.conversation, self.losses = recipe, conversation, dropped
             case LayerStarted(models=models):
                 self.layers.append([Seat(model) for model in models])
-            case ProposalStarted(layer=layer, seat=seat):
-                self.layers[layer][seat].started = True
+            case ProposalStarted(layer=layer, seat=seat, saw=saw):
+                self.layers[layer][seat].started, self.layers[layer][seat].saw = True, saw
             case ProposalFinished(layer=layer, seat=seat, answer=answer):
                 self.layers[layer][seat].answer = answer
                 self.layers[layer][seat].text = answer.text

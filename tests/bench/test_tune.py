@@ -85,7 +85,7 @@ async def test_a_search_that_is_killed_goes_on_and_pays_for_nothing_twice(tmp_pa
         prepare(tmp_path, server.url, 60)
         outputs = tmp_path / "found" / "outputs.jsonl"
         seen: list[Counter[bytes]] = []
-        for count in (40, 330):  # in the pool, and in the race
+        for count in (40, 330, 400):  # in the pool, in the race, and on the held-out part
             process = await start(tmp_path, "--max-dollars", "100")
             await killed_after(process, outputs, count)
             seen.append(Counter(exchange.body for exchange in server.exchanges))
@@ -93,8 +93,8 @@ async def test_a_search_that_is_killed_goes_on_and_pays_for_nothing_twice(tmp_pa
         assert code == 0, err
         # Four runs are under way at the same time. Only their open calls may be made again after each kill.
         asked = Counter(exchange.body for exchange in server.exchanges)
-        assert sum(count - 1 for count in asked.values()) <= 2 * 8
-        assert max(asked.values()) <= 3
+        assert sum(count - 1 for count in asked.values()) <= 3 * 8
+        assert max(asked.values()) <= 4
         before = len(server.exchanges)
         assert await ended(await start(tmp_path, "--max-dollars", "100")) == (0, out, "")
         assert len(server.exchanges) == before  # started again, it asks nobody and says the same
@@ -104,6 +104,8 @@ async def test_a_search_that_is_killed_goes_on_and_pays_for_nothing_twice(tmp_pa
         money[line["number"]] = float(line.get("spent", line.get("held", 0)))
     assert sum(money.values()) >= spent * 0.999  # what was under way at a kill counts with its most
     assert_written(tmp_path / "found", out)
+    stages = json.loads((tmp_path / "found" / "stages.json").read_text())
+    assert [*stages] == ["pool", "race 1", "race 2", "race 3", "held out"]
     (use,) = lines(tmp_path / "state" / "held-out.jsonl")
     assert use["digest"] in (tmp_path / "found" / "best.toml").read_text()
 
@@ -242,6 +244,19 @@ def test_prompts_without_right_answers_are_graded_by_a_judge(
     err = capfd.readouterr().err
     assert "no verdict 10 times in a row" in err
     assert "“No.”" in err
+
+
+def test_grades_of_a_function_must_be_from_0_to_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PARTSONG_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path, "http://127.0.0.1:9", 25)
+    Path("mine.py").write_text("def grade(prompt, answer, references):\n    return 7.0\n")
+    arguments = ("tune", "sums.jsonl", "--models", "scripted:anna,scripted:ben", "--grade", "mine:grade")
+    assert code_of(*arguments) == 2
+    assert "the grade is 7.0, but a search needs grades from 0 to 1" in capfd.readouterr().err
+    assert len(lines(Path("tune/sums/outputs.jsonl"))) <= 4  # it does not pay for a pool that it cannot use
 
 
 def read_name(path: Path) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from partsong.bench.statistics.detectable import power_of, prompts_needed, smallest_difference
 from partsong.bench.statistics.intervals import sign_test
-from partsong.bench.statistics.paired import _statistic, holm, paired_test, score_interval
+from partsong.bench.statistics.paired import _statistic, paired_test, score_interval
 from partsong.bench.task import Sample
 from partsong.bench.tune.choosing import baseline_of, choose, fronts
 from partsong.bench.tune.halving import rungs, survivors
@@ -102,15 +102,6 @@ def test_clear_grades_are_called_better() -> None:
     found = paired_test(b + chance.uniform(0, 0.4, 40), b)
     assert found.better
     assert 0.1 < found.low < found.mean < found.high < 0.3
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_is_between_no_correction_and_bonferronis(chances: list[float]) -> None:
-    corrected = holm(chances)
-    for one, other in zip(chances, corrected, strict=True):
-        assert one <= other <= min(1.0, len(chances) * one) + 1e-12
-    order = sorted(range(len(chances)), key=lambda place: chances[place])
-    assert [corrected[place] for place in order] == sorted(corrected)
 
 
 TEXTS = st.text("aB2 +-.,!?“”()\n", min_size=1, max_size=12).filter(lambda text: text.strip())

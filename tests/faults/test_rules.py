@@ -152,6 +152,26 @@ async def test_whatever_befalls_the_analyst_there_is_an_answer(fault: str, fallb
     assert any(isinstance(event, AnalysisFailed) for event in outcome.events)
 
 
+@pytest.mark.parametrize("fault", [*WORDLESS, *SPEAKING])
+@pytest.mark.parametrize("sees", ["none", "split", 2])
+@jumping(settle=LISTEN)
+async def test_what_was_lost_is_in_no_view(fault: str, sees: Any) -> None:
+    first = [at(f"{name}.c.0.{seat}") for seat, name in enumerate(["well", fault, "well", "well"])]
+    second = [at(f"well.c.1.{seat}") for seat in range(2)]
+    layers = (Layer(tuple(map(Agent, first))), Layer(tuple(map(Agent, second)), sees=sees))
+    outcome = await performed(recipe(*layers))
+    assert [(layer, seat) for layer, seat, *_ in losses(outcome)] == [(0, 1)]
+    for seat in range(2):
+        (call,) = (call for call in outcome.calls if call.name == f"well.c.1.{seat}")
+        saw = outcome.transcript.layers[1][seat].saw
+        assert saw is not None
+        read = [
+            number for number in range(4) if words_of(f"{'well' if number != 1 else fault}.c.0.{number}") in call.body
+        ]
+        assert [(0, number) for number in read] == list(saw)
+        assert 1 not in read
+
+
 @pytest.mark.parametrize("watch", [True, False])
 @pytest.mark.parametrize("fault", [*WORDLESS, *SPEAKING])
 @jumping(settle=LISTEN)

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from partsong import (
     Agent,
@@ -34,7 +35,7 @@ from partsong.model_info import ModelInfo
 from partsong.money.costing import LISTED, RETOLD, Calls, Costs
 from partsong.money.planning import plan
 from partsong.prompts import listed
-from partsong.recipe import Advice, Analyst, Fit, Layout, Method
+from partsong.recipe import Advice, Analyst, Fit, Layout, Method, Sees
 from partsong.wire.tokens import estimate, estimate_tokens
 
 TOOLS = (Tool("x", "Does it.", b'{"type":"object"}'), Tool("read_file", "Reads\na file.", b'{"properties":{"p":{}}}'))
@@ -125,6 +126,16 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 
 @st.composite
+def looking(draw: st.DrawFn, layer: Layer, layout: Layout) -> Layer:
+    """The layer, which sees a part of the proposals before it, comments on them, or has instructions of its own."""
+    told = st.sampled_from([None, None, "Mind {fence}, and these: {proposals} Now write!", "Weigh:"])
+    comments = layout == "tail" and draw(st.booleans())
+    sees: list[Sees] = ["all", "split", 1, 2, 5] if comments else ["all", "none", "split", 1, 2, 3, 20]
+    agents = tuple(replace(agent, instruction=draw(told)) for agent in layer.agents)
+    return Layer(agents, sees=draw(st.sampled_from(sees)), comments=comments, instruction=draw(told))
+
+
+@st.composite
 def recipes(draw: st.DrawFn, method: Method) -> Recipe:
     layers = []
     for number in range(draw(st.integers(1 if method == "select" else 0, 3))):
@@ -136,13 +147,22 @@ def recipes(draw: st.DrawFn, method: Method) -> Recipe:
     compares = bool(layers) and len(layers[-1].seats) > 1 and draw(st.booleans())
     analyst = Analyst("m:analyst", max_tokens=draw(LIMITS), system=draw(SYSTEMS)) if compares else None
     layouts: list[Layout] = ["tail", "paper"]
+    layout = draw(st.sampled_from(layouts))
+    if draw(st.booleans()):
+        layers = [layers[0], *(draw(looking(layer, layout)) for layer in layers[1:])] if layers else []
     fits: list[Fit] = ["truncate", "window"]
     advices: list[Advice] = ["user_turn", "every_step", "calls", 2]
     return Recipe(
         "r",
         tuple(layers),
-        Aggregator("m:last", max_tokens=draw(LIMITS), system=draw(SYSTEMS), method=method),
-        layout=draw(st.sampled_from(layouts)),
+        Aggregator(
+            "m:last",
+            max_tokens=draw(LIMITS),
+            system=draw(SYSTEMS),
+            method=method,
+            instruction=draw(st.sampled_from([None, None, None, "Answer {fence}: {proposals} as one."])),
+        ),
+        layout=layout,
         instruction=draw(st.sampled_from([None, None, "Unite {fence}: {proposals} Now!", "Weigh:"])),
         fit=draw(st.sampled_from(fits)),
         advice=draw(st.sampled_from(advices)),

@@ -14,10 +14,11 @@ from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, S
 from partsong.errors import BudgetError
 from partsong.middleware.price import fixed
 from partsong.model import Conversation, Sampling, Tool
-from partsong.model_info import ModelInfo
+from partsong.model_info import ModelInfo, info_of
+from partsong.money.costing import RETOLD, Costs
 from partsong.money.funding import DailyFunds
 from partsong.money.planning import Plan, plan
-from partsong.recipe import Analyst, Fit, LastResort, Method, replace
+from partsong.recipe import Analyst, Fit, LastResort, Method, Sees, replace
 from partsong.store import open_store
 
 QUESTION = asking("Why is the sky blue?")
@@ -246,6 +247,48 @@ def test_the_aggregator_reads_all_that_the_analyst_may_have_written() -> None:
     assert larger - plain == pytest.approx(Decimal("2000e-6") * Decimal("1.25"), rel=Decimal("0.04"))
 
 
+def test_comments_go_with_the_proposals_that_they_are_about() -> None:
+    made = recipe(layer("y:a", "y:b"), Layer((Agent("x:c", 2, max_tokens=1000),), comments=True))
+    assert shape(planned(made, 4).recipe) == [[("y:a", 1), ("y:b", 1)]]
+    smaller = planned(made, 99, y=0)
+    assert shape(smaller.recipe) == []
+    assert [(loss.layer, loss.seat) for loss in smaller.dropped] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    choosing = selecting(layer("y:a", "y:b"), Layer((Agent("x:c", 2, max_tokens=1000),), comments=True))
+    assert shape(planned(choosing, 3).recipe) == [[("y:a", 1), ("y:b", 1)]]
+    with pytest.raises(BudgetError, match="no proposal can be paid"):
+        planned(choosing, 99, y=0)
+
+
+def test_a_layer_that_becomes_the_first_has_nothing_to_see() -> None:
+    made = recipe(layer("y:a", "y:b"), Layer((Agent("x:c", 2, max_tokens=1000),), sees=1), layer("x:d"))
+    smaller = planned(made, 99, y=0).recipe
+    assert shape(smaller) == [[("x:c", 2)], [("x:d", 1)]]
+    assert [each.sees for each in smaller.layers] == ["all", "all"]
+
+
+@pytest.mark.parametrize(
+    ("sees", "read"), [("all", 6000), ("none", 0), ("split", 4000), (1, 2500), (2, 4000), (9, 6000)]
+)
+def test_a_seat_that_sees_a_part_is_planned_to_read_the_longest(sees: Sees, read: int) -> None:
+    first = Layer((Agent("x:a", max_tokens=2500), Agent("x:b", 2, max_tokens=1500), Agent("x:c", max_tokens=500)))
+    made = recipe(first, Layer((Agent("x:d", 2, max_tokens=1),), sees=sees, instruction="Weigh:"))
+    models = known(made)
+    costs = Costs(made, QUESTION, {name: info_of(models[name]) for name in made.models})
+    asked = [calls.asked for calls in costs.calls([[1, 2, 1], [2]])[1]]
+    bare = costs.readings[1][0].conversation
+    assert [read * RETOLD <= tokens - bare <= read * RETOLD + 400 for tokens in asked] == [True]
+
+
+def test_the_next_reader_pays_for_comments_too() -> None:
+    first, comments = layer("x:a", "x:b"), Layer((Agent("x:c", 3, max_tokens=700),), comments=True)
+    plain, commented = recipe(first, layer("x:d")), recipe(first, comments, layer("x:d"))
+    asked = [
+        Costs(each, QUESTION, {name: info_of(model) for name, model in known(each).items()}).calls(full)[-2][0].asked
+        for each, full in ((plain, [[1, 1], [1]]), (commented, [[1, 1], [3], [1]]))
+    ]
+    assert 3 * 700 * RETOLD <= asked[1] - asked[0] <= 3 * 700 * RETOLD + 400
+
+
 PROVIDERS = st.sampled_from("xy")
 
 
@@ -334,7 +377,10 @@ def any_recipes(draw: st.DrawFn) -> Recipe:
         )
         quorum = draw(st.none() | st.integers(1, sum(agent.samples for agent in agents)))
         grace = None if quorum is None else draw(st.none() | st.floats(0, 60))
-        layers.append(Layer(agents, quorum, grace, draw(st.none() | st.floats(0.1, 60))))
+        comments = number > 0 and draw(st.sampled_from([False, False, True]))
+        parts: list[Sees] = ["all", "split", 1, 3] if comments else ["all", "none", "split", 1, 3]
+        sees = draw(st.sampled_from(parts)) if number else "all"
+        layers.append(Layer(agents, quorum, grace, draw(st.none() | st.floats(0.1, 60)), sees=sees, comments=comments))
     fits: list[Fit] = ["truncate", "window", "fail"]
     resorts: list[LastResort] = ["fail", "best_proposal"]
     compares = bool(layers) and len(layers[-1].seats) > 1 and draw(st.booleans())
@@ -377,3 +423,4 @@ def test_every_plan_is_a_recipe(
     assert smaller.aggregator == made.aggregator
     assert smaller.analyst == made.analyst
     assert len(smaller.layers) <= len(made.layers)
+    assert smaller.last_proposers is not None or not (smaller.layers or made.aggregator.method == "select")

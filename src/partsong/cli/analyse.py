@@ -111,7 +111,7 @@ async def compared(
     for _, event in events:
         transcript.hear(event)
     if (known := stored_analysis(transcript, model)) is not None:
-        return len(transcript.layers) - 1, known
+        return known
     asked = to_compare(run.id, transcript, model)
     recipe = asked.recipe
     caps = (max_dollars, recipe.max_dollars, configuration.dollars_per_run)

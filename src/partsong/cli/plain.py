@@ -33,6 +33,7 @@ class Plain:
         self.out, self.err, self.proposals = out, err, proposals
         self.models: tuple[str, ...] = ()
         self.texts: dict[int, tuple[str, str]] = {}  # model and text of the layer's proposals, by seat
+        self.compared = 0  # index of the layer that an analyst compares
         self.layers = 0  # number of layers before the aggregator; 0 if the answer needs no heading
         self.aggregator = ""
         self.elected: VotesCounted | None = None  # the count that gave the answer
@@ -45,6 +46,7 @@ class Plain:
                 self.write(text)
             case RunStarted(recipe=recipe):
                 self.layers = len(recipe.layers) if self.proposals else 0
+                self.compared = recipe.last_proposers or 0
             case LayerStarted(models=models) if self.proposals:
                 self.models, self.texts = models, {}
             case ProposalFinished(seat=seat, answer=answer) if self.proposals:
@@ -53,7 +55,7 @@ class Plain:
                 for seat, (model, text) in sorted(self.texts.items()):
                     self.out.write(f"{heading(layer, seat, model)}{text.strip()}\n\n")
             case AnalysisFinished(analysis=analysis, model=model) if self.layers:
-                text = findings(analysis, self.layers - 1)
+                text = findings(analysis, self.compared)
                 self.out.write(f"{heading(self.layers, ANALYST_SEAT, model)}{text}\n\n")
             case VotesCounted(seat=int()):
                 self.elected = event

@@ -64,6 +64,7 @@ class Row:
     cause, message: cause and message of the failure that ended the seat
     replaced: a note for each replaced model
     fitted: note about a shortened prompt; empty for none
+    saw: note about a part of the proposals that the seat reads; empty if it reads all of them
     drafts: number of drafts that the aggregator made, because the proposals were too long for one prompt
     drafted: indices of the proposals in these drafts
     compared: what the analyst has found; empty for every other seat
@@ -92,6 +93,7 @@ class Row:
     message: str = ""
     replaced: list[str] = field(default_factory=list)
     fitted: str = ""
+    saw: str = ""
     drafts: int = 0
     drafted: set[int] = field(default_factory=set)
     compared: str = ""
@@ -103,6 +105,10 @@ class Row:
 
     def start(self, now: float) -> None:
         self.started = self.asked = now
+
+    def see(self, seen: int, there: int) -> None:
+        """Note how many of the proposals that are there the seat reads."""
+        self.saw = f"saw {seen:,} of {there:,} proposals"
 
     def count(self, delta: Delta, clock: Callable[[], float]) -> None:
         """Count a delta of the current model. `clock` returns the time in seconds."""
@@ -164,6 +170,8 @@ class Row:
     def notes(self) -> list[tuple[str, str]]:
         """Lines to show below the row, each with its rich style."""
         notes = [(text, NOTE) for text in self.replaced]
+        if self.saw:
+            notes.append((self.saw, "dim"))
         if self.fitted:
             notes.append((self.fitted, NOTE))
         if self.drafts:

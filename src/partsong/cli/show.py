@@ -181,7 +181,9 @@ def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator
 
 def analysis_text(transcript: Transcript) -> str:
     """Return the analysis as lines of text that name each proposal by its address; empty if there is none."""
-    return "" if transcript.analysis is None else findings(transcript.analysis, len(transcript.layers) - 1)
+    if transcript.analysis is None or transcript.recipe is None:
+        return ""
+    return findings(transcript.analysis, transcript.recipe.last_proposers or 0)
 
 
 def timeline(rows: "Sequence[Row]", end: float, width: int) -> "Iterator[Text]":

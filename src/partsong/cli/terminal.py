@@ -71,6 +71,8 @@ class Terminal:
         self.region, self.proposals, self.quiet, self.clock = region, proposals, quiet, clock
         self.begun = clock()
         self.layers = 0
+        self.commenting: frozenset[int] = frozenset()  # layers whose seats write comments
+        self.there = 0, 0  # layer and number of the proposals that the next readers find
         self.all_rows: list[Row] = []
         self.rows: list[Row] = []  # of the seats of the current layer
         self.answers: dict[int, Answer] = {}  # of the current layer, by seat
@@ -98,8 +100,11 @@ class Terminal:
             case LayerStarted(layer=layer):
                 self.rows = [row for row in self.all_rows if row.layer == layer]
                 self.answers = {}
-            case ProposalStarted(seat=seat):
+            case ProposalStarted(seat=seat, saw=saw):
                 self.rows[seat].start(self.clock())
+                if saw is not None:
+                    layer, there = self.there
+                    self.rows[seat].see(sum(number == layer for number, _ in saw), there)
             case CallFinished(layer=layer, seat=seat):
                 self.row(layer, seat).add_call(event)
             case ProposalReplaced(seat=seat, model=model, error=error):
@@ -113,20 +118,17 @@ class Terminal:
                 self.rows[seat].fail(error, usage, self.clock())
             case ProposalSpared(seat=seat, usage=usage):
                 self.rows[seat].spare(usage, self.clock())
-            case LayerFinished():
+            case LayerFinished(layer=layer, answered=answered):
+                if layer not in self.commenting:
+                    self.there = layer, answered
                 self.leave_layer()
-            case AnalysisStarted():
-                self.rows = self.all_rows[-2:-1]
-                self.rows[0].start(self.clock())
-            case AnalysisReplaced(model=model, error=error):
-                self.rows[0].replace(model, error, self.clock())
-            case AnalysisFinished() | AnalysisFailed():
-                self.leave_analysis(event)
+            case AnalysisStarted() | AnalysisFinished() | AnalysisFailed():
+                self.hear_analyst(event)
             case VotesCounted():
                 self.count(event)
             case AggregationStarted():
                 self.start_answer()
-            case AggregationReplaced(model=model, error=error):
+            case AnalysisReplaced(model=model, error=error) | AggregationReplaced(model=model, error=error):
                 self.rows[0].replace(model, error, self.clock())
             case AggregationStep():
                 self.rows[0].step(event)
@@ -141,6 +143,7 @@ class Terminal:
         dropped: losses of the seats that the budget does not pay for
         """
         self.begun, self.layers = self.clock(), len(recipe.layers)
+        self.commenting = frozenset(index for index, layer in enumerate(recipe.layers) if layer.comments)
         places: list[tuple[int, int, Agent]] = [
             (layer, seat, agent) for layer, each in enumerate(recipe.layers) for seat, agent in enumerate(each.seats)
         ]
@@ -174,8 +177,12 @@ class Terminal:
         """Return the row of a seat of the current layer, or of the analyst or the aggregator when it works."""
         return self.rows[0 if layer == self.layers else seat]
 
-    def leave_analysis(self, event: AnalysisFinished | AnalysisFailed) -> None:
-        """Finish the line of the analyst, and its analysis if proposals are drawn."""
+    def hear_analyst(self, event: AnalysisStarted | AnalysisFinished | AnalysisFailed) -> None:
+        """Show the row of the analyst, or finish its line, and its analysis if proposals are drawn."""
+        if isinstance(event, AnalysisStarted):
+            self.rows = self.all_rows[-2:-1]
+            self.rows[0].start(self.clock())
+            return
         if isinstance(event, AnalysisFinished):
             self.rows[0].compare(event.analysis, self.clock())
         else:
@@ -184,7 +191,7 @@ class Terminal:
             self.finished += self.lines(self.rows, self.clock())
         if self.proposals and isinstance(event, AnalysisFinished):
             self.finished += [Text(), self.title(self.rows[0])]
-            self.finished += self.markdown(findings(event.analysis, self.layers - 1))
+            self.finished += self.markdown(findings(event.analysis, self.there[0]))
         self.rows = []
 
     def count(self, event: VotesCounted) -> None:

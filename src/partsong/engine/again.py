@@ -111,22 +111,27 @@ def to_compare(run: str, earlier: Transcript, model: str | None = None) -> Compa
     except ValueError as problem:
         raise InputError(f"the model of the analyst: {problem}") from None
     for index in reversed(range(len(earlier.layers))):
-        seats = enumerate(earlier.layers[index])
-        proposals = tuple(Proposal(place, seat.model, seat.answer) for place, seat in seats if seat.answer is not None)
-        if len(proposals) >= LEAST_PROPOSALS:
+        proposals = tuple(
+            Proposal(place, seat.model, seat.answer, index)
+            for place, seat in enumerate(earlier.layers[index])
+            if seat.answer is not None
+        )
+        if not recipe.layers[index].comments and len(proposals) >= LEAST_PROPOSALS:
             return Compared(recipe, earlier.conversation, analyst, index, proposals)
     raise InputError(f"no layer of run {run} has two proposals, so there is nothing to compare")
 
 
-def stored_analysis(earlier: Transcript, model: str | None = None) -> Comparison | None:
-    """The analysis that the run has made itself; `None` if there is none, or none of this model.
+def stored_analysis(earlier: Transcript, model: str | None = None) -> tuple[int, Comparison] | None:
+    """The analysis that the run has made itself, after the index of the layer that it compares.
+
+    `None` if there is none, or none of this model.
 
     model: id of a model; `None` (default) for whichever model
     """
     known = _analysis(earlier)
-    if known is None or model not in (None, known.model):
+    if earlier.recipe is None or known is None or model not in (None, known.model):
         return None
-    return Comparison(known.analysis, known.model, NOTHING_USED, stored=True)
+    return earlier.recipe.last_proposers or 0, Comparison(known.analysis, known.model, NOTHING_USED, stored=True)
 
 
 def _check(recipe: Recipe, earlier: Transcript, changes: Changes) -> None:

@@ -13,14 +13,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.analysis import Analysis, as_text
-from partsong.briefing import Brief, brief, prompt, role_of_aggregator
+from partsong.briefing import AggregatorRole, Brief, brief, prompt, role_of_aggregator
 from partsong.engine import waiting
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
-from partsong.engine.performance import Performance, Proposal, failure, truncated_of
+from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.proposed_tool_calls import gathered
 from partsong.engine.seat import Seat
 from partsong.engine.selection import selected
 from partsong.engine.synthesis import Synthesis, say
+from partsong.engine.table import Table
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
@@ -35,27 +36,30 @@ class Aggregated(Struct, frozen=True):
 
     model: id of the model that gave the answer
     answer: the answer
-    seat: if the answer is a proposal, the index of its seat in the last layer
+    chosen: the proposal that is the answer; `None` if the answer was written
     """
 
     model: str
     answer: Answer
-    seat: int | None = None
+    chosen: Proposal | None = None
 
 
-async def aggregate(run: Performance, proposals: tuple[Proposal, ...], analysis: Analysis | None = None) -> Aggregated:
+async def aggregate(run: Performance, table: Table, analysis: Analysis | None = None) -> Aggregated:
     """Ask the aggregator, and return the answer of the run.
 
-    proposals: the proposals of the last layer, in seat order; empty for a recipe without layers
-    analysis: what the analyst has found in them; `None` (default) for nothing
+    table: the proposals and comments that the layers have left; empty for a recipe without layers
+    analysis: what the analyst has found in the proposals; `None` (default) for nothing
 
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
-    texts, calls = tuple(proposal.answer.text for proposal in proposals), ""
+    texts, calls, count = table.texts, "", len(table.proposals)
     role = role_of_aggregator(run.recipe, run.conversation)
-    if role is not None and brief(run.recipe, run.conversation, role).lists_calls:
-        texts, calls = await gathered(run.conversation, texts, run.bounds)
-    work = _Aggregating(run, proposals, texts, calls, analysis)
+    assert role is not None, "a vote that fails the run asks no aggregator"
+    told = brief(run.recipe, run.conversation, role)
+    if told.lists_calls:
+        numbered, calls = await gathered(run.conversation, texts[:count], run.bounds)
+        texts = (*numbered, *texts[count:])
+    work = _Aggregating(run, role, told, table, texts, calls, analysis)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -74,33 +78,31 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...], analysis:
 class _Aggregating:
     """The aggregator's part of the work of its seat; see `seat.Work`.
 
-    texts: texts of the proposals in the prompt, in seat order
+    role: what the aggregator does
+    told: the brief of this role
+    texts: texts in the prompt: the proposals in seat order, and the comments on them
     tool_calls: text that lists the proposed tool calls; "" if there are none
-    truncated: indexes of the proposals that stopped at their token limit
     analysis: what the analyst has found in the proposals; `None` if there is nothing that the model should read
     fenced: whether the prompt has marks around proposals, which the model might copy into its answer
-    chosen: index of the seat whose proposal was selected; `None` if none was
+    chosen: the proposal that was selected; `None` if none was
     """
 
     def __init__(
         self,
         run: Performance,
-        proposals: tuple[Proposal, ...],
+        role: AggregatorRole,
+        told: Brief,
+        table: Table,
         texts: tuple[str, ...],
         calls: str,
         analysis: Analysis | None,
     ) -> None:
-        self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
-        role = role_of_aggregator(run.recipe, run.conversation)
-        assert role is not None, "a vote that fails the run asks no aggregator"
-        self.role = role
-        self.told = brief(run.recipe, run.conversation, self.role)
+        self.run, self.role, self.told, self.agent, self.table = run, role, told, run.recipe.aggregator, table
         self.texts, self.tool_calls = texts, calls
-        self.truncated = truncated_of(proposals)
         self.analysis = analysis if analysis is not None and (analysis.quoted or analysis.gaps) else None
         marks = self.told.fences or self.analysis is not None
         self.fenced = bool(self.texts) and marks and self.role != "selector"
-        self.chosen: int | None = None
+        self.chosen: Proposal | None = None
 
     async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
         try:
@@ -162,11 +164,10 @@ class _Aggregating:
             seat.begun(delta)
 
         said = await seat.call(model, fitted.request, heard)
-        if (named := selected(said.text, len(fitted.indexes))) is None:
+        if (named := selected(said.text, len(self.table.proposals))) is None:
             words = said.text.strip()[:100]
             raise ModelError(f'{model} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
-        best = self.proposals[fitted.indexes[named]]
-        self.chosen = best.seat
+        self.chosen = best = self.table.proposals[named]
         await say(seat, TextDelta(best.answer.text))
         return replace(best.answer, usage=said.usage, stored=said.stored)
 
@@ -212,8 +213,9 @@ class _Aggregating:
     def messages(
         self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...], analysis: str = ""
     ) -> tuple[Message, ...]:
-        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
-        return prompt(told, self.agent.system, texts, truncated, self.tool_calls, analysis)
+        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
+        marks = self.table.marks(indexes)
+        return prompt(told, self.agent.system, texts, truncated, self.tool_calls, marks, analysis)
 
     def analysis_of(self, indexes: tuple[int, ...]) -> str:
         """The analysis for a prompt with the proposals at these indexes, which are named by their numbers in it.
@@ -222,7 +224,12 @@ class _Aggregating:
         """
         if self.analysis is None:
             return ""
-        numbers = {self.proposals[index].seat: f"{place}" for place, index in enumerate(indexes, 1) if index != DRAFT}
+        marked = bool(self.table.marks(indexes))
+        numbers = {
+            self.table.proposals[index].seat: f"{index + 1 if marked else place}"
+            for place, index in enumerate(indexes, 1)
+            if index != DRAFT and index < len(self.table.proposals)
+        }
         return as_text(self.analysis, lambda seat: numbers.get(seat, "earlier"))
 
     def sampling(self, model: str) -> Sampling:

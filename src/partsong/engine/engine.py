@@ -23,7 +23,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from partsong.bounds import DEFAULTS, Bounds
-from partsong.briefing import brief
+from partsong.briefing import Brief, Role, brief, role_of_layer
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
@@ -35,6 +35,7 @@ from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.recalled import Again, free_of
 from partsong.engine.request_checks import check
+from partsong.engine.table import Table
 from partsong.engine.voting import Ballots, ballots_of
 from partsong.errors import ModelError, RunError
 from partsong.events import (
@@ -249,31 +250,33 @@ async def _perform_recipe(run: Performance) -> None:
     recipe, losses = run.recipe, run.losses
     earlier = "" if run.again is None else run.again.run
     await run.say(RunStarted(recipe, run.conversation, tuple(losses), earlier))
-    proposals: tuple[Proposal, ...] = ()
-    told = brief(recipe, run.conversation, "proposer")
-    for index in range(len(recipe.layers)):
+    table, told = Table(()), dict[Role, Brief]()
+    for index, layer in enumerate(recipe.layers):
         await _begin(run, index)
+        if (role := role_of_layer(layer)) not in told:
+            told[role] = brief(recipe, run.conversation, role)
         ballots = ballots_of(recipe, run.conversation, index)
-        proposals = await perform_layer(run, index, told, proposals, ballots)
-        if ballots is not None and (elected := await _elect(run, ballots, proposals)) is not None:
-            await _finish(run, elected, layer=index)
+        made = await perform_layer(run, index, told[role], table, ballots)
+        if ballots is not None and (elected := await _elect(run, ballots, made)) is not None:
+            await _finish(run, elected)
             return
-    analysis = await analyse(run, proposals)
+        table = Table((*table.all, *made) if layer.comments else made)
+    analysis = await analyse(run, table.proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
         await _begin(run, run.turn((len(recipe.layers), 0)))
-        given = await aggregate(run, proposals, analysis)
+        given = await aggregate(run, table, analysis)
     except ModelError as error:
-        if not _may_stand_in(run, proposals):
+        if not _may_stand_in(run, table.proposals):
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
-        last_resort, given = True, await _most_alike(proposals)
-    await _finish(run, given, last_resort, len(recipe.layers) - 1)
+        last_resort, given = True, await _most_alike(table.proposals)
+    await _finish(run, given, last_resort)
 
 
-async def _finish(run: Performance, given: Aggregated, last_resort: bool = False, layer: int = 0) -> None:
-    """Emit `RunFinished`. If the answer is a proposal, it is one of the layer with the index `layer`."""
+async def _finish(run: Performance, given: Aggregated, last_resort: bool = False) -> None:
+    """Emit `RunFinished`."""
     run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
     losses = run.losses
     end = RunFinished(
@@ -284,8 +287,8 @@ async def _finish(run: Performance, given: Aggregated, last_resort: bool = False
         losses.planned,
         losses.answered,
         last_resort,
-        given.seat,
-        None if given.seat is None else layer,
+        None if given.chosen is None else given.chosen.seat,
+        None if given.chosen is None else given.chosen.layer,
         losses.spared,
     )
     await run.say_end(end)
@@ -304,7 +307,7 @@ async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, 
         return None
     winners = result.groups[0].seats
     given = await _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
-    await run.say_end(replace(result, seat=given.seat))
+    await run.say_end(replace(result, seat=None if given.chosen is None else given.chosen.seat))
     run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
     run.said.append(given.answer.text)
     await run.say(AggregationDelta(TextDelta(given.answer.text)))
@@ -361,4 +364,4 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
 async def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
     """The proposal that is most like the others, with a usage of zero, because its call is counted already."""
     best = proposals[await most_alike_beside_others([proposal.answer.text for proposal in proposals])]
-    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)
+    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best)

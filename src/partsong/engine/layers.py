@@ -10,12 +10,13 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from partsong.briefing import Brief, prompt
+from partsong.briefing import Brief, instructed, prompt
 from partsong.engine import waiting
 from partsong.engine.fitting import Fitted, fit
-from partsong.engine.performance import Performance, Proposal, failure, truncated_of
+from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.recalled import RecalledSeat
 from partsong.engine.seat import Seat
+from partsong.engine.table import Table
 from partsong.engine.voting import Ballots
 from partsong.errors import ModelError
 from partsong.events import (
@@ -37,48 +38,84 @@ from partsong.recipe import Agent
 
 
 async def perform_layer(
-    run: Performance, index: int, told: Brief, before: tuple[Proposal, ...], ballots: Ballots | None = None
+    run: Performance, index: int, told: Brief, before: Table, ballots: Ballots | None = None
 ) -> tuple[Proposal, ...]:
-    """Ask the seats of a layer, all at the same time or `at_once`, and return their proposals in seat order.
+    """Ask the seats of a layer, all at the same time or `at_once`; return their proposals or comments in seat order.
 
     index: index of the layer in the recipe
-    told: the brief of the proposers
-    before: proposals of the layer before; empty for the first layer
+    told: the brief of the layer's role
+    before: what the layer finds; empty for the first layer
     ballots: counts what the seats state, and may end the layer early; `None` (default) if nothing is counted
 
-    Raises `ModelError` if every seat is lost.
+    Raises `ModelError` if every seat is lost, unless the layer comments: the proposals are still there then.
     """
-    layer = _Layer(run, index, _Reading(told, before), ballots)
+    layer = _Layer(run, index, _Reading(run, index, told, before), ballots)
     return await layer.perform()
 
 
 class _Reading:
-    """What the prompts of a layer are made from: the brief of proposers, and the proposals of the layer before.
+    """What the prompts of a layer are made from: the brief of its role, and what is on the table.
 
-    texts: texts of these proposals, in seat order
-    truncated: indexes of the proposals that stopped at their token limit
+    told: the brief, before an agent or the layer puts an instruction of its own in
+    table: the proposals of an earlier layer, and the comments on them
     """
 
-    def __init__(self, told: Brief, before: tuple[Proposal, ...]) -> None:
-        self.told = told
-        self.texts = tuple(proposal.answer.text for proposal in before)
-        self.truncated = truncated_of(before)
+    def __init__(self, run: Performance, index: int, told: Brief, before: Table) -> None:
+        self.run, self.index, self.told, self.table = run, index, told, before
+        self.layer = run.recipe.layers[index]
+        self._everything = before.everything
+        self._seen: dict[int, tuple[int, ...]] = {}
+        self._messages: dict[tuple[str, str | None, tuple[int, ...]], tuple[Message, ...]] = {}
+
+    def seen(self, seat: int) -> tuple[int, ...]:
+        """The indexes on the table of what a seat reads."""
+        if self.layer.sees == "all":
+            return self._everything
+        if seat not in self._seen:
+            self._seen[seat] = self.table.seen(self.layer, self.index, seat, self.run.recipe.seed)
+        return self._seen[seat]
+
+    def saw(self, seat: int) -> tuple[tuple[int, int], ...] | None:
+        """The layer and the seat of everything that a seat reads; `None` if that is all there is."""
+        if (seen := self.seen(seat)) == self._everything:
+            return None
+        return tuple((item.layer, item.seat) for item in map(self.table.all.__getitem__, seen))
+
+    def about(self, seat: int) -> frozenset[int] | None:
+        """The seats of the proposals that a seat reads; `None` if it reads all of them."""
+        if (seen := self.seen(seat)) == self._everything:
+            return None
+        return frozenset(item.seat for item in map(self.table.all.__getitem__, seen) if not item.comment)
+
+    def texts(self, seen: tuple[int, ...]) -> tuple[str, ...]:
+        return self.table.texts if seen == self._everything else tuple(map(self.table.texts.__getitem__, seen))
+
+    def whole(self, agent: Agent, seat: int) -> tuple[Message, ...]:
+        """The messages for a seat, with all texts in full. Seats that are told the same share them."""
+        key = agent.system, agent.instruction, self.seen(seat)
+        if key not in self._messages:
+            self._messages[key] = self.messages(self.texts(key[2]), key[2], agent)
+        return self._messages[key]
 
     def messages(self, texts: tuple[str, ...], indexes: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
-        """The messages for an agent that reads `texts`; `indexes` holds the index of the proposal of each text."""
-        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
-        return prompt(self.told, agent.system, texts, truncated)
+        """The messages for an agent that reads `texts`; `indexes` holds the index on the table of each text."""
+        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
+        told = instructed(self.told, self.layer, agent)
+        return prompt(told, agent.system, texts, truncated, marks=self.table.marks(indexes))
 
 
 class _Proposing:
     """A proposer's part of the work of its seat; see `seat.Work`.
 
-    request: the request with all proposals in full
+    request: the request with all texts in full
+    seen: indexes on the table of the texts that the seat reads
     streamed: whether the call is streamed
     """
 
-    def __init__(self, run: Performance, reading: _Reading, agent: Agent, request: Request) -> None:
+    def __init__(self, run: Performance, reading: _Reading, agent: Agent, request: Request, seat: int) -> None:
         self.run, self.reading, self.agent, self.request = run, reading, agent, request
+        self.seen = reading.seen(seat)
+        self.texts = reading.texts(self.seen)
         # With fallbacks, a model must begin within its share of the time, and only a stream shows that it has begun.
         self.streamed = run.watch or len(agent.models) > 1
 
@@ -86,14 +123,15 @@ class _Proposing:
         request, sampling = self.request, self.run.limited(model, self.request.sampling)
         if sampling is not request.sampling:
             request = replace(request, sampling=sampling)
-        return await fit(info, model, partial(self.write, request, info), self.reading.texts, self.run.recipe.fit)
+        write, policy = partial(self.write, request, info), self.run.recipe.fit
+        return await fit(info, model, write, self.texts, policy, self.seen)
 
     def write(self, request: Request, info: ModelInfo, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request with `texts` as the proposals, for a model with the facts `info`.
 
-        indexes: index of the proposal of each text
+        indexes: index on the table of each text
         """
-        if texts != self.reading.texts:
+        if texts != self.texts:
             request = replace(request, messages=self.reading.messages(texts, indexes, self.agent))
         return self.run.for_model(request, info)
 
@@ -165,7 +203,7 @@ class _Layer:
             return False
         # Emitted here and not in the seat's task. A slow listener could otherwise hold the task up until the seat is
         # cut off, and its end would come without a beginning.
-        await self.run.say(ProposalStarted(*seat.address, seat.model))
+        await self.run.say(ProposalStarted(*seat.address, seat.model, self.reading.saw(seat.address[1])))
         self.seats.append(seat)
         self.tasks.append(asyncio.create_task(self.perform_seat(seat)))
         return True
@@ -178,21 +216,20 @@ class _Layer:
         )
 
     def seats_until(self, until: float | None) -> Iterator[Seat]:
-        """The seats of the layer with their requests, in seat order. Seats with the same system prompt share messages.
+        """The seats of the layer with their requests, in seat order.
 
         until: when the layer must end, by the running loop's clock; `None` for no limit
         """
         run, reading = self.run, self.reading
-        told: dict[str, tuple[Message, ...]] = {}
         terms = run.terms_of_advice(until)
         index = 0
         for agent in self.layer.agents:
-            if agent.system not in told:
-                told[agent.system] = reading.messages(reading.texts, tuple(range(len(reading.texts))), agent)
             for sample in range(agent.samples):
                 sampling = run.sampling(agent, self.index, index, sample)
-                request = Request(told[agent.system], sampling=sampling, sample=index, terms=terms)
-                yield Seat(run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request))
+                request = Request(reading.whole(agent, index), sampling=sampling, sample=index, terms=terms)
+                yield Seat(
+                    run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request, index)
+                )
                 index += 1
 
     async def perform_seat(self, seat: Seat) -> None:
@@ -273,14 +310,19 @@ class _Layer:
     async def finish(self) -> tuple[Proposal, ...]:
         """Emit that the layer is done, and return its proposals.
 
-        Raises `ModelError` if there are none, unless seats were spared because no vote could be won any more.
+        Raises `ModelError` if there are none, unless the layer comments, or seats were spared because no vote could be
+        won any more.
         """
-        proposals = tuple(
-            Proposal(seat.address[1], seat.model, seat.answer) for seat in self.seats if seat.answer is not None
-        )
+        proposals = tuple(self.proposal_of(seat, seat.answer) for seat in self.seats if seat.answer is not None)
         await self.run.say(LayerFinished(self.index, len(proposals)))
-        if not proposals and not self.spared:
+        if not proposals and not self.layer.comments and not self.spared:
             lost = (loss for loss in self.run.losses if loss.layer == self.index and loss.kind != "dropped")
             causes = "; ".join(f"seat {loss.seat}, {loss.model}: {loss.message}" for loss in lost)
             raise ModelError(f"every seat of layer {self.index} was lost: {causes}", "no_proposals")
         return proposals
+
+    def proposal_of(self, seat: Seat, answer: Answer) -> Proposal:
+        """The answer of a seat as the next layer finds it."""
+        index, comments = seat.address[1], self.layer.comments
+        about = self.reading.about(index) if comments else None
+        return Proposal(index, seat.model, answer, self.index, comments, about)

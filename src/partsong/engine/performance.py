@@ -46,16 +46,22 @@ ANALYST_SHARE, ANALYST_LEAST = 0.4, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The proposal of a seat.
+    """The proposal of a seat, or its comment on the proposals of an earlier layer.
 
     seat: index of the seat in its layer
     model: id of the model that wrote the proposal
     answer: the proposal
+    layer: index of the layer
+    comment: whether it is a comment, which is never counted or selected, and never stands in for an answer
+    about: for a comment, the seats whose proposals its author saw; `None` if the author saw all of them
     """
 
     seat: int
     model: str
     answer: Answer
+    layer: int = 0
+    comment: bool = False
+    about: frozenset[int] | None = None
 
 
 @dataclass(slots=True, eq=False)

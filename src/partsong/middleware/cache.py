@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from partsong.call import Call, call_key
+from partsong.call import Call, call_key, is_large
 from partsong.errors import StoreError
 from partsong.model import (
     NOTHING_USED,
@@ -75,7 +75,8 @@ class Cache:
     address: str = ""
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
-        key = call_key(f"{self.name} {self.address}".rstrip(), request)
+        name = f"{self.name} {self.address}".rstrip()
+        key = await asyncio.to_thread(call_key, name, request) if is_large(request) else call_key(name, request)
         if not may_be_stored(request):
             return await self.make(key, request, send)
         while (flight := self.flights.get(key)) is not None:

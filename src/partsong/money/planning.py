@@ -3,7 +3,8 @@
 The order of dropping is fixed and described in docs/money.md, so that users can foresee it. No model is replaced by a
 cheaper one, and the seats that stay are asked as the recipe says. Every plan is a valid recipe: an aggregator that
 selects or takes a vote keeps a layer of at least two proposals, and so does a recipe with an analyst, or the run is
-refused. A layer keeps as many seats as must agree, or is dropped.
+refused. A layer keeps as many seats as must agree, or is dropped. Comments are dropped together with the proposals that
+they are about, and a layer that becomes the first has no proposals to see.
 """
 
 import heapq
@@ -19,7 +20,7 @@ from partsong.events import Loss
 from partsong.model import Conversation, Model
 from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import Dollars, dearest, provider_of, shown
-from partsong.money.costing import Costs, Free, Shape, added
+from partsong.money.costing import Costs, Free, Read, Shape, added
 from partsong.recipe import Agent, Layer, Recipe, needs_proposals
 from partsong.recipe import replace as checked
 from partsong.wire.tokens import estimate
@@ -95,7 +96,7 @@ def plan_analysis(
     info = {name: info_of(models[name]) for name in recipe.models}
     _check_prices(recipe, info)
     costs = Costs(recipe, conversation, info)
-    calls = costs.analysis(len(proposals), sum(map(estimate, proposals)))
+    calls = costs.analysis(Read(len(proposals), sum(map(estimate, proposals))))
     worst = {} if calls is None else costs.cost(calls, calls.agent.sampling)
     if _over(worst, caps) is not None:
         raise BudgetError(f"{recipe.name}: {_comparison(worst, caps, 'the analysis')}")
@@ -132,6 +133,7 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
         if not fits(shape, its_own):
             drops = list(_of_provider(recipe, shape, provider))
             shape = _agreeing(recipe, _fewest(shape, drops, partial(fits, scopes=its_own)))
+    shape = _without_orphans(recipe, shape)
     if fits(shape) and _can_choose(recipe, shape):
         return shape
     least = [max(LEAST_SEATS, layer.agree or 0) for layer in recipe.layers]
@@ -144,6 +146,13 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
         if index != kept:
             shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
     return shape
+
+
+def _without_orphans(recipe: Recipe, shape: Shape) -> Shape:
+    """The shape without the layers of comments before which no proposal is left."""
+    layers = enumerate(recipe.layers)
+    first = next((index for index, layer in layers if any(shape[index]) and not layer.comments), len(shape))
+    return [[0] * len(counts) if index < first else counts for index, counts in enumerate(shape)]
 
 
 def _agreeing(recipe: Recipe, shape: Shape) -> Shape:
@@ -169,14 +178,15 @@ def _can_choose(recipe: Recipe, shape: Shape) -> bool:
     """Whether the aggregator has two proposals to choose from, which can differ if it counts votes, or needs none."""
     if not _chooses(recipe):
         return True
-    last = max((index for index, counts in enumerate(shape) if any(counts)), default=None)
+    proposing = (index for index, layer in enumerate(recipe.layers) if any(shape[index]) and not layer.comments)
+    last = max(proposing, default=None)
     return last is not None and _is_choice(recipe, shape, last)
 
 
 def _is_choice(recipe: Recipe, shape: Shape, index: int) -> bool:
     layer, counts = recipe.layers[index], shape[index]
     proposals = _voices(layer, counts) if recipe.aggregator.method == "vote" else sum(counts)
-    return proposals >= LEAST_SEATS
+    return proposals >= LEAST_SEATS and not layer.comments
 
 
 def _to_choose_from(recipe: Recipe, shape: Shape) -> int | None:
@@ -265,8 +275,10 @@ def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Doll
         return Plan(recipe, (), added(layers), later)
     message = f"it was not asked: {_comparison(costs.total(full), caps)}"
     dropped = tuple(_dropped(recipe, shape, message))
-    kept = tuple(_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts))
-    return Plan(checked(recipe, layers=kept), dropped, added(layers), later)
+    kept = [_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts)]
+    if kept:
+        kept[0] = replace(kept[0], sees="all")  # the first layer has no proposals to see
+    return Plan(checked(recipe, layers=tuple(kept)), dropped, added(layers), later)
 
 
 def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from partsong.model import Message, Text, Usage, asking
 from partsong.model_info import ModelInfo
-from partsong.money.costing import Calls, Costs
-from partsong.recipe import Recipe
+from partsong.money.costing import Calls, Costs, most_seen
+from partsong.recipe import Layer, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, likely_tokens
 
 TYPICAL = 700  # most output tokens to assume for a model without calls in the store
@@ -45,6 +45,20 @@ class Row(Struct, frozen=True):
     most: Sum
 
 
+class _Table(Struct, frozen=True):
+    """What a layer finds: the number of proposals, and the typical tokens of the proposals and of the comments."""
+
+    count: int = 0
+    proposals: int = 0
+    comments: int = 0
+
+    def seen(self, layer: Layer | None) -> int:
+        """The typical tokens that a seat of the layer reads of it; `None` stands for the aggregator."""
+        seats = 1 if layer is None else sum(agent.samples for agent in layer.agents)
+        shown = self.count if layer is None else most_seen(layer, self.count, seats)
+        return shown and self.proposals * shown // self.count + self.comments
+
+
 def is_priced(info: ModelInfo) -> bool:
     """Whether the model's price is known."""
     return info.dollars is not None and info.dollars(Usage(1, 1)) is not None
@@ -62,25 +76,25 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
         recipe, question, {name: each if is_priced(each) else ModelInfo(each.window) for name, each in info.items()}
     )
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
-    analyst = () if costs.analyst is None else (costs.analyst,)
-    readings = [*(costs.proposer for _ in recipe.layers), *analyst, costs.aggregator]
     rows = []
-    told = 0  # typical tokens of what is read beside the question: the proposals of the layer before, and the analysis
-    for reading, layer, dollars in zip(readings, costs.calls(full), costs.layers(full), strict=True):
-        instruction = "" if reading is None else reading.brief.instruction
-        read = tokens + TOKENS_A_MESSAGE + (told and told + likely(instruction))
-        before, told = told, 0
-        typical, most = Sum(), Sum()
-        for calls in layer:
+    table = _Table()
+    analyst = [] if costs.analyst is None else [[costs.analyst]]
+    readings = [*costs.readings, *analyst, [] if costs.aggregator is None else [costs.aggregator]]
+    layers = (*recipe.layers, *(None for _ in analyst), None)
+    for layer, read_by, called, dollars in zip(layers, readings, costs.calls(full), costs.layers(full), strict=True):
+        told = table.seen(layer)
+        typical, most, made = Sum(), Sum(), _Table()
+        for calls, reading in zip(called, read_by, strict=True):
             said = typically(calls, usual)
+            read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
             typical += times(calls.count, read + likely(calls.agent.system), said, info[calls.agent.model])
             most += Sum(calls.count * calls.asked, calls.count * calls.said)
-            told += calls.count * (said + MARKS)
-        if reading is not None and reading is costs.analyst:
-            told += before  # the aggregator reads the proposals as well
-        priced = all(is_priced(info[name]) for calls in layer for name in calls.agent.models)
+            made = _Table(made.count + calls.count, made.proposals + calls.count * (said + MARKS))
+        priced = all(is_priced(info[name]) for calls in called for name in calls.agent.models)
         most += Sum(dollars=dollars.get("", Decimal(0)) if priced else None)
-        rows.append(Row(sum(calls.count for calls in layer), typical, most))
+        rows.append(Row(made.count, typical, most))
+        comments = layer is None or layer.comments  # an analysis stands beside the proposals as comments do
+        table = _Table(table.count, table.proposals, table.comments + made.proposals) if comments else made
     return rows
 
 

@@ -10,11 +10,13 @@ which is told to be truncated. With tool calls, the call fails, because nobody m
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
+from partsong.call import is_large
 from partsong.errors import ModelError
 from partsong.model import Answer, Delta, Request, Send, ToolCall, Usage
 from partsong.providers.bodies import Body
@@ -101,8 +103,8 @@ async def ask(
     """
     lesson = Lesson(quirks, lambda rules: wire.body(request, model, stream=send is not None, rules=rules))
     while True:
-        sent = lesson.body()
-        async with endpoint.post(_encode(sent)) as call:
+        sent, data = await _written(lesson, request)
+        async with endpoint.post(data) as call:
             endpoint.tell(model, call.headers)
             if call.status in ANSWERED:
                 quirks.remember(*lesson.in_force)
@@ -114,6 +116,25 @@ async def ask(
             rejection = await call.rejection()
         if not lesson.learn(rejection):
             raise rejection.error()
+
+
+async def _written(lesson: Lesson, request: Request) -> tuple[Body, bytes]:
+    """The body of the request, and its JSON.
+
+    The JSON of a large request is made in a thread, one after the other: the seats of a layer begin together, and each
+    would hold up the event loop and need several times the memory of a picture.
+    """
+    if not is_large(request):
+        body = lesson.body()
+        return body, _encode(body)
+    async with _turn(asyncio.get_running_loop()):
+        body = await asyncio.to_thread(lesson.body)
+        return body, await asyncio.to_thread(_encode, body)
+
+
+@lru_cache(maxsize=1)
+def _turn(loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
+    return asyncio.Semaphore(1)
 
 
 async def _hear(call: Call, wire: Format, quirks: Quirks, request: Request, send: Send | None) -> Answer:

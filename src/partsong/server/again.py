@@ -118,7 +118,7 @@ class Analysing:
         options = parse_options({} if wanted.max_dollars is None else {"max_dollars": wanted.max_dollars}, "the body")
         run, earlier = await _earlier(service, request.path_params["run"], key)
         if (known := stored_analysis(earlier, wanted.model)) is not None:
-            return _said(run, len(earlier.layers) - 1, known)
+            return _said(run, *known)
         try:
             asked = to_compare(run.id, earlier, wanted.model)
         except InputError as problem:

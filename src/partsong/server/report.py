@@ -4,7 +4,17 @@ from typing import Any
 
 import msgspec
 
-from partsong.events import AnyEvent, CallFinished, Failure, Loss, RunFailed, RunFinished, RunStarted, VotesCounted
+from partsong.events import (
+    AnyEvent,
+    CallFinished,
+    Failure,
+    Loss,
+    ProposalStarted,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    VotesCounted,
+)
 from partsong.model import NOTHING_USED, Answer, Usage
 
 
@@ -33,6 +43,7 @@ class Report:
         self.kept = True
         self.votes: list[VotesCounted] = []
         self.calls: list[tuple[CallFinished, Usage]] = []
+        self._saw: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}  # where a seat did not see all
         self._end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
@@ -40,6 +51,8 @@ class Report:
         match event:
             case RunStarted(again=again):
                 self.started, self.again = True, again
+            case ProposalStarted(layer=layer, seat=seat, saw=saw) if saw is not None:
+                self._saw[layer, seat] = saw
             case CallFinished(usage=Usage() as usage):
                 self.calls.append((event, usage))
             case VotesCounted():
@@ -71,7 +84,8 @@ class Report:
             if isinstance(end, RunFinished):
                 plain |= {"model": end.model, "last_resort": end.last_resort, "seat": end.seat, "layer": end.layer}
             plain |= {"spared": end.spared, "votes": [plain_count(count) for count in self.votes]}
-        return plain | {"calls": [_plain_call(call, usage) for call, usage in self.calls]}
+        calls = [_plain_call(call, usage, self._saw.get((call.layer, call.seat))) for call, usage in self.calls]
+        return plain | {"calls": calls}
 
 
 def plain_count(count: VotesCounted) -> dict[str, Any]:
@@ -86,7 +100,7 @@ def plain_count(count: VotesCounted) -> dict[str, Any]:
     }
 
 
-def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
+def _plain_call(call: CallFinished, usage: Usage, saw: tuple[tuple[int, int], ...] | None) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "layer": call.layer,
         "seat": call.seat,
@@ -95,6 +109,8 @@ def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "dollars": _in_text(usage),
     }
+    if saw is not None:
+        plain["saw"] = saw
     if call.stored:
         plain["stored"] = True
     if call.error is not None:

@@ -106,6 +106,7 @@ def blank(layer: int, seat: int, model: str) -> Plain:
     stored: what an answer from the store had used when it was made
     started, first, ended: when the seat was asked, wrote its first word, and ended
     error: why the seat is lost
+    saw: the layer and the seat of each proposal and comment that the seat read; `None` if it read all that were there
     spared: whether the seat was not needed
     replaced: models that failed in this seat before `model` was asked, and why
     fitted: tokens of the prompt before and after it was shortened to fit the window
@@ -124,6 +125,7 @@ def blank(layer: int, seat: int, model: str) -> Plain:
         "first": None,
         "ended": None,
         "error": None,
+        "saw": None,
         "spared": False,
         "replaced": [],
         "fitted": None,
@@ -162,8 +164,8 @@ def place(shown: Plain, event: AnyEvent) -> Plain | None:
 def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
     """Update a seat with one of its events. `seconds` is the time of the event since the run's start."""
     match event:
-        case ProposalStarted():
-            seat["started"] = seconds
+        case ProposalStarted(saw=saw):
+            seat |= {"started": seconds, "saw": to_builtins(saw)}
         case ProposalDelta(delta=delta) | AggregationDelta(delta=delta):
             if seat["first"] is None:
                 seat["first"] = seconds

@@ -4,6 +4,7 @@
 
 import { openSeat } from "./closeup.js";
 import { fill, make } from "./dom.js";
+import { comparedLayer } from "./findings.js";
 import { dollars, many, modelName } from "./format.js";
 import { messageOf, post } from "./server.js";
 
@@ -45,9 +46,9 @@ export class Differences {
 
   /** @returns {Found | null} */
   own() {
-    const { analysis, analyst, layers } = this.run.transcript;
-    if (!analysis) return null;
-    return { layer: layers.length - 1, model: analyst?.model ?? "", stored: true, dollars: null, analysis };
+    const { analysis, analyst, recipe } = this.run.transcript;
+    if (!analysis || !recipe) return null;
+    return { layer: comparedLayer(recipe), model: analyst?.model ?? "", stored: true, dollars: null, analysis };
   }
 
   /** @returns {Promise<Found | null>} */

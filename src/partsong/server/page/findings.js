@@ -1,7 +1,16 @@
 // @ts-check
 // What an analyst has found in the proposals, as lines of text that name each proposal by its address.
 
-/** @import { Analysis, Claim } from "./types.js" */
+/** @import { Analysis, Claim, Recipe } from "./types.js" */
+
+/**
+ * The index of the layer whose proposals an analyst compares: the last one that does not comment.
+ *
+ * @param {Recipe} recipe
+ */
+export function comparedLayer({ layers }) {
+  return layers.findLastIndex((layer) => !layer.comments);
+}
 
 /**
  * @param {Analysis} analysis

@@ -37,7 +37,7 @@ export function newTranscript() {
  * @returns {Seat}
  */
 function newSeat(model) {
-  return { model, replaced: [], started: false, text: "", answer: null, error: null, spared: false };
+  return { model, replaced: [], started: false, text: "", answer: null, error: null, spared: false, saw: null };
 }
 
 /**
@@ -122,6 +122,7 @@ function hearSeat(seat, event) {
   switch (event.event) {
     case "proposal_started":
       seat.started = true;
+      seat.saw = event.saw ?? null;
       break;
     case "proposal_finished":
       seat.answer = event.answer;

@@ -117,7 +117,9 @@ export class Score {
    */
   columnOf(index, last) {
     const alone = this.cards[index].length === 1;
-    const name = last ? (alone ? "Aggregator" : "Analyst and aggregator") : `Layer ${index + 1}`;
+    const comments = this.run.transcript.recipe?.layers[index]?.comments;
+    const end = alone ? "Aggregator" : "Analyst and aggregator";
+    const name = last ? end : `Layer ${index + 1}${comments ? ": comments" : ""}`;
     return make(
       "section",
       { class: last ? "column last" : "column", "aria-label": name },
@@ -157,9 +159,9 @@ export class Score {
   }
 
   showOrigins() {
-    const layers = seatsOf(this.run);
-    const proposals = layers[this.run.transcript.layer ?? layers.length - 2] ?? [];
-    const seats = proposals.filter((seat) => seat.answer);
+    const { layer, recipe } = this.run.transcript;
+    const last = layer ?? recipe?.layers.findLastIndex((each) => !each.comments) ?? -1;
+    const seats = (seatsOf(this.run)[last] ?? []).filter((seat) => seat.answer);
     const texts = seats.map((seat) => seat.text);
     const note = "Each sentence of the answer, with the proposal that shares most sequences of three words with it.";
     const sentences = originsOf(proseOf(this.run.transcript.text), texts).map(({ text, proposal, share }) =>

@@ -2,7 +2,7 @@
 // The seats of a run as the page shows them: each with its address, model, state, text, calls, tokens, speed and
 // dollars. The seats of layers that have not begun are known from the recipe, so that nothing moves when they begin.
 
-import { textOf } from "./findings.js";
+import { comparedLayer, textOf } from "./findings.js";
 import { count, dollars, modelName, seconds, shortName } from "./format.js";
 import { ANALYST_SEAT, barsOf } from "./times.js";
 
@@ -80,8 +80,23 @@ function proposersOf(run, layer, index, calls) {
       replaced: seat?.replaced ?? [],
       times: run.times.layers[index]?.seats[place] ?? null,
       calls: calls.get(`${index}.${place}`) ?? [],
+      reads: readsOf(run, index, seat?.saw ?? null),
     });
   });
+}
+
+/**
+ * How many of the proposals that are there a seat reads; "" if it reads all of them. Comments are not counted.
+ *
+ * @param {Run} run
+ * @param {number} index of the seat's layer
+ * @param {[number, number][] | null} saw
+ */
+function readsOf({ transcript }, index, saw) {
+  if (!saw || !transcript.recipe) return "";
+  const before = transcript.recipe.layers.slice(0, index).findLastIndex((layer) => !layer.comments);
+  const there = transcript.layers[before]?.filter((seat) => seat.answer).length ?? 0;
+  return `saw ${count(saw.filter(([layer]) => layer === before).length)} of ${count(there)}`;
 }
 
 /**
@@ -97,10 +112,11 @@ function analystOf({ transcript, times }, recipe, { model }, calls) {
     address: "analyst",
     model: seat?.model ?? model,
     asked: seat !== null,
-    text: transcript.analysis ? textOf(transcript.analysis, recipe.layers.length) : "",
+    text: transcript.analysis ? textOf(transcript.analysis, comparedLayer(recipe) + 1) : "",
     answer: null,
     ended: transcript.analysis !== null,
     spared: false,
+    reads: "",
     error: seat?.error ?? null,
     replaced: seat?.replaced ?? [],
     times: times.analyst,
@@ -128,6 +144,7 @@ function aggregatorOf({ transcript, times }, recipe, calls) {
     replaced: transcript.replaced,
     times: times.aggregator,
     calls: calls.get(`${recipe.layers.length}.0`) ?? [],
+    reads: "",
   };
 }
 
@@ -166,12 +183,12 @@ function stateOf(run, { asked, text, answer, ended, error, spared }) {
  * @param {number} now
  */
 function factsOf(seat, now) {
-  const { text, answer, calls, times } = seat;
+  const { text, answer, calls, times, reads } = seat;
   const used = usedBy(seat);
   const open = isOpen(seat);
   const written = open || !used ? Math.ceil(text.length / LETTERS) : 0;
   const tokens = (used?.output_tokens ?? 0) + written;
-  const facts = [];
+  const facts = reads ? [reads] : [];
   if (used || text) facts.push(`${written || used?.estimated ? "≈ " : ""}${count(tokens)} tok.`);
   if (times) {
     const speed = speedOf(times, now, written || (calls.at(-1)?.usage ?? used)?.output_tokens || 0);
