@@ -85,7 +85,7 @@ async def test_a_search_that_is_killed_goes_on_and_pays_for_nothing_twice(tmp_pa
         prepare(tmp_path, server.url, 60)
         outputs = tmp_path / "found" / "outputs.jsonl"
         seen: list[Counter[bytes]] = []
-        for count in (40, 330, 400):  # in the pool, in the race, and on the held-out part
+        for count in (40, 330, 445):  # in the pool, in the race, and on the held-out part
             process = await start(tmp_path, "--max-dollars", "100")
             await killed_after(process, outputs, count)
             seen.append(Counter(exchange.body for exchange in server.exchanges))

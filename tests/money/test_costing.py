@@ -29,13 +29,15 @@ from partsong import (
 from partsong.bounds import DEFAULTS
 from partsong.engine import perform
 from partsong.engine.proposed_tool_calls import gathered
+from partsong.errors import RecipeError
 from partsong.events import AnyEvent, RunFinished
 from partsong.model import Sampling, Tool, ToolCall, ToolResult
 from partsong.model_info import ModelInfo
 from partsong.money.costing import LISTED, RETOLD, Calls, Costs
 from partsong.money.planning import plan
 from partsong.prompts import listed
-from partsong.recipe import Advice, Analyst, Fit, Layout, Method, Sees
+from partsong.recipe import Advice, Analyst, Fit, Layout, Method, Otherwise, Sees
+from partsong.recipe import replace as checked
 from partsong.wire.tokens import estimate, estimate_tokens
 
 TOOLS = (Tool("x", "Does it.", b'{"type":"object"}'), Tool("read_file", "Reads\na file.", b'{"properties":{"p":{}}}'))
@@ -136,23 +138,26 @@ def looking(draw: st.DrawFn, layer: Layer, layout: Layout) -> Layer:
 
 
 @st.composite
-def recipes(draw: st.DrawFn, method: Method) -> Recipe:
+def recipes(draw: st.DrawFn, method: Method, otherwise: Otherwise = "synthesize") -> Recipe:
     layers = []
-    for number in range(draw(st.integers(1 if method == "select" else 0, 3))):
+    for number in range(draw(st.integers(0 if method == "synthesize" else 1, 3))):
         agents = [
-            Agent(f"m:{number}-{index}", draw(st.integers(1, 4)), max_tokens=draw(LIMITS), system=draw(SYSTEMS))
+            Agent(
+                f"m:{number}-{index}",
+                draw(st.integers(1 if method != "vote" else 2, 4)),
+                max_tokens=draw(LIMITS),
+                system=draw(SYSTEMS),
+            )
             for index in range(draw(st.integers(1, 3)))
         ]
         layers.append(Layer(tuple(agents)))
-    compares = bool(layers) and len(layers[-1].seats) > 1 and draw(st.booleans())
-    analyst = Analyst("m:analyst", max_tokens=draw(LIMITS), system=draw(SYSTEMS)) if compares else None
     layouts: list[Layout] = ["tail", "paper"]
     layout = draw(st.sampled_from(layouts))
     if draw(st.booleans()):
         layers = [layers[0], *(draw(looking(layer, layout)) for layer in layers[1:])] if layers else []
     fits: list[Fit] = ["truncate", "window"]
     advices: list[Advice] = ["user_turn", "every_step", "calls", 2]
-    return Recipe(
+    made = Recipe(
         "r",
         tuple(layers),
         Aggregator(
@@ -160,6 +165,7 @@ def recipes(draw: st.DrawFn, method: Method) -> Recipe:
             max_tokens=draw(LIMITS),
             system=draw(SYSTEMS),
             method=method,
+            otherwise=otherwise,
             instruction=draw(st.sampled_from([None, None, None, "Answer {fence}: {proposals} as one."])),
         ),
         layout=layout,
@@ -167,8 +173,11 @@ def recipes(draw: st.DrawFn, method: Method) -> Recipe:
         fit=draw(st.sampled_from(fits)),
         advice=draw(st.sampled_from(advices)),
         max_dollars=Decimal("1e15"),
-        analyst=analyst,
     )
+    if draw(st.booleans()):
+        with suppress(RecipeError):  # too few seats to compare, or nothing reads the analysis
+            return checked(made, analyst=Analyst("m:analyst", max_tokens=draw(LIMITS), system=draw(SYSTEMS)))
+    return made
 
 
 def planned_for(costs: Costs, recipe: Recipe) -> Mapping[str, Calls]:
@@ -183,8 +192,9 @@ def test_no_call_reads_more_than_was_planned(
     data: st.DataObject, conversation: Conversation, window: int | None
 ) -> None:
     prose = not conversation.tools and conversation.response_format is None
-    method: Method = data.draw(st.sampled_from(["synthesize", "select"])) if prose else "synthesize"
-    recipe = data.draw(recipes(method))
+    method: Method = data.draw(st.sampled_from(["synthesize", "select", "vote"])) if prose else "synthesize"
+    otherwise: Otherwise = data.draw(st.sampled_from(["synthesize", "select"]))
+    recipe = data.draw(recipes(method, otherwise))
     models = {
         name: Recording(ModelInfo(dollars=a_dollar_a_token), data.draw(PIECES), truncated=data.draw(st.booleans()))
         for name in recipe.models
@@ -195,7 +205,7 @@ def test_no_call_reads_more_than_was_planned(
         )
     last = models[recipe.aggregator.model]
     last.info = ModelInfo(window, dollars=a_dollar_a_token)
-    last.answer, last.truncated = "1" if method == "select" else "" if prose else "{}", False
+    last.answer, last.truncated = "1" if recipe.aggregator.when_asked == "select" else "" if prose else "{}", False
     heard: list[AnyEvent] = []
 
     async def hear(event: AnyEvent) -> None:

@@ -203,6 +203,8 @@ class _Layer:
             return False
         # Emitted here and not in the seat's task. A slow listener could otherwise hold the task up until the seat is
         # cut off, and its end would come without a beginning.
+        if self.layer.at_once is not None and self.run.funded is not None:
+            self.run.funded.begin_seat(*seat.address)
         await self.run.say(ProposalStarted(*seat.address, seat.model, self.reading.saw(seat.address[1])))
         self.seats.append(seat)
         self.tasks.append(asyncio.create_task(self.perform_seat(seat)))

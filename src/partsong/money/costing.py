@@ -197,6 +197,14 @@ class Costs:
         last = [self.cost(calls, Sampling(max_tokens=caller or calls.agent.max_tokens)) for calls in aggregator]
         return [*costs, added(last)]
 
+    def seats(self, shape: Shape) -> list[list[dict[str, Decimal]]]:
+        """The most dollars by scope of the planned call of each seat, for each layer that has seats in `shape`."""
+        layers = self.calls(shape)[: sum(map(any, shape))]
+        return [
+            [cost for calls in layer for cost in [self.cost(one(calls), calls.agent.sampling)] * calls.count]
+            for layer in layers
+        ]
+
     def calls(self, shape: Shape) -> list[list[Calls]]:
         """The calls of each layer that has seats in `shape`, the analyst's if the recipe has one, and last those of the
         aggregator, if it may be asked.
@@ -281,6 +289,11 @@ class Costs:
         if (dollars := self.known.get((name, asked, said))) is None:
             dollars = self.known[name, asked, said] = dearest(self.info[name], asked, said) or Decimal(0)
         return dollars
+
+
+def one(calls: Calls) -> Calls:
+    """One of several equal calls."""
+    return Calls(calls.agent, 1, calls.asked, calls.said)
 
 
 def _readings(recipe: Recipe, conversation: Conversation) -> list[list[Reading]]:

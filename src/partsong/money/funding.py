@@ -17,7 +17,7 @@ from partsong.errors import BudgetError
 from partsong.model import Conversation, Model
 from partsong.money.budget import Budget, Dollars, Purse, provider_of
 from partsong.money.committing import Commitment, Hold
-from partsong.money.costing import Free
+from partsong.money.costing import Free, added
 from partsong.money.planning import Plan, plan, plan_analysis
 from partsong.recipe import Recipe
 
@@ -113,6 +113,7 @@ class Funded:
     unfunded: Mapping[str, Model]
     committed: Commitment | None = None
     _models: dict[int, dict[str, Model]] = field(default_factory=dict)
+    _kept: dict[int, dict[str, Decimal]] = field(default_factory=dict)
 
     def models(self, layer: int) -> Mapping[str, Model]:
         """The models by id, each with a budget around it that leaves enough money for the later layers.
@@ -121,12 +122,28 @@ class Funded:
             aggregator as the last
         """
         if layer not in self._models:
-            kept = self.plan.later[layer]
+            kept = self._kept_for(layer)
             self._models[layer] = {
                 name: Budget(model, self.purse, provider_of(name), kept, self.committed)
                 for name, model in self.unfunded.items()
             }
         return self._models[layer]
+
+    def begin_seat(self, layer: int, seat: int) -> None:
+        """Let the next seat of a layer with `at_once` use the money that was kept for its planned call.
+
+        Until then no fallback of an earlier seat, which nobody has planned, may use this money.
+        """
+        kept = self._kept_for(layer)
+        for scope, dollars in self.plan.seats[layer][seat].items():
+            kept[scope] -= dollars
+
+    def _kept_for(self, layer: int) -> dict[str, Decimal]:
+        """The dollars by scope that a layer must leave: for later layers, and for its seats that have not begun."""
+        if layer not in self._kept:
+            seats = self.plan.seats[layer] if layer < len(self.plan.seats) else ()
+            self._kept[layer] = added([self.plan.later[layer], *seats])
+        return self._kept[layer]
 
     async def begin(self, layer: int) -> None:
         """Let the worst case of a layer count, also if this process dies. Must come before the layer's first call.

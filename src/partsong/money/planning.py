@@ -39,12 +39,14 @@ class Plan:
     worst: most dollars that the run costs, by scope
     later: for each layer of `recipe`, for its analyst if it has one, and last for the aggregator, the dollars by scope
         to leave for later calls
+    seats: for each layer of `recipe` that has `at_once`, the most dollars by scope of each seat; empty for others
     """
 
     recipe: Recipe
     dropped: tuple[Loss, ...]
     worst: Dollars
     later: tuple[Dollars, ...]
+    seats: tuple[tuple[Dollars, ...], ...] = ()
 
 
 def plan(
@@ -271,14 +273,23 @@ def _seats(shape: Shape, least: Sequence[int]) -> Iterator[Drop]:
 def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Dollars) -> Plan:
     layers = costs.layers(shape)
     later = tuple(added(layers[index + 1 :]) for index in range(len(layers)))
+    left = recipe
+    if shape != full:
+        kept = [_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts)]
+        if kept:
+            kept[0] = replace(kept[0], sees="all")  # the first layer has no proposals to see
+        left = checked(recipe, layers=tuple(kept))
+    seats: tuple[tuple[Dollars, ...], ...] = ((),) * len(left.layers)
+    if any(layer.at_once for layer in left.layers):
+        # Where some seats are found, and cost nothing, no money is kept for single seats.
+        found: list[list[dict[str, Decimal]]] = [[{}] * len(layer.seats) for layer in left.layers]
+        each = costs.seats(shape) if costs.free is None else found
+        seats = tuple(tuple(most) if layer.at_once else () for layer, most in zip(left.layers, each, strict=True))
     if shape == full:
-        return Plan(recipe, (), added(layers), later)
+        return Plan(recipe, (), added(layers), later, seats)
     message = f"it was not asked: {_comparison(costs.total(full), caps)}"
     dropped = tuple(_dropped(recipe, shape, message))
-    kept = [_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts)]
-    if kept:
-        kept[0] = replace(kept[0], sees="all")  # the first layer has no proposals to see
-    return Plan(checked(recipe, layers=tuple(kept)), dropped, added(layers), later)
+    return Plan(left, dropped, added(layers), later, seats)
 
 
 def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:
