@@ -268,7 +268,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Open the service, and yield it. When the block is left, its runs end, and the store and the log are written.
 
-    mode: what the store keeps; by default `configuration.store`
+    mode: what the store keeps; by default `configuration.mode`
     slowest: seconds that a client may take to send a body, or to read what was sent (default 60)
     """
     async with AsyncExitStack() as stack:
@@ -282,7 +282,8 @@ async def open_service(
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}
         serving = configuration.server
-        shared = store if serving.workers > 1 and store.mode != "off" else None
+        several = serving.workers > 1 or configuration.database is not None
+        shared = store if several and store.mode != "off" else None
         limits = Limits(shared, serving.workers)
         limiter = ConcurrencyLimiter(serving.at_once, serving.waiting, serving.patience, limits)
         telemetry = open_telemetry()

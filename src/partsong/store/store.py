@@ -24,8 +24,9 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from partsong.addresses import is_address, shown
 from partsong.call import Call
-from partsong.errors import InputError, RequestError, StoreError
+from partsong.errors import ConfigurationError, InputError, RequestError, StoreError
 from partsong.model import Answer
 from partsong.store.backend import LEASE, Backend, StoreOffError
 from partsong.store.finding import find_run
@@ -50,7 +51,7 @@ PROBE = 2.0  # seconds between two tries of a database that fails
 
 @asynccontextmanager
 async def open_store(
-    path: Path,
+    place: Path | str,
     mode: Mode = "full",
     *,
     lock: float = LOCK_TIMEOUT,
@@ -58,19 +59,21 @@ async def open_store(
     lease: float = LEASE,
     must_open: bool = True,
 ) -> AsyncIterator["Store"]:
-    """Open the store in the file `path`. A new file is made for this user alone; leaving the block writes everything.
+    """Open the store. Leaving the block writes everything.
 
-    lock: seconds for which another process may keep the file locked before a read or write fails
+    place: a file, which is made for this user alone if it is missing; or the address of a PostgreSQL database
+        (postgresql://…), which needs the extra `postgres`
+    lock: seconds for which another process may keep the store locked before a read or write fails
     patience: seconds for which a caller waits for a write; `None` to wait until the write is made or has failed
     lease: seconds after which a hold comes free whose process has died
-    must_open: whether a file that cannot be opened is an error. Otherwise the store fails until the file can be opened
+    must_open: whether a store that cannot be opened is an error. Otherwise it fails until it can be opened
 
-    Raises `StoreError`, which names the file.
+    Raises `StoreError`, which names the place without a password.
     """
     if mode == "off":
         yield Store(None, mode)
         return
-    backend = SQLite(path, lock)
+    backend = _backend(place, lock)
     store = Store(backend, mode, patience, lease)
     try:
         try:
@@ -84,6 +87,19 @@ async def open_store(
     finally:
         await store.close()
         await backend.close()
+
+
+def _backend(place: Path | str, lock: float) -> Backend:
+    if isinstance(place, Path) or not is_address(place):
+        return SQLite(Path(place), lock)
+    try:
+        from partsong.store.postgres.backend import Postgres
+    except ImportError as problem:
+        if (problem.name or "").partition(".")[0] not in ("psycopg", "psycopg_binary"):
+            raise
+        message = f"{shown(place)}: needs the extra `postgres`: pip install 'partsong[postgres]'"
+        raise ConfigurationError(message) from None
+    return Postgres(place, lock)
 
 
 class Store:
