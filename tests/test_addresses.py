@@ -28,6 +28,7 @@ def test_an_address_is_shown_without_its_secrets(address: str, told: str) -> Non
     assert fault_of(address) is None
     assert shown(address) == told
     assert Configuration(store=address).database == address
+    assert "s3cr" not in repr(Configuration(store=address))
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="{}"), min_size=1, max_size=12))

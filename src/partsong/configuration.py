@@ -205,6 +205,12 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         _check_store(self.store, self.keep)
 
+    def __repr__(self) -> str:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        if self.database is not None:  # without its password
+            fields["store"] = addresses.shown(self.database)
+        return f"Configuration({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
     @property
     def database(self) -> str | None:
         """The address of the PostgreSQL database that is the store; `None` for the local file."""

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -279,6 +280,53 @@ async def test_a_lock_that_another_holds_is_waited_for_and_no_longer(address: st
         await backend.keep_call(made(), words=True)
 
 
+# What servers share
+
+
+async def test_a_claim_is_one_processs_until_it_is_given_back_or_its_process_has_died(address: str) -> None:
+    async with opened(address) as one, opened(address) as other:
+        claims = [(one, other)[number % 2].claim(b"key", number, 60.0) for number in range(20)]
+        assert sum(await asyncio.gather(*claims)) == 1
+        assert await other.claim(b"another", 7, 0.0)
+        assert await one.claim(b"another", 8, 60.0)  # its time was over
+        await other.renew_claims([b"another"], 7, 60.0)
+        await other.release(b"another", 7)  # no longer its own
+        assert not await other.claim(b"another", 7, 60.0)
+        await one.release(b"another", 8)
+        assert await other.claim(b"another", 7, 60.0)
+
+
+async def test_claims_of_many_calls_in_any_order_do_not_wait_in_a_circle(address: str) -> None:
+    keys = [bytes([number]) for number in range(50)]
+    async with opened(address) as one, opened(address) as other:
+
+        async def work(backend: Postgres, claimant: int, order: list[bytes]) -> list[bytes]:
+            got = await asyncio.gather(*(backend.claim(key, claimant, 60.0) for key in order))
+            return [key for key, mine in zip(order, got, strict=True) if mine]
+
+        mine, theirs = await asyncio.gather(work(one, 1, keys), work(other, 2, keys[::-1]))
+        assert sorted(mine + theirs) == keys
+        await asyncio.gather(*(one.release(key, 1) for key in mine), *(other.release(key, 2) for key in theirs[::-1]))
+        assert sorted(await work(one, 1, keys)) == keys
+    deadlocks = asked(address, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    assert deadlocks == [(0,)]
+
+
+async def test_keys_and_wishes_are_those_of_all(address: str) -> None:
+    async with opened(address) as one, opened(address) as other:
+        assert await one.add_key("b", b"first")
+        assert await other.add_key("a", b"second")
+        assert not await other.add_key("b", b"third")
+        assert await one.read_keys() == await other.read_keys() == [b"first", b"second"]
+        assert await other.remove_key("b")
+        assert not await one.remove_key("b")
+        assert await one.read_keys() == [b"second"]
+        assert await one.asked_to_stop(["run", "another"]) == []
+        await other.ask_to_stop("run")
+        await other.ask_to_stop("run")
+        assert await one.asked_to_stop(["run", "another"]) == ["run"]
+
+
 # Opening
 
 
@@ -387,3 +435,29 @@ def test_without_the_extra_the_error_says_what_to_install() -> None:
 def test_the_waits_for_a_host_that_vanished_are_bounded() -> None:
     assert {"connect_timeout", "tcp_user_timeout", "keepalives_idle"} <= database.DEFAULTS.keys()
     assert len(schema.LEAST) == len(schema.MIGRATIONS)
+
+
+async def doctor(folder: Path, address: str) -> tuple[int | None, str]:
+    """The exit code of `partsong doctor`, and what it says about the store."""
+    (folder / "partsong.toml").write_text(f'store = "{address}"\n')
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "partsong", "doctor"),
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert PASSWORD.encode() not in said
+    assert b"pass%2Fw%40rd" not in said
+    return process.returncode, " ".join(said.decode().split())
+
+
+async def test_the_doctor_says_whether_the_database_can_be_used(
+    postgres: Cluster, address: str, tmp_path: Path
+) -> None:
+    code, said = await doctor(tmp_path, address)
+    assert code == 0, said
+    assert "can be written" in said
+    code, said = await doctor(tmp_path, postgres.address("nobody"))
+    assert code == 1
+    assert 'database "nobody" does not exist' in said

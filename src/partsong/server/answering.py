@@ -149,7 +149,9 @@ class _Request:
                 parsed = replace(parsed, options=_options_of(options, self.service.configuration.bounds))
             recipe = await self.service.recipe_for(parsed, key)
             if parsed.background and not self.service.stays:
-                why = "runs go on alone only in a server of one process whose store keeps everything"
+                why = (
+                    "runs go on alone only in a server of one process, or with PostgreSQL, whose store keeps everything"
+                )
                 raise RequestError(f"background: {why}", "background")
             if parsed.references:
                 known = await look_up(self.service, parsed.references, key)

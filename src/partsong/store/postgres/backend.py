@@ -9,7 +9,7 @@ from partsong.call import Call
 from partsong.model import Answer
 from partsong.store.backend import LEASE
 from partsong.store.limits import Refusal
-from partsong.store.postgres import calls, limits, locks, runs, spending, totals, votes
+from partsong.store.postgres import calls, limits, locks, runs, sharing, spending, totals, votes
 from partsong.store.postgres.database import LOCK_TIMEOUT, Database, Job
 from partsong.store.postgres.transaction import Transaction
 from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
@@ -23,7 +23,7 @@ WORDY = ("calls", "prompts", "runs", "pieces", "shares", "votes")  # tables from
 
 
 class Postgres:
-    """Implements `Backend`, which explains the methods, with a PostgreSQL database.
+    """Implements `Backend` and `Shared`, which explain the methods, with a PostgreSQL database.
 
     address: postgresql://…
     lock: seconds to wait for a lock that another transaction holds
@@ -154,6 +154,33 @@ class Postgres:
     def leave_place(self, place: int) -> "asyncio.Future[None]":
         return self.database.write(partial(limits.leave, place=place))
 
+    # What servers share beside the store
+
+    async def read_keys(self) -> list[bytes]:
+        return await self.database.read(sharing.read_keys)
+
+    def add_key(self, name: str, written: bytes) -> "asyncio.Future[bool]":
+        return self.database.write(partial(sharing.add_key, name=name, written=written))
+
+    def remove_key(self, name: str) -> "asyncio.Future[bool]":
+        return self.database.write(partial(sharing.remove_key, name=name))
+
+    def ask_to_stop(self, run: str) -> "asyncio.Future[None]":
+        return self.database.write(partial(sharing.ask_to_stop, run=run))
+
+    async def asked_to_stop(self, runs: Sequence[str]) -> list[str]:
+        return await self.database.read(partial(sharing.asked_to_stop, runs=runs))
+
+    def claim(self, key: bytes, claimant: int, lease: float) -> "asyncio.Future[bool]":
+        return self.database.write(partial(sharing.claim, key=key, claimant=claimant, lease=lease), locks.CLAIMS)
+
+    def renew_claims(self, keys: Sequence[bytes], claimant: int, lease: float) -> "asyncio.Future[None]":
+        job = partial(sharing.renew_claims, keys=tuple(keys), claimant=claimant, lease=lease)
+        return self.database.write(job, locks.CLAIMS)
+
+    def release(self, key: bytes, claimant: int) -> "asyncio.Future[None]":
+        return self.database.write(partial(sharing.release, key=key, claimant=claimant), locks.CLAIMS)
+
     # Pruning
 
     async def prune(self, before: float) -> Pruned:
@@ -164,6 +191,7 @@ class Postgres:
         await database.write(partial(votes.forget, before=before))
         await database.write(partial(spending.prune, before=max(0.0, before)), locks.MONEY)
         await database.write(limits.prune)
+        await database.write(sharing.prune, locks.CLAIMS)
         await database.vacuum(WORDY)
         return Pruned(pruned_runs, pruned_calls, max(0, size - await database.read(_size)))
 

@@ -30,8 +30,8 @@ class Lock(NamedTuple):
 MIGRATION = Lock(_OURS)
 MONEY = Lock(_OURS + 1)  # of all scopes: most holds share the scope of all money anyway
 USING_PROMPTS = Lock(_OURS + 3, shared=True)  # while a call refers to a prompt that is there already
+CLAIMS = Lock(_OURS + 4)
 DELETING_PROMPTS = Lock(_OURS + 3)  # while prompts without calls are deleted
-SERVER_KEYS = Lock(_OURS + 4)
 
 
 def of_key(key: str) -> Lock:

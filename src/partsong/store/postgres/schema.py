@@ -165,5 +165,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Runs that somebody wants to be stopped, wherever they are performed.
         "CREATE TABLE stops (run bytea PRIMARY KEY, moment double precision NOT NULL)",
         "CREATE INDEX stops_by_moment ON stops (moment)",
+        # Calls that a process is about to make, so that equal calls at the same time are made once.
+        "CREATE TABLE claims (key bytea PRIMARY KEY, claimant bigint NOT NULL, until double precision NOT NULL)",
+        "CREATE INDEX claims_by_end ON claims (until)",
     ),
 )
