@@ -91,7 +91,7 @@ async def ask_api(
         parsed = replace(parsed, options=options_of(options, service.configuration.bounds))
     recipe = await service.recipe_for(parsed, key)
     if parsed.background and not service.stays:
-        why = "runs go on alone only in a server of one process whose store keeps everything"
+        why = "runs go on alone only in a server of one process, or with PostgreSQL, whose store keeps everything"
         raise RequestError(f"background: {why}", "background")
     if parsed.references:
         known = await look_up(service, parsed.references, key)

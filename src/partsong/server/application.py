@@ -26,7 +26,7 @@ from partsong.bounds import Bounds
 from partsong.configuration import Configuration, StoreMode
 from partsong.errors import PartsongError, QuestionError
 from partsong.prompts import with_documents
-from partsong.server import listing, live, resuming, stored
+from partsong.server import ending, listing, live, resuming, stored
 from partsong.server.again import Analysing, ask_again
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
@@ -50,6 +50,7 @@ LOG = logging.getLogger("partsong.server")
 
 # Headers that a page of another origin may read, beside those that browsers always show.
 EXPOSED = ("x-request-id", "request-id", "retry-after", "x-should-retry", "x-partsong-run", "x-partsong-recipe")
+PROBES = ("/healthz", "/readyz")  # paths that need no key
 APIS = ("/chat/completions", "/responses", "/messages", "/models")
 AGAIN_PATH = re.compile(r"/v1/runs/([^/]{1,100})/again")
 PATH = Bounds().path_characters
@@ -92,6 +93,8 @@ class Application:
         answering = self._answering.get(path) if scope.get("method") == "POST" else None
         if answering is None and scope.get("method") == "POST" and (run := AGAIN_PATH.fullmatch(path)) is not None:
             answering, scope = self._again, {**scope, "path_params": {"run": run[1]}}
+        if self._service is not None and path not in PROBES:
+            await self._service.refresh_keys(headers_of(scope))
         identifying = Identifying(send, identity_headers(scope))
         if (problem := self._refusal(scope)) is not None:
             await problem_response(Request(scope), problem)(scope, receive, identifying)
@@ -205,7 +208,7 @@ class Application:
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         name = service.check_id(request.path_params["run"], "run")
-        if not service.staying.stop(name, caller_of(key)):
+        if not await ending.stop(service, name, caller_of(key)):
             raise ProblemError(Problem(404, "not_found", f'you have no run "{name}" under way on this server', "run"))
         return json({"id": name, "stopped": True})
 

@@ -96,7 +96,7 @@ class _Shared:
 def make_server(configuration: Configuration, mode: StoreMode | None = None) -> "MCPServer[_Shared]":
     """The MCP server with the tools `ask` and `recipes`. It opens the store and the models when its client connects.
 
-    mode: what the store keeps; by default `configuration.store`
+    mode: what the store keeps; by default `configuration.mode`
     """
 
     @asynccontextmanager

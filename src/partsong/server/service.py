@@ -19,7 +19,7 @@ from partsong.documents.reader import DocumentReader
 from partsong.errors import RecipeError, RequestError, StoreError, WeightsError
 from partsong.folders import keys_path
 from partsong.ids import check, shown
-from partsong.keys import Key, Keys
+from partsong.keys import Key, Keys, KnownKeys
 from partsong.middleware.retry import ATTEMPTS
 from partsong.model import Model
 from partsong.money.funding import DailyFunds
@@ -27,6 +27,7 @@ from partsong.recipe import Recipe, replace, single
 from partsong.recipes.bounding import for_caller, most_calls
 from partsong.server.bodies import Bodies
 from partsong.server.concurrency import ConcurrencyLimiter
+from partsong.server.incoming import secret_of
 from partsong.server.limits import Limits
 from partsong.server.log import Log
 from partsong.server.metrics import Metrics
@@ -36,8 +37,9 @@ from partsong.server.preparing import Prepared, Preparing
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
 from partsong.server.retention import retain
+from partsong.server.shared_keys import SharedKeys
 from partsong.server.spans import Telemetry, open_telemetry
-from partsong.server.staying import Staying
+from partsong.server.staying import Staying, stop_asked
 from partsong.store import Store
 from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Problem
@@ -68,7 +70,7 @@ class Service:
     configuration: Configuration
     store: Store
     assembly: Assembly
-    keys: Keys
+    keys: KnownKeys
     limiter: ConcurrencyLimiter
     recipes: dict[str, Recipe]
     unusable: dict[str, str]
@@ -92,8 +94,8 @@ class Service:
 
     @property
     def stays(self) -> bool:
-        """Whether a run may continue without its client: only with a single process and stored events."""
-        return self.serving.workers == 1 and self.store.mode == "full"
+        """Whether a run may continue without its client: its events are stored, and every process can stop it."""
+        return (self.serving.workers == 1 or self.store.shared) and self.store.mode == "full"
 
     async def recipe_for(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
         """The recipe of a request, with the options of the request.
@@ -116,6 +118,11 @@ class Service:
         """
         check(name, field, self.configuration.bounds.id_bytes)
         return name
+
+    async def refresh_keys(self, headers: Mapping[str, str]) -> None:
+        """Read the keys that servers share, if they may have changed for the sender of a request with these headers."""
+        if isinstance(self.keys, SharedKeys):
+            await self.keys.refresh(secret_of(headers))
 
     async def models_of(self, recipe: str, names: Collection[str]) -> Mapping[str, Model]:
         """The models of a recipe that may be asked, whose weights are fetched first if they are missing.
@@ -270,6 +277,20 @@ def _open_store(configuration: Configuration, mode: StoreMode | None) -> Abstrac
     return open_journal(configuration, mode, patience=configuration.bounds.store_seconds, must_open=False)
 
 
+@asynccontextmanager
+async def _open_keys(store: Store) -> AsyncIterator[KnownKeys]:
+    """The keys in the database that servers share, or those in this user's file."""
+    if not store.shared:
+        yield Keys(keys_path())
+        return
+    keys = SharedKeys(store)
+    try:
+        await keys.refresh()
+        yield keys
+    finally:
+        await keys.close()
+
+
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
@@ -290,7 +311,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Open the service, and yield it. When the block is left, its runs end, and the store and the log are written.
 
-    mode: what the store keeps; by default `configuration.store`
+    mode: what the store keeps; by default `configuration.mode`
     slowest: seconds that a client may take to send a body, or to read what was sent (default 60)
     """
     async with AsyncExitStack() as stack:
@@ -304,13 +325,13 @@ async def open_service(
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}
         serving = configuration.server
-        shared = store if serving.workers > 1 and store.mode != "off" else None
+        shared = store if (serving.workers > 1 or store.shared) and store.mode != "off" else None
         limits = Limits(shared, serving.workers)
         limiter = ConcurrencyLimiter(serving.at_once, serving.waiting, serving.patience, limits)
         telemetry = open_telemetry()
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
-        keys, metrics = Keys(keys_path()), Metrics(recipes.values())
+        keys, metrics = await stack.enter_async_context(_open_keys(store)), Metrics(recipes.values())
         if store.mode != "off":
             stack.push_async_callback(_end, asyncio.create_task(retain(store, keys, caller_of)))
         store.health.listen(partial(tell_health, metrics))
@@ -332,6 +353,8 @@ async def open_service(
             telemetry,
             slowest,
         )
+        if store.shared:
+            stack.push_async_callback(_end, asyncio.create_task(stop_asked(store, service.staying)))
         try:
             yield service
         finally:
