@@ -48,7 +48,7 @@ from partsong.model_info import ModelInfo
 from partsong.money.budget import MAX_TOKENS, Budget, Purse, worst_case
 from partsong.money.funding import DailyFunds, Funded, fund
 from partsong.money.planning import plan
-from partsong.recipe import replace
+from partsong.recipe import Sees, replace
 from partsong.store import open_store
 from partsong.wire.tokens import estimate_tokens
 from tests import grammar
@@ -161,7 +161,9 @@ def some_recipe(chance: random.Random) -> Recipe:
         quorum = chance.randint(1, seats) if chance.random() < 0.5 else None
         grace = None if quorum is None else chance.choice((0.0, 1.0))
         comments = bool(layers) and chance.random() < 0.25
-        sees = chance.choice(("all", "split", 1, 2, *(() if comments else ("none",)))) if layers else "all"
+        sees: Sees = "all"
+        if layers:
+            sees = chance.choice(("all", "split", 1, 2) if comments else ("all", "split", 1, 2, "none"))
         agree = chance.randint(2, seats) if seats > 1 and not comments and chance.random() < 0.3 else None
         at_once = chance.randint(1, 3) if chance.random() < 0.3 else None
         deadline = chance.choice((None, 5.0))
