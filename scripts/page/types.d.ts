@@ -637,7 +637,7 @@ export interface Pair extends Standing {
   recipes: [string, string];
 }
 
-export type Toml = string | number | boolean | null | undefined | Toml[];
+export type Toml = string | number | boolean | null | undefined | Toml[] | { [key: string]: Toml };
 export type Table = Record<string, Toml>;
 
 /** A recipe as the editor draws it. What the form has no field for stands in the settings. */

@@ -692,7 +692,7 @@ temperature = 0.25
 
 
 async def test_a_recipe_without_layers_answers_on_every_api(tmp_path: Path) -> None:
-    paths = {
+    paths: dict[str, dict[str, Any]] = {
         "/v1/chat/completions": {"messages": [{"role": "user", "content": "Why?"}]},
         "/v1/responses": {"input": "Why?"},
         "/v1/messages": {"messages": [{"role": "user", "content": "Why?"}], "max_tokens": 99},

@@ -4,6 +4,8 @@
 /** @import { NamedRecipe, Table, Toml } from "./types.js" */
 
 const PLAIN = /^[A-Za-z0-9_-]+$/;
+const WHOLE = ["seed", "max_tokens", "at_once", "advice"]; // may be text, where JavaScript would round the number
+const RAW = /^[^\u0000-\u0008\u000b-\u001f\u007f]*$/; // may stand between three quotes as they are
 
 /** @param {NamedRecipe} recipe */
 export function tomlOf({ name, about, drawn }) {
@@ -11,6 +13,7 @@ export function tomlOf({ name, about, drawn }) {
   const lines = [`name = ${valueOf(name)}`];
   if (about) lines.push(`about = ${valueOf(about)}`);
   lines.push(...linesOf(settings));
+  if (!layers.length) lines.push("layers = []"); // one model alone
   layers.forEach((agents, index) => {
     const tables = agents.map((agent) => `    ${tableOf(agent)},`);
     lines.push("", "[[layers]]", "agents = [", ...tables, "]", ...linesOf(more[index] ?? {}));
@@ -48,9 +51,12 @@ function keyOf(key) {
 function valueOf(value, key = "") {
   if (Array.isArray(value)) return `[${value.map((each) => valueOf(each)).join(", ")}]`;
   if (typeof value === "number" || typeof value === "boolean") return String(value);
+  if (typeof value === "object" && value !== null) return `{ ${linesOf(value).join(", ")} }`;
   const text = String(value);
   if (key === "date" && /^\d{4}-\d\d-\d\d$/.test(text)) return text;
   if (key === "max_dollars" && /^\d+(\.\d+)?$/.test(text)) return text;
-  if (text.includes("\n")) return `"""\n${text.replaceAll("\\", "\\\\").replaceAll('"""', '""\\"')}"""`;
+  if (WHOLE.includes(key) && /^-?\d+$/.test(text)) return text;
+  if (text.includes("\n") && RAW.test(text))
+    return `"""\n${text.replaceAll("\\", "\\\\").replaceAll('"""', '""\\"')}"""`;
   return JSON.stringify(text).replaceAll("\u007f", "\\u007F");
 }
