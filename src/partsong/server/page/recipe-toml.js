@@ -50,6 +50,7 @@ function keyOf(key) {
  */
 function valueOf(value, key = "") {
   if (Array.isArray(value)) return `[${value.map((each) => valueOf(each)).join(", ")}]`;
+  if (typeof value === "object" && value !== null) return `{ ${linesOf(value).join(", ")} }`;
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   if (typeof value === "object" && value !== null) return `{ ${linesOf(value).join(", ")} }`;
   const text = String(value);
