@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipe import Agent, Aggregator, Analyst, Layer, Recipe
 from partsong.server.pages.faults import read_recipe
 from partsong.server.pages.recipes import drawn
 from tests.browsing import browsing, visiting
@@ -67,6 +67,10 @@ RECIPE: dict[str, tuple[Any, ...]] = {
     "seed": (7, 2**63 - 1),
     "advice": ("calls", 3),
     "same": ("text",),
+    "analyst": (
+        Analyst("scripted:q"),
+        Analyst("scripted:q", temperature=0.5, seed=2**60, stop=("\n",), fallback=("scripted:r",), instruction=LONG),
+    ),
 }
 PASS = """
 async ([texts, edited]) => {
@@ -169,7 +173,7 @@ async def test_no_word_of_a_recipe_is_lost_in_the_form(page: Page, edited: bool)
 
 
 async def test_words_without_a_field_are_kept_tables_too(page: Page) -> None:
-    analyst = {"model": "scripted:q", "deep": {"list": [1, "two"], "text": LONG}}
+    analyst = {"model": "scripted:q", "none": {}, "deep": {"list": [1, "two"], "text": LONG}}
     value = {"name": "x", "drawn": {"layers": [], "aggregator": {"model": "s:z", "new": [1.5]}, "layer_settings": []}}
     value["drawn"]["settings"] = {"analyst": analyst, "whole": True}  # type: ignore[index]
     ((text, _),) = await through(page, [value], True)
@@ -186,7 +190,8 @@ async def test_every_word_has_a_field_but_dates_and_stops(page: Page) -> None:
     recipe = Recipe("x", (Layer((Agent("s:a"),)),), Aggregator("s:z"))
     ((_, paths),) = await through(page, [{"name": "x", "drawn": drawn(recipe)}], False)
     words = {
-        "": {*Recipe.__struct_fields__} - {"layers", "aggregator", "date"},
+        "": {*Recipe.__struct_fields__} - {"layers", "aggregator", "analyst", "date"},
+        "analyst.": {*Analyst.__struct_fields__} - {"stop", "samples"},
         "layers.0.": {*Layer.__struct_fields__} - {"agents"},
         "layers.0.agents.0.": {*Agent.__struct_fields__} - {"stop"},
         "aggregator.": {*Aggregator.__struct_fields__} - {"stop", "samples"},
@@ -233,4 +238,8 @@ async def test_a_vote_is_written_in_the_form(page: Page) -> None:
     await page.get_by_label("Layer 1: Agree").fill("9")  # a fault is said at its field
     await expect(page.get_by_label("Layer 1: Agree")).to_have_attribute("aria-invalid", "true")
     await page.get_by_label("Layer 1: Agree").fill("")
+    await page.get_by_label("Analyst: Model").fill("scripted:q")
+    assert tomllib.loads(await text.input_value())["analyst"] == {"model": "scripted:q"}
+    await page.get_by_label("Analyst: Model").fill("")
+    assert "analyst" not in await text.input_value()
     assert "agree" not in await text.input_value()

@@ -18,6 +18,7 @@ export class RecipeForm {
     this.element = make("form", { onsubmit: (/** @type {Event} */ event) => event.preventDefault() });
     /** @type {Map<string, Shown>} */
     this.inputs = new Map(); // by the path of the field in the recipe
+    this.settle = () => {}; // puts the analyst into the recipe, or takes it out
     /** @type {Set<string>} */
     this.opened = new Set(); // the paths of the tables whose further settings the reader has opened
     /** @type {NamedRecipe} */
@@ -42,6 +43,7 @@ export class RecipeForm {
         { class: "actions" },
         this.button("Add a layer", () => this.add()),
       ),
+      this.analystOf(),
       this.aggregatorOf(aggregator),
     );
   }
@@ -136,6 +138,25 @@ export class RecipeForm {
     );
   }
 
+  /** The analyst, which the recipe has as soon as one of its fields is filled. */
+  analystOf() {
+    const settings = this.value.drawn.settings ?? {};
+    const analyst = /** @type {Table} */ (settings.analyst ?? {});
+    const [path, name] = ["analyst", "Analyst: "];
+    const fields = AGENT.filter(({ key }) => key !== "samples");
+    const shown = make(
+      "div",
+      { class: "seat-form" },
+      fields.map((field) => this.fieldOf(analyst, field, path, name)),
+      this.more(analyst, MORE_OF_AGENT, path, name),
+    );
+    this.settle = () => {
+      if (Object.values(analyst).some((value) => value !== "")) settings.analyst = analyst;
+      else delete settings.analyst;
+    };
+    return make("fieldset", {}, make("legend", {}, "Analyst"), shown);
+  }
+
   /**
    * The aggregator. The fields of a vote stand there for a vote, and where the recipe has their words anyway. They are
    * hidden and not drawn anew, so that the keyboard stays where it is.
@@ -222,6 +243,7 @@ export class RecipeForm {
     const input = inputOf(field, value, fault.id);
     input.addEventListener("input", () => {
       take(spoken(input));
+      this.settle();
       this.changed();
     });
     this.inputs.set(path, { input, fault });

@@ -12,14 +12,21 @@ export function tomlOf({ name, about, drawn }) {
   const { layers, aggregator, layer_settings: more = [], settings = {} } = drawn;
   const lines = [`name = ${valueOf(name)}`];
   if (about) lines.push(`about = ${valueOf(about)}`);
-  lines.push(...linesOf(settings));
+  const tables = Object.entries(settings).filter(([, value]) => isTable(value));
+  lines.push(...linesOf(Object.fromEntries(Object.entries(settings).filter(([, value]) => !isTable(value)))));
   if (!layers.length) lines.push("layers = []"); // one model alone
   layers.forEach((agents, index) => {
-    const tables = agents.map((agent) => `    ${tableOf(agent)},`);
-    lines.push("", "[[layers]]", "agents = [", ...tables, "]", ...linesOf(more[index] ?? {}));
+    const seats = agents.map((agent) => `    ${tableOf(agent)},`);
+    lines.push("", "[[layers]]", "agents = [", ...seats, "]", ...linesOf(more[index] ?? {}));
   });
+  for (const [key, table] of tables) lines.push("", `[${keyOf(key)}]`, ...linesOf(/** @type {Table} */ (table)));
   lines.push("", "[aggregator]", ...linesOf(aggregator));
   return `${lines.join("\n")}\n`;
+}
+
+/** @param {Toml} value */
+function isTable(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** @param {Table} table */
