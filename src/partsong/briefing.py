@@ -4,6 +4,7 @@ No other file decides this. The engine sends the messages that `prompt` makes, a
 `longest_marks` of the same brief. If the two disagreed, a run could cost more than its hard cap.
 """
 
+from collections.abc import Iterable
 from typing import Literal, assert_never
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from partsong.prompts import (
     listed,
     proposing,
     selecting_instruction,
+    with_system,
 )
 from partsong.recipe import Layout, Recipe
 
@@ -104,6 +106,22 @@ def prompt(
     calls: the text that lists the proposed tool calls; "" for none
     """
     return compose(told.conversation, proposals, told.layout, told.instruction, system, truncated, calls)
+
+
+def prompts(
+    told: Brief,
+    systems: Iterable[str],
+    proposals: tuple[str, ...],
+    truncated: frozenset[int] = frozenset(),
+) -> dict[str, tuple[Message, ...]]:
+    """The messages of `prompt` for each of several system prompts of agents. They share the text of the proposals.
+
+    systems: system prompts of the agents; "" for none
+    """
+    if not proposals or not told.fences:  # the layout `paper` has the proposals in the system message
+        return {system: prompt(told, system, proposals, truncated) for system in systems}
+    whole = prompt(told, "", proposals, truncated)
+    return {system: with_system(whole, system) for system in systems}
 
 
 def longest_marks(told: Brief, count: int) -> tuple[Message, ...]:

@@ -82,7 +82,7 @@ def compose(
     calls: text that lists the proposed tool calls, after the proposals; "" (default) for none
     word: the word in the fences, see `fence_word`; by default made from the proposals
     """
-    messages = _told(conversation.messages, system) if system else conversation.messages
+    messages = with_system(conversation.messages, system)
     if not proposals:
         return messages
     match layout:
@@ -92,6 +92,11 @@ def compose(
             return _told(messages, instruction + numbered(proposals) + (calls and f"\n\n{calls}"))
         case _:
             assert_never(layout)
+
+
+def with_system(messages: tuple[Message, ...], system: str) -> tuple[Message, ...]:
+    """The messages with an agent's own system prompt after that of the caller. "" adds nothing."""
+    return _told(messages, system) if system else messages
 
 
 def numbered(proposals: tuple[str, ...]) -> str:

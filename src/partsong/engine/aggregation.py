@@ -23,6 +23,7 @@ from partsong.engine.synthesis import Synthesis, say
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
+from partsong.heavy import LIGHT_BYTES, done, is_heavy
 from partsong.model import Answer, Delta, Message, Request, Sampling, TextDelta
 from partsong.model_info import ModelInfo, info_of
 
@@ -51,7 +52,10 @@ async def aggregate(run: Performance, proposals: tuple[Proposal, ...]) -> Aggreg
     role = role_of_aggregator(run.recipe, run.conversation)
     if role is not None and brief(run.recipe, run.conversation, role).lists_calls:
         texts, calls = await gathered(run.conversation, texts, run.bounds)
-    work = _Aggregating(run, proposals, texts, calls)
+    drafter = None
+    if run.recipe.in_steps:
+        drafter = await done(is_heavy(run.conversation), brief, run.recipe, run.conversation, "drafter")
+    work = _Aggregating(run, proposals, texts, calls, drafter)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -72,18 +76,26 @@ class _Aggregating:
 
     texts: texts of the proposals in the prompt, in seat order
     tool_calls: text that lists the proposed tool calls; "" if there are none
+    drafter: the brief of the steps before the last; `None` if the recipe does not aggregate in steps
     truncated: indexes of the proposals that stopped at their token limit
     fenced: whether the prompt has marks around proposals, which the model might copy into its answer
     chosen: index of the seat whose proposal was selected; `None` if none was
     """
 
-    def __init__(self, run: Performance, proposals: tuple[Proposal, ...], texts: tuple[str, ...], calls: str) -> None:
+    def __init__(
+        self,
+        run: Performance,
+        proposals: tuple[Proposal, ...],
+        texts: tuple[str, ...],
+        calls: str,
+        drafter: Brief | None,
+    ) -> None:
         self.run, self.agent, self.proposals = run, run.recipe.aggregator, proposals
         role = role_of_aggregator(run.recipe, run.conversation)
         assert role is not None, "a vote that fails the run asks no aggregator"
         self.role = role
         self.told = brief(run.recipe, run.conversation, self.role)
-        self.texts, self.tool_calls = texts, calls
+        self.texts, self.tool_calls, self.drafter = texts, calls, drafter
         self.truncated = truncated_of(proposals)
         self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
         self.chosen: int | None = None
@@ -134,7 +146,8 @@ class _Aggregating:
             seat.begun(delta)
 
         said = await seat.call(model, fitted.request, heard)
-        if (named := selected(said.text, len(fitted.indexes))) is None:
+        named = await done(len(said.text) > LIGHT_BYTES, selected, said.text, len(fitted.indexes))
+        if named is None:
             words = said.text.strip()[:100]
             raise ModelError(f'{model} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
         best = self.proposals[fitted.indexes[named]]
@@ -174,8 +187,8 @@ class _Aggregating:
 
     def write_draft(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for a draft, which is prose without tools. See `write` for the parameters."""
-        told = brief(self.run.recipe, self.run.conversation, "drafter")
-        messages = self.messages(told, texts, indexes)
+        assert self.drafter is not None, "only a recipe that aggregates in steps has drafts"
+        messages = self.messages(self.drafter, texts, indexes)
         request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
         return self.run.for_model(request, info_of(self.run.models[model]))
 

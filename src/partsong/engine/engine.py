@@ -43,6 +43,7 @@ from partsong.events import (
     RunStarted,
     VotesCounted,
 )
+from partsong.heavy import done, is_heavy
 from partsong.model import NOTHING_USED, Conversation, Model, TextDelta, asking
 from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import documents_of
@@ -239,7 +240,7 @@ async def _perform_recipe(run: Performance) -> None:
     recipe, losses = run.recipe, run.losses
     await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
     proposals: tuple[Proposal, ...] = ()
-    told = brief(recipe, run.conversation, "proposer")
+    told = await done(is_heavy(run.conversation), brief, recipe, run.conversation, "proposer")
     for index in range(len(recipe.layers)):
         await _begin(run, index)
         ballots = ballots_of(recipe, run.conversation, index)

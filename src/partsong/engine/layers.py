@@ -5,12 +5,12 @@ late is dropped, and nothing waits for it. A seat that is not needed any more is
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from msgspec.structs import replace
 
-from partsong.briefing import Brief, prompt
+from partsong.briefing import Brief, prompt, prompts
 from partsong.engine import waiting
 from partsong.engine.fitting import Fitted, fit
 from partsong.engine.performance import Performance, Proposal, failure, truncated_of
@@ -29,9 +29,12 @@ from partsong.events import (
     ProposalSpared,
     ProposalStarted,
 )
-from partsong.model import Answer, Delta, Message, Request
+from partsong.heavy import LIGHT_BYTES, done
+from partsong.model import Answer, Delta, Message, Request, Terms
 from partsong.model_info import ModelInfo
 from partsong.recipe import Agent
+
+MANY = 8  # seats that begin without a turn for others in between
 
 
 async def perform_layer(
@@ -66,6 +69,12 @@ class _Reading:
         """The messages for an agent that reads `texts`; `indexes` holds the index of the proposal of each text."""
         truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
         return prompt(self.told, agent.system, texts, truncated)
+
+    async def whole(self, agents: Iterable[Agent]) -> dict[str, tuple[Message, ...]]:
+        """The messages with all texts, by the agent's system prompt. Agents with the same one share their messages."""
+        systems = tuple(dict.fromkeys(agent.system for agent in agents))
+        length = sum(map(len, self.texts)) * (1 if self.told.fences else len(systems))
+        return await done(length > LIGHT_BYTES, prompts, self.told, systems, self.texts, self.truncated)
 
 
 class _Proposing:
@@ -108,7 +117,7 @@ class _Proposing:
 
         request = fitted.request
         if until != seat.until:
-            request = replace(request, terms=run.terms_of_advice(until))
+            request = replace(request, terms=replace(request.terms, until=until))
         return await seat.call(model, request, send if self.streamed else None)
 
     def may_begin_again(self) -> bool:
@@ -139,7 +148,7 @@ class _Layer:
         run, layer = self.run, self.layer
         await run.say(LayerStarted(self.index, tuple(agent.model for agent in layer.seats)))
         until, too_late = waiting.end_of(layer, run.layer_end(self.index))
-        self.unbegun = self.seats_until(until)
+        self.unbegun = self.seats_until(until, await self.reading.whole(layer.agents))
         try:
             ended = await waiting.wait(self, layer, until, too_late)
             closed = {index for index, seat in enumerate(self.seats) if not seat.ended}
@@ -164,6 +173,8 @@ class _Layer:
         # Emitted here and not in the seat's task. A slow listener could otherwise hold the task up until the seat is
         # cut off, and its end would come without a beginning.
         await self.run.say(ProposalStarted(*seat.address, seat.model))
+        if len(self.seats) >= MANY:
+            await asyncio.sleep(0)  # so that not all of many seats begin in one turn of the event loop
         self.seats.append(seat)
         self.tasks.append(asyncio.create_task(self.perform_seat(seat)))
         return True
@@ -175,23 +186,24 @@ class _Layer:
             [index for index in range(len(self.layer.seats)) if index not in closed]
         )
 
-    def seats_until(self, until: float | None) -> Iterator[Seat]:
-        """The seats of the layer with their requests, in seat order. Seats with the same system prompt share messages.
+    def seats_until(self, until: float | None, told: Mapping[str, tuple[Message, ...]]) -> Iterator[Seat]:
+        """The seats of the layer with their requests, in seat order.
 
         until: when the layer must end, by the running loop's clock; `None` for no limit
+        told: the messages, by the agent's system prompt
         """
-        run, reading = self.run, self.reading
-        told: dict[str, tuple[Message, ...]] = {}
-        terms = run.terms_of_advice(until)
-        index = 0
+        run, reading, terms, index = self.run, self.reading, self.terms(until), 0
         for agent in self.layer.agents:
-            if agent.system not in told:
-                told[agent.system] = reading.messages(reading.texts, tuple(range(len(reading.texts))), agent)
             for sample in range(agent.samples):
                 sampling = run.sampling(agent, self.index, index, sample)
                 request = Request(told[agent.system], sampling=sampling, sample=index, terms=terms)
                 yield Seat(run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request))
                 index += 1
+
+    def terms(self, until: float | None) -> Terms:
+        """The terms of the layer's calls. Its seats share the room for answers, which the next prompt has in full."""
+        room = self.run.bounds.layer_characters // len(self.layer.seats)
+        return replace(self.run.terms_of_advice(until), room=max(1, room))
 
     async def perform_seat(self, seat: Seat) -> None:
         """Fill one seat, and emit how it ended. Nothing is emitted if the seat was cut off in the meantime."""

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from partsong.call import Call, call_key
 from partsong.errors import StoreError
+from partsong.heavy import done, is_heavy
 from partsong.model import (
     NOTHING_USED,
     Answer,
@@ -75,7 +76,7 @@ class Cache:
     address: str = ""
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
-        key = call_key(f"{self.name} {self.address}".rstrip(), request)
+        key = await done(is_heavy(request), call_key, f"{self.name} {self.address}".rstrip(), request)
         if not may_be_stored(request):
             return await self.make(key, request, send)
         while (flight := self.flights.get(key)) is not None:

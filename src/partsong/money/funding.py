@@ -14,12 +14,14 @@ from decimal import Decimal
 from typing import Protocol
 
 from partsong.errors import BudgetError
+from partsong.heavy import done, is_heavy
 from partsong.model import Conversation, Model
 from partsong.money.budget import Budget, Dollars, Purse, provider_of
 from partsong.money.committing import Commitment, Hold
 from partsong.money.planning import Plan, plan
 from partsong.recipe import Recipe
 
+MANY = 16  # agents of a recipe that is planned in a thread
 ATTEMPTS = 5  # attempts to hold money that other runs may take at the same moment
 
 
@@ -160,7 +162,8 @@ async def fund(
         left = {} if funds is None else await funds.left()
         if not left and not of_run:
             return None
-        planned = plan(recipe, conversation, models, _lower(of_run, left))
+        heavy = is_heavy(conversation) or sum(len(layer.agents) for layer in recipe.layers) > MANY
+        planned = await done(heavy, plan, recipe, conversation, models, _lower(of_run, left))
         hold = await funds.hold(planned.worst) if funds is not None and left else None
         if hold is not None or not left:
             # The run may spend no more of the day's money than it holds.

@@ -216,13 +216,16 @@ def _seats(shape: Shape, least: Sequence[int]) -> Iterator[Drop]:
 
 def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Dollars) -> Plan:
     layers = costs.layers(shape)
-    later = tuple(added(layers[index + 1 :]) for index in range(len(layers)))
+    later: list[Dollars] = [{}]  # from the last layer to the first
+    for layer in reversed(layers[1:]):
+        later.append(added([layer, later[-1]]))
+    later.reverse()
     if shape == full:
-        return Plan(recipe, (), added(layers), later)
+        return Plan(recipe, (), added(layers), tuple(later))
     message = f"it was not asked: {_comparison(costs.total(full), caps)}"
     dropped = tuple(_dropped(recipe, shape, message))
     kept = tuple(_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts))
-    return Plan(checked(recipe, layers=kept), dropped, added(layers), later)
+    return Plan(checked(recipe, layers=kept), dropped, added(layers), tuple(later))
 
 
 def _dropped(recipe: Recipe, shape: Shape, message: str) -> Iterator[Loss]:

@@ -19,6 +19,7 @@ from partsong.bounds import Bounds
 from partsong.engine import perform
 from partsong.errors import PartsongError, RequestError
 from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunStarted, to_json
+from partsong.heavy import done
 from partsong.keys import Key
 from partsong.model import NOTHING_USED, Answer, Conversation, Usage
 from partsong.recipe import Recipe
@@ -140,7 +141,7 @@ class _Request:
     async def parsed(self) -> ParsedRequest:
         """The request in the body. A long body is parsed in a thread, so that other requests are answered meanwhile."""
         parse = self.api.format.parse_request
-        return parse(self.body) if len(self.body) < LONG else await asyncio.to_thread(parse, self.body)
+        return await done(len(self.body) >= LONG, parse, self.body)
 
     async def _answer(self, headers: dict[str, str], key: Key | None) -> None:
         try:
@@ -153,12 +154,12 @@ class _Request:
                 raise RequestError(f"background: {why}", "background")
             if parsed.references:
                 known = await look_up(self.service, parsed.references, key)
-                again = await asyncio.to_thread(responses.parse_request, self.body, known)
+                again = await done(True, responses.parse_request, self.body, known)
                 parsed = replace(again, options=parsed.options)
             self.body = b""  # the run keeps the parsed request alone
             if parsed.previous:
                 parsed = await going_on(self.service, parsed, key)
-            models = await self.service.models_of(recipe)
+            recipe, models = await self.service.ready(recipe)
             async with self.service.limiter.turn(key):
                 with self.service.metrics.running():
                     await _Run(self, parsed, recipe, key, models, headers).perform()

@@ -43,6 +43,7 @@ from partsong.wire.reply import Problem
 
 LOG = logging.getLogger("partsong.server")
 STOPPING = "the server is shutting down"
+READY = 0.5  # seconds that making a model of a hosted provider may take; they do not count
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +116,26 @@ class Service:
         """
         check(name, field, self.configuration.bounds.id_bytes)
         return name
+
+    async def ready(self, recipe: Recipe) -> tuple[Recipe, Mapping[str, Model]]:
+        """The recipe with the time that is left of its deadline when its models are ready, and these models.
+
+        Raises `ProblemError` if they are not ready within the deadline; see also `models_of`.
+        """
+        if recipe.deadline is None or self.assembly.has(recipe.models):
+            return recipe, await self.models_of(recipe)
+        clock = asyncio.get_running_loop().time
+        end = clock() + recipe.deadline
+        try:
+            async with asyncio.timeout_at(end) as limit:
+                models = await self.models_of(recipe)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            message = f"the models of the recipe were not ready within its deadline of {recipe.deadline:g} s"
+            raise ProblemError(Problem(504, "timeout", message, code="timeout", retry_after=60.0)) from None
+        left = end - clock()
+        return (recipe if left > recipe.deadline - READY else replace(recipe, deadline=max(left, 0.01))), models
 
     async def models_of(self, recipe: Recipe) -> Mapping[str, Model]:
         """The models of a recipe, whose weights are fetched first if they are missing.
@@ -278,6 +299,7 @@ async def open_service(
         store = await stack.enter_async_context(_open_store(configuration, mode))
         preparing = Preparing(log.message)
         assembly = await stack.enter_async_context(assembling(configuration, fetching=preparing.hear, store=store))
+        assembly.load()
         known, broken = found(configuration)
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}
