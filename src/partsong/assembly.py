@@ -192,8 +192,9 @@ class Assembly:
         from partsong.middleware import stack  # noqa: F401
         from partsong.providers.apis import load
 
-        apis: set[ApiName] = {settings.api for settings in self.configuration.providers.values()}
-        for name in apis | {"openai"}:  # most of the known providers
+        apis: set[ApiName] = {"openai"}  # most of the known providers
+        apis |= {settings.api for settings in self.configuration.providers.values()}
+        for name in apis:
             load(name)
 
     def window(self, identity: str) -> int | None:

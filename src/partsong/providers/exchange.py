@@ -19,7 +19,7 @@ from partsong.errors import ModelError
 from partsong.heavy import done, is_heavy, text_in
 from partsong.model import Answer, Delta, Request, Send, ToolCall, Usage
 from partsong.providers.bodies import Body
-from partsong.providers.http import Call, Endpoint
+from partsong.providers.http import LARGE, Call, Endpoint
 from partsong.providers.quirks import NO_STREAM, THINKS_FIRST, Lesson, Quirks
 from partsong.wire.blobs import Encoded
 from partsong.wire.deltas import is_progress
@@ -243,10 +243,13 @@ async def _read_on(call: Call, said: Said, until: float | None) -> bytes:
 
 
 async def _hear_whole(call: Call, data: bytes, said: Said, request: Request, send: Send | None) -> Answer:
-    document = (await call.whole(data)).strip()
-    if document.startswith(b"<"):
-        raise ModelError("the answer is a web page; is base_url right?", "server")
-    deltas = said.hear_whole(document)
+    async with call.reading_place() as place:
+        document = (await call.whole(data, place)).strip()
+        if document.startswith(b"<"):
+            raise ModelError("the answer is a web page; is base_url right?", "server")
+        # A shorter answer is parsed at once: many that wait for a thread would fill the memory.
+        deltas = await done(len(document) > LARGE, said.hear_whole, document)
+        del document
     if said.problem is not None:
         raise call.problem(said.problem).error()
     answer = await _answer(call, said, request)

@@ -30,7 +30,8 @@ RESOLVE = 5.0  # further seconds to look up the host's address
 KEEP = 30.0  # seconds that an idle connection is kept for the next layer or the next run
 FINISH = 0.05  # seconds to wait for the end of a response whose content is complete
 PROBE = 5.0  # seconds that a provider has to answer a probe, or to send the body of an error
-LARGE = 1 << 20  # bytes; a longer body is sent in pieces
+LARGE = 1 << 20  # bytes; a longer body is sent in pieces, and a longer answer without a stream waits for room
+WHOLES = 2  # such answers without a stream that are read at the same time, each of them twice in memory
 LONGEST_REJECTION = 64 << 10  # bytes
 FAULTS = (aiohttp.ClientError, OSError)
 
@@ -48,6 +49,7 @@ class Http:
     bounds: the bounds on answers
     backlog: the delay of the event loop
     sending: the large requests that are being sent
+    reading: the large answers without a stream that are being read
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Http:
         self.proxies = proxies or {}
         self.backlog = Backlog()
         self.sending = Sending(self.bounds.sending_megabytes)
+        self.reading = Sending(WHOLES * 2 * self.bounds.answer_megabytes)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -337,18 +340,27 @@ class Call:
         finally:
             protocol.resume_reading()
 
-    async def whole(self, start: bytes = b"") -> bytes:
+    def reading_place(self) -> Place:
+        """A place for the whole answer, which takes room once the answer is large."""
+        return self._endpoint.http.reading.place(self._endpoint.host, 0)
+
+    async def whole(self, start: bytes = b"", place: Place | None = None) -> bytes:
         """Read the rest of the body, and return the whole body.
 
         start: the bytes that were already read; none by default
+        place: of the answer, from `reading_place`; `None` (default) for one that no model has written
 
         Raises `ModelError` for a network fault, or if the answer exceeds a bound on its size or time.
         """
         body = bytearray(start)
-        while data := await self.read():
+        announced = self._response.content_length or 0
+        while True:
+            if place is not None and max(announced, len(body)) > LARGE:
+                await place.enlarge(2 * self.bounds.answer_megabytes << 20)
+            if not (data := await self.read()):
+                return bytes(body)
             body += data
             self.note(progress=not data.isspace())
-        return bytes(body)
 
     async def finish(self) -> None:
         """Wait up to `FINISH` seconds for the end of the response, so that its connection can return to the pool."""

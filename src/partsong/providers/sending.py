@@ -3,6 +3,7 @@
 Each seat of a run sends the whole conversation, so 256 seats with 8 MiB of text would be 2 GiB. A large body is made
 when there is room for it, and counts until its last byte has been handed over. One host can take half of the room, so
 that a server that reads slowly does not keep the requests to others waiting. Small bodies do not count and never wait.
+Large answers that are not streamed have a room of the same kind.
 """
 
 import asyncio
@@ -79,6 +80,12 @@ class Place:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    async def enlarge(self, size: int) -> None:
+        """Wait for room for so many bytes, because what had no size before turns out to be large."""
+        if not self.taken:
+            self.size = size
+            await self.sending.wait(self)
 
     def take(self) -> None:
         self.taken = True

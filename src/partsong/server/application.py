@@ -193,7 +193,7 @@ class Application:
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         page = stored.page_of(dict(request.query_params))
         found = await stored.find(service, request.path_params["name"], key)
-        return json(stored.list_input(found, page))
+        return await done(is_heavy(found.request.conversation), lambda: json(stored.list_input(found, page)))
 
     async def stop_run(self, request: Request) -> Response:
         """Stop a run that continues although its client has disconnected."""
@@ -320,7 +320,8 @@ class StoredResponse:
             resumed = resuming.Resumed(name, key, resuming.parse_after(query.get("starting_after", "")))
             await until_either(resuming.tell(service, resumed, send), receive)
         else:
-            body = stored.serialize(service, await stored.find(service, name, key))
+            found = await stored.find(service, name, key)
+            body = await done(is_heavy(found.request.conversation), stored.serialize, service, found)
             await Response(body, media_type="application/json")(scope, receive, send)
 
 
