@@ -141,6 +141,11 @@ async def answer(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def models(request: web.Request) -> web.Response:
+    names = (*MODELS, "line", "alive", "bomb", "usage", "deep")
+    return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+
 async def _at_once(request: web.Request, deltas: Deltas) -> web.StreamResponse:
     """The whole answer, as JSON. An endless one is sent as a string that does not end."""
     message: dict[str, Any] = {"content": ""}
@@ -175,6 +180,7 @@ def _event(data: object) -> bytes:
 async def main(port: int) -> None:
     app = web.Application(client_max_size=1 << 30)
     app.router.add_post("/v1/chat/completions", answer)
+    app.router.add_get("/v1/models", models)
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients leave, as they should
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

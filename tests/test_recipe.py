@@ -1,13 +1,15 @@
 """Recipes: what may be written, and that everything else is refused with file, field and what would be right."""
 
 import datetime
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from partsong import Agent, Aggregator, Layer, Recipe, RecipeError, find_recipe, single
 from partsong.recipe import replace
-from partsong.recipes.reading import read
+from partsong.recipes.reading import overridden, read, tables_in
 
 WHOLE = """
 name = "whole"
@@ -69,7 +71,9 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
         (SMALL + "qorum = 1", "layers[0].qorum: there is no such field; known here: agents, quorum, grace, deadline"),
         ("colour = 1\n" + SMALL, "colour: there is no such field; known here: name, layers, aggregator"),
         (SMALL.replace('["scripted:a"]', "[]"), "agents is empty"),
-        ('name = "s"\nlayers = []\naggregator = "scripted:z"', "at least one [[layers]]"),
+        ('name = "s"\nlayers = []', "aggregator: is missing"),
+        ('name = "s"\nlayers = []\naggregator = { model = "scripted:z", method = "select" }', "nothing to select from"),
+        ('name = "s"\nlayers = []\naggregator = { model = "scripted:z", method = "vote" }', "nothing to vote on"),
         ('name = "s"\naggregator = "scripted:z"', "layers: is missing"),
         (SMALL.replace('aggregator = "scripted:z"\n', ""), "aggregator: is missing"),
         (SMALL.replace('name = "s"', 'name = ""'), "name is empty"),
@@ -93,6 +97,21 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
         ('instruction = "x"\ninstruction_file = "y"\n' + SMALL, "not both"),
         ('instruction_file = "nowhere.md"\n' + SMALL, "nowhere.md cannot be read"),
         ("instruction_file = 3\n" + SMALL, "must be the name of a text file"),
+        (SMALL + 'instruction = "x"\ninstruction_file = "y"\n', "layers[0].instruction: give either"),
+        (SMALL + 'instruction_file = "nowhere.md"\n', "layers[0].instruction_file: "),
+        (
+            SMALL.replace('"scripted:a"', '{ model = "scripted:a", instruction_file = 3 }'),
+            "agents[0].instruction_file: must",
+        ),
+        (
+            SMALL.replace('"scripted:z"', '{ model = "scripted:z", instruction_file = "\\u0000" }'),
+            "aggregator.instruction_file",
+        ),
+        (SMALL + "sees = 2", "layers[0].sees is given, but the first layer has no proposals to see"),
+        (
+            SMALL + "[[layers]]\nagents = ['scripted:a']\nsees = 'some'",
+            'sees: is "some", but must be one of: all, none, split',
+        ),
         ("include = 3\n", "include: must be the name"),
         ('include = "moa-light"\n', 'did you mean "moa-lite"?'),
         ('include = "gone.toml"\n', "gone.toml: there is no such file"),
@@ -131,6 +150,50 @@ def test_a_recipe_may_include_another_and_change_it(tmp_path: Path) -> None:
     again = written(tmp_path / "sub", 'include = "../base.toml"\ninstruction = "Mine:"\n', "b.toml")
     assert read(again).instruction == "Mine:"
     assert read(written(tmp_path, 'include = "moa-lite"\nname = "n"\n', "c.toml")).calls == 7
+
+
+def test_layers_agents_and_the_aggregator_have_instruction_files_beside_their_recipe(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("layer", "agent", "aggregator"):
+        written(tmp_path, f"The {name}'s.\n", f"{name}.md")
+    tables = """
+name = "s"
+[[layers]]
+agents = ["scripted:a"]
+[[layers]]
+agents = [{ model = "scripted:b", instruction_file = "agent.md" }, "scripted:c"]
+instruction_file = "layer.md"
+[aggregator]
+model = "scripted:z"
+instruction_file = "aggregator.md"
+"""
+    written(tmp_path, tables, "base.toml")
+    for path in (tmp_path / "base.toml", written(tmp_path / "sub", 'include = "../base.toml"\n', "mine.toml")):
+        recipe = read(path)
+        assert recipe.layers[1].instruction == "The layer's."
+        assert [agent.instruction for agent in recipe.layers[1].agents] == ["The agent's.", None]
+        assert recipe.aggregator.instruction == "The aggregator's."
+
+
+@pytest.mark.parametrize("place", ["", "layers[1].", "layers[1].agents[0].", "aggregator."])
+def test_a_client_may_not_name_instruction_files(place: str) -> None:
+    named = {place: 'instruction_file = "/etc/passwd"'}
+    text = f"""
+name = "s"
+{named.get("", "")}
+[[layers]]
+agents = ["scripted:a"]
+[[layers]]
+agents = [{{ model = "scripted:b" {named.get("layers[1].agents[0].", "").replace("inst", ", inst")} }}]
+{named.get("layers[1].", "")}
+[aggregator]
+model = "scripted:z"
+{named.get("aggregator.", "")}
+"""
+    with pytest.raises(RecipeError, match=re.escape(f"{place}instruction_file: no file is read")):
+        tables_in(text)
+    with pytest.raises(RecipeError, match=re.escape(f"{place}instruction_file: no file is read")):
+        overridden(single("scripted:a"), {key: value for key, value in tomllib.loads(text).items() if key != "name"})
 
 
 def test_a_circle_of_includes_is_refused(tmp_path: Path) -> None:

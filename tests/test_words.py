@@ -16,11 +16,23 @@ import partsong
 from partsong import Agent, Aggregator, Conversation, Layer, Recipe, asking, assemble
 from partsong.briefing import Brief, Role, brief, prompt
 from partsong.configuration import ApiName, HostedApi, Provider, StoreMode, is_hosted
-from partsong.errors import InputError
+from partsong.errors import InputError, RecipeError
 from partsong.model import Sampling, Tool
-from partsong.prompts import fence_word, fences
+from partsong.prompts import Mark, fence_word, fences
 from partsong.providers.apis import api
-from partsong.recipe import Advice, Fit, LastResort, Layout, Method, Otherwise, Same, needs_proposals
+from partsong.recipe import (
+    Advice,
+    Analyst,
+    Fit,
+    LastResort,
+    Layout,
+    Method,
+    Otherwise,
+    Same,
+    Sees,
+    needs_proposals,
+    replace,
+)
 from partsong.store import open_store
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +45,7 @@ TEXTS = ("One answer.", "Another\nover two lines.")
 
 
 # Fields that `Agent.sampling` and `Agent.models` pass on to each request.
+SEES: tuple[Sees, ...] = (*get_args(get_args(Sees)[0]), 1)
 SAMPLING = {*Sampling.__struct_fields__, "fallback"}
 
 
@@ -52,6 +65,32 @@ async def test_a_run_ends_with_an_answer_whatever_the_recipes_words(layout: Layo
             assert (await partsong.run(made, QUESTION, models)).text
             if method != "select":  # an aggregator that selects calls no tools
                 assert (await partsong.run(made, TOOLS, models)).text
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("comments", [False, True])
+async def test_a_run_ends_with_an_answer_whatever_its_layers_see(
+    layout: Layout, method: Method, comments: bool
+) -> None:
+    for sees, fit in itertools.product(SEES, get_args(Fit)):
+        proposing = recipe(layout=layout, method=method, fit=fit)
+        if comments and (sees == "none" or layout == "paper"):
+            with pytest.raises(InputError, match=r"comments|sees"):
+                replace(proposing, layers=_second(proposing, sees, comments))
+            continue
+        made = replace(proposing, layers=_second(proposing, sees, comments))
+        async with assemble(made.models) as models:
+            assert (await partsong.run(made, QUESTION, models)).text in ("One", "1")
+
+
+def _second(made: Recipe, sees: Sees, comments: bool) -> tuple[Layer, ...]:
+    """The layers, and between them one that sees so much of the first, and may comment."""
+    first, last = made.layers
+    try:
+        return (first, Layer(first.agents, sees=sees, comments=comments), last)
+    except ValueError as problem:
+        raise RecipeError(str(problem)) from None
 
 
 @pytest.mark.parametrize("layout", get_args(Layout))
@@ -78,7 +117,12 @@ def test_every_file_of_instructions_is_told_to_somebody() -> None:
         for conversation in (QUESTION, TOOLS)
         for role in ROLES
     ]
-    told = "\n".join(message.text for each in briefs for message in prompt(each, "", TEXTS, calls=listed))
+    marks = Mark(1), Mark(1, comment=True)
+    told = "\n".join(
+        message.text
+        for each in briefs
+        for message in prompt(each, "", TEXTS, calls=listed, marks=marks, analysis="NOTES")
+    )
     for file in (resources.files("partsong") / "instructions").iterdir():
         beginning = file.read_text(encoding="utf-8").partition("{")[0].partition("\n")[0]
         assert len(beginning) > 10
@@ -156,13 +200,14 @@ def test_every_field_of_a_recipe_has_an_effect() -> None:
         # What recipe.py checks when a value is made is no effect. Its properties pass fields on.
         and (room != "recipe.py" or node.attr in SAMPLING)
     }
-    fields = [(kind, name) for kind in (Recipe, Layer, Agent, Aggregator) for name in kind.__struct_fields__]
+    fields = [(kind, name) for kind in (Recipe, Layer, Agent, Analyst, Aggregator) for name in kind.__struct_fields__]
     assert [f"{kind.__name__}.{name}" for kind, name in fields if name not in read] == []
 
 
 def test_every_word_is_in_the_docs() -> None:
     recipes, models = ((DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("recipes", "models"))
-    for words in (get_args(kind) for kind in (Layout, Method, Otherwise, Same, Fit, LastResort)):
+    kinds = (Layout, Method, Otherwise, Same, Fit, LastResort)
+    for words in (*(get_args(kind) for kind in kinds), SEES[:-1]):
         assert [word for word in words if f'"{word}"' not in recipes] == []
     everywhere = "\n".join(path.read_text(encoding="utf-8") for path in DOCS.glob("*.md"))
     assert [word for word in ADVICE if isinstance(word, str) and f'"{word}"' not in everywhere] == []

@@ -7,6 +7,7 @@ export interface RunStarted {
   recipe: Recipe;
   conversation: Conversation;
   dropped?: Loss[];
+  again?: string;
 }
 
 export interface Recipe {
@@ -25,6 +26,7 @@ export interface Recipe {
   last_resort?: "best_proposal" | "fail";
   seed?: number | null;
   advice?: "calls" | "every_step" | "user_turn" | number;
+  analyst?: Analyst | null;
   same?: "final" | "text";
 }
 
@@ -35,6 +37,9 @@ export interface Layer {
   deadline?: number | null;
   agree?: number | null;
   at_once?: number | null;
+  sees?: "all" | "none" | "split" | number;
+  comments?: boolean;
+  instruction?: string | null;
 }
 
 export interface Agent {
@@ -48,6 +53,7 @@ export interface Agent {
   system?: string;
   fallback?: string[];
   effort?: string | null;
+  instruction?: string | null;
 }
 
 export interface Aggregator {
@@ -61,9 +67,24 @@ export interface Aggregator {
   system?: string;
   fallback?: string[];
   effort?: string | null;
+  instruction?: string | null;
   method?: "select" | "synthesize" | "vote";
   majority?: number;
   otherwise?: "fail" | "select" | "synthesize";
+}
+
+export interface Analyst {
+  model: string;
+  samples?: number;
+  temperature?: number | null;
+  top_p?: number | null;
+  max_tokens?: number | null;
+  seed?: number | null;
+  stop?: string[];
+  system?: string;
+  fallback?: string[];
+  effort?: string | null;
+  instruction?: string | null;
 }
 
 export interface Conversation {
@@ -195,6 +216,8 @@ export interface ProposalStarted {
   layer: number;
   seat: number;
   model: string;
+  /** Layer and seat of everything that the seat reads; left out if it reads all that is there. */
+  saw?: [number, number][] | null;
 }
 
 export interface ProposalDelta {
@@ -339,6 +362,55 @@ export interface LayerFinished {
   answered: number;
 }
 
+export interface AnalysisStarted {
+  event: "analysis_started";
+  model: string;
+}
+
+export interface AnalysisReplaced {
+  event: "analysis_replaced";
+  model: string;
+  error: Failure;
+  usage?: Usage | null;
+}
+
+export interface AnalysisFinished {
+  event: "analysis_finished";
+  analysis: Analysis;
+  model: string;
+}
+
+export interface Analysis {
+  agreements: Claim[];
+  contradictions: Contradiction[];
+  single: Claim[];
+  gaps: string[];
+  dropped: number;
+}
+
+export interface Claim {
+  statement: string;
+  quotes: Quote[];
+}
+
+export interface Quote {
+  seat: number;
+  text: string;
+  start: number;
+  end: number;
+}
+
+export interface Contradiction {
+  topic: string;
+  positions: Claim[];
+}
+
+export interface AnalysisFailed {
+  event: "analysis_failed";
+  error: Failure;
+  usage?: Usage | null;
+}
+
 export interface VotesCounted {
   event: "votes_counted";
   layer: number;
@@ -416,6 +488,10 @@ export type AnyEvent =
   | CallFinished
   | LayerFinished
   | VotesCounted
+  | AnalysisStarted
+  | AnalysisReplaced
+  | AnalysisFinished
+  | AnalysisFailed
   | AggregationStarted
   | AggregationReplaced
   | AggregationStep
@@ -469,6 +545,7 @@ export interface Times {
   now: number;
   end: number | null;
   layers: LayerTimes[];
+  analyst: SeatTimes | null;
   aggregator: SeatTimes | null;
 }
 
@@ -483,7 +560,7 @@ export interface Used {
 
 /** What the page shows of one seat: `seats.js`. */
 export interface ShownSeat {
-  /** "2.1" for the first seat of the second layer, or "aggregator". */
+  /** "2.1" for the first seat of the second layer, "analyst" or "aggregator". */
   address: string;
   model: string;
   name: string;
@@ -491,11 +568,15 @@ export interface ShownSeat {
   asked: boolean;
   text: string;
   answer: Answer | null;
+  /** Whether a seat has ended well that has no answer: the analyst. */
+  ended?: boolean;
   error: { cause: string; message: string } | null;
   spared: boolean;
   replaced: [string, Failure][];
   times: SeatTimes | null;
   calls: CallFinished[];
+  /** "saw 2 of 6" if the seat reads a part of the proposals, else "". */
+  reads: string;
   state: SeatState;
   facts: string[];
 }
@@ -509,6 +590,8 @@ export interface Seat {
   text: string;
   answer: Answer | null;
   error: Failure | null;
+  /** Layer and seat of everything that the seat reads; `null` if it reads all that is there. */
+  saw: [number, number][] | null;
   /** Whether the seat was not needed. */
   spared: boolean;
 }
@@ -533,6 +616,9 @@ export interface Transcript {
   answered: number;
   last_resort: boolean;
   seat: number | null;
+  /** The analyst, as far as it has come; `null` if it has not been asked. Its text stays empty. */
+  analyst: Seat | null;
+  analysis: Analysis | null;
   layer: number | null;
   spared: number;
 }
@@ -591,6 +677,8 @@ export interface RunLine {
   calls: number;
   state: "finished" | "failed" | "open";
   lost: number;
+  /** The id of the earlier run whose proposals were found again. */
+  again: string | null;
 }
 
 /** `/api/runs/RUN`: an event with the seconds since the run's start. */
@@ -626,7 +714,7 @@ export interface Pair extends Standing {
   recipes: [string, string];
 }
 
-export type Toml = string | number | boolean | null | undefined | Toml[];
+export type Toml = string | number | boolean | null | undefined | Toml[] | { [key: string]: Toml };
 export type Table = Record<string, Toml>;
 
 /** A recipe as the editor draws it. What the form has no field for stands in the settings. */

@@ -84,14 +84,15 @@ def open_journal(
     patience: float | None = None,
     must_open: bool = True,
 ) -> "AbstractAsyncContextManager[Store]":
-    """This user's store of runs and calls, as an asynchronous context manager.
+    """The store of runs and calls, as an asynchronous context manager: this user's file, or the configured database.
 
-    mode: what the store keeps; by default `configuration.store`
+    mode: what the store keeps; by default `configuration.mode`
     patience, must_open: as for `open_store`
     """
     from partsong.store import open_store
 
-    return open_store(store_path(), mode or configuration.store, patience=patience, must_open=must_open)
+    place = configuration.database or store_path()
+    return open_store(place, mode or configuration.mode, patience=patience, must_open=must_open)
 
 
 def daily_funds(configuration: Configuration, store: "Store") -> "DailyFunds | None":

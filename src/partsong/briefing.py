@@ -4,29 +4,31 @@ No other file decides this. The engine sends the messages that `prompt` makes, a
 `longest_marks` of the same brief. If the two disagreed, a run could cost more than its hard cap.
 """
 
-from collections.abc import Iterable
 from typing import Literal, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from partsong.analysis import HEADINGS
 from partsong.model import Conversation, Message
 from partsong.prompts import (
     WIDEST_WORD,
+    Mark,
     advised,
+    commenting_instruction,
+    comparing_instruction,
     compose,
     fences,
     instruction_for,
     listed,
     proposing,
     selecting_instruction,
-    with_system,
 )
-from partsong.recipe import Layout, Recipe
+from partsong.recipe import Agent, Layer, Layout, Recipe
 
 AggregatorRole = Literal["synthesizer", "actor", "selector"]
 # A drafter is an aggregator that reads the proposals in several steps: it writes prose, which its next step reads.
-Role = Literal["proposer", "drafter"] | AggregatorRole
+Role = Literal["proposer", "commenter", "drafter", "analyst"] | AggregatorRole
 
 
 class Brief(Struct, frozen=True):
@@ -36,17 +38,24 @@ class Brief(Struct, frozen=True):
     layout: where the proposals stand in the prompt
     instruction: text that tells the model what to do with the proposals
     lists_calls: whether a list of the proposed tool calls follows the proposals (default: no)
+    has_analysis: whether an analysis may follow the proposals (default: no)
     """
 
     conversation: Conversation
     layout: Layout
     instruction: str
     lists_calls: bool = False
+    has_analysis: bool = False
 
     @property
     def fences(self) -> bool:
         """Whether the layout puts each proposal between marks, which the model might copy into its answer."""
         return fences(self.layout)
+
+
+def role_of_layer(layer: Layer) -> Role:
+    """The role of a layer's agents."""
+    return "commenter" if layer.comments else "proposer"
 
 
 def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> AggregatorRole | None:
@@ -66,28 +75,47 @@ def role_of_aggregator(recipe: Recipe, conversation: Conversation) -> Aggregator
 
 
 def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
-    """The brief of a role in a run of `recipe` on `conversation`. It is the same for every agent in that role."""
-    layout = recipe.layout
+    """The brief of a role in a run of `recipe` on `conversation`.
+
+    It is the same for all agents in this role but those of layers with an instruction of their own; see `instructed`.
+    """
+    layout, own, analysed = recipe.layout, recipe.aggregator.instruction, recipe.analyst is not None
 
     def instruction(*, acts: bool = False) -> str:
-        return instruction_for(layout, acts=acts) if recipe.instruction is None else recipe.instruction
+        wanted = recipe.instruction if own is None or role == "proposer" else own
+        return instruction_for(layout, acts=acts) if wanted is None else wanted
 
     match role:
         case "proposer":
             return Brief(advised(conversation, recipe.advice), layout, instruction())
+        case "commenter":
+            # The recipe's instruction tells how to make an answer out of proposals, which is not what comments are for.
+            seen = advised(conversation, recipe.advice, proposes=False)
+            return Brief(seen, "tail", commenting_instruction())
         case "drafter":
             calls = proposing(conversation, recipe.advice)
             return Brief(advised(conversation, recipe.advice), layout, instruction(), calls)
         case "synthesizer":
-            return Brief(conversation, layout, instruction())
+            return Brief(conversation, layout, instruction(), has_analysis=analysed)
         case "actor":
             calls = proposing(conversation, recipe.advice)
-            return Brief(conversation, layout, instruction(acts=True), calls)
+            return Brief(conversation, layout, instruction(acts=True), calls, analysed)
         case "selector":
             # The paper shows no prompt for its ranker. Ours needs fences, whatever the recipe's layout and wording.
-            return Brief(conversation, "tail", selecting_instruction())
+            told = selecting_instruction() if own is None else own
+            return Brief(conversation, "tail", told, has_analysis=analysed)
+        case "analyst":
+            # Its labels are the numbers in the fences, so it has fences whatever the recipe's layout.
+            comparing = comparing_instruction(None if recipe.analyst is None else recipe.analyst.instruction)
+            return Brief(advised(conversation, recipe.advice), "tail", comparing)
         case _:
             assert_never(role)
+
+
+def instructed(told: Brief, layer: Layer, agent: Agent) -> Brief:
+    """The brief of a layer's role with the instruction of the agent or, without one, with that of the layer, if any."""
+    own = layer.instruction if agent.instruction is None else agent.instruction
+    return told if own is None else replace(told, instruction=own)
 
 
 def prompt(
@@ -96,6 +124,8 @@ def prompt(
     proposals: tuple[str, ...],
     truncated: frozenset[int] = frozenset(),
     calls: str = "",
+    marks: tuple[Mark, ...] = (),
+    analysis: str = "",
 ) -> tuple[Message, ...]:
     """The messages that are sent to an agent.
 
@@ -104,31 +134,24 @@ def prompt(
     proposals: texts of the proposals to read, in seat order
     truncated: indexes of the proposals that stopped at their token limit (default: none)
     calls: the text that lists the proposed tool calls; "" for none
+    marks: what the opening marks say, one for each text; empty (default) to number the texts from 1
+    analysis: the text of the analysis of the proposals; "" (default) for none
     """
-    return compose(told.conversation, proposals, told.layout, told.instruction, system, truncated, calls)
+    conversation, layout, instruction = told.conversation, told.layout, told.instruction
+    return compose(
+        conversation, proposals, layout, instruction, system, truncated, calls, marks=marks, analysis=analysis
+    )
 
 
-def prompts(
-    told: Brief,
-    systems: Iterable[str],
-    proposals: tuple[str, ...],
-    truncated: frozenset[int] = frozenset(),
-) -> dict[str, tuple[Message, ...]]:
-    """The messages of `prompt` for each of several system prompts of agents. They share the text of the proposals.
+def longest_marks(told: Brief, count: int, comments: int = 0, widest: int = 0) -> tuple[Message, ...]:
+    """The messages that `count` empty texts add to a prompt, in their longest form, for the cost planning.
 
-    systems: system prompts of the agents; "" for none
+    comments: how many of these texts are comments; they stand last (default 0)
+    widest: greatest number of a proposal on the table; 0 (default) if the proposals are numbered from 1
+
+    They hold the instruction and the marks around each text, with every text marked as truncated.
     """
-    if not proposals or not told.fences:  # the layout `paper` has the proposals in the system message
-        return {system: prompt(told, system, proposals, truncated) for system in systems}
-    whole = prompt(told, "", proposals, truncated)
-    return {system: with_system(whole, system) for system in systems}
-
-
-def longest_marks(told: Brief, count: int) -> tuple[Message, ...]:
-    """The messages that `count` empty proposals add to a prompt, in their longest form, for the cost planning.
-
-    They hold the instruction and the marks around each proposal, with every proposal marked as truncated.
-    """
+    marks = (Mark(widest),) * (count - comments) + (Mark(comments, comment=True),) * comments if widest else ()
     calls = listed((), 0) if told.lists_calls else ""
     empty = replace(told, conversation=Conversation(()))
     return compose(
@@ -139,4 +162,6 @@ def longest_marks(told: Brief, count: int) -> tuple[Message, ...]:
         truncated=frozenset(range(count)),
         calls=calls,
         word=WIDEST_WORD,
+        marks=marks,
+        analysis=HEADINGS if told.has_analysis else "",
     )

@@ -12,7 +12,13 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from partsong.model import Answer, Request, Sampling, Terms, Tool
+from partsong.model import (
+    Answer,
+    Request,
+    Sampling,
+    Terms,
+    Tool,
+)
 
 # Part of every key. It grows when a change to partsong gives equal requests another meaning, so that old answers to
 # them are no longer found.

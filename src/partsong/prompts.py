@@ -5,8 +5,8 @@ proposals to the system message. `tail`, the default, puts both into a last mess
 have no system authority, and fences keep a proposal from pretending to be the end of the proposals. The messages before
 it stay byte for byte the same, so that the provider's prompt cache keeps working.
 
-A prompt has the proposals of the layer before and of no earlier layer. `briefing` decides which instruction a model
-gets.
+A prompt has the proposals of one layer, or some of them, and the comments on them. `briefing` decides which instruction
+a model gets.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from functools import cache
 from importlib import resources
 from typing import assert_never
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.model import Conversation, Document, Image, Message, Part, Text, Tool, ToolCall, ToolResult
@@ -29,6 +30,23 @@ _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _BREAKS_OUT = re.compile(r"[][\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN_NAME = re.compile(r"[\w.:/+-]{1,128}")
 WIDEST_WORD = "0" * WORD_LENGTH  # the fence word with the most tokens: many tokenizers split numbers into digits
+
+
+class Mark(Struct, frozen=True):
+    """What the opening mark of a text says about the text.
+
+    number: number of the proposal or of the comment, from 1; 0 (default) for a draft that stands for proposals
+    comment: whether the text is a comment on the proposals (default: no)
+    """
+
+    number: int = 0
+    comment: bool = False
+
+    @property
+    def words(self) -> str:
+        if not self.number:
+            return "draft"
+        return f"comment={self.number}" if self.comment else f"number={self.number}"
 
 
 def instruction_for(layout: Layout, *, acts: bool = False) -> str:
@@ -58,6 +76,20 @@ def selecting_instruction() -> str:
     return wording("select")
 
 
+def comparing_instruction(instruction: str | None = None) -> str:
+    """The instruction for an analyst, with the proposals in it and the form of the result at its end.
+
+    instruction: text in place of partsong's own; `None` (default) for partsong's
+    """
+    text = wording("compare") if instruction is None else instruction
+    return "\n\n".join((text, *(() if "{proposals}" in text else ("{proposals}",)), wording("compare_form")))
+
+
+def commenting_instruction() -> str:
+    """partsong's own instruction for an agent that comments on proposals."""
+    return wording("comment")
+
+
 @cache
 def wording(name: str) -> str:
     """The text of a file in `instructions/`, read once: the package's files do not change while it runs."""
@@ -73,23 +105,32 @@ def compose(
     truncated: frozenset[int] = frozenset(),
     calls: str = "",
     word: str | None = None,
+    marks: tuple[Mark, ...] = (),
+    analysis: str = "",
 ) -> tuple[Message, ...]:
     """The messages of the prompt for an agent.
 
-    proposals: texts that the agent reads, in seat order; empty in the first layer, which gets no instruction
+    proposals: texts that the agent reads, in seat order, and comments after them; empty in the first layer, which gets
+        no instruction
     system: the agent's own system prompt; it follows the caller's system prompt after a blank line
     truncated: indexes of the proposals that stopped at their token limit; the layout `paper` does not mark them
     calls: text that lists the proposed tool calls, after the proposals; "" (default) for none
     word: the word in the fences, see `fence_word`; by default made from the proposals
+    marks: what the opening marks say, one for each text; empty (default) to number the texts from 1. The layout `paper`
+        always numbers them from 1
+    analysis: what an analyst has found in the proposals, between fences after them; "" (default) for none
     """
     messages = with_system(conversation.messages, system)
     if not proposals:
         return messages
     match layout:
         case "tail":
-            return (*messages, Message("user", (Text(fenced(proposals, instruction, truncated, calls, word)),)))
+            text = fenced(proposals, instruction, truncated, calls, word, marks, analysis)
+            return (*messages, Message("user", (Text(text),)))
         case "paper":
-            return _told(messages, instruction + numbered(proposals) + (calls and f"\n\n{calls}"))
+            fence = f"proposal-{word or fence_word(fenced_texts(proposals, calls, analysis))}" if analysis else ""
+            after = (calls and f"\n\n{calls}") + _analysed(analysis, fence)
+            return _told(messages, instruction + numbered(proposals) + after)
         case _:
             assert_never(layout)
 
@@ -110,6 +151,8 @@ def fenced(
     truncated: frozenset[int] = frozenset(),
     calls: str = "",
     word: str | None = None,
+    marks: tuple[Mark, ...] = (),
+    analysis: str = "",
 ) -> str:
     """The instruction, with the proposals in it or after it, each proposal between fences that it cannot imitate.
 
@@ -118,15 +161,32 @@ def fenced(
 
     See `compose` for the other parameters.
     """
-    fence = f"proposal-{word or fence_word((*proposals, calls) if calls else proposals)}"
-    blocks = "\n\n".join(
-        f"<{fence} number={index + 1}{TRUNCATED if index in truncated else ''}>\n{text}\n</{fence}>"
-        for index, text in enumerate(proposals)
-    )
+    fence = f"proposal-{word or fence_word(fenced_texts(proposals, calls, analysis))}"
+    marks = marks or tuple(Mark(number) for number in range(1, len(proposals) + 1))
+    pieces = [
+        f"<{fence} {mark.words}{TRUNCATED if index in truncated else ''}>\n{text}\n</{fence}>"
+        for index, (mark, text) in enumerate(zip(marks, proposals, strict=True))
+    ]
+    if (first := next((index for index, mark in enumerate(marks) if mark.comment), None)) is not None:
+        pieces.insert(first, wording("commented").replace("{fence}", fence))
+    blocks = "\n\n".join(pieces)
     if calls:
         blocks += f"\n\n<{fence} calls>\n{calls}\n</{fence}>"
+    blocks += _analysed(analysis, fence)
     before, placed, after = instruction.partition("{proposals}")
     return before.replace("{fence}", fence) + ("" if placed else "\n\n") + blocks + after.replace("{fence}", fence)
+
+
+def fenced_texts(proposals: tuple[str, ...], calls: str = "", analysis: str = "") -> tuple[str, ...]:
+    """The texts between the fences of a prompt, from which `fence_word` makes the word in the fences."""
+    return (*proposals, *(text for text in (calls, analysis) if text))
+
+
+def _analysed(analysis: str, fence: str) -> str:
+    """The analysis between fences, after words that say what it is; "" without an analysis."""
+    if not analysis:
+        return ""
+    return f"\n\n{wording('analysis').replace('{fence}', fence)}\n\n<{fence} analysis>\n{analysis}\n</{fence}>"
 
 
 def listed(calls: tuple[tuple[str, str, int], ...], advisers: int) -> str:
@@ -223,10 +283,11 @@ def _shown(parts: tuple[Part, ...], sent: bool) -> tuple[Part, ...]:
     return tuple(shown)
 
 
-def advised(conversation: Conversation, advice: Advice = "user_turn") -> Conversation:
+def advised(conversation: Conversation, advice: Advice = "user_turn", *, proposes: bool = True) -> Conversation:
     """The conversation as proposers see it: without tools, and without the steps since advice was last due.
 
     advice: when proposers are asked while the aggregator acts with tools; see `Recipe`
+    proposes: whether they propose tool calls if `advice` is "calls" (default: yes); those who comment do not
 
     Tool calls and tool results become text, because providers refuse them if no tools are declared, and because a model
     that sees tool calls imitates them. The steps of the aggregator since advice was last due are left out. Until advice
@@ -235,7 +296,7 @@ def advised(conversation: Conversation, advice: Advice = "user_turn") -> Convers
     """
     messages = _in_words(conversation.messages[: _due(conversation, advice) + 1])
     if conversation.tools:
-        asked = _proposing if proposing(conversation, advice) else _advising
+        asked = _proposing if proposes and proposing(conversation, advice) else _advising
         messages = _told(messages, asked(conversation.tools))
     return Conversation(messages)
 

@@ -1,4 +1,4 @@
-"""A recipe as data: layers of agents and an aggregator.
+"""A recipe as data: layers of agents, perhaps an analyst, and an aggregator.
 
 Every `Recipe` can be run: making one that cannot be run raises `ValueError`, which names the field. In the paper's
 count the aggregator is a layer too, so that MoA has three layers: two of proposers, and the aggregator. `recipes` reads
@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Struct
 
+from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import RecipeError
 from partsong.ids import LONGEST_MODEL, fault, shown
 from partsong.model import Sampling
@@ -23,8 +24,10 @@ Otherwise = Literal["synthesize", "select", "fail"]
 Same = Literal["final", "text"]
 LastResort = Literal["fail", "best_proposal"]
 Advice = Literal["user_turn", "every_step", "calls"] | int
+Sees = Literal["all", "none", "split"] | int
 # Share of a run's deadline that is kept for the aggregator: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
+ANALYST_SEAT = 1  # of the analyst, whose layer is the aggregator's; the aggregator has seat 0
 MAX_SEATS = 1000  # of a layer: a larger number is probably a typing error, and an expensive one
 
 
@@ -41,6 +44,8 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     system: system prompt of the agent, after the caller's; "" (default) for none
     fallback: ids of models that are asked in turn if `model` fails; empty (default) for none
     effort: how much the model reasons, in its provider's words (`low`, `high` …)
+    instruction: text that tells the agent what to do with the proposals that it reads; `None` (default) for the
+        instruction of its layer or of the recipe. It has no effect where the agent reads no proposals.
     """
 
     model: str
@@ -53,6 +58,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     system: str = ""
     fallback: tuple[str, ...] = ()
     effort: str | None = None
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
@@ -73,6 +79,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}, but must be at least 1")
+        _check_instruction(self.instruction)
 
     @property
     def needs_no_model(self) -> bool:
@@ -143,8 +150,21 @@ def needs_proposals(aggregator: Aggregator) -> bool:
             assert_never(aggregator.method)
 
 
+class Analyst(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The agent that compares the proposals of the last layer before the aggregator reads them; see `analysis`.
+
+    instruction: text that replaces partsong's own instruction for comparing; `None` (default) for partsong's. What form
+        the result must have is told after it in every case.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples != 1:
+            raise ValueError(f"samples is {self.samples}, but the analyst is asked once; samples belong to agents")
+
+
 class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Agents that are asked at the same time and read the same proposals, those of the layer before.
+    """Agents that are asked at the same time, and read the proposals of the layer before.
 
     agents: at least one agent; together they have at most 1000 seats
     quorum: number of answers after which the other seats have `grace` seconds left; `None` (default) to wait for all
@@ -153,6 +173,11 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     agree: number of seats, at least 2, after which the run ends if they state the same: one of their proposals is the
         answer, and the other seats are spared; `None` (default) to let the layer end (arXiv 2305.11860)
     at_once: number of seats that are open at a time, begun in seat order; `None` (default) for all
+    sees: which of the earlier proposals each seat reads: "all" (default), "none", "split" to deal them out over the
+        seats, or a number k for k of them by a draw of the seat's own
+    comments: whether the layer writes comments on the earlier proposals, which stay on the table (default: no)
+    instruction: text that tells the agents what to do with the proposals that they read; `None` (default) for the
+        instruction of the recipe, or for partsong's own if the layer comments
 
     A seat without an answer at the end of the layer is lost and reported as a loss, unless it was spared.
     """
@@ -163,6 +188,9 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     deadline: float | None = None
     agree: int | None = None
     at_once: int | None = None
+    sees: Sees = "all"
+    comments: bool = False
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         if not self.agents:
@@ -180,7 +208,14 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError(f"agree is {self.agree}, but must be from 2 to the layer's {seats} seats")
         if self.at_once is not None and self.at_once < 1:
             raise ValueError(f"at_once is {self.at_once}, but at least 1 seat must be open at a time")
+        if isinstance(self.sees, int) and not 1 <= self.sees <= MAX_SEATS:
+            raise ValueError(f"sees is {self.sees}, but a number of proposals must be from 1 to {MAX_SEATS}")
+        if self.comments and self.sees == "none":
+            raise ValueError('sees is "none", but a layer that comments must see proposals to write about')
+        if self.comments and self.agree is not None:
+            raise ValueError(f"agree is {self.agree}, but the layer writes comments, which are never counted")
         _check_deadline(self.deadline)
+        _check_instruction(self.instruction)
 
     @property
     def seats(self) -> tuple[Agent, ...]:
@@ -191,11 +226,11 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     def voices(self) -> int:
         """The number of seats that can differ. Seats of one model at temperature 0, or with one seed, cannot.
 
-        Seats with different system prompts or efforts can. The recipe's own seed gives each seat a seed of its own.
+        Seats with different system prompts, instructions or efforts can. The recipe's own seed gives each seat its own.
         """
         voices: set[tuple[object, ...]] = set()
         for index, agent in enumerate(self.agents):
-            told = agent.model, agent.system, agent.effort
+            told = agent.model, agent.system, agent.instruction, agent.effort
             for sample in range(agent.samples):
                 if agent.temperature == 0:
                     voices.add((*told, "cold"))
@@ -230,6 +265,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     advice: when proposers are asked while the aggregator acts with tools: "user_turn" (default) once for each message
         of the user, "every_step" before every step, a number n before every n-th step. With "calls" they are asked
         before every step, and propose tool calls as well.
+    analyst: agent that compares the proposals of the last layer for the aggregator; `None` (default) for none
     """
 
     name: str
@@ -247,6 +283,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     last_resort: LastResort = "fail"
     seed: int | None = None
     advice: Advice = "user_turn"
+    analyst: Analyst | None = None
     same: Same = "final"
 
     def __post_init__(self) -> None:
@@ -260,8 +297,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             raise ValueError(f"advice is {self.advice}, but a number n, for every n-th step, must be at least 1")
         if self.max_dollars is not None and not (self.max_dollars.is_finite() and self.max_dollars >= 0):
             raise ValueError(f"max_dollars is {self.max_dollars}, but must be 0 dollars or more")
-        if self.instruction is not None and not self.instruction.strip():
-            raise ValueError("instruction is empty; leave it out to use partsong's own")
+        _check_instruction(self.instruction)
+        _check_reading(self.layers, self.layout)
         if needs_proposals(self.aggregator) and not self.layers:
             method = self.aggregator.method
             act = "select from" if method == "select" else "vote on"
@@ -269,10 +306,19 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         for index, layer in enumerate(self.layers):
             if layer.agree is not None and layer.voices < 2:
                 raise ValueError(f"layers[{index}].agree is {layer.agree}, but {_ONE_VOICE}")
-        if self.aggregator.method == "vote" and self.layers[-1].voices < 2:
-            seats = len(self.layers[-1].seats)
+        if self.aggregator.method == "vote" and (voters := self.layers[self.last_proposers or 0]).voices < 2:
+            seats = len(voters.seats)
             why = _ONE_VOICE if seats > 1 else "the last layer has only one seat, and a vote needs two"
             raise ValueError(f'aggregator.method is "vote", but {why}')
+        last = self.last_proposers
+        if (
+            self.analyst is not None
+            and (seats := 0 if last is None else len(self.layers[last].seats)) < LEAST_PROPOSALS
+        ):
+            where = "there are no layers" if last is None else f"the last layer has {seats} seat"
+            raise ValueError(f"analyst compares at least {LEAST_PROPOSALS} proposals, but {where}")
+        if self.analyst is not None and not self.aggregator.models:
+            raise ValueError("analyst is given, but nothing can ask the aggregator, which would read the analysis")
         _check_deadline(self.deadline)
 
     @property
@@ -287,14 +333,25 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
                 assert_never(self.fit)
 
     @property
+    def last_proposers(self) -> int | None:
+        """The index of the layer whose proposals the aggregator reads: the last that does not comment, if any."""
+        proposing = (index for index in reversed(range(len(self.layers))) if not self.layers[index].comments)
+        return next(proposing, None)
+
+    @property
     def calls(self) -> int:
-        """Most calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate."""
-        return sum(len(layer.seats) for layer in self.layers) + bool(self.aggregator.models)
+        """Most calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate.
+
+        An analyst is one call more.
+        """
+        seats = sum(len(layer.seats) for layer in self.layers)
+        return seats + (self.analyst is not None) + bool(self.aggregator.models)
 
     @property
     def models(self) -> tuple[str, ...]:
         """Every model id of the recipe, fallbacks included, once and in order of appearance."""
-        agents = [*(agent for layer in self.layers for agent in layer.agents), self.aggregator]
+        analyst = () if self.analyst is None else (self.analyst,)
+        agents = [*(agent for layer in self.layers for agent in layer.agents), *analyst, self.aggregator]
         return tuple(dict.fromkeys(name for agent in agents for name in agent.models))
 
 
@@ -307,6 +364,25 @@ def single(model: str) -> Recipe:
         return Recipe(model, (), Aggregator(model))
     except ValueError as problem:
         raise RecipeError(str(problem)) from None
+
+
+def _check_reading(layers: tuple[Layer, ...], layout: Layout) -> None:
+    """Raise `ValueError` if a layer is to see or to comment on proposals, and there are none, or they have no marks."""
+    if layers and layers[0].sees != "all":
+        raise ValueError("layers[0].sees is given, but the first layer has no proposals to see")
+    if layers and layers[0].comments:
+        raise ValueError("layers[0].comments is true, but the first layer has no proposals to write about")
+    commenting = next((index for index, layer in enumerate(layers) if layer.comments), None)
+    if commenting is not None and layout == "paper":
+        raise ValueError(
+            f'layers[{commenting}].comments is true, but the layout "paper" has no marks that tell comments from '
+            'proposals; use the layout "tail"'
+        )
+
+
+def _check_instruction(instruction: str | None) -> None:
+    if instruction is not None and not instruction.strip():
+        raise ValueError("instruction is empty; leave it out to use partsong's own")
 
 
 _ONE_VOICE = (

@@ -22,14 +22,22 @@ Address = tuple[int, int]
 
 @dataclass(frozen=True)
 class Place:
-    """How many seats each layer has, and which of the recipe's addresses are faulty."""
+    """How many seats each layer has, which of the recipe's addresses are faulty, and which layers comment."""
 
     layers: tuple[int, ...]
     faulty: frozenset[Address]
+    comments: frozenset[int] = frozenset()
 
     @property
     def aggregator(self) -> Address:
         return len(self.layers), 0
+
+    def found_by(self, asked: int) -> set[int]:
+        """The layers whose proposals and comments the layer with this index finds."""
+        found: set[int] = set()
+        for layer in range(asked):
+            found = {*found, layer} if layer in self.comments else {layer}
+        return found
 
     @property
     def addresses(self) -> list[Address]:
@@ -103,7 +111,8 @@ async def perform_cell(cell: Cell, number: int, server: Server, stage: Stage) ->
     names = {address: cell.model(address, number) for address in place.addresses}
     ids = {address: f"p{address[0]}{address[1]}:{name}" for address, name in names.items()}
     layers = tuple(
-        Layer(tuple(Agent(ids[layer, seat]) for seat in range(seats))) for layer, seats in enumerate(place.layers)
+        Layer(tuple(Agent(ids[layer, seat]) for seat in range(seats)), comments=layer in place.comments)
+        for layer, seats in enumerate(place.layers)
     )
     recipe = Recipe(cell.name, layers, Aggregator(ids[place.aggregator]), deadline=DEADLINE)
     limits = {} if cell.patient else {"first_token": 10.0, "silence": 5.0}

@@ -24,6 +24,9 @@ PLACES = {
     "each-layer-one": Place((2, 2), frozenset({(0, 0), (1, 1)})),
     "first-layer": Place((2, 2), frozenset({(0, 0), (0, 1)})),
     "second-layer": Place((2, 2), frozenset({(1, 0), (1, 1)})),
+    "one-comment": Place((2, 2), frozenset({(1, 0)}), frozenset({1})),
+    "every-comment": Place((2, 2), frozenset({(1, 0), (1, 1)}), frozenset({1})),
+    "what-is-commented": Place((2, 2, 1), frozenset({(0, 1), (1, 1)}), frozenset({1})),
     "one-each-and-aggregator": Place((2, 2), frozenset({(0, 0), (1, 1), (2, 0)})),
 }
 WATCHED = [Cell(fault, place, where) for fault in FAULTS for place, where in PLACES.items()]
@@ -70,7 +73,7 @@ def _reached(cell: Cell) -> int:
     """How many layers can be asked (the aggregator counts): those after one that has no proposal cannot."""
     place, fails = cell.where, not FAULTS[cell.fault].passes
     for layer, seats in enumerate(place.layers):
-        if fails and all((layer, seat) in place.faulty for seat in range(seats)):
+        if fails and layer not in place.comments and all((layer, seat) in place.faulty for seat in range(seats)):
             return layer + 1
     return len(place.layers) + 1
 
@@ -130,13 +133,16 @@ def _check_losses(cell: Cell, outcome: Performed) -> None:
 
 
 def _check_prompts(cell: Cell, outcome: Performed) -> None:
-    """What failed is in no prompt, and what a layer proposed is in all prompts of the next one, and of no other."""
+    """What failed is in no prompt, and what a layer proposed is in all prompts of the next one, and of no other.
+
+    Beside comments, the proposals stay.
+    """
     lost = _lost(cell)
     for call in outcome.calls:
         assert CANARY not in call.body, call.name
         asked = int(call.name.split(".")[2])
         for address, name in outcome.models.items():
-            seen = address[0] == asked - 1 and address not in lost
+            seen = address[0] in cell.where.found_by(asked) and address not in lost
             assert (words_of(name) in call.body) == seen, (call.name, name)
 
 

@@ -61,6 +61,8 @@ def in_typescript(kind: inspect.Type) -> str:
         case inspect.VarTupleType(item_type=item):
             inner = in_typescript(item)
             return f"({inner})[]" if " | " in inner else f"{inner}[]"
+        case inspect.TupleType(item_types=items):
+            return f"[{', '.join(in_typescript(each) for each in items)}]"
         case inspect.DictType(key_type=key, value_type=value):
             return f"Record<{in_typescript(key)}, {in_typescript(value)}>"
         case _:

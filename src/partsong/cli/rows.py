@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from rich.cells import cell_len
 from rich.text import Text
 
+from partsong.analysis import Analysis
+from partsong.cli.findings import counts
 from partsong.cli.losses import in_words, short_id
 from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
@@ -62,8 +64,10 @@ class Row:
     cause, message: cause and message of the failure that ended the seat
     replaced: a note for each replaced model
     fitted: note about a shortened prompt; empty for none
+    saw: note about a part of the proposals that the seat reads; empty if it reads all of them
     drafts: number of drafts that the aggregator made, because the proposals were too long for one prompt
     drafted: indices of the proposals in these drafts
+    compared: what the analyst has found; empty for every other seat
     """
 
     layer: int
@@ -89,8 +93,10 @@ class Row:
     message: str = ""
     replaced: list[str] = field(default_factory=list)
     fitted: str = ""
+    saw: str = ""
     drafts: int = 0
     drafted: set[int] = field(default_factory=set)
+    compared: str = ""
 
     @property
     def address(self) -> str:
@@ -99,6 +105,10 @@ class Row:
 
     def start(self, now: float) -> None:
         self.started = self.asked = now
+
+    def see(self, seen: int, there: int) -> None:
+        """Note how many of the proposals that are there the seat reads."""
+        self.saw = f"saw {seen:,} of {there:,} proposals"
 
     def count(self, delta: Delta, clock: Callable[[], float]) -> None:
         """Count a delta of the current model. `clock` returns the time in seconds."""
@@ -138,6 +148,11 @@ class Row:
         if answer.stored is not None:
             self.letters = LETTERS_A_TOKEN * answer.stored.output_tokens
 
+    def compare(self, analysis: Analysis, now: float) -> None:
+        """End the analyst's row with what it has found."""
+        self.ended, self.usage = now, self.spent
+        self.compared = counts(analysis)
+
     def fail(self, error: Failure, usage: Usage | None, now: float) -> None:
         """End the row with the seat's failure. `usage` is that of the failed call; `None` if unknown."""
         self.ended, self.usage, self.cause, self.message = now, usage, error.cause, single_line(error.message)
@@ -155,11 +170,15 @@ class Row:
     def notes(self) -> list[tuple[str, str]]:
         """Lines to show below the row, each with its rich style."""
         notes = [(text, NOTE) for text in self.replaced]
+        if self.saw:
+            notes.append((self.saw, "dim"))
         if self.fitted:
             notes.append((self.fitted, NOTE))
         if self.drafts:
             drafts = f"{self.drafts} draft{'s' * (self.drafts != 1)}"
             notes.append((f"too long to read at once: {drafts} over {len(self.drafted)} proposals", NOTE))
+        if self.compared:
+            notes.append((self.compared, "dim"))
         if self.cause and self.message:
             why = "" if self.state == "cut off" else f"{in_words(self.cause)}: "
             notes.append((f"{why}{self.message}", LOST))

@@ -1,5 +1,7 @@
 """Performs a recipe on a conversation: the layers in turn, the seats of a layer at the same time, the aggregator last.
 
+Between the last layer and the aggregator, an analyst may compare the proposals.
+
 The engine calls models and emits events; it knows no provider, no price and no screen. Inside, coroutines push: each
 delta of a model becomes an event, and the listener is awaited. A slow listener therefore slows the models, and nothing
 piles up. Only `stream` is an iterator.
@@ -7,7 +9,7 @@ piles up. Only `stream` is an iterator.
     perform              checks the request, and holds the run's money
       _perform_to_the_end    emits the run's last event in every case, and settles the money
         _perform_recipe      the layers one after the other, the aggregator, and the last resort
-          perform_layer, aggregate    the seats of a layer at the same time; the aggregator's seat
+          perform_layer, analyse, aggregate    the seats of a layer at the same time; the seats of the other two
             Seat.fill        the models of one seat in turn, down to `Performance.call`: one call, counted
 
 A `ModelError` in a seat of a layer costs only this seat: the layer goes on, and the loss is reported.
@@ -21,16 +23,19 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from partsong.bounds import DEFAULTS, Bounds
-from partsong.briefing import brief
+from partsong.briefing import Brief, Role, brief, role_of_layer
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
+from partsong.engine.analyst import analyse
 from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
 from partsong.engine.likeness import most_alike_beside_others
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
+from partsong.engine.recalled import Again, free_of
 from partsong.engine.request_checks import check
+from partsong.engine.table import Table
 from partsong.engine.voting import Ballots, ballots_of
 from partsong.errors import ModelError, RunError
 from partsong.events import (
@@ -67,6 +72,7 @@ async def perform(
     documents: DocumentReader | None = None,
     record: str = "",
     bounds: Bounds = DEFAULTS,
+    again: Again | None = None,
 ) -> None:
     """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
 
@@ -81,6 +87,8 @@ async def perform(
     documents: reads the documents of the conversation; `None` (default) for a reader with the default limits
     record: id under which a store keeps the run, so that its calls can be deleted with it; "" (default) for none
     bounds: bounds on the conversation and its schemas; by default those of a configuration that sets none
+    again: what the run finds of an earlier one (see `begin_again`), so that only the rest is asked and paid; `None`
+        (default) for nothing
 
     The last event is `RunFinished` or `RunFailed`. A cancelled run also ends with `RunFailed`, and then raises
     `CancelledError`.
@@ -90,8 +98,8 @@ async def perform(
     """
     conversation = await _read(conversation, documents)
     await check(recipe, conversation, models, bounds)
-    funded = await fund(recipe, conversation, models, funds)
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, bounds, record)
+    funded = await fund(recipe, conversation, models, funds, None if again is None else free_of(recipe, again))
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, bounds, record, again)
 
 
 @asynccontextmanager
@@ -216,13 +224,16 @@ async def _perform_to_the_end(
     live: bool,
     bounds: Bounds,
     record: str = "",
+    again: Again | None = None,
 ) -> None:
     """Perform the recipe, or the part of it that `funded` pays for, emit the run's last event, and settle the money."""
     dropped: tuple[Loss, ...] = ()
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds)
+    run = Performance(
+        recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds, again
+    )
     try:
         await _perform_recipe(run)
     except ModelError as error:
@@ -238,31 +249,35 @@ async def _perform_to_the_end(
 async def _perform_recipe(run: Performance) -> None:
     """Perform the layers and the aggregator, and emit `RunFinished`. Raises `ModelError` if there is no answer."""
     recipe, losses = run.recipe, run.losses
-    await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
-    proposals: tuple[Proposal, ...] = ()
-    told = await done(is_heavy(run.conversation), brief, recipe, run.conversation, "proposer")
-    for index in range(len(recipe.layers)):
+    earlier = "" if run.again is None else run.again.run
+    await run.say(RunStarted(recipe, run.conversation, tuple(losses), earlier))
+    table, told = Table(()), dict[Role, Brief]()
+    for index, layer in enumerate(recipe.layers):
         await _begin(run, index)
+        if (role := role_of_layer(layer)) not in told:
+            told[role] = await done(is_heavy(run.conversation), brief, recipe, run.conversation, role)
         ballots = ballots_of(recipe, run.conversation, index)
-        proposals = await perform_layer(run, index, told, proposals, ballots)
-        if ballots is not None and (elected := await _elect(run, ballots, proposals)) is not None:
-            await _finish(run, elected, layer=index)
+        made = await perform_layer(run, index, told[role], table, ballots)
+        if ballots is not None and (elected := await _elect(run, ballots, made)) is not None:
+            await _finish(run, elected)
             return
+        table = Table((*table.all, *made) if layer.comments else made)
+    analysis = await analyse(run, table.proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
-        await _begin(run, len(recipe.layers))
-        given = await aggregate(run, proposals)
+        await _begin(run, run.turn((len(recipe.layers), 0)))
+        given = await aggregate(run, table, analysis)
     except ModelError as error:
-        if not _may_stand_in(run, proposals):
+        if not _may_stand_in(run, table.proposals):
             raise
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
-        last_resort, given = True, await _most_alike(proposals)
-    await _finish(run, given, last_resort, len(recipe.layers) - 1)
+        last_resort, given = True, await _most_alike(table.proposals)
+    await _finish(run, given, last_resort)
 
 
-async def _finish(run: Performance, given: Aggregated, last_resort: bool = False, layer: int = 0) -> None:
-    """Emit `RunFinished`. If the answer is a proposal, it is one of the layer with the index `layer`."""
+async def _finish(run: Performance, given: Aggregated, last_resort: bool = False) -> None:
+    """Emit `RunFinished`."""
     run.tally.give_up_all(ModelError("the run has ended", "cancelled"))
     losses = run.losses
     end = RunFinished(
@@ -273,8 +288,8 @@ async def _finish(run: Performance, given: Aggregated, last_resort: bool = False
         losses.planned,
         losses.answered,
         last_resort,
-        given.seat,
-        None if given.seat is None else layer,
+        None if given.chosen is None else given.chosen.seat,
+        None if given.chosen is None else given.chosen.layer,
         losses.spared,
     )
     await run.say_end(end)
@@ -293,7 +308,7 @@ async def _elect(run: Performance, ballots: Ballots, proposals: tuple[Proposal, 
         return None
     winners = result.groups[0].seats
     given = await _most_alike(tuple(proposal for proposal in proposals if proposal.seat in winners))
-    await run.say_end(replace(result, seat=given.seat))
+    await run.say_end(replace(result, seat=None if given.chosen is None else given.chosen.seat))
     run.losses.spared += sum(len(layer.seats) for layer in run.recipe.layers[ballots.layer + 1 :])
     run.said.append(given.answer.text)
     await run.say(AggregationDelta(TextDelta(given.answer.text)))
@@ -309,7 +324,10 @@ def _no_majority(result: VotesCounted, seats: int) -> str:
 
 
 async def _begin(run: Performance, layer: int) -> None:
-    """Commit the money of a layer, where money is held. Raises `ModelError` if this cannot be done."""
+    """Commit the money of a layer or of the aggregator, where money is held. Raises `ModelError` if this fails.
+
+    layer: see `Performance.turn`
+    """
     if run.funded is not None:
         await run.funded.begin(layer)
 
@@ -347,4 +365,4 @@ def _may_stand_in(run: Performance, proposals: tuple[Proposal, ...]) -> bool:
 async def _most_alike(proposals: tuple[Proposal, ...]) -> Aggregated:
     """The proposal that is most like the others, with a usage of zero, because its call is counted already."""
     best = proposals[await most_alike_beside_others([proposal.answer.text for proposal in proposals])]
-    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best.seat)
+    return Aggregated(best.model, replace(best.answer, usage=NOTHING_USED), best)

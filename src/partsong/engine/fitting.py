@@ -54,7 +54,14 @@ class Fitted(Struct, frozen=True):
     cuts: tuple[Cut, ...] = ()
 
 
-async def fit(info: ModelInfo, model: str, write: Write, proposals: tuple[str, ...], policy: Fit) -> Fitted:
+async def fit(
+    info: ModelInfo,
+    model: str,
+    write: Write,
+    proposals: tuple[str, ...],
+    policy: Fit,
+    indexes: tuple[int, ...] | None = None,
+) -> Fitted:
     """The request with all proposals, which are shortened if the prompt does not fit the model's window.
 
     info: the facts about the model, among them its window
@@ -62,11 +69,13 @@ async def fit(info: ModelInfo, model: str, write: Write, proposals: tuple[str, .
     write: makes the request
     proposals: texts of all proposals, in seat order
     policy: what is done if the prompt is too long; see `Recipe.fit`
+    indexes: for each text, the index of its proposal on the table; `None` (default) if these are all
 
     Raises `ModelError` with the cause "window" if the prompt is too long and the policy is to fail, or if the prompt is
     too long even without proposals. A window from a list never fails the call, since the list may be wrong.
     """
-    return await _fit(info, model, write, proposals, tuple(range(len(proposals))), shorten_it=_shortens(policy))
+    indexes = tuple(range(len(proposals))) if indexes is None else indexes
+    return await _fit(info, model, write, proposals, indexes, shorten_it=_shortens(policy))
 
 
 def _shortens(policy: Fit) -> bool:

@@ -5,20 +5,23 @@ late is dropped, and nothing waits for it. A seat that is not needed any more is
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from msgspec.structs import replace
 
-from partsong.briefing import Brief, prompt, prompts
+from partsong.briefing import Brief, instructed, prompt
 from partsong.engine import waiting
 from partsong.engine.fitting import Fitted, fit
-from partsong.engine.performance import Performance, Proposal, failure, truncated_of
+from partsong.engine.performance import Performance, Proposal, failure
+from partsong.engine.recalled import RecalledSeat
 from partsong.engine.seat import Seat
+from partsong.engine.table import Table
 from partsong.engine.voting import Ballots
 from partsong.errors import ModelError
 from partsong.events import (
     AnyEvent,
+    Failure,
     LayerFinished,
     LayerStarted,
     LossKind,
@@ -38,54 +41,90 @@ MANY = 8  # seats that begin without a turn for others in between
 
 
 async def perform_layer(
-    run: Performance, index: int, told: Brief, before: tuple[Proposal, ...], ballots: Ballots | None = None
+    run: Performance, index: int, told: Brief, before: Table, ballots: Ballots | None = None
 ) -> tuple[Proposal, ...]:
-    """Ask the seats of a layer, all at the same time or `at_once`, and return their proposals in seat order.
+    """Ask the seats of a layer, all at the same time or `at_once`; return their proposals or comments in seat order.
 
     index: index of the layer in the recipe
-    told: the brief of the proposers
-    before: proposals of the layer before; empty for the first layer
+    told: the brief of the layer's role
+    before: what the layer finds; empty for the first layer
     ballots: counts what the seats state, and may end the layer early; `None` (default) if nothing is counted
 
-    Raises `ModelError` if every seat is lost.
+    Raises `ModelError` if every seat is lost, unless the layer comments: the proposals are still there then.
     """
-    layer = _Layer(run, index, _Reading(told, before), ballots)
+    layer = _Layer(run, index, _Reading(run, index, told, before), ballots)
     return await layer.perform()
 
 
 class _Reading:
-    """What the prompts of a layer are made from: the brief of proposers, and the proposals of the layer before.
+    """What the prompts of a layer are made from: the brief of its role, and what is on the table.
 
-    texts: texts of these proposals, in seat order
-    truncated: indexes of the proposals that stopped at their token limit
+    told: the brief, before an agent or the layer puts an instruction of its own in
+    table: the proposals of an earlier layer, and the comments on them
     """
 
-    def __init__(self, told: Brief, before: tuple[Proposal, ...]) -> None:
-        self.told = told
-        self.texts = tuple(proposal.answer.text for proposal in before)
-        self.truncated = truncated_of(before)
+    def __init__(self, run: Performance, index: int, told: Brief, before: Table) -> None:
+        self.run, self.index, self.told, self.table = run, index, told, before
+        self.layer = run.recipe.layers[index]
+        self._everything = before.everything
+        self._seen: dict[int, tuple[int, ...]] = {}
+        self._messages: dict[tuple[str, str | None, tuple[int, ...]], tuple[Message, ...]] = {}
+
+    def seen(self, seat: int) -> tuple[int, ...]:
+        """The indexes on the table of what a seat reads."""
+        if self.layer.sees == "all":
+            return self._everything
+        if seat not in self._seen:
+            self._seen[seat] = self.table.seen(self.layer, self.index, seat, self.run.recipe.seed)
+        return self._seen[seat]
+
+    def saw(self, seat: int) -> tuple[tuple[int, int], ...] | None:
+        """The layer and the seat of everything that a seat reads; `None` if that is all there is."""
+        if (seen := self.seen(seat)) == self._everything:
+            return None
+        return tuple((item.layer, item.seat) for item in map(self.table.all.__getitem__, seen))
+
+    def about(self, seat: int) -> frozenset[int] | None:
+        """The seats of the proposals that a seat reads; `None` if it reads all of them."""
+        if (seen := self.seen(seat)) == self._everything:
+            return None
+        return frozenset(item.seat for item in map(self.table.all.__getitem__, seen) if not item.comment)
+
+    def texts(self, seen: tuple[int, ...]) -> tuple[str, ...]:
+        return self.table.texts if seen == self._everything else tuple(map(self.table.texts.__getitem__, seen))
+
+    def whole(self, agent: Agent, seat: int) -> tuple[Message, ...]:
+        """The messages for a seat, with all texts in full. Seats that are told the same share them."""
+        key = agent.system, agent.instruction, self.seen(seat)
+        if key not in self._messages:
+            self._messages[key] = self.messages(self.texts(key[2]), key[2], agent)
+        return self._messages[key]
+
+    async def prepare(self, agents: Iterable[Agent]) -> None:
+        """Write the messages of all agents beside the event loop, if the texts on the table are long."""
+        if self.layer.sees == "all" and sum(map(len, self.table.texts)) > LIGHT_BYTES:
+            for agent in agents:
+                await done(True, self.whole, agent, 0)
 
     def messages(self, texts: tuple[str, ...], indexes: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
-        """The messages for an agent that reads `texts`; `indexes` holds the index of the proposal of each text."""
-        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
-        return prompt(self.told, agent.system, texts, truncated)
-
-    async def whole(self, agents: Iterable[Agent]) -> dict[str, tuple[Message, ...]]:
-        """The messages with all texts, by the agent's system prompt. Agents with the same one share their messages."""
-        systems = tuple(dict.fromkeys(agent.system for agent in agents))
-        length = sum(map(len, self.texts)) * (1 if self.told.fences else len(systems))
-        return await done(length > LIGHT_BYTES, prompts, self.told, systems, self.texts, self.truncated)
+        """The messages for an agent that reads `texts`; `indexes` holds the index on the table of each text."""
+        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
+        told = instructed(self.told, self.layer, agent)
+        return prompt(told, agent.system, texts, truncated, marks=self.table.marks(indexes))
 
 
 class _Proposing:
     """A proposer's part of the work of its seat; see `seat.Work`.
 
-    request: the request with all proposals in full
+    request: the request with all texts in full
+    seen: indexes on the table of the texts that the seat reads
     streamed: whether the call is streamed
     """
 
-    def __init__(self, run: Performance, reading: _Reading, agent: Agent, request: Request) -> None:
+    def __init__(self, run: Performance, reading: _Reading, agent: Agent, request: Request, seat: int) -> None:
         self.run, self.reading, self.agent, self.request = run, reading, agent, request
+        self.seen = reading.seen(seat)
+        self.texts = reading.texts(self.seen)
         # With fallbacks, a model must begin within its share of the time, and only a stream shows that it has begun.
         self.streamed = run.watch or len(agent.models) > 1
 
@@ -93,14 +132,15 @@ class _Proposing:
         request, sampling = self.request, self.run.limited(model, self.request.sampling)
         if sampling is not request.sampling:
             request = replace(request, sampling=sampling)
-        return await fit(info, model, partial(self.write, request, info), self.reading.texts, self.run.recipe.fit)
+        write, policy = partial(self.write, request, info), self.run.recipe.fit
+        return await fit(info, model, write, self.texts, policy, self.seen)
 
     def write(self, request: Request, info: ModelInfo, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request with `texts` as the proposals, for a model with the facts `info`.
 
-        indexes: index of the proposal of each text
+        indexes: index on the table of each text
         """
-        if texts != self.reading.texts:
+        if texts != self.texts:
             request = replace(request, messages=self.reading.messages(texts, indexes, self.agent))
         return self.run.for_model(request, info)
 
@@ -148,7 +188,8 @@ class _Layer:
         run, layer = self.run, self.layer
         await run.say(LayerStarted(self.index, tuple(agent.model for agent in layer.seats)))
         until, too_late = waiting.end_of(layer, run.layer_end(self.index))
-        self.unbegun = self.seats_until(until, await self.reading.whole(layer.agents))
+        await self.reading.prepare(layer.agents)
+        self.unbegun = self.seats_until(until)
         try:
             ended = await waiting.wait(self, layer, until, too_late)
             closed = {index for index, seat in enumerate(self.seats) if not seat.ended}
@@ -172,7 +213,9 @@ class _Layer:
             return False
         # Emitted here and not in the seat's task. A slow listener could otherwise hold the task up until the seat is
         # cut off, and its end would come without a beginning.
-        await self.run.say(ProposalStarted(*seat.address, seat.model))
+        if self.layer.at_once is not None and self.run.funded is not None:
+            self.run.funded.begin_seat(*seat.address)
+        await self.run.say(ProposalStarted(*seat.address, seat.model, self.reading.saw(seat.address[1])))
         if len(self.seats) >= MANY:
             await asyncio.sleep(0)  # so that not all of many seats begin in one turn of the event loop
         self.seats.append(seat)
@@ -186,18 +229,21 @@ class _Layer:
             [index for index in range(len(self.layer.seats)) if index not in closed]
         )
 
-    def seats_until(self, until: float | None, told: Mapping[str, tuple[Message, ...]]) -> Iterator[Seat]:
+    def seats_until(self, until: float | None) -> Iterator[Seat]:
         """The seats of the layer with their requests, in seat order.
 
         until: when the layer must end, by the running loop's clock; `None` for no limit
-        told: the messages, by the agent's system prompt
         """
-        run, reading, terms, index = self.run, self.reading, self.terms(until), 0
+        run, reading = self.run, self.reading
+        terms = self.terms(until)
+        index = 0
         for agent in self.layer.agents:
             for sample in range(agent.samples):
                 sampling = run.sampling(agent, self.index, index, sample)
-                request = Request(told[agent.system], sampling=sampling, sample=index, terms=terms)
-                yield Seat(run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request))
+                request = Request(reading.whole(agent, index), sampling=sampling, sample=index, terms=terms)
+                yield Seat(
+                    run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request, index)
+                )
                 index += 1
 
     def terms(self, until: float | None) -> Terms:
@@ -207,6 +253,9 @@ class _Layer:
 
     async def perform_seat(self, seat: Seat) -> None:
         """Fill one seat, and emit how it ended. Nothing is emitted if the seat was cut off in the meantime."""
+        if self.run.again is not None and (found := self.run.again.seats.get(seat.address)) is not None:
+            await self.recall(seat, found)
+            return
         try:
             answer = await seat.fill()
         except ModelError as error:
@@ -222,6 +271,36 @@ class _Layer:
             self.ballots.hear(seat.address[1], answer)
         await self.run.say_end(ProposalFinished(*seat.address, answer, seat.model))
         seat.note_losses(answer)
+
+    async def recall(self, seat: Seat, found: RecalledSeat) -> None:
+        """Emit how the seat ended in an earlier run. An answer is told as a call that came from the store."""
+        run = self.run
+        seat.ended, seat.answer, seat.model = True, found.answer, found.model
+        if found.model != seat.models[0]:
+            why = next((loss for loss in found.losses if loss.kind == "replaced"), None)
+            before = Failure("cancelled", "") if why is None else Failure(why.cause, why.message)
+            await run.say_end(ProposalReplaced(*seat.address, found.model, before))
+        if found.answer is None and found.error is None:
+            run.losses.spared += 1
+            await run.say_end(ProposalSpared(*seat.address))
+        elif found.answer is None:
+            await run.say_end(ProposalFailed(*seat.address, found.error or Failure("cancelled", "")))
+        else:
+            run.tally.answer(run.tally.begin(seat.address, found.model, Request(())), found.answer)
+            run.losses.answered += 1
+            if self.ballots is not None:
+                self.ballots.hear(seat.address[1], found.answer)
+            await run.say_end(ProposalFinished(*seat.address, found.answer, found.model))
+        for loss in found.losses:
+            run.losses.add(*seat.address, loss.model, ModelError(loss.message, loss.cause), loss.kind, loss.replaced_by)
+        if found.losses:
+            return
+        # The earlier run has not told its losses, since it did not come to its end.
+        if found.answer is not None:
+            seat.note_losses(found.answer)
+        elif found.error is not None:
+            error = ModelError(found.error.message, found.error.cause, status=found.error.status)
+            run.losses.add(*seat.address, found.model, error)
 
     async def close(self, spared: list[Seat], late: list[Seat], too_late: ModelError) -> None:
         """End the seats that are not done, and emit that some are spared, and that the others are lost.
@@ -250,14 +329,19 @@ class _Layer:
     async def finish(self) -> tuple[Proposal, ...]:
         """Emit that the layer is done, and return its proposals.
 
-        Raises `ModelError` if there are none, unless seats were spared because no vote could be won any more.
+        Raises `ModelError` if there are none, unless the layer comments, or seats were spared because no vote could be
+        won any more.
         """
-        proposals = tuple(
-            Proposal(seat.address[1], seat.model, seat.answer) for seat in self.seats if seat.answer is not None
-        )
+        proposals = tuple(self.proposal_of(seat, seat.answer) for seat in self.seats if seat.answer is not None)
         await self.run.say(LayerFinished(self.index, len(proposals)))
-        if not proposals and not self.spared:
+        if not proposals and not self.layer.comments and not self.spared:
             lost = (loss for loss in self.run.losses if loss.layer == self.index and loss.kind != "dropped")
             causes = "; ".join(f"seat {loss.seat}, {loss.model}: {loss.message}" for loss in lost)
             raise ModelError(f"every seat of layer {self.index} was lost: {causes}", "no_proposals")
         return proposals
+
+    def proposal_of(self, seat: Seat, answer: Answer) -> Proposal:
+        """The answer of a seat as the next layer finds it."""
+        index, comments = seat.address[1], self.layer.comments
+        about = self.reading.about(index) if comments else None
+        return Proposal(index, seat.model, answer, self.index, comments, about)

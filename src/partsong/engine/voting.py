@@ -101,7 +101,7 @@ def _joined(parts: Parts) -> list[tuple[int, ...]]:
 
 
 class Ballots:
-    """The count of one layer while its seats answer, for the layer's `agree` and, in the last layer, for a vote.
+    """The count of one layer while its seats answer, for the layer's `agree` and for a vote on the last proposals.
 
     layer: index of the layer
     seats: number of seats that are planned
@@ -114,7 +114,7 @@ class Ballots:
 
     def __init__(self, recipe: Recipe, index: int) -> None:
         layer, aggregator = recipe.layers[index], recipe.aggregator
-        votes = aggregator.method == "vote" and index == len(recipe.layers) - 1
+        votes = aggregator.method == "vote" and index == recipe.last_proposers
         self.layer, self.seats, self.agree = index, len(layer.seats), layer.agree
         self.majority = aggregator.majority if votes else None
         self.fails = aggregator.otherwise == "fail"
@@ -166,7 +166,7 @@ def ballots_of(recipe: Recipe, conversation: Conversation, layer: int) -> Ballot
 
     Beside tools nothing is counted: what proposers say is advice, and the aggregator acts.
     """
-    votes = recipe.aggregator.method == "vote" and layer == len(recipe.layers) - 1
+    votes = recipe.aggregator.method == "vote" and layer == recipe.last_proposers
     if conversation.tools or not (votes or recipe.layers[layer].agree):
         return None
     return Ballots(recipe, layer)

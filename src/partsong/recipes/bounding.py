@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from partsong.bounds import Bounds
 from partsong.errors import RecipeError
-from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipe import Agent, Aggregator, Analyst, Layer, Recipe
 from partsong.recipes.reading import overridden
 
 # free: the caller's value holds
@@ -36,11 +36,13 @@ AGENT: dict[str, Rule] = {
     "system": "free",
     "fallback": "free",
     "effort": "free",
+    "instruction": "free",
 }
 RULES: dict[type, dict[str, Rule]] = {
     Recipe: {
         "name": "refused",
         "layers": "inside",
+        "analyst": "inside",
         "aggregator": "inside",
         "about": "free",
         "date": "free",
@@ -61,10 +63,14 @@ RULES: dict[type, dict[str, Rule]] = {
         "quorum": "lowered",
         "grace": "lowered",
         "deadline": "lowered",
+        "sees": "free",
+        "comments": "free",
         "agree": "free",
         "at_once": "free",
+        "instruction": "free",
     },
     Agent: AGENT,
+    Analyst: AGENT,
     Aggregator: {**AGENT, "method": "free", "majority": "free", "otherwise": "free"},
 }
 
@@ -157,12 +163,15 @@ def most_calls(recipe: Recipe, attempts: int) -> int:
 
     attempts: how often one call is tried at most
 
-    Each seat may ask its fallbacks. The aggregator may read in as many steps as there are proposals, may be asked once
-    more for an answer that fits its schema, and may ask its fallbacks each time.
+    Each seat may ask its fallbacks. The analyst may be asked once more without a schema, like each of its fallbacks.
+    The aggregator may read in as many steps as there are proposals and comments, may be asked once more for an answer
+    that fits its schema, and may ask its fallbacks each time.
     """
     seats = sum(agent.samples * len(agent.models) for layer in recipe.layers for agent in layer.agents)
-    steps = sum(agent.samples for agent in recipe.layers[-1].agents) if recipe.layers and recipe.in_steps else 0
-    return attempts * (seats + (steps + 2) * len(recipe.aggregator.models))
+    analyst = 0 if recipe.analyst is None else 2 * len(recipe.analyst.models)
+    read = recipe.layers[recipe.last_proposers :] if recipe.last_proposers is not None and recipe.in_steps else ()
+    steps = sum(agent.samples for layer in read for agent in layer.agents)
+    return attempts * (seats + analyst + (steps + 2) * len(recipe.aggregator.models))
 
 
 def limited(recipe: Recipe, served: Recipe) -> Recipe:

@@ -6,6 +6,7 @@ Errors name the file, the field and the allowed values.
 import datetime
 import re
 import tomllib
+from collections.abc import Iterator
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
@@ -25,14 +26,7 @@ def read(path: Path) -> Recipe:
     Raises `RecipeError`, with the file and the field, if a file cannot be read or a field is wrong.
     """
     tables = _including(path, ())
-    where = str(path)
-    if "instruction" in tables and "instruction_file" in tables:
-        raise RecipeError(f"{where}: instruction: give either it or instruction_file, not both")
-    if (file := tables.pop("instruction_file", None)) is not None:
-        tables["instruction"] = _instruction(file, path)
-    if tables.get("layers") == []:
-        raise RecipeError(f"{where}: layers: is empty, but a recipe needs at least one [[layers]] table with agents")
-    return toml.convert(with_tables(tables), Recipe, where, RecipeError)
+    return toml.convert(with_tables(tables), Recipe, str(path), RecipeError)
 
 
 def tables_in(text: str) -> dict[str, Any]:
@@ -42,8 +36,7 @@ def tables_in(text: str) -> dict[str, Any]:
     `RecipeError` if the text names another file, and `tomllib.TOMLDecodeError` if the text is not TOML.
     """
     tables = tomllib.loads(text)
-    if "instruction_file" in tables:
-        raise RecipeError("instruction_file: no file is read for this recipe; write the instruction here")
+    _refuse_files(tables)
     other = tables.pop("include", None)
     if other is None:
         return with_tables(tables)
@@ -51,17 +44,16 @@ def tables_in(text: str) -> dict[str, Any]:
         raise RecipeError("include: must be the name of a shipped recipe: no other file is read for this recipe")
     with resources.as_file(resources.files("partsong") / "recipes") as folder:
         try:
-            target = locate(other, Path(), folder)
-            below = _including(target, ())
+            below = _including(locate(other, Path(), folder), ())
         except RecipeError as problem:
             raise RecipeError(f"include: {problem}") from None
-        if "instruction_file" in below:
-            below["instruction"] = _instruction(below.pop("instruction_file"), target)
     return with_tables(below | tables)
 
 
 def _including(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     """The fields of the recipe in `path`, completed by the fields of the recipe that it includes, and so on.
+
+    Every `instruction_file` is replaced by the text of the file, whose path counts from the recipe that names it.
 
     chain: resolved paths of the recipes that include `path`, outermost first, to find circles
     """
@@ -70,6 +62,8 @@ def _including(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         circle = " → ".join(item.name for item in (*chain[chain.index(here) :], here))
         raise RecipeError(f"{path}: include: recipes include each other in a circle: {circle}")
     tables = toml.load(path, RecipeError)
+    for place, table in _instructed(tables):
+        _read_instruction(table, place, path)
     other = tables.pop("include", None)
     if other is None:
         return tables
@@ -81,10 +75,6 @@ def _including(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         except RecipeError as problem:
             raise RecipeError(f"{path}: include: {problem}") from None
         below = _including(target, (*chain, here))
-        if "instruction_file" in below:
-            below["instruction"] = _instruction(below.pop("instruction_file"), target)
-    if "instruction" in tables or "instruction_file" in tables:
-        below.pop("instruction", None)
     return below | tables
 
 
@@ -108,16 +98,49 @@ def locate(name: str, base: Path, folder: Path) -> Path:
     return known[name]
 
 
-def _instruction(file: Any, path: Path) -> str:
-    """The text of the instruction file `file`, whose path counts from the folder of the recipe file `path`."""
+def _instructed(tables: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every table that may have an instruction, with its place: the recipe, its layers, its agents, the aggregator."""
+    yield "", tables
+    layers = tables.get("layers")
+    for index, layer in enumerate(layers if isinstance(layers, list) else ()):
+        if isinstance(layer, dict):
+            yield f"layers[{index}].", layer
+            agents = layer.get("agents")
+            for number, agent in enumerate(agents if isinstance(agents, list) else ()):
+                if isinstance(agent, dict):
+                    yield f"layers[{index}].agents[{number}].", agent
+    for name in ("analyst", "aggregator"):
+        if isinstance(agent := tables.get(name), dict):
+            yield f"{name}.", agent
+
+
+def _read_instruction(table: dict[str, Any], place: str, path: Path) -> None:
+    """Replace `instruction_file` in a table by the text of the file.
+
+    place: where the table stands in the recipe, such as `layers[0].`; "" for the recipe itself
+    path: the recipe file, from whose folder the path of the instruction file counts
+    """
+    if "instruction_file" not in table:
+        return
+    if "instruction" in table:
+        raise RecipeError(f"{path}: {place}instruction: give either it or instruction_file, not both")
+    file = table.pop("instruction_file")
     if not isinstance(file, str):
-        raise RecipeError(f"{path}: instruction_file: must be the name of a text file, as a string")
+        raise RecipeError(f"{path}: {place}instruction_file: must be the name of a text file, as a string")
     try:
         text = (path.parent / file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise RecipeError(f"{path}: instruction_file: {path.parent / file} cannot be read: {problem}") from None
+    except (OSError, ValueError) as problem:  # ValueError: no UTF-8, or a null byte in the name
+        raise RecipeError(f"{path}: {place}instruction_file: {path.parent / file} cannot be read: {problem}") from None
     # Editors put a newline at the end of a file, which is no part of the instruction.
-    return text.removesuffix("\n").removesuffix("\r")
+    table["instruction"] = text.removesuffix("\n").removesuffix("\r")
+
+
+def _refuse_files(tables: dict[str, Any], where: str = "") -> None:
+    """Raise `RecipeError` if a table names an instruction file: the tables may come from an untrusted client."""
+    for place, table in _instructed(tables):
+        if "instruction_file" in table:
+            place = f"{where}{place}instruction_file"
+            raise RecipeError(f"{place}: no file is read for this recipe; write the instruction here")
 
 
 def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
@@ -134,8 +157,9 @@ def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
         return agent
 
     tables = dict(tables)
-    if "aggregator" in tables:
-        tables["aggregator"] = written_out(tables["aggregator"])
+    for name in ("analyst", "aggregator"):
+        if name in tables:
+            tables[name] = written_out(tables[name])
     if isinstance(layers := tables.get("layers"), list):
         tables["layers"] = [
             layer | {"agents": [written_out(agent) for agent in layer["agents"]]}
@@ -153,5 +177,6 @@ def overridden(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
     """
     if "name" in fields:
         raise RecipeError(f"{recipe.name}: name: cannot be replaced")
+    _refuse_files(fields, f"{recipe.name}: ")
     whole = msgspec.to_builtins(recipe, builtin_types=(datetime.date, Decimal)) | fields
     return toml.convert(with_tables(whole), Recipe, recipe.name, RecipeError)

@@ -6,6 +6,7 @@ Streams are sent by plain ASGI instead of Starlette's response objects, which co
 import asyncio
 import gc
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -28,7 +29,8 @@ from partsong.errors import PartsongError, QuestionError
 from partsong.heavy import done, is_heavy
 from partsong.model import Conversation
 from partsong.prompts import with_documents
-from partsong.server import listing, live, resuming, stored
+from partsong.server import ending, listing, live, resuming, stored
+from partsong.server.again import Analysing, ask_again
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
 from partsong.server.bodies import read_body
@@ -51,7 +53,9 @@ LOG = logging.getLogger("partsong.server")
 
 # Headers that a page of another origin may read, beside those that browsers always show.
 EXPOSED = ("x-request-id", "request-id", "retry-after", "x-should-retry", "x-partsong-run", "x-partsong-recipe")
+PROBES = ("/healthz", "/readyz")  # paths that need no key
 APIS = ("/chat/completions", "/responses", "/messages", "/models")
+AGAIN_PATH = re.compile(r"/v1/runs/([^/]{1,100})/again")
 PATH = Bounds().path_characters
 FULL_COLLECTION = 100  # collections of the middle generation before a full collection; Python's default is 10
 
@@ -78,6 +82,7 @@ class Application:
             "/v1/responses": Answering(Api("responses", responses), self.service),
             "/v1/messages": Answering(Api("messages", messages), self.service),
         }
+        self._again: ASGIApp = Answering(Api("chat", chat), self.service, ask_again)
         self._routes: ASGIApp = Starlette(routes=self.routes(), lifespan=self.lifespan, exception_handlers=HANDLERS)
         self._inner: ASGIApp = self._direct
 
@@ -89,6 +94,10 @@ class Application:
         if (path := canonical(scope["path"])) != scope["path"]:
             scope = {**scope, "path": path, "raw_path": path.encode()}
         answering = self._answering.get(path) if scope.get("method") == "POST" else None
+        if answering is None and scope.get("method") == "POST" and (run := AGAIN_PATH.fullmatch(path)) is not None:
+            answering, scope = self._again, {**scope, "path_params": {"run": run[1]}}
+        if self._service is not None and path not in PROBES:
+            await self._service.refresh_keys(headers_of(scope))
         identifying = Identifying(send, identity_headers(scope))
         if (problem := self._refusal(scope)) is not None:
             await problem_response(Request(scope), problem)(scope, receive, identifying)
@@ -162,6 +171,8 @@ class Application:
             Route("/v1/responses/{name}/cancel", self.cancel_response, methods=["POST"]),
             Route("/v1/responses/{name}/input_items", self.input_items, methods=["GET"]),
             *Deleting(self.service).routes(),
+            *Analysing(self.service).routes(),
+            Route("/v1/runs/{run}/again", self._again, methods=["POST"]),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
             Route("/v1/runs/{run}/stop", self.stop_run, methods=["POST"]),
             Route("/metrics", self.metrics, methods=["GET"]),
@@ -200,7 +211,7 @@ class Application:
         service = self.service()
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         name = service.check_id(request.path_params["run"], "run")
-        if not service.staying.stop(name, caller_of(key)):
+        if not await ending.stop(service, name, caller_of(key)):
             raise ProblemError(Problem(404, "not_found", f'you have no run "{name}" under way on this server', "run"))
         return json({"id": name, "stopped": True})
 

@@ -4,7 +4,17 @@ from typing import Any
 
 import msgspec
 
-from partsong.events import AnyEvent, CallFinished, Failure, Loss, RunFailed, RunFinished, RunStarted, VotesCounted
+from partsong.events import (
+    AnyEvent,
+    CallFinished,
+    Failure,
+    Loss,
+    ProposalStarted,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    VotesCounted,
+)
 from partsong.model import NOTHING_USED, Answer, Usage
 
 
@@ -16,6 +26,7 @@ class Report:
     error: the reason of a run that has failed, else `None`
     usage: tokens and dollars of all calls of the run
     losses: number of losses
+    again: id of the earlier run whose proposals were found; "" for none
     kept: whether the store keeps the run, as far as it should
     votes: the counts of layers whose statements were counted
     calls: the calls whose usage is known. Their usages add up to `usage`.
@@ -24,6 +35,7 @@ class Report:
     def __init__(self, run: str, recipe: str) -> None:
         self.run, self.recipe = run, recipe
         self.started = False
+        self.again = ""
         self.answer: Answer | None = None
         self.error: Failure | None = None
         self.usage: Usage = NOTHING_USED
@@ -31,13 +43,16 @@ class Report:
         self.kept = True
         self.votes: list[VotesCounted] = []
         self.calls: list[tuple[CallFinished, Usage]] = []
+        self._saw: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}  # where a seat did not see all
         self._end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
         """Add one event of the run. Deltas may be left out."""
         match event:
-            case RunStarted():
-                self.started = True
+            case RunStarted(again=again):
+                self.started, self.again = True, again
+            case ProposalStarted(layer=layer, seat=seat, saw=saw) if saw is not None:
+                self._saw[layer, seat] = saw
             case CallFinished(usage=Usage() as usage):
                 self.calls.append((event, usage))
             case VotesCounted():
@@ -55,6 +70,8 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """The report as plain values for JSON: the calls, the losses and the total dollars."""
         plain: dict[str, Any] = {"run": self.run, "recipe": self.recipe}
+        if self.again:
+            plain["again"] = self.again
         if not self.kept:
             plain["kept"] = False
         if (end := self._end) is not None:
@@ -67,7 +84,8 @@ class Report:
             if isinstance(end, RunFinished):
                 plain |= {"model": end.model, "last_resort": end.last_resort, "seat": end.seat, "layer": end.layer}
             plain |= {"spared": end.spared, "votes": [plain_count(count) for count in self.votes]}
-        return plain | {"calls": [_plain_call(call, usage) for call, usage in self.calls]}
+        calls = [_plain_call(call, usage, self._saw.get((call.layer, call.seat))) for call, usage in self.calls]
+        return plain | {"calls": calls}
 
 
 def plain_count(count: VotesCounted) -> dict[str, Any]:
@@ -82,7 +100,7 @@ def plain_count(count: VotesCounted) -> dict[str, Any]:
     }
 
 
-def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
+def _plain_call(call: CallFinished, usage: Usage, saw: tuple[tuple[int, int], ...] | None) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "layer": call.layer,
         "seat": call.seat,
@@ -91,6 +109,8 @@ def _plain_call(call: CallFinished, usage: Usage) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "dollars": _in_text(usage),
     }
+    if saw is not None:
+        plain["saw"] = saw
     if call.stored:
         plain["stored"] = True
     if call.error is not None:

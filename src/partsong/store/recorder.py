@@ -31,7 +31,7 @@ from partsong.store.shares import Shares, is_counted, sum_of_dollars
 DELTAS = 0.25  # seconds until deltas are stored
 STEPS = 0.02  # seconds until other events are stored: the seats of a layer begin together
 QUESTION = 200  # characters of the question in a run's summary
-LINE = 1000  # characters in which its end of line is looked for
+LOOKED_AT = 1000  # characters at the beginning of a question, in which its first line is looked for
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, without letters that look like others
 _EPOCH = 1_577_836_800  # 2020-01-01 in Unix time: eight letters of milliseconds last until 2054
 
@@ -152,8 +152,7 @@ class Recorder:
     def _summary(self, event: RunStarted) -> StoredRun:
         """The summary of a run that has just begun."""
         asked = next((message.text for message in reversed(event.conversation.messages) if message.role == "user"), "")
-        # The first line that is not empty. A line that is longer than this is cut further down anyway.
-        line = next(iter(asked.lstrip()[:LINE].splitlines()), "").strip()
+        line = next(iter(asked.lstrip()[:LOOKED_AT].splitlines()), "").strip()
         return StoredRun(
             id=self.id,
             mode="full" if self._words else "metadata",

@@ -7,7 +7,6 @@ the test does not reject, so that sentence and interval never contradict each ot
 """
 
 import math
-from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -19,7 +18,7 @@ from partsong.bench.statistics.intervals import paired_interval, sign_test
 Numbers = NDArray[np.float64]
 
 FEW = 50  # prompts below which a bootstrap interval is too narrow to be trusted
-FLIPS = 10_000  # random draws of all signs
+FLIPS = 4000  # random draws of all signs; another seed moves a p value of 0.05 by about 0.003
 EXACT = 13  # prompts with a difference up to which all signs are tried
 
 
@@ -96,16 +95,6 @@ def score_interval(above: int, below: int, count: int, *, level: float = 0.95) -
     low = -1.0 if mean == -1 else _end(above, below, count, z, -1.0, mean)
     high = 1.0 if mean == 1 else -_end(below, above, count, z, -1.0, -mean)
     return low, high
-
-
-def holm(chances: Sequence[float]) -> list[float]:
-    """Return the p values corrected for their number after Holm (1979), in the same order."""
-    order = sorted(range(len(chances)), key=lambda place: chances[place])
-    corrected, so_far = [0.0] * len(chances), 0.0
-    for rank, place in enumerate(order):
-        so_far = max(so_far, min(1.0, (len(chances) - rank) * chances[place]))
-        corrected[place] = so_far
-    return corrected
 
 
 def _end(above: int, below: int, count: int, z: float, low: float, high: float) -> float:

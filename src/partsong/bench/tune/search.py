@@ -147,6 +147,7 @@ class Search:
         """Make all answers of a stage, unless it is complete from earlier. `False` if the study was stopped."""
         self.stage = stage
         if stage in self.done:
+            self.found += len(keys)
             return True
         study = self.study
         missing = [key for key in keys if key not in study.grades]
@@ -160,8 +161,9 @@ class Search:
         return True
 
     async def one(self, key: Key) -> None:
-        """Make and grade one answer."""
+        """Make and grade one answer. Raises `InputError` for a grade that is not from 0 to 1."""
         await self.study.one(key, self.samples[key[1]])
+        self.value(key)
         self.made += 1
 
     def failures_so_far(self) -> dict[Key, Output]:

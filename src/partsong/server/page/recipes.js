@@ -223,7 +223,9 @@ class Editor {
       this.showTrying();
       say(this.title, kept.name);
       const restart = kept.restart ? " The server's other processes offer it after their next start." : "";
-      const ends = kept.lasts ? "" : " The server offers it until it stops, since its configuration lists other recipes.";
+      const ends = kept.lasts
+        ? ""
+        : " The server offers it until it stops, since its configuration lists other recipes.";
       say(this.said, `Saved as ${kept.path}.${restart}${ends}`);
     } catch (problem) {
       this.showUnsaved(problem);
