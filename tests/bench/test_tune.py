@@ -85,7 +85,7 @@ async def test_a_search_that_is_killed_goes_on_and_pays_for_nothing_twice(tmp_pa
         prepare(tmp_path, server.url, 60)
         outputs = tmp_path / "found" / "outputs.jsonl"
         seen: list[Counter[bytes]] = []
-        for count in (40, 330, 400):  # in the pool, in the race, and on the held-out part
+        for count in (40, 330, 445):  # in the pool, in the race, and on the held-out part
             process = await start(tmp_path, "--max-dollars", "100")
             await killed_after(process, outputs, count)
             seen.append(Counter(exchange.body for exchange in server.exchanges))
@@ -172,6 +172,7 @@ BAD = [
     (["sums"], ("--models", "scripted:a"), "a search needs at least two models"),
     (["sums"], ("--models", "scripted:a,"), "a search needs at least two models"),
     (["sums"], ("--models", "scripted:a,scripted:a"), "scripted:a is named twice"),
+    (["sums"], ("--models", ",".join(f"scripted:m{n}" for n in range(21))), "names 21 models, but a search takes at"),
     (["sums"], ("--models", "scripted:a,scripted:b", "--limit", "19"), "19 different prompts, but a search needs at"),
     (["sums"], ("--models", "scripted:a,scripted:b", "--answers", "1"), "--answers is 1, but must be from 2 to 15"),
     (["sums"], ("--models", "scripted:a,nobody:b"), 'there is no provider "nobody"'),

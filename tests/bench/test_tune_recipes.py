@@ -24,8 +24,10 @@ class Saying:
 
     def __init__(self, *texts: str) -> None:
         self.texts, self.calls = texts, 0
+        self.asked: list[str] = []
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
+        self.asked.append("\n".join(message.text for message in request.messages))
         text = self.texts[min(self.calls, len(self.texts) - 1)]
         self.calls += 1
         return Answer((Text(text),), "stop", Usage(1, 1))
@@ -50,6 +52,14 @@ async def performed(recipe: Recipe, labels: Mapping[str, list[int]]) -> tuple[st
     transcript = await run(recipe, "What is 2 + 2?", plain)
     assert transcript.answer is not None
     return transcript.answer.text, sum(model.calls for model in models.values())
+
+
+async def prompts_of(recipe: Recipe, labels: Mapping[str, list[int]]) -> list[str]:
+    """The prompts of the calls of a run, by model and then in order."""
+    models = {f"x:{name}": Saying(*(SAID[label] for label in own)) for name, own in labels.items()}
+    plain: dict[str, Model] = dict(models)
+    await run(recipe, "What is 2 + 2?", plain)
+    return [prompt for model in models.values() for prompt in model.asked]
 
 
 LABELS = st.lists(st.sampled_from([ABSTAINS, 0, 0, 1]), min_size=5, max_size=5)
@@ -88,7 +98,10 @@ async def test_a_cascade_ends_as_it_was_worked_out(cheap: list[int], strong: lis
     pool = pool_of(labels)
     method = Method("cascade", (Stage((("cheap", 3),), 2), Stage((("strong", 3),), 2)))
     found = measure(method, pool, InOrder(pool))
-    said, calls = await performed(recipe_of(method, pool), labels)
+    recipe = recipe_of(method, pool)
+    asked = await prompts_of(recipe, labels)
+    assert set(asked[:-1]) == {"What is 2 + 2?"}  # as the pool was asked; the last call may be one that selects
+    said, calls = await performed(recipe, labels)
     if set(strong[:3]) != {ABSTAINS} or found.calls[0] <= 3:
         assert (said == SAID[0], calls) == (found.values[0] == 1.0, found.calls[0])
 

@@ -99,7 +99,7 @@ def search(world: World, seed: int) -> Outcome:
     """The whole search in this world, with answers drawn by the seed."""
     chance = np.random.default_rng(seed)
     pool = members(world, slice(0, world.choose), world.draws, chance)
-    orders = Orders(pool, seed, 16)
+    orders = Orders(pool, seed, 8)
     methods = methods_of(pool)
     measured = [*(measure(each, pool, orders) for each in methods), *raced(world, chance)]
     count = len(next(iter(world.chances.values()))) - world.choose

@@ -138,3 +138,36 @@ def test_a_cap_that_pays_for_no_proposal_refuses_a_recipe_that_selects(
     assert "Traceback" not in said
     assert "trio: its aggregator selects one of the proposals; with 2 of them the run may cost 0." in said
     assert "but 0.02 are allowed; the whole recipe may cost 0." in said
+
+
+CASCADE = """
+name = "cascade"
+[[layers]]
+agents = ["scripted:a?text=5&output=1000", "scripted:b?text=5&output=1000", "scripted:c?text=5&output=1000"]
+agree = 2
+at_once = 1
+[[layers]]
+agents = ["scripted:d?text=6&output=1000", "scripted:e?text=6&output=1000"]
+[aggregator]
+model = "scripted:z?text=7&output=1000"
+"""
+
+
+def test_the_typical_cost_follows_from_how_often_runs_agreed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cascade.toml"
+    path.write_text(CASCADE)
+    asked = (str(path), "--prompt-tokens", "100", "--json")
+    before = json.loads(told(capfd, *asked))
+    for question in ("Why?", "How?"):
+        assert run(("ask", "--recipe", str(path), question)) == 0
+    capfd.readouterr()
+    after = json.loads(told(capfd, *asked))
+    assert [row["most"] for row in (*after["layers"], after["aggregator"])] == [
+        row["most"] for row in (*before["layers"], before["aggregator"])
+    ]
+    typical = [row["typical"]["input_tokens"] for row in (*after["layers"], after["aggregator"])]
+    assert typical == [pytest.approx(before["layers"][0]["typical"]["input_tokens"] * 2 / 3, abs=2), 0, 0]
+    # Runs of another recipe with this name say nothing.
+    path.write_text(CASCADE.replace("agree = 2", "agree = 3"))
+    changed = json.loads(told(capfd, *asked))
+    assert changed["aggregator"]["typical"]["input_tokens"] == before["aggregator"]["typical"]["input_tokens"]

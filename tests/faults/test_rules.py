@@ -8,9 +8,11 @@ import pytest
 import partsong
 from partsong import Agent, Aggregator, Configuration, Layer, Recipe, asking
 from partsong.engine import perform
+from partsong.engine.performance import ANALYST_SHARE
 from partsong.events import (
     AggregationReplaced,
     AggregationStarted,
+    AnalysisFailed,
     Loss,
     ProposalFailed,
     ProposalFinished,
@@ -18,6 +20,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
 )
+from partsong.recipe import Analyst, Otherwise, replace
 from tests import grammar
 from tests.clock import jumping
 from tests.faults.cells import DEADLINE, LISTEN, Performed, listen, providers
@@ -131,6 +134,22 @@ async def test_a_layers_deadline_ends_it_whatever_the_run_would_allow() -> None:
     outcome = await performed(recipe(layer("well.c.0.0", "hung.c.0.1", deadline=10.0), layer("tardy.c.1.0")))
     assert losses(outcome) == [(0, 1, "cut_off", "timeout")]
     assert when(outcome, AggregationStarted) == pytest.approx(10 + TARDY, abs=SLIP)
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+@jumping(settle=LISTEN)
+async def test_whatever_befalls_the_analyst_there_is_an_answer(fault: str, fallback: bool) -> None:
+    names = (f"{fault}.c.2.1", "hung.c.2.2") if fallback else (f"{fault}.c.2.1",)
+    models = tuple(map(at, names))
+    wanted = recipe(layer("well.c.0.0", "well.c.0.1"), analyst=Analyst(models[0], fallback=models[1:]))
+    outcome = await performed(wanted)
+    assert finished(outcome).answer.text == words_of("well.c.9.0")
+    # What passes is answered in the end, but in words that are no analysis.
+    causes = FAULTS[fault].causes or ("invalid",)
+    assert [(layer, seat, cause in causes) for layer, seat, _, cause in losses(outcome)] == [(1, 1, True)]
+    assert when(outcome, AggregationStarted) <= DEADLINE * ANALYST_SHARE + SLIP
+    assert any(isinstance(event, AnalysisFailed) for event in outcome.events)
 
 
 @pytest.mark.parametrize("fault", [*WORDLESS, *SPEAKING])
@@ -277,3 +296,59 @@ async def test_a_provider_that_keeps_failing_is_rested_and_its_seats_are_lost_at
                 await asyncio.sleep(300)
                 await perform(wanted, asking("Why?"), models, listen(Performed({}, [])))
                 assert len(stage.calls["c"]) - asked > 4, "after its rest it is"
+
+
+# ---- votes
+
+
+def voting(*agents: Agent, otherwise: Otherwise = "fail", model: str = "", **rules: Any) -> Recipe:
+    aggregator = Aggregator(model and at(model), method="vote", otherwise=otherwise)
+    return Recipe("t", (Layer(agents, **rules),), aggregator, deadline=DEADLINE, same="text")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if not fault.passes])
+@jumping(settle=LISTEN)
+async def test_a_vote_that_is_won_needs_no_seat_that_fails(fault: str, strict: bool) -> None:
+    """The seat that fails is begun last, so the others have won by then, or it is lost and told."""
+    wanted = voting(Agent(at("well.c.0.0"), samples=2), Agent(at(f"{fault}.c.0.2")), at_once=2 if strict else None)
+    outcome = await performed(replace(wanted, strict=strict))
+    end = finished(outcome)
+    assert (end.answer.text, end.layer, end.seat) == (words_of("well.c.0.0"), 0, 0)
+    if strict:
+        assert (losses(outcome), end.spared, end.answered) == ([], 1, 2)
+    assert {(layer, seat) for layer, seat, _, _ in losses(outcome)} <= {(0, 2)}
+    assert len(end.losses) + end.spared == 1
+    assert not any(isinstance(event, AggregationStarted) for event in outcome.events)
+
+
+@pytest.mark.parametrize("otherwise", ["fail", "synthesize"])
+@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if not fault.passes])
+@jumping(settle=LISTEN)
+async def test_lost_seats_count_against_a_majority(fault: str, otherwise: Otherwise) -> None:
+    faulty = [Agent(at(f"{fault}.c.0.{seat}")) for seat in (0, 1)]
+    outcome = await performed(voting(*faulty, Agent(at("well.c.0.2")), otherwise=otherwise, model="well.c.9.0"))
+    (count,) = outcome.transcript.votes
+    assert count.seat is None
+    assert [group.seats for group in count.groups] in ([(2,)], [])
+    if otherwise == "fail":
+        assert failed(outcome).error.cause == "no_majority"
+        assert not any(call.name == "well.c.9.0" for call in outcome.calls)
+    else:
+        assert finished(outcome).answer.text == words_of("well.c.9.0")
+        assert {(layer, seat) for layer, seat, _, _ in losses(outcome)} == {(0, 0), (0, 1)}
+
+
+@pytest.mark.parametrize("fault", ["hung", "silent", "slow", "401", "500"])
+@jumping(settle=LISTEN)
+async def test_seats_that_begin_one_after_the_other_go_on_after_a_fault(fault: str) -> None:
+    """At the layer's deadline, the seats that have not begun are lost."""
+    wanted = recipe(layer(f"{fault}.c.0.0", "well.c.0.1", "well.c.0.2", deadline=20.0, at_once=1))
+    outcome = await performed(wanted)
+    if fault in ("hung", "silent", "slow"):
+        assert failed(outcome).error.cause == "no_proposals"
+        assert [(seat, kind) for _, seat, kind, _ in losses(outcome)] == [(seat, "cut_off") for seat in range(3)]
+        assert [call.name for call in outcome.calls] == [f"{fault}.c.0.0"]
+    else:
+        assert finished(outcome).answered == 2
+        assert [(seat, kind) for _, seat, kind, _ in losses(outcome)] == [(0, "failed")]

@@ -202,3 +202,19 @@ async def test_a_wrong_key_or_an_empty_account_is_said_at_once(code: int, error:
             await Retry(model)(REQUEST, None)
         assert caught.value.cause == cause
         assert len(server.exchanges) == 1
+
+
+@pytest.mark.parametrize("dollars", ["0", "0.5"])
+@jumping
+async def test_what_a_last_attempt_cost_is_unknown_if_nobody_says_so(dollars: str) -> None:
+    """A free or paid attempt before it does not make the whole a known amount."""
+    first = ModelError("it failed", "rate", usage=Usage(10, 0, dollars=Decimal(dollars)))
+    failures = [first, ModelError("it broke off", "truncated")]
+
+    async def model(request: Request, send: Send | None) -> Answer:
+        raise failures.pop(0)
+
+    with pytest.raises(ModelError) as caught:
+        await Retry(model, attempts=2)(Request(asking("Why?").messages), None)
+    usage = caught.value.usage
+    assert usage is None if dollars == "0" else usage is not None and usage.estimated

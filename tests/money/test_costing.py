@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,13 +29,15 @@ from partsong import (
 from partsong.bounds import DEFAULTS
 from partsong.engine import perform
 from partsong.engine.proposed_tool_calls import gathered
+from partsong.errors import RecipeError
 from partsong.events import AnyEvent, RunFinished
 from partsong.model import Sampling, Tool, ToolCall, ToolResult
 from partsong.model_info import ModelInfo
 from partsong.money.costing import LISTED, RETOLD, Calls, Costs
 from partsong.money.planning import plan
 from partsong.prompts import listed
-from partsong.recipe import Advice, Fit, Layout, Method, Sees
+from partsong.recipe import Advice, Analyst, Fit, Layout, Method, Otherwise, Sees
+from partsong.recipe import replace as checked
 from partsong.wire.tokens import estimate, estimate_tokens
 
 TOOLS = (Tool("x", "Does it.", b'{"type":"object"}'), Tool("read_file", "Reads\na file.", b'{"properties":{"p":{}}}'))
@@ -71,6 +74,24 @@ class Recording:
                 break
             text += piece
         return Answer((Text(text or "1"),), "length" if self.truncated else "stop", Usage(1, 1))
+
+
+@dataclass(slots=True)
+class Comparing(Recording):
+    """An analyst that notes what it is sent, and finds as many gaps as it may write."""
+
+    letters: int = 1
+
+    async def __call__(self, request: Request, send: Send | None) -> Answer:
+        self.sent.append(estimate_tokens(request))
+        limit = RETOLD * (request.sampling.max_tokens or 0)
+        gaps: list[str] = []
+        for number in range(100):
+            gap = (self.pieces[number % len(self.pieces)] * self.letters)[: self.letters] + str(number)
+            if estimate(json.dumps({"gaps": [*gaps, gap]})) > limit:
+                break
+            gaps.append(gap)
+        return Answer((Text(json.dumps({"gaps": gaps})),), "length" if self.truncated else "stop", Usage(1, 1))
 
 
 PIECES = st.sampled_from(
@@ -117,11 +138,16 @@ def looking(draw: st.DrawFn, layer: Layer, layout: Layout) -> Layer:
 
 
 @st.composite
-def recipes(draw: st.DrawFn, method: Method) -> Recipe:
+def recipes(draw: st.DrawFn, method: Method, otherwise: Otherwise = "synthesize") -> Recipe:
     layers = []
-    for number in range(draw(st.integers(1 if method == "select" else 0, 3))):
+    for number in range(draw(st.integers(0 if method == "synthesize" else 1, 3))):
         agents = [
-            Agent(f"m:{number}-{index}", draw(st.integers(1, 4)), max_tokens=draw(LIMITS), system=draw(SYSTEMS))
+            Agent(
+                f"m:{number}-{index}",
+                draw(st.integers(1 if method != "vote" else 2, 4)),
+                max_tokens=draw(LIMITS),
+                system=draw(SYSTEMS),
+            )
             for index in range(draw(st.integers(1, 3)))
         ]
         layers.append(Layer(tuple(agents)))
@@ -131,7 +157,7 @@ def recipes(draw: st.DrawFn, method: Method) -> Recipe:
         layers = [layers[0], *(draw(looking(layer, layout)) for layer in layers[1:])] if layers else []
     fits: list[Fit] = ["truncate", "window"]
     advices: list[Advice] = ["user_turn", "every_step", "calls", 2]
-    return Recipe(
+    made = Recipe(
         "r",
         tuple(layers),
         Aggregator(
@@ -139,6 +165,7 @@ def recipes(draw: st.DrawFn, method: Method) -> Recipe:
             max_tokens=draw(LIMITS),
             system=draw(SYSTEMS),
             method=method,
+            otherwise=otherwise,
             instruction=draw(st.sampled_from([None, None, None, "Answer {fence}: {proposals} as one."])),
         ),
         layout=layout,
@@ -147,6 +174,10 @@ def recipes(draw: st.DrawFn, method: Method) -> Recipe:
         advice=draw(st.sampled_from(advices)),
         max_dollars=Decimal("1e15"),
     )
+    if draw(st.booleans()):
+        with suppress(RecipeError):  # too few seats to compare, or nothing reads the analysis
+            return checked(made, analyst=Analyst("m:analyst", max_tokens=draw(LIMITS), system=draw(SYSTEMS)))
+    return made
 
 
 def planned_for(costs: Costs, recipe: Recipe) -> Mapping[str, Calls]:
@@ -161,15 +192,20 @@ def test_no_call_reads_more_than_was_planned(
     data: st.DataObject, conversation: Conversation, window: int | None
 ) -> None:
     prose = not conversation.tools and conversation.response_format is None
-    method: Method = data.draw(st.sampled_from(["synthesize", "select"])) if prose else "synthesize"
-    recipe = data.draw(recipes(method))
+    method: Method = data.draw(st.sampled_from(["synthesize", "select", "vote"])) if prose else "synthesize"
+    otherwise: Otherwise = data.draw(st.sampled_from(["synthesize", "select"]))
+    recipe = data.draw(recipes(method, otherwise))
     models = {
         name: Recording(ModelInfo(dollars=a_dollar_a_token), data.draw(PIECES), truncated=data.draw(st.booleans()))
         for name in recipe.models
     }
+    if recipe.analyst is not None:
+        models["m:analyst"] = Comparing(
+            ModelInfo(dollars=a_dollar_a_token), data.draw(PIECES), letters=data.draw(st.sampled_from([1, 20, 1900]))
+        )
     last = models[recipe.aggregator.model]
     last.info = ModelInfo(window, dollars=a_dollar_a_token)
-    last.answer, last.truncated = "1" if method == "select" else "" if prose else "{}", False
+    last.answer, last.truncated = "1" if recipe.aggregator.when_asked == "select" else "" if prose else "{}", False
     heard: list[AnyEvent] = []
 
     async def hear(event: AnyEvent) -> None:

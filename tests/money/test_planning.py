@@ -1,24 +1,26 @@
 """What is dropped, and in which order, when a recipe costs more than it may."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send, asking, assemble, run
-from partsong.errors import BudgetError
+from partsong.errors import BudgetError, RecipeError
 from partsong.middleware.price import fixed
 from partsong.model import Conversation, Sampling, Tool
 from partsong.model_info import ModelInfo, info_of
 from partsong.money.costing import RETOLD, Costs
 from partsong.money.funding import DailyFunds
 from partsong.money.planning import Plan, plan
-from partsong.recipe import Fit, LastResort, Method, Sees, replace
+from partsong.recipe import Analyst, Fit, LastResort, Method, Otherwise, Sees, replace
 from partsong.store import open_store
 
 QUESTION = asking("Why is the sky blue?")
@@ -203,6 +205,95 @@ def test_an_aggregator_that_selects_keeps_something_to_select_from() -> None:
         planned(made, 99, x=0, y=0)
 
 
+def comparing(*layers: Layer) -> Recipe:
+    return Recipe("r", layers, Aggregator("z:z", max_tokens=1000), analyst=Analyst("w:w", max_tokens=1000))
+
+
+def test_an_analyst_keeps_two_proposals_to_compare() -> None:
+    made = comparing(layer(("x:a", 3)), layer("y:b", "y:c"))
+    assert [shape(planned(made, dollars).recipe) for dollars in (7, 6, 5, 4)] == [
+        [[("x:a", 3)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 2)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 2)]],
+        [[("x:a", 2)]],
+    ]
+    plan = planned(made, 7)
+    assert list(plan.later) == [
+        {"": 4, "y": 2, "w": 1, "z": 1},
+        {"": 2, "w": 1, "z": 1},
+        {"": 1, "z": 1},
+        {},
+    ]
+    with pytest.raises(BudgetError) as caught:
+        planned(made, 3)
+    assert str(caught.value) == (
+        "r: its analyst compares the proposals; with 2 of them the run may cost 4 dollars, but 3 are allowed; "
+        "the whole recipe may cost 7 dollars, but 3 are allowed"
+    )
+    # A provider that can pay for one of its seats only: the layer before has enough to compare.
+    assert shape(planned(made, 99, y=1).recipe) == [[("x:a", 3)]]
+    assert shape(planned(made, 99, x=0).recipe) == [[("y:b", 1), ("y:c", 1)]]
+    with pytest.raises(
+        BudgetError, match="compares the proposals and needs two, but only one proposal can be paid; the"
+    ):
+        planned(made, 99, x=1, y=0)
+    with pytest.raises(BudgetError, match="compares the proposals and needs two, but no proposal can be paid; the"):
+        planned(made, 99, x=0, y=0)
+
+
+def test_the_aggregator_reads_all_that_the_analyst_may_have_written() -> None:
+    reading = ModelInfo(dollars=fixed(Decimal(1), Decimal(0)))
+    made = comparing(layer(("x:a", 3)))
+    longer = replace(made, analyst=Analyst("w:w", max_tokens=2000))
+    plain, larger = (plan(each, QUESTION, known(each, reading), {}).worst[""] for each in (made, longer))
+    assert larger - plain == pytest.approx(Decimal("2000e-6") * Decimal("1.25"), rel=Decimal("0.04"))
+
+
+def voting(*layers: Layer, otherwise: Otherwise = "synthesize") -> Recipe:
+    return Recipe("r", layers, Aggregator("z:z", max_tokens=1000, method="vote", otherwise=otherwise))
+
+
+def test_a_vote_pays_for_all_seats_and_for_the_call_that_follows_without_a_majority() -> None:
+    made = layer(("x:a", 4))
+    assert planned(voting(made), 99).worst[""] == 5
+    assert planned(voting(made, otherwise="select"), 99).worst[""] == 5
+    assert planned(voting(made, otherwise="fail"), 99).worst == {"": 4, "x": 4}
+    assert shape(planned(voting(made), 3).recipe) == [[("x:a", 2)]]
+    assert shape(planned(voting(made, otherwise="fail"), 2).recipe) == [[("x:a", 2)]]
+    with pytest.raises(
+        BudgetError, match="r: its aggregator takes a vote among the proposals; with 2 of them the run may"
+    ):
+        planned(voting(made), 2)
+    with pytest.raises(
+        BudgetError, match="takes a vote among the proposals and needs two, but only one proposal can be"
+    ):
+        planned(voting(layer("x:a", "y:b")), 99, y=0)
+
+
+def test_seats_that_say_the_same_are_no_vote_after_a_plan() -> None:
+    cold = Layer((Agent("x:a", 2, temperature=0, max_tokens=1000), Agent("x:b", max_tokens=1000)))
+    assert shape(planned(voting(cold, otherwise="fail"), 2).recipe) == [[("x:a", 1), ("x:b", 1)]]
+    split = Layer((Agent("x:a", 2, temperature=0, max_tokens=1000), Agent("y:b", max_tokens=1000)))
+    with pytest.raises(BudgetError, match="needs two, but only seats that say the same can be paid"):
+        planned(voting(split), 99, y=0)
+
+
+def test_agree_is_never_lowered_by_a_plan() -> None:
+    agreeing = structs.replace(layer(("x:a", 5)), agree=3)
+    made = Recipe("r", (agreeing, layer("y:b", "y:c")), Aggregator("z:z", max_tokens=1000))
+    plans = [planned(made, dollars).recipe for dollars in (8, 7, 6, 5, 3, 1)]
+    assert [shape(each) for each in plans] == [
+        [[("x:a", 5)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 4)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 3)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 3)]],
+        [],
+        [],
+    ]
+    assert {layer.agree for each in plans for layer in each.layers if layer.agents[0].model == "x:a"} == {3}
+    assert shape(planned(made, 99, x=2).recipe) == [[("y:b", 1), ("y:c", 1)]], "two seats cannot be three that agree"
+
+
 def test_comments_go_with_the_proposals_that_they_are_about() -> None:
     made = recipe(layer("y:a", "y:b"), Layer((Agent("x:c", 2, max_tokens=1000),), comments=True))
     assert shape(planned(made, 4).recipe) == [[("y:a", 1), ("y:b", 1)]]
@@ -320,12 +411,14 @@ async def test_a_key_has_a_day_of_its_own(tmp_path: Path) -> None:
 @st.composite
 def any_recipes(draw: st.DrawFn) -> Recipe:
     layers = []
-    method: Method = draw(st.sampled_from(["synthesize", "select"]))
-    for number in range(draw(st.integers(1 if method == "select" else 0, 3))):
+    method: Method = draw(st.sampled_from(["synthesize", "select", "vote"]))
+    otherwise: Otherwise = draw(st.sampled_from(["synthesize", "select", "fail"]))
+    for number in range(draw(st.integers(0 if method == "synthesize" else 1, 3))):
         agents = tuple(
             Agent(
                 f"{draw(PROVIDERS)}:{number}-{index}",
                 draw(st.integers(1, 5)),
+                temperature=draw(st.sampled_from([None, None, 0])),
                 max_tokens=draw(st.integers(1, 5000)),
                 fallback=draw(st.sampled_from([(), ("y:spare",), ("z:spare", "y:spare")])),
             )
@@ -336,18 +429,32 @@ def any_recipes(draw: st.DrawFn) -> Recipe:
         comments = number > 0 and draw(st.sampled_from([False, False, True]))
         parts: list[Sees] = ["all", "split", 1, 3] if comments else ["all", "none", "split", 1, 3]
         sees = draw(st.sampled_from(parts)) if number else "all"
-        layers.append(Layer(agents, quorum, grace, draw(st.none() | st.floats(0.1, 60)), sees=sees, comments=comments))
+        rules = draw(st.none() | st.floats(0.1, 60)), None, draw(st.none() | st.just(2))
+        layer = Layer(agents, quorum, grace, *rules, sees=sees, comments=comments)
+        if layer.voices > 1 and not comments:
+            layer = structs.replace(layer, agree=draw(st.none() | st.integers(2, len(layer.seats))))
+        layers.append(layer)
+    assume(method != "vote" or next(each for each in reversed(layers) if not each.comments).voices > 1)
     fits: list[Fit] = ["truncate", "window", "fail"]
     resorts: list[LastResort] = ["fail", "best_proposal"]
-    return Recipe(
+    made = Recipe(
         "r",
         tuple(layers),
-        Aggregator(f"{draw(st.sampled_from('xyz'))}:last", max_tokens=draw(st.none() | st.just(16)), method=method),
+        Aggregator(
+            f"{draw(st.sampled_from('xyz'))}:last",
+            max_tokens=draw(st.none() | st.just(16)),
+            method=method,
+            otherwise=otherwise,
+        ),
         fit=draw(st.sampled_from(fits)),
         last_resort=draw(st.sampled_from(resorts)),
         strict=draw(st.sampled_from([False, False, False, True])),
         seed=draw(st.none() | st.just(3)),
     )
+    if draw(st.booleans()):
+        with suppress(RecipeError):  # too few seats to compare, or nothing reads the analysis
+            return replace(made, analyst=Analyst(f"{draw(st.sampled_from('xyz'))}:an", fallback=("y:spare",)))
+    return made
 
 
 @settings(max_examples=300, deadline=None)
@@ -372,8 +479,14 @@ def test_every_plan_is_a_recipe(
         smaller = plan(made, QUESTION, models, caps).recipe
     except BudgetError:
         return
+    if smaller != made and made.aggregator.method != "synthesize":
+        last = next(layer for layer in reversed(smaller.layers) if not layer.comments)
+        assert len(last.seats) >= 2, "a vote and a selection need two proposals"
+    agree = {agent.model: layer.agree for layer in made.layers for agent in layer.agents}
+    assert all(layer.agree == agree[layer.agents[0].model] for layer in smaller.layers), "agree is never lowered"
     # Every part of it is checked anew, as one that is read from a file would be.
     assert msgspec.convert(msgspec.to_builtins(smaller), Recipe) == smaller
     assert smaller.aggregator == made.aggregator
+    assert smaller.analyst == made.analyst
     assert len(smaller.layers) <= len(made.layers)
     assert smaller.last_proposers is not None or not (smaller.layers or made.aggregator.method == "select")

@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -20,7 +21,7 @@ from partsong.configuration import find_configuration
 from partsong.errors import InputError, StoreError
 from partsong.money.budget import shown
 from partsong.money.planning import lines_for
-from partsong.money.typical import Row, Sum, all_of, is_priced, rows_of
+from partsong.money.typical import RUNS, Row, Sum, all_of, is_counted, is_priced, rows_of, shares_of
 from partsong.recipe import Recipe
 from partsong.recipes.finding import named_recipe
 
@@ -41,13 +42,15 @@ def cost(
     configuration = find_configuration(config)
     chosen = named_recipe(recipe)
     info = {name: info_without_model(name, configuration) for name in chosen.models}
-    rows = rows_of(chosen, prompt_tokens, info, complete(usual_tokens(chosen.models)))
+    shares = complete(usual_shares(chosen))
+    rows = rows_of(chosen, prompt_tokens, info, complete(usual_tokens(chosen.models)), shares)
     everything = all_of(rows)
     unknown = [name for name in chosen.models if not is_priced(info[name])]
     if json:
         print_json(as_document(chosen, prompt_tokens, rows, everything, unknown))
         return 0
-    names = [*(f"layer {index}" for index in range(len(rows) - 1)), "aggregator", "all"]
+    analyst = () if chosen.analyst is None else ("analyst",)
+    names = [*(f"layer {index}" for index in range(len(chosen.layers))), *analyst, "aggregator", "all"]
     print_table(
         ("", "calls", "typically: in", "out", "dollars", "at most: in", "out", "dollars"),
         [
@@ -74,18 +77,33 @@ def as_document(
     """Return the estimate as plain values, for JSON.
 
     tokens: length of the question in tokens
-    rows: a row for each layer, and the aggregator's row
+    rows: a row for each layer, the analyst's row if there is an analyst, and the aggregator's row
     everything: sum of all rows
     unknown: ids of the models whose price is unknown
     """
     return {
         "recipe": recipe.name,
         "prompt_tokens": tokens,
-        "layers": rows[:-1],
+        "layers": rows[: len(recipe.layers)],
+        "analyst": None if recipe.analyst is None else rows[-2],
         "aggregator": rows[-1],
         "all": everything,
         "unknown_prices": unknown,
     }
+
+
+async def usual_shares(recipe: Recipe) -> Sequence[Decimal] | None:
+    """Return the share of its calls that a recent run of the recipe made, for each layer and last for the aggregator.
+
+    `None` if no call can be spared, or if no run of exactly this recipe is in a readable store.
+    """
+    if not is_counted(recipe):
+        return None
+    try:
+        async with reading() as store:
+            return None if store is None else shares_of(recipe, await store.runs_of(recipe.name, RUNS))
+    except (StoreError, InputError):
+        return None
 
 
 async def usual_tokens(names: Sequence[str]) -> Mapping[str, int]:

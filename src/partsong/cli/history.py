@@ -23,6 +23,7 @@ from partsong.errors import InputError
 from partsong.keys import Key
 from partsong.store import StoredRun
 from partsong.store.document import plain
+from partsong.store.runs import AGAIN
 
 SHOWN = 20  # number of runs listed by default, which fit on a screen
 MEGABYTE = 1e6
@@ -140,7 +141,7 @@ def row(run: StoredRun, now: datetime) -> tuple[str, ...]:
         run.id,
         when(run.started, now),
         status(run),
-        single_line(run.recipe.partition("?")[0]),
+        single_line(run.recipe.partition("?")[0]) + (" (again)" if run.labels.get(AGAIN) else ""),
         f"{run.calls:,}",
         f"{run.tokens:,}",
         dollars(run.dollars),

@@ -14,12 +14,14 @@ from partsong.briefing import Brief, instructed, prompt
 from partsong.engine import waiting
 from partsong.engine.fitting import Fitted, fit
 from partsong.engine.performance import Performance, Proposal, failure
+from partsong.engine.recalled import RecalledSeat
 from partsong.engine.seat import Seat
 from partsong.engine.table import Table
 from partsong.engine.voting import Ballots
 from partsong.errors import ModelError
 from partsong.events import (
     AnyEvent,
+    Failure,
     LayerFinished,
     LayerStarted,
     LossKind,
@@ -201,6 +203,8 @@ class _Layer:
             return False
         # Emitted here and not in the seat's task. A slow listener could otherwise hold the task up until the seat is
         # cut off, and its end would come without a beginning.
+        if self.layer.at_once is not None and self.run.funded is not None:
+            self.run.funded.begin_seat(*seat.address)
         await self.run.say(ProposalStarted(*seat.address, seat.model, self.reading.saw(seat.address[1])))
         self.seats.append(seat)
         self.tasks.append(asyncio.create_task(self.perform_seat(seat)))
@@ -232,6 +236,9 @@ class _Layer:
 
     async def perform_seat(self, seat: Seat) -> None:
         """Fill one seat, and emit how it ended. Nothing is emitted if the seat was cut off in the meantime."""
+        if self.run.again is not None and (found := self.run.again.seats.get(seat.address)) is not None:
+            await self.recall(seat, found)
+            return
         try:
             answer = await seat.fill()
         except ModelError as error:
@@ -247,6 +254,36 @@ class _Layer:
             self.ballots.hear(seat.address[1], answer)
         await self.run.say_end(ProposalFinished(*seat.address, answer, seat.model))
         seat.note_losses(answer)
+
+    async def recall(self, seat: Seat, found: RecalledSeat) -> None:
+        """Emit how the seat ended in an earlier run. An answer is told as a call that came from the store."""
+        run = self.run
+        seat.ended, seat.answer, seat.model = True, found.answer, found.model
+        if found.model != seat.models[0]:
+            why = next((loss for loss in found.losses if loss.kind == "replaced"), None)
+            before = Failure("cancelled", "") if why is None else Failure(why.cause, why.message)
+            await run.say_end(ProposalReplaced(*seat.address, found.model, before))
+        if found.answer is None and found.error is None:
+            run.losses.spared += 1
+            await run.say_end(ProposalSpared(*seat.address))
+        elif found.answer is None:
+            await run.say_end(ProposalFailed(*seat.address, found.error or Failure("cancelled", "")))
+        else:
+            run.tally.answer(run.tally.begin(seat.address, found.model, Request(())), found.answer)
+            run.losses.answered += 1
+            if self.ballots is not None:
+                self.ballots.hear(seat.address[1], found.answer)
+            await run.say_end(ProposalFinished(*seat.address, found.answer, found.model))
+        for loss in found.losses:
+            run.losses.add(*seat.address, loss.model, ModelError(loss.message, loss.cause), loss.kind, loss.replaced_by)
+        if found.losses:
+            return
+        # The earlier run has not told its losses, since it did not come to its end.
+        if found.answer is not None:
+            seat.note_losses(found.answer)
+        elif found.error is not None:
+            error = ModelError(found.error.message, found.error.cause, status=found.error.status)
+            run.losses.add(*seat.address, found.model, error)
 
     async def close(self, spared: list[Seat], late: list[Seat], too_late: ModelError) -> None:
         """End the seats that are not done, and emit that some are spared, and that the others are lost.

@@ -117,7 +117,8 @@ class Synthesis:
             if error.cause == "budget":
                 # Nobody planned the second attempt. Where the money does not allow one, the fault is what went wrong.
                 message = f"{model} did not answer as it was to: {fault}"
-                raise ModelError(message, "invalid", usage=wrong.usage) from None
+                usage = wrong.usage + (error.usage or NOTHING_USED)
+                raise ModelError(message, "invalid", usage=usage) from None
             # The error stands for both attempts, and so does its usage.
             error.usage = wrong.usage + (error.usage or NOTHING_USED)
             raise

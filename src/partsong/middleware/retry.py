@@ -45,7 +45,7 @@ class Retry:
                 again = pause(attempt, error.retry_after)
                 # After a delta was sent, another attempt could give the listener a different text.
                 if spoke or attempt == self.attempts - 1 or not _worth_it(error, request, again):
-                    error.usage = _together(used, error.usage)
+                    error.usage = _at_the_end(used, error)
                     raise
                 used = _together(used, error.usage)
             await asyncio.sleep(again)
@@ -72,6 +72,19 @@ def _worth_it(error: ModelError, request: Request, again: float) -> bool:
     if terms.once and not error.unpaid:
         return False  # the provider may have done its work, and charge for it
     return terms.until is None or asyncio.get_running_loop().time() + again < terms.until
+
+
+def _at_the_end(used: Usage | None, error: ModelError) -> Usage | None:
+    """Return the usage of all attempts, of which the last one failed with `error`; `None` if it is unknown.
+
+    used: usage of the attempts before
+
+    If the last attempt may have cost money and nobody says how much, the whole is no known amount: it is marked as
+    estimated or, if the attempts before were free, unknown.
+    """
+    if used is None or error.usage is not None or error.unpaid:
+        return _together(used, error.usage)
+    return None if used.dollars == 0 else replace(used, estimated=True)
 
 
 def _together(one: Usage | None, other: Usage | None) -> Usage | None:

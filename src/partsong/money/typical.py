@@ -2,20 +2,23 @@
 
 "At most" is what a budget reserves. "Typically" is a guess: each model writes as many tokens as in its latest calls in
 the store. A model without calls in the store writes half of its token limit, and no more than 700 tokens. The tokens
-that a layer reads follow from what the layer before writes.
+that a layer reads follow from what the layer before writes. Where a vote or an agreement saves calls, as many calls
+count as earlier runs of the recipe made.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from msgspec import Struct
 
+from partsong.events import AnyEvent, CallFinished, RunStarted
 from partsong.model import Message, Text, Usage, asking
 from partsong.model_info import ModelInfo
 from partsong.money.costing import Calls, Costs, most_seen
 from partsong.recipe import Layer, Recipe
 from partsong.wire.tokens import TOKENS_A_MESSAGE, likely_tokens
 
+RUNS = 20  # earlier runs of a recipe that tell how many of its calls are made
 TYPICAL = 700  # most output tokens to assume for a model without calls in the store
 MARKS = 30  # tokens of the marks around a proposal in the prompt of its reader
 
@@ -45,6 +48,35 @@ class Row(Struct, frozen=True):
     most: Sum
 
 
+def is_counted(recipe: Recipe) -> bool:
+    """Whether seats or the aggregator may be spared in a run, because answers are counted."""
+    return recipe.aggregator.method == "vote" or any(layer.agree for layer in recipe.layers)
+
+
+def shares_of(recipe: Recipe, runs: Iterable[Sequence[AnyEvent]]) -> tuple[Decimal, ...] | None:
+    """The share of the planned calls that a run makes, for each layer and last for the aggregator.
+
+    runs: the events of earlier runs; runs of other layers or of another aggregator are left out
+
+    `None` if there is no such run.
+    """
+    planned = [*(len(layer.seats) for layer in recipe.layers), 1]
+    asked, number = [0] * len(planned), 0
+    for events in runs:
+        first = events[0] if events else None
+        if not isinstance(first, RunStarted):
+            continue
+        if (first.recipe.layers, first.recipe.aggregator) != (recipe.layers, recipe.aggregator):
+            continue
+        number += 1
+        seats = {(event.layer, event.seat) for event in events if isinstance(event, CallFinished)}
+        for layer, _ in seats:
+            asked[layer] += 1
+    if not number:
+        return None
+    return tuple(Decimal(calls) / (number * most) for calls, most in zip(asked, planned, strict=True))
+
+
 class _Table(Struct, frozen=True):
     """What a layer finds: the number of proposals, and the typical tokens of the proposals and of the comments."""
 
@@ -64,12 +96,20 @@ def is_priced(info: ModelInfo) -> bool:
     return info.dollars is not None and info.dollars(Usage(1, 1)) is not None
 
 
-def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: Mapping[str, int]) -> list[Row]:
-    """The cost of each layer, and last of the aggregator.
+def rows_of(
+    recipe: Recipe,
+    tokens: int,
+    info: Mapping[str, ModelInfo],
+    usual: Mapping[str, int],
+    shares: Sequence[Decimal] | None = None,
+) -> list[Row]:
+    """The cost of each layer, of the analyst if the recipe has one, and last of the aggregator.
 
     tokens: length of the question
     info: facts about each model of the recipe, by id
     usual: output tokens of a usual answer, by model id, for models with calls in the store
+    shares: the share of its calls that a run typically makes, for each layer and last for the aggregator; `None`
+        (default) for all of them
     """
     question = asking("0" * tokens)  # the estimate counts each digit as a token
     costs = Costs(
@@ -78,21 +118,26 @@ def rows_of(recipe: Recipe, tokens: int, info: Mapping[str, ModelInfo], usual: M
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     rows = []
     table = _Table()
-    readings = [*costs.readings, [] if costs.aggregator is None else [costs.aggregator]]
-    layers = (*recipe.layers, None)
-    for layer, read_by, called, dollars in zip(layers, readings, costs.calls(full), costs.layers(full), strict=True):
+    analyst = [] if costs.analyst is None else [[costs.analyst]]
+    readings = [*costs.readings, *analyst, [] if costs.aggregator is None else [costs.aggregator]]
+    layers = (*recipe.layers, *(None for _ in analyst), None)
+    # The analyst is asked as often as the aggregator.
+    made_share = (None,) * len(layers) if shares is None else (*shares, *(shares[-1] for _ in analyst))
+    called_for = costs.calls(full), costs.layers(full)
+    for layer, read_by, called, dollars, share in zip(layers, readings, *called_for, made_share, strict=True):
         told = table.seen(layer)
         typical, most, made = Sum(), Sum(), _Table()
         for calls, reading in zip(called, read_by, strict=True):
             said = typically(calls, usual)
+            count = calls.count if share is None else calls.count * share
             read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
-            typical += times(calls.count, read + likely(calls.agent.system), said, info[calls.agent.model])
+            typical += times(count, read + likely(calls.agent.system), said, info[calls.agent.model])
             most += Sum(calls.count * calls.asked, calls.count * calls.said)
             made = _Table(made.count + calls.count, made.proposals + calls.count * (said + MARKS))
         priced = all(is_priced(info[name]) for calls in called for name in calls.agent.models)
         most += Sum(dollars=dollars.get("", Decimal(0)) if priced else None)
         rows.append(Row(made.count, typical, most))
-        comments = layer is not None and layer.comments
+        comments = layer is None or layer.comments  # an analysis stands beside the proposals as comments do
         table = _Table(table.count, table.proposals, table.comments + made.proposals) if comments else made
     return rows
 
@@ -115,10 +160,10 @@ def typically(calls: Calls, usual: Mapping[str, int]) -> int:
     return min(usual.get(calls.agent.model, half), calls.said)
 
 
-def times(count: int, asked: int, said: int, info: ModelInfo) -> Sum:
+def times(count: int | Decimal, asked: int, said: int, info: ModelInfo) -> Sum:
     """The tokens and dollars of `count` calls, each with `asked` input tokens and `said` output tokens."""
     dollars = None if info.dollars is None else info.dollars(Usage(asked, said))
-    return Sum(count * asked, count * said, None if dollars is None else count * dollars)
+    return Sum(round(count * asked), round(count * said), None if dollars is None else count * dollars)
 
 
 def likely(text: str) -> int:

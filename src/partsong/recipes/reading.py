@@ -112,8 +112,9 @@ def _instructed(tables: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             for number, agent in enumerate(agents if isinstance(agents, list) else ()):
                 if isinstance(agent, dict):
                     yield f"layers[{index}].agents[{number}].", agent
-    if isinstance(aggregator := tables.get("aggregator"), dict):
-        yield "aggregator.", aggregator
+    for name in ("analyst", "aggregator"):
+        if isinstance(agent := tables.get(name), dict):
+            yield f"{name}.", agent
 
 
 def _read_instruction(table: dict[str, Any], place: str, path: Path) -> None:
@@ -159,8 +160,9 @@ def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
         return agent
 
     tables = dict(tables)
-    if "aggregator" in tables:
-        tables["aggregator"] = written_out(tables["aggregator"])
+    for name in ("analyst", "aggregator"):
+        if name in tables:
+            tables[name] = written_out(tables[name])
     if isinstance(layers := tables.get("layers"), list):
         tables["layers"] = [
             layer | {"agents": [written_out(agent) for agent in layer["agents"]]}

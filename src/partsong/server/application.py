@@ -6,6 +6,7 @@ Streams are sent by plain ASGI instead of Starlette's response objects, which co
 import asyncio
 import gc
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -26,6 +27,7 @@ from partsong.configuration import Configuration, StoreMode
 from partsong.errors import PartsongError, QuestionError
 from partsong.prompts import with_documents
 from partsong.server import ending, listing, live, resuming, stored
+from partsong.server.again import Analysing, ask_again
 from partsong.server.answering import Answering, Api
 from partsong.server.assets import Assets
 from partsong.server.bodies import read_body
@@ -50,6 +52,7 @@ LOG = logging.getLogger("partsong.server")
 EXPOSED = ("x-request-id", "request-id", "retry-after", "x-should-retry", "x-partsong-run", "x-partsong-recipe")
 PROBES = ("/healthz", "/readyz")  # paths that need no key
 APIS = ("/chat/completions", "/responses", "/messages", "/models")
+AGAIN_PATH = re.compile(r"/v1/runs/([^/]{1,100})/again")
 PATH = Bounds().path_characters
 FULL_COLLECTION = 100  # collections of the middle generation before a full collection; Python's default is 10
 
@@ -76,6 +79,7 @@ class Application:
             "/v1/responses": Answering(Api("responses", responses), self.service),
             "/v1/messages": Answering(Api("messages", messages), self.service),
         }
+        self._again: ASGIApp = Answering(Api("chat", chat), self.service, ask_again)
         self._routes: ASGIApp = Starlette(routes=self.routes(), lifespan=self.lifespan, exception_handlers=HANDLERS)
         self._inner: ASGIApp = self._direct
 
@@ -89,6 +93,8 @@ class Application:
         answering = self._answering.get(path) if scope.get("method") == "POST" else None
         if self._service is not None and path not in PROBES:
             await self._service.refresh_keys(headers_of(scope))
+        if answering is None and scope.get("method") == "POST" and (run := AGAIN_PATH.fullmatch(path)) is not None:
+            answering, scope = self._again, {**scope, "path_params": {"run": run[1]}}
         identifying = Identifying(send, identity_headers(scope))
         if (problem := self._refusal(scope)) is not None:
             await problem_response(Request(scope), problem)(scope, receive, identifying)
@@ -162,6 +168,8 @@ class Application:
             Route("/v1/responses/{name}/cancel", self.cancel_response, methods=["POST"]),
             Route("/v1/responses/{name}/input_items", self.input_items, methods=["GET"]),
             *Deleting(self.service).routes(),
+            *Analysing(self.service).routes(),
+            Route("/v1/runs/{run}/again", self._again, methods=["POST"]),
             Route("/v1/runs/{run}/events", RunEvents(self), methods=["GET"]),
             Route("/v1/runs/{run}/stop", self.stop_run, methods=["POST"]),
             Route("/metrics", self.metrics, methods=["GET"]),

@@ -6,11 +6,12 @@ one.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
@@ -40,7 +41,7 @@ from partsong.server.shared_keys import SharedKeys
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying, stop_asked
 from partsong.store import Store
-from partsong.wire.parsed import ParsedRequest
+from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Problem
 
 LOG = logging.getLogger("partsong.server")
@@ -82,7 +83,7 @@ class Service:
     preparing: Preparing
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
-    working: set[asyncio.Task[None]] = field(default_factory=set)
+    working: set[asyncio.Task[Any]] = field(default_factory=set)
     staying: Staying = field(default_factory=Staying)
     stopping: bool = False
     draining: asyncio.Task[None] | None = None
@@ -123,25 +124,28 @@ class Service:
         if isinstance(self.keys, SharedKeys):
             await self.keys.refresh(secret_of(headers))
 
-    async def models_of(self, recipe: Recipe) -> Mapping[str, Model]:
-        """The models of a recipe, whose weights are fetched first if they are missing.
+    async def models_of(self, recipe: str, names: Collection[str]) -> Mapping[str, Model]:
+        """The models of a recipe that may be asked, whose weights are fetched first if they are missing.
+
+        recipe: name of the recipe, for the log
+        names: ids of the models
 
         A request that waits for a file is no run yet, and takes no place of a run. Raises `ProblemError` if as many
         requests wait as may be under way and in the queue.
         """
-        if self.assembly.has(recipe.models):
-            return await self.assembly.models(recipe.models)
+        if self.assembly.has(names):
+            return await self.assembly.models(names)
         if self.preparing.waiting >= self.serving.at_once + self.serving.waiting:
             message = "the server is busy: many requests wait for models that are being fetched"
             raise ProblemError(Problem(503, "overloaded", message, retry_after=30.0))
         self.preparing.waiting += 1
         try:
-            return await self.assembly.models(recipe.models)
+            return await self.assembly.models(names)
         except WeightsError as error:
             if self.stopping:
                 raise ProblemError(Problem(503, "overloaded", STOPPING, retry_after=5.0)) from None
             # The error names folders of the server, which are for its log alone.
-            LOG.warning("the models of the recipe %s cannot be used: %s", recipe.name, error)
+            LOG.warning("the models of the recipe %s cannot be used: %s", recipe, error)
             message = "the weights of a model cannot be had now; the log of the server says why"
             raise ProblemError(Problem(503, "overloaded", message, code="weights", retry_after=60.0)) from None
         finally:
@@ -178,7 +182,7 @@ class Service:
         served = recipe
         if options.recipe:
             chosen = (not self.serving.models or (key is not None and key.recipes)) and sorted(
-                {"layers", "aggregator"} & options.recipe.keys()
+                {"layers", "analyst", "aggregator"} & options.recipe.keys()
             )
             if chosen:
                 raise ProblemError(
@@ -196,6 +200,13 @@ class Service:
             self.check_calls(recipe, served, parsed.samples)
         elif parsed.samples > 1:
             self.check_calls(recipe, served, parsed.samples)
+        return self.limited(recipe, name, options)
+
+    def limited(self, recipe: Recipe, name: str, options: Options) -> Recipe:
+        """The recipe with the limits of the server and of a request.
+
+        name: name of the served recipe, whose limit applies too
+        """
         dollars = [recipe.max_dollars, options.max_dollars, self.configuration.dollars_per_run, self.limit(name)]
         deadlines = [recipe.deadline, options.deadline]
         if caps := [cap for cap in dollars if cap is not None]:
@@ -203,6 +214,17 @@ class Service:
         if ends := [deadline for deadline in deadlines if deadline is not None]:
             recipe = replace(recipe, deadline=min(ends))
         return replace(recipe, strict=True) if options.strict else recipe
+
+    def check_models(self, models: Collection[str], name: str, key: Key | None) -> None:
+        """Raise `ProblemError` if a key may not use the recipe called `name`, or models that are not of this recipe."""
+        if key is not None and key.recipes and name not in key.recipes:
+            raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "run"))
+        if self.serving.models and (key is None or not key.recipes):
+            return
+        offered = self.recipes[name].models if name in self.recipes else ()
+        if others := sorted(set(models) - set(offered)):
+            message = f"clients may not choose the models on this server: {', '.join(others)}"
+            raise ProblemError(Problem(403, "permission", message, "model"))
 
     def check_calls(self, recipe: Recipe, served: Recipe, answers: int) -> None:
         """Raise `RequestError` if a request can lead to too many calls to models.

@@ -28,6 +28,7 @@ from msgspec.structs import replace
 from partsong.addresses import is_address, shown
 from partsong.call import Call
 from partsong.errors import ConfigurationError, InputError, RequestError, StoreError
+from partsong.events import AnyEvent
 from partsong.model import Answer
 from partsong.store.backend import LEASE, Backend, Shared, StoreOffError
 from partsong.store.finding import find_run
@@ -195,6 +196,14 @@ class Store:
             if run is None or run.caller != wanted.caller:
                 raise RequestError(f'before: there is no run "{wanted.before}" of yours', "before")
         return await self._read(partial(self._backend.search_runs, wanted))
+
+    async def runs_of(self, recipe: str, limit: int) -> list[list[AnyEvent]]:
+        """The events of the newest finished runs of the recipe with this name that were stored with their events."""
+        if self._backend is None:
+            return []
+        found, _ = await self.search(Search(recipe=recipe, limit=limit))
+        wanted = [run for run in found if run.status == "finished" and run.mode == "full"]
+        return [[event for _, event in await self.events(run.id)] for run in wanted]
 
     async def totals(self, caller: str, since: float) -> tuple[list[DayTotal], list[ModelTotal]]:
         """The totals of a caller's runs since a Unix time, by day and by model."""

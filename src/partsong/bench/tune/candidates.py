@@ -19,19 +19,20 @@ def recipe_of(method: Method, members: Sequence[Member]) -> Recipe:
     """Return the recipe that does what the method describes.
 
     A vote takes the largest group, however small. If no answer states anything, the first model selects an answer.
+    Later layers see nothing of the earlier ones, because the pool has no answers that were written beside others.
     """
     by_name = {member.name: member for member in members}
     if method.single:
         member = by_name[method.stages[0].parts[0][0]]
         return member_recipe(method.name, member.model, member.temperature)
     layers = []
-    for stage in method.stages:
+    for index, stage in enumerate(method.stages):
         agents = tuple(
             Agent(by_name[name].model, samples=count, temperature=by_name[name].temperature)
             for name, count in stage.parts
         )
         agree, at_once = (stage.agree, 1) if stage.agree else (None, None)
-        layers.append(Layer(agents, agree=agree, at_once=at_once))
+        layers.append(Layer(agents, agree=agree, at_once=at_once, sees="none" if index else "all"))
     chooser = by_name[method.stages[-1].parts[0][0]].model
     aggregator = Aggregator(chooser, temperature=0.0, method="vote", majority=0.0, otherwise="select")
     return Recipe(method.name, tuple(layers), aggregator, last_resort="best_proposal")
@@ -75,6 +76,11 @@ def racers_of(members: Sequence[Member], *, votes: bool) -> list[Recipe]:
         )
         layers = (Layer(all_models), Layer(all_models))
         racers.append(Recipe(f"all models in 2 layers, aggregated by {best.model}", layers, Aggregator(best.model)))
+        comments = (Layer(all_models), Layer(all_models, comments=True))
+        racers.append(Recipe(f"all models, criticised, aggregated by {best.model}", comments, Aggregator(best.model)))
+    if own.samples >= 3:
+        layers = (Layer((own,)), Layer((own,), sees=2))
+        racers.append(Recipe(f"{best.model} × {own.samples}, each aggregates 2", layers, Aggregator(best.model)))
     if votes and own.samples >= 3:
         aggregator = Aggregator(best.model, method="vote", majority=0.5, otherwise="synthesize")
         racers.append(

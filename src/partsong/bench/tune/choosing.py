@@ -19,6 +19,9 @@ from partsong.bench.tune.methods import Measured
 USUAL_GAIN = 0.05
 
 
+Ranking = Sequence[tuple[Measured, float, float]]  # recipes with mean grade and cost
+
+
 class Choice(Struct, frozen=True):
     """A finalist and its baseline.
 
@@ -40,24 +43,31 @@ def choose(measured: Sequence[Measured], held: int) -> Choice | None:
     measured: all recipes; those that did not run on every prompt are left out
     held: number of prompts held out
     """
-    complete = [each for each in measured if each.complete]
+    ranked = ranking([each for each in measured if each.complete])
     choices = [
         choice
-        for each in complete
-        if not each.single and (choice := _against(each, baseline_of(each, complete), held)).gain > 0
+        for each, _, _ in ranked
+        if not each.single and (choice := _against(each, baseline_of(each, ranked), held)).gain > 0
     ]
     return max(choices, key=lambda choice: _shrunk(choice) * choice.power, default=None)
 
 
-def baseline_of(finalist: Measured, measured: Sequence[Measured]) -> Measured:
+def ranking(measured: Sequence[Measured]) -> Ranking:
+    """Return the recipes with mean grade and cost: the best first, and of equally good ones the cheapest first."""
+    return sorted(((each, each.mean, each.price) for each in measured), key=lambda each: (-each[1], each[2]))
+
+
+def baseline_of(finalist: Measured, ranked: Ranking) -> Measured:
     """Return the best recipe at no more than the cost of the finalist, single models among them.
 
-    Of recipes that are equally good, the cheapest is returned. If nothing is as cheap as the finalist, the best single
-    model is returned. Raises `ValueError` if there is no single model.
+    ranked: all recipes, from `ranking`
+
+    If nothing is as cheap as the finalist, the best single model is returned. Raises `StopIteration` if there is none.
     """
-    others = [each for each in measured if each is not finalist]
-    rivals = [each for each in others if each.price <= finalist.price * (1 + 1e-9)]
-    return max(rivals, key=lambda each: (each.mean, -each.price)) if rivals else best_of(others)
+    most = finalist.price * (1 + 1e-9)
+    others = [(each, price) for each, _, price in ranked if each is not finalist]
+    cheap = (each for each, price in others if price <= most)
+    return next(cheap, None) or next(each for each, _ in others if each.single)
 
 
 def best_of(measured: Sequence[Measured]) -> Measured:

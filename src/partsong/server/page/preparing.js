@@ -65,5 +65,5 @@ function megabytes(bytes) {
  */
 function namesIn({ layers, aggregator }) {
   const agents = [...layers.flatMap((layer) => layer.agents), aggregator];
-  return agents.flatMap(({ model, fallback }) => [model, ...(fallback ?? [])]);
+  return agents.flatMap(({ model, fallback }) => [model ?? "", ...(fallback ?? [])]);
 }

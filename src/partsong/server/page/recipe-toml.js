@@ -47,6 +47,7 @@ function keyOf(key) {
  */
 function valueOf(value, key = "") {
   if (Array.isArray(value)) return `[${value.map((each) => valueOf(each)).join(", ")}]`;
+  if (typeof value === "object" && value !== null) return `{ ${linesOf(value).join(", ")} }`;
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   const text = String(value);
   if (key === "date" && /^\d{4}-\d\d-\d\d$/.test(text)) return text;

@@ -18,6 +18,7 @@ from partsong.server.pages.request import read_query, said, who, wrong
 from partsong.server.service import Service, caller_of
 from partsong.store import DayTotal, Search, StoredRun, Timed
 from partsong.store.document import as_json, plain
+from partsong.store.runs import AGAIN
 
 MOST = 200  # runs in one response
 
@@ -162,6 +163,7 @@ def line(run: StoredRun) -> dict[str, Any]:
         "lost": run.losses,
         "layers": run.layers or None,
         "kept": run.mode == "full",
+        "again": run.labels.get(AGAIN),
     }
 
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 from msgspec import Struct
 
 from partsong.assembly import info_without_model
-from partsong.errors import ConfigurationError, StoreError
-from partsong.money.typical import all_of, rows_of
+from partsong.errors import ConfigurationError, InputError, StoreError
+from partsong.money.typical import RUNS, all_of, is_counted, rows_of, shares_of
 from partsong.recipe import Recipe
 from partsong.server.service import Service
 
@@ -28,8 +28,9 @@ async def price_of(service: Service, recipe: Recipe) -> Price:
         return Price(None, None)
     try:
         throughputs = await service.store.throughputs(recipe.models)
-    except StoreError:
-        throughputs = {}
+        known = await service.store.runs_of(recipe.name, RUNS) if is_counted(recipe) else []
+    except (StoreError, InputError):
+        throughputs, known = {}, []
     usual = {name: throughput.tokens for name, throughput in throughputs.items()}
-    whole = all_of(rows_of(recipe, QUESTION, info, usual))
+    whole = all_of(rows_of(recipe, QUESTION, info, usual, shares_of(recipe, known)))
     return Price(whole.typical.dollars, whole.most.dollars)
