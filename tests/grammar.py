@@ -29,7 +29,7 @@ from partsong.events import (
     VotesCounted,
 )
 from partsong.model import NOTHING_USED, TextDelta, Usage
-from partsong.recipe import ANALYST_SEAT
+from partsong.recipe import ANALYST_SEAT, Recipe
 
 
 def check(events: Iterable[AnyEvent]) -> None:
@@ -125,7 +125,7 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert layer == len(recipe.layers) - 1
                 assert recipe.analyst is not None
                 assert model == recipe.analyst.model
-                assert list(seats.values()).count("answered") >= LEAST_PROPOSALS
+                assert len(_proposals(recipe, table)) >= LEAST_PROPOSALS
                 analyst = "asked"
             case AnalysisReplaced(model=model):
                 assert analyst == "asked"
@@ -135,7 +135,7 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert analyst == "asked"
                 last = calls[len(recipe.layers), ANALYST_SEAT][-1]
                 assert (last.model, last.error) == (model, None)
-                assert quoted(analysis) <= {seat for seat, state in seats.items() if state == "answered"}
+                assert quoted(analysis) <= _proposals(recipe, table)
                 analyst = "ended"
             case AnalysisFailed():
                 assert analyst == "asked"
@@ -156,7 +156,7 @@ def check(events: Iterable[AnyEvent]) -> None:
                 spoke = True
             case AggregationStarted(model=model):
                 assert analyst != "asked"
-                compares = recipe.analyst is not None and list(seats.values()).count("answered") >= LEAST_PROPOSALS
+                compares = recipe.analyst is not None and len(_proposals(recipe, table)) >= LEAST_PROPOSALS
                 assert (analyst == "ended") == compares
                 assert not open_layer
                 assert not aggregating
@@ -209,6 +209,11 @@ def quoted(analysis: Analysis) -> set[int]:
 def sum_of(calls: Iterable[CallFinished]) -> Usage:
     """The usage of all the calls. A call of which nothing is known adds nothing, as in the run's own sum."""
     return sum((call.usage for call in calls if call.usage is not None), NOTHING_USED)
+
+
+def _proposals(recipe: Recipe, table: list[tuple[int, int]]) -> set[int]:
+    """The seats of the proposals on the table, which is also where comments on them lie."""
+    return {seat for layer, seat in table if not recipe.layers[layer].comments}
 
 
 def _check_call(call: CallFinished) -> None:
