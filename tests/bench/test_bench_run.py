@@ -304,3 +304,40 @@ def test_what_cannot_be_a_task(
     assert code_of("bench", "run", own(*lines), "--recipe", recipe, *more) == 2
     assert said in capfd.readouterr().err
     assert not Path("bench").exists()
+
+
+def test_votes_and_agreement_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PARTSONG_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    four, five = '"scripted:a?text=Answer: 4"', '"scripted:b?text=Answer: 5"'
+    last = '\n[aggregator]\nmodel = "scripted:z?text=Answer: 4"\n'
+    texts = {
+        "vote": f'[[layers]]\nagents = [{four}, {four}, {four}, {five}]\nat_once = 1{last}method = "vote"',
+        "split": f'[[layers]]\nagents = [{four}, {five}]{last}method = "vote"\notherwise = "fail"',
+        "agree": f"[[layers]]\nagents = [{four}, {four}, {five}]\nagree = 2\nat_once = 1\n"
+        f"[[layers]]\nagents = [{four}]{last}",
+        "plain": f"[[layers]]\nagents = [{four}]{last}",
+    }
+    recipes = []
+    for name, text in texts.items():
+        Path(f"{name}.toml").write_text(f'name = "{name}"\n{text}\n')
+        recipes += ["--recipe", f"{name}.toml"]
+    Path("sums.jsonl").write_text('{"prompt": "2 + 2?", "reference": "4"}\n{"prompt": "1 + 3?", "reference": "4"}\n')
+    code_of("bench", "run", "sums.jsonl", *recipes, "--out", "own")
+    out = capfd.readouterr().out
+    said = [
+        "vote: a vote decided 2 of 2 runs; a run asked 3.00 seats and spared 1.00 on average",
+        "split: a vote decided 0 of 2 runs; a run asked 2.00 seats and spared 0.00 on average",  # although it fails
+        "agree: agreement ended 2 of 2 runs; a run asked 2.00 seats and spared 2.00 on average",
+    ]
+    for sentence in said:
+        assert sentence in out
+        assert sentence in Path("own/report.html").read_text()
+    assert not any(f"plain: {what}" in out for what in ("a vote", "agreement"))
+    outputs = [json.loads(line) for line in Path("own/outputs.jsonl").read_text().splitlines()]
+    assert {each["contestant"] for each in outputs if "counts" in each} == {"vote", "split", "agree"}
+    arguments = ["compare", "sums.jsonl", *recipes[:2], *recipes[4:6], "--no-baselines", "--out", "two"]
+    assert code_of(*arguments) == 0
+    assert said[2] in capfd.readouterr().out

@@ -15,6 +15,7 @@ from typing import TypeVar
 from msgspec.structs import replace as with_fields
 
 from partsong.bench.contestant import Contestant, reseeded, voted
+from partsong.bench.counts import Counts, added, counts_of
 from partsong.bench.folder import Folder
 from partsong.bench.money import RunFunds
 from partsong.bench.task import Judge, Output, Sample, Task, conversation_of, key_of
@@ -114,6 +115,11 @@ class Study:
         """Number of graded answers (if the task has no grades, of answers), plus that of the finished extra calls."""
         kept = self.grades if self.task.grades else self.outputs
         return sum(key in kept for key in self.keys) + self.extra_done
+
+    def counts(self, name: str) -> Counts | None:
+        """How the contestant's runs were decided, failed ones included; `None` if it neither votes nor agrees."""
+        keys = {key for key in self.keys if key[0] == name}
+        return added(output.counts for output in self.folder.outputs.all if key_of(output) in keys)
 
     @property
     def unpriced(self) -> bool:
@@ -249,6 +255,7 @@ class Study:
             seconds=seconds,
             losses=(*output.losses, *transcript.losses),
             proposals=tuple((seat.model, seat.answer.text) for seat in last if seat.answer),
+            counts=added([output.counts, counts_of(recipe, transcript)]),
         )
 
     @asynccontextmanager
@@ -311,6 +318,7 @@ def together(outputs: Sequence[Output], index: int) -> Output:
         seconds=sum(seconds) if len(seconds) == len(outputs) else None,
         losses=tuple(loss for each in outputs for loss in each.losses),
         proposals=tuple((each.contestant, each.answers[-1]) for each in outputs),
+        counts=added(each.counts for each in outputs),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from partsong.bench.counts import Counts
 from partsong.events import Loss
 from partsong.model import NOTHING_USED, Answer, Message, Request, Terms, Text, Usage
 
@@ -47,6 +48,7 @@ class Output(Struct, frozen=True, omit_defaults=True):
     losses: losses of the runs (failed, late, replaced, truncated or shortened seats)
     runs: unused
     proposals: model id and text of each proposal of the last layer in the last turn, in seat order
+    counts: how the runs were decided; `None` for a recipe that neither votes nor agrees
     """
 
     contestant: str
@@ -59,6 +61,7 @@ class Output(Struct, frozen=True, omit_defaults=True):
     losses: tuple[Loss, ...] = ()
     runs: tuple[str, ...] = ()
     proposals: tuple[tuple[str, str], ...] = ()
+    counts: Counts | None = None
 
 
 class Grade(Struct, frozen=True, omit_defaults=True):

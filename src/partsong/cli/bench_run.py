@@ -86,6 +86,7 @@ def report(study: Study) -> None:
         rows.append((name, *cells, seconds_of(study, name), f"{tokens:,}"))
         if said := study.task.summarise(list(grades.values()), outputs):
             words.append(f"{name}: " + ", ".join(f"{what} {figure:.3f}" for what, figure in said.items()))
+    words += counted(study)
     headings = ("recipe", "value", "n", "failed", "dollars", "judging", "seconds each", "tokens")
     print_table(headings, rows)
     standings = standings_of(study)
@@ -97,6 +98,14 @@ def report(study: Study) -> None:
     title = f"{study.task.name}: {len(study.contestants)} contestants"
     more, first = ((), "") if standings is None else (standings.sections, standings.headline)
     write_report(study, title, words, more=more, first=first)
+
+
+def counted(study: Study) -> list[str]:
+    """Return a sentence for each recipe that votes or agrees: how its runs were decided, and what was spared."""
+    from partsong.bench.counts import sentence
+
+    known = {name: study.counts(name) for name in study.contestants}
+    return [sentence(study.contestants[name].recipe, counts) for name, counts in known.items() if counts is not None]
 
 
 def standings_of(study: Study) -> Standings | None:

@@ -15,7 +15,7 @@ from partsong.bench.judging import prefer_both_ways
 from partsong.bench.runner import Study
 from partsong.bench.task import Grade, Output, Task, Verdict, dollars_an_answer, pair_of
 from partsong.bench.tasks.judged import Preference
-from partsong.cli.bench_run import seconds_of
+from partsong.cli.bench_run import counted, seconds_of
 from partsong.cli.dry_run import forecast
 from partsong.cli.loop import complete
 from partsong.cli.options import TaskName
@@ -297,6 +297,7 @@ class Comparison:
                 diagnoses[name] = diagnosis
                 lines.append(f"{name}: {diagnosis.words()}")
         verdicts: list[Verdict | Grade] = [*self.verdicts.values(), *study.grades.values()]
+        lines += counted(study)
         lines += judge_notes(study, verdicts)
         if self.best:
             lines.append("the best member was chosen on these same prompts, which favours it a little")
