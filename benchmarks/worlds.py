@@ -4,7 +4,7 @@
 
 Each world is simulated, so that the truth is known (`tests/bench/worlds.py`). In the worlds of the first table, no
 recipe is better than another one: each claim is false. In those of the second table, one recipe is 10 points ahead.
-Nothing is asked. 500 searches (default) in each world take about 8 minutes of one core.
+Nothing is asked. 500 searches (default) in each world take about 2 minutes of one core.
 """
 
 import sys

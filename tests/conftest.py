@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import postgres as postgresql
 from tests.offline import sitecustomize as sitecustomize  # from here on, the network is refused
 
 # A shell ignores Ctrl-C for what it runs in the background, and programs inherit that; those that are tested must not.
@@ -37,6 +38,15 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARTSONG_STATE", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgresql.Cluster]:
+    """A PostgreSQL server for all tests. Without its programs the tests that need it are skipped."""
+    if (why := postgresql.missing()) is not None:
+        pytest.skip(why)
+    with postgresql.cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

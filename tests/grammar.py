@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable
 
+from partsong.analysis import LEAST_PROPOSALS, Analysis
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
     AggregationStarted,
     AggregationStep,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
+    AnalysisStarted,
     AnyEvent,
     CallFinished,
     LayerFinished,
@@ -24,6 +29,7 @@ from partsong.events import (
     VotesCounted,
 )
 from partsong.model import NOTHING_USED, TextDelta, Usage
+from partsong.recipe import ANALYST_SEAT
 
 
 def check(events: Iterable[AnyEvent]) -> None:
@@ -36,6 +42,7 @@ def check(events: Iterable[AnyEvent]) -> None:
     open_layer = aggregating = spoke = counted = False
     elected: VotesCounted | None = None
     spared = 0
+    analyst = ""  # "asked" once the analyst has begun, and "ended" once it has ended
     seats: dict[int, str] = {}
     calls: dict[tuple[int, int], list[CallFinished]] = {}
     table: list[tuple[int, int]] = []  # the proposals and comments that the open layer finds
@@ -57,13 +64,17 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert model == recipe.layers[layer].seats[seat].model
                 seats[seat] = "speaks"
             case CallFinished(layer=number, seat=seat):
-                if number == len(recipe.layers):
+                if number == len(recipe.layers) and seat == ANALYST_SEAT:
+                    assert analyst == "asked"
+                elif number == len(recipe.layers):
                     assert (aggregating, seat) == (True, 0)
                 else:
                     assert open_layer
                     assert (number, seats.get(seat)) == (layer, "speaks")
                 _check_call(event)
                 calls.setdefault((number, seat), []).append(event)
+            case PromptFitted(layer=number, seat=seat) if (number, seat) == (len(recipe.layers), ANALYST_SEAT):
+                assert analyst == "asked"
             case PromptFitted(layer=number, seat=seat) if number == len(recipe.layers):
                 assert (aggregating, seat, spoke) == (True, 0, False)
             case ProposalReplaced(layer=number, seat=seat, model=model):
@@ -109,6 +120,26 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert made or recipe.layers[number].comments or isinstance(heard[-1], RunFailed)
                 table = [*table, *made] if recipe.layers[number].comments else made
                 open_layer = False
+            case AnalysisStarted(model=model):
+                assert (open_layer, aggregating, analyst) == (False, False, "")
+                assert layer == len(recipe.layers) - 1
+                assert recipe.analyst is not None
+                assert model == recipe.analyst.model
+                assert list(seats.values()).count("answered") >= LEAST_PROPOSALS
+                analyst = "asked"
+            case AnalysisReplaced(model=model):
+                assert analyst == "asked"
+                assert recipe.analyst is not None
+                assert model in recipe.analyst.fallback
+            case AnalysisFinished(analysis=analysis, model=model):
+                assert analyst == "asked"
+                last = calls[len(recipe.layers), ANALYST_SEAT][-1]
+                assert (last.model, last.error) == (model, None)
+                assert quoted(analysis) <= {seat for seat, state in seats.items() if state == "answered"}
+                analyst = "ended"
+            case AnalysisFailed():
+                assert analyst == "asked"
+                analyst = "ended"
             case VotesCounted(layer=number, groups=groups, abstained=abstained, needed=needed, seat=seat):
                 assert not open_layer
                 assert (number, counted, aggregating) == (layer, False, False)
@@ -124,6 +155,9 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert isinstance(delta, TextDelta)
                 spoke = True
             case AggregationStarted(model=model):
+                assert analyst != "asked"
+                compares = recipe.analyst is not None and list(seats.values()).count("answered") >= LEAST_PROPOSALS
+                assert (analyst == "ended") == compares
                 assert not open_layer
                 assert not aggregating
                 assert layer == len(recipe.layers) - 1
@@ -158,6 +192,18 @@ def check(events: Iterable[AnyEvent]) -> None:
         assert heard[-1].last_resort or any(call.error is None for call in calls.get((len(recipe.layers), 0), []))
     total = sum_of(call for called in calls.values() for call in called)
     assert total == heard[-1].usage, "the calls add up to the run's usage"
+
+
+def quoted(analysis: Analysis) -> set[int]:
+    """The seats that an analysis quotes, by the rules for its entries."""
+    assert all(len(claim.seats) > 1 for claim in analysis.agreements)
+    assert all(len(claim.seats) == 1 for claim in analysis.single)
+    for found in analysis.contradictions:
+        assert len(found.positions) > 1
+        assert all(position.quotes for position in found.positions)
+        assert len({seat for position in found.positions for seat in position.seats}) > 1
+    positions = (position for found in analysis.contradictions for position in found.positions)
+    return {seat for claim in (*analysis.agreements, *analysis.single, *positions) for seat in claim.seats}
 
 
 def sum_of(calls: Iterable[CallFinished]) -> Usage:

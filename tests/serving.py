@@ -50,6 +50,8 @@ async def serving(
     whole = configuration or Configuration(providers=providers or {})
     whole = Configuration(
         recipe=whole.recipe,
+        store=whole.store,
+        keep=whole.keep,
         dollars_per_run=whole.dollars_per_run,
         dollars_per_day=whole.dollars_per_day,
         providers=whole.providers,

@@ -20,7 +20,19 @@ from partsong.errors import InputError, RecipeError
 from partsong.model import Sampling, Tool
 from partsong.prompts import Mark, fence_word, fences
 from partsong.providers.apis import api
-from partsong.recipe import Advice, Fit, LastResort, Layout, Method, Otherwise, Same, Sees, needs_proposals, replace
+from partsong.recipe import (
+    Advice,
+    Analyst,
+    Fit,
+    LastResort,
+    Layout,
+    Method,
+    Otherwise,
+    Same,
+    Sees,
+    needs_proposals,
+    replace,
+)
 from partsong.store import open_store
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +118,11 @@ def test_every_file_of_instructions_is_told_to_somebody() -> None:
         for role in ROLES
     ]
     marks = Mark(1), Mark(1, comment=True)
-    told = "\n".join(message.text for each in briefs for message in prompt(each, "", TEXTS, calls=listed, marks=marks))
+    told = "\n".join(
+        message.text
+        for each in briefs
+        for message in prompt(each, "", TEXTS, calls=listed, marks=marks, analysis="NOTES")
+    )
     for file in (resources.files("partsong") / "instructions").iterdir():
         beginning = file.read_text(encoding="utf-8").partition("{")[0].partition("\n")[0]
         assert len(beginning) > 10
@@ -184,7 +200,7 @@ def test_every_field_of_a_recipe_has_an_effect() -> None:
         # What recipe.py checks when a value is made is no effect. Its properties pass fields on.
         and (room != "recipe.py" or node.attr in SAMPLING)
     }
-    fields = [(kind, name) for kind in (Recipe, Layer, Agent, Aggregator) for name in kind.__struct_fields__]
+    fields = [(kind, name) for kind in (Recipe, Layer, Agent, Analyst, Aggregator) for name in kind.__struct_fields__]
     assert [f"{kind.__name__}.{name}" for kind, name in fields if name not in read] == []
 
 

@@ -7,6 +7,7 @@ export interface RunStarted {
   recipe: Recipe;
   conversation: Conversation;
   dropped?: Loss[];
+  again?: string;
 }
 
 export interface Recipe {
@@ -25,6 +26,7 @@ export interface Recipe {
   last_resort?: "best_proposal" | "fail";
   seed?: number | null;
   advice?: "calls" | "every_step" | "user_turn" | number;
+  analyst?: Analyst | null;
   same?: "final" | "text";
 }
 
@@ -69,6 +71,20 @@ export interface Aggregator {
   method?: "select" | "synthesize" | "vote";
   majority?: number;
   otherwise?: "fail" | "select" | "synthesize";
+}
+
+export interface Analyst {
+  model: string;
+  samples?: number;
+  temperature?: number | null;
+  top_p?: number | null;
+  max_tokens?: number | null;
+  seed?: number | null;
+  stop?: string[];
+  system?: string;
+  fallback?: string[];
+  effort?: string | null;
+  instruction?: string | null;
 }
 
 export interface Conversation {
@@ -346,6 +362,55 @@ export interface LayerFinished {
   answered: number;
 }
 
+export interface AnalysisStarted {
+  event: "analysis_started";
+  model: string;
+}
+
+export interface AnalysisReplaced {
+  event: "analysis_replaced";
+  model: string;
+  error: Failure;
+  usage?: Usage | null;
+}
+
+export interface AnalysisFinished {
+  event: "analysis_finished";
+  analysis: Analysis;
+  model: string;
+}
+
+export interface Analysis {
+  agreements: Claim[];
+  contradictions: Contradiction[];
+  single: Claim[];
+  gaps: string[];
+  dropped: number;
+}
+
+export interface Claim {
+  statement: string;
+  quotes: Quote[];
+}
+
+export interface Quote {
+  seat: number;
+  text: string;
+  start: number;
+  end: number;
+}
+
+export interface Contradiction {
+  topic: string;
+  positions: Claim[];
+}
+
+export interface AnalysisFailed {
+  event: "analysis_failed";
+  error: Failure;
+  usage?: Usage | null;
+}
+
 export interface VotesCounted {
   event: "votes_counted";
   layer: number;
@@ -423,6 +488,10 @@ export type AnyEvent =
   | CallFinished
   | LayerFinished
   | VotesCounted
+  | AnalysisStarted
+  | AnalysisReplaced
+  | AnalysisFinished
+  | AnalysisFailed
   | AggregationStarted
   | AggregationReplaced
   | AggregationStep
@@ -476,6 +545,7 @@ export interface Times {
   now: number;
   end: number | null;
   layers: LayerTimes[];
+  analyst: SeatTimes | null;
   aggregator: SeatTimes | null;
 }
 
@@ -490,7 +560,7 @@ export interface Used {
 
 /** What the page shows of one seat: `seats.js`. */
 export interface ShownSeat {
-  /** "2.1" for the first seat of the second layer, or "aggregator". */
+  /** "2.1" for the first seat of the second layer, "analyst" or "aggregator". */
   address: string;
   model: string;
   name: string;
@@ -498,6 +568,8 @@ export interface ShownSeat {
   asked: boolean;
   text: string;
   answer: Answer | null;
+  /** Whether a seat has ended well that has no answer: the analyst. */
+  ended?: boolean;
   error: { cause: string; message: string } | null;
   spared: boolean;
   replaced: [string, Failure][];
@@ -544,6 +616,9 @@ export interface Transcript {
   answered: number;
   last_resort: boolean;
   seat: number | null;
+  /** The analyst, as far as it has come; `null` if it has not been asked. Its text stays empty. */
+  analyst: Seat | null;
+  analysis: Analysis | null;
   layer: number | null;
   spared: number;
 }
@@ -602,6 +677,8 @@ export interface RunLine {
   calls: number;
   state: "finished" | "failed" | "open";
   lost: number;
+  /** The id of the earlier run whose proposals were found again. */
+  again: string | null;
 }
 
 /** `/api/runs/RUN`: an event with the seconds since the run's start. */
@@ -637,7 +714,7 @@ export interface Pair extends Standing {
   recipes: [string, string];
 }
 
-export type Toml = string | number | boolean | null | undefined | Toml[];
+export type Toml = string | number | boolean | null | undefined | Toml[] | { [key: string]: Toml };
 export type Table = Record<string, Toml>;
 
 /** A recipe as the editor draws it. What the form has no field for stands in the settings. */

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         Usage,
         asking,
     )
-    from partsong.recipe import Agent, Aggregator, Layer, Recipe, single
+    from partsong.recipe import Agent, Aggregator, Analyst, Layer, Recipe, single
     from partsong.recipes.finding import find_recipe
     from partsong.store import open_store
     from partsong.transcript import Transcript
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "Aggregator",
+    "Analyst",
     "Answer",
     "BudgetError",
     "Configuration",
@@ -102,7 +103,7 @@ _HOMES = {
     "configuration": ("Configuration", "find_configuration", "read_configuration"),
     "engine": ("perform", "run", "stream"),
     "store": ("open_store",),
-    "recipe": ("Agent", "Aggregator", "Layer", "Recipe", "single"),
+    "recipe": ("Agent", "Aggregator", "Analyst", "Layer", "Recipe", "single"),
     "recipes.finding": ("find_recipe",),
     "transcript": ("Transcript",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),

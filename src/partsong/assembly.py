@@ -16,6 +16,7 @@ from partsong import toml
 from partsong.bounds import Bounds
 from partsong.configuration import (
     FILE,
+    ApiName,
     Configuration,
     ModelSettings,
     Provider,
@@ -83,14 +84,15 @@ def open_journal(
     patience: float | None = None,
     must_open: bool = True,
 ) -> "AbstractAsyncContextManager[Store]":
-    """This user's store of runs and calls, as an asynchronous context manager.
+    """The store of runs and calls, as an asynchronous context manager: this user's file, or the configured database.
 
-    mode: what the store keeps; by default `configuration.store`
+    mode: what the store keeps; by default `configuration.mode`
     patience, must_open: as for `open_store`
     """
     from partsong.store import open_store
 
-    return open_store(store_path(), mode or configuration.store, patience=patience, must_open=must_open)
+    place = configuration.database or store_path()
+    return open_store(place, mode or configuration.mode, patience=patience, must_open=must_open)
 
 
 def daily_funds(configuration: Configuration, store: "Store") -> "DailyFunds | None":
@@ -182,6 +184,19 @@ class Assembly:
             settings = self.providers[provider]
             _api(settings).check(name)
             key_of(provider, settings)
+
+    def load(self) -> None:
+        """Import what the configured providers need, which takes half a second with an HTTP library.
+
+        A server does this before its first request, and not while it answers others.
+        """
+        from partsong.middleware import stack  # noqa: F401
+        from partsong.providers.apis import load
+
+        apis: set[ApiName] = {"openai"}  # most of the known providers
+        apis |= {settings.api for settings in self.configuration.providers.values()}
+        for name in apis:
+            load(name)
 
     def window(self, identity: str) -> int | None:
         """The model's context window in tokens, prompt and answer together; `None` if the window is not known.

@@ -9,12 +9,14 @@ from typing import Literal, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from partsong.analysis import HEADINGS
 from partsong.model import Conversation, Message
 from partsong.prompts import (
     WIDEST_WORD,
     Mark,
     advised,
     commenting_instruction,
+    comparing_instruction,
     compose,
     fences,
     instruction_for,
@@ -26,7 +28,7 @@ from partsong.recipe import Agent, Layer, Layout, Recipe
 
 AggregatorRole = Literal["synthesizer", "actor", "selector"]
 # A drafter is an aggregator that reads the proposals in several steps: it writes prose, which its next step reads.
-Role = Literal["proposer", "commenter", "drafter"] | AggregatorRole
+Role = Literal["proposer", "commenter", "drafter", "analyst"] | AggregatorRole
 
 
 class Brief(Struct, frozen=True):
@@ -36,12 +38,14 @@ class Brief(Struct, frozen=True):
     layout: where the proposals stand in the prompt
     instruction: text that tells the model what to do with the proposals
     lists_calls: whether a list of the proposed tool calls follows the proposals (default: no)
+    has_analysis: whether an analysis may follow the proposals (default: no)
     """
 
     conversation: Conversation
     layout: Layout
     instruction: str
     lists_calls: bool = False
+    has_analysis: bool = False
 
     @property
     def fences(self) -> bool:
@@ -75,7 +79,7 @@ def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
 
     It is the same for all agents in this role but those of layers with an instruction of their own; see `instructed`.
     """
-    layout, own = recipe.layout, recipe.aggregator.instruction
+    layout, own, analysed = recipe.layout, recipe.aggregator.instruction, recipe.analyst is not None
 
     def instruction(*, acts: bool = False) -> str:
         wanted = recipe.instruction if own is None or role == "proposer" else own
@@ -86,19 +90,24 @@ def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
             return Brief(advised(conversation, recipe.advice), layout, instruction())
         case "commenter":
             # The recipe's instruction tells how to make an answer out of proposals, which is not what comments are for.
-            told = advised(conversation, recipe.advice, proposes=False)
-            return Brief(told, "tail", commenting_instruction())
+            seen = advised(conversation, recipe.advice, proposes=False)
+            return Brief(seen, "tail", commenting_instruction())
         case "drafter":
             calls = proposing(conversation, recipe.advice)
             return Brief(advised(conversation, recipe.advice), layout, instruction(), calls)
         case "synthesizer":
-            return Brief(conversation, layout, instruction())
+            return Brief(conversation, layout, instruction(), has_analysis=analysed)
         case "actor":
             calls = proposing(conversation, recipe.advice)
-            return Brief(conversation, layout, instruction(acts=True), calls)
+            return Brief(conversation, layout, instruction(acts=True), calls, analysed)
         case "selector":
             # The paper shows no prompt for its ranker. Ours needs fences, whatever the recipe's layout and wording.
-            return Brief(conversation, "tail", selecting_instruction() if own is None else own)
+            told = selecting_instruction() if own is None else own
+            return Brief(conversation, "tail", told, has_analysis=analysed)
+        case "analyst":
+            # Its labels are the numbers in the fences, so it has fences whatever the recipe's layout.
+            comparing = comparing_instruction(None if recipe.analyst is None else recipe.analyst.instruction)
+            return Brief(advised(conversation, recipe.advice), "tail", comparing)
         case _:
             assert_never(role)
 
@@ -116,6 +125,7 @@ def prompt(
     truncated: frozenset[int] = frozenset(),
     calls: str = "",
     marks: tuple[Mark, ...] = (),
+    analysis: str = "",
 ) -> tuple[Message, ...]:
     """The messages that are sent to an agent.
 
@@ -125,9 +135,12 @@ def prompt(
     truncated: indexes of the proposals that stopped at their token limit (default: none)
     calls: the text that lists the proposed tool calls; "" for none
     marks: what the opening marks say, one for each text; empty (default) to number the texts from 1
+    analysis: the text of the analysis of the proposals; "" (default) for none
     """
     conversation, layout, instruction = told.conversation, told.layout, told.instruction
-    return compose(conversation, proposals, layout, instruction, system, truncated, calls, marks=marks)
+    return compose(
+        conversation, proposals, layout, instruction, system, truncated, calls, marks=marks, analysis=analysis
+    )
 
 
 def longest_marks(told: Brief, count: int, comments: int = 0, widest: int = 0) -> tuple[Message, ...]:
@@ -150,4 +163,5 @@ def longest_marks(told: Brief, count: int, comments: int = 0, widest: int = 0) -
         calls=calls,
         word=WIDEST_WORD,
         marks=marks,
+        analysis=HEADINGS if told.has_analysis else "",
     )

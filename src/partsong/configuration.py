@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
-from partsong import toml
+from partsong import addresses, toml
 from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError
 from partsong.folders import user_folder
@@ -25,6 +25,8 @@ CONCURRENCY = 64  # calls at once to one provider, where the configuration says 
 
 LEAST_MEMORY = 128  # MiB: the process that reads a PDF needs this much before it has read anything
 StoreMode = Literal["off", "metadata", "full"]
+Kept = Literal["metadata", "full"]
+_MODES: dict[str, StoreMode] = {mode: mode for mode in get_args(StoreMode)}
 # Each API has a row in `providers.apis`. A hosted API is asked at a `base_url`, with limits, retries and timeouts.
 HostedApi = Literal["openai", "anthropic"]
 OwnApi = Literal["local", "scripted"]
@@ -174,7 +176,10 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     """The contents of `partsong.toml`.
 
     recipe: name or TOML file of the default recipe; `None` if the file names none
-    store: what is kept of runs: "full" (default) everything, "metadata" all but words, "off" nothing
+    store: what is kept of runs in a local file: "full" (default) everything, "metadata" all but words, "off" nothing;
+        or the address of a PostgreSQL database (postgresql://…), which several hosts may share
+    keep: what is kept of runs in a PostgreSQL database: "full" everything, "metadata" all but words; `None` (default)
+        for everything
     dollars_per_run: most dollars for a run whose recipe sets no limit; `None` (default) for no limit
     dollars_per_day: most dollars for all runs of a day (UTC); `None` (default) for no limit
     providers: the tables `[providers.NAME]`, by name
@@ -186,7 +191,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     """
 
     recipe: str | None = None
-    store: StoreMode = "full"
+    store: str = "full"
     dollars_per_run: Decimal | None = None
     dollars_per_day: Decimal | None = None
     providers: dict[str, Provider] = {}
@@ -195,11 +200,34 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     server: Serving = Serving()
     documents: DocumentLimits = DocumentLimits()
     bounds: Bounds = Bounds()
+    keep: Kept | None = None
+
+    def __post_init__(self) -> None:
+        _check_store(self.store, self.keep)
+
+    def __repr__(self) -> str:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        if self.database is not None:  # without its password
+            fields["store"] = addresses.shown(self.database)
+        return f"Configuration({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
+    @property
+    def database(self) -> str | None:
+        """The address of the PostgreSQL database that is the store; `None` for the local file."""
+        return self.store if addresses.is_address(self.store) else None
+
+    @property
+    def mode(self) -> StoreMode:
+        """What the store keeps."""
+        if self.database is not None:
+            return self.keep or "full"
+        return _MODES[self.store]
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     recipe: str | None = None
-    store: StoreMode = "full"
+    store: str = "full"
+    keep: Kept | None = None
     dollars_per_run: Decimal | None = None
     dollars_per_day: Decimal | None = None
     providers: dict[str, dict[str, Any]] = {}
@@ -211,6 +239,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         _check_dollars("dollars_per_run", self.dollars_per_run)
         _check_dollars("dollars_per_day", self.dollars_per_day)
+        _check_store(self.store, self.keep)
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -243,6 +272,7 @@ def read_configuration(path: Path) -> Configuration:
         toml.convert(file.server, Serving, str(path), ConfigurationError, "server"),
         toml.convert(file.documents, DocumentLimits, str(path), ConfigurationError, "documents"),
         toml.convert(file.bounds, Bounds, str(path), ConfigurationError, "bounds"),
+        file.keep,
     )
 
 
@@ -296,3 +326,16 @@ def _known_providers() -> dict[str, Provider]:
 def _check_dollars(name: str, dollars: Decimal | None) -> None:
     if dollars is not None and not (dollars.is_finite() and dollars >= 0):
         raise ValueError(f"{name} is {dollars}, but must be 0 dollars or more")
+
+
+def _check_store(store: str, keep: Kept | None) -> None:
+    """Raise `ValueError` for a store that is neither a mode nor an address. The message never has a password."""
+    if addresses.is_address(store):
+        if (wrong := addresses.fault_of(store)) is not None:
+            raise ValueError(f"store: {wrong}")
+    elif store not in _MODES:
+        # A mistyped address may have a password, too.
+        said = "an address of another kind" if "://" in store or "@" in store else f'"{shown(store)}"'
+        raise ValueError(f'store is {said}, but must be "full", "metadata", "off" or {addresses.FORM}')
+    elif keep is not None:
+        raise ValueError('keep is for a store at a postgresql:// address; for the local file, say store = "metadata"')

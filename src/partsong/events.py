@@ -8,13 +8,15 @@ The grammar, checked by `tests/grammar.py`:
             (ProposalFinished | ProposalFailed | ProposalSpared)
           | ProposalFailed | ProposalSpared )+                                       one for each seat, interleaved
         LayerFinished VotesCounted? )*
+      ( AnalysisStarted (PromptFitted | AnalysisReplaced | CallFinished)* (AnalysisFinished | AnalysisFailed) )?
       ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep | CallFinished)*
         (AggregationDelta | CallFinished)*
       | AggregationDelta )?
     ( RunFinished | RunFailed )
 
 A run may fail at any point after RunStarted, also between a proposal's start and its end. Listeners hear one event at
-a time and are awaited. Layers and seats are counted from 0.
+a time and are awaited. Layers and seats are counted from 0. The address of the aggregator is the number of layers, and
+seat 0; the analyst is seat 1 beside it.
 
 A seat without ProposalStarted was never asked: its layer asks few seats at once, and ended before. After VotesCounted
 with a winner, no further layer and no aggregator is asked: one AggregationDelta says the whole answer.
@@ -34,6 +36,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from partsong.analysis import Analysis
 from partsong.errors import HOPELESS, NEVER_ASKED, Cause
 from partsong.model import Answer, Conversation, Delta, Usage
 from partsong.recipe import Recipe
@@ -62,8 +65,8 @@ LossKind = Literal["failed", "cut_off", "replaced", "truncated", "shortened", "d
 class Loss(Struct, frozen=True):
     """One respect in which a run fell short of its recipe, and why.
 
-    layer: index of the layer, or the number of layers for the aggregator
-    seat: index of the seat in its layer; 0 for the aggregator
+    layer: index of the layer, or the number of layers for the aggregator and the analyst
+    seat: index of the seat in its layer; 0 for the aggregator, 1 for the analyst
     model: id of the model that was at fault
     cause: the kind of failure, for programs
     message: the reason in a sentence, for people
@@ -123,11 +126,13 @@ class RunStarted(Event, frozen=True, omit_defaults=True):
     recipe: the recipe that is performed, already without the seats in `dropped`
     conversation: the messages to answer
     dropped: losses of the kind "dropped": seats of the original recipe that the allowed money does not pay for
+    again: id of the earlier run whose proposals this one finds again; "" (default) for a run of its own
     """
 
     recipe: Recipe
     conversation: Conversation
     dropped: tuple[Loss, ...] = ()
+    again: str = ""
 
 
 class LayerStarted(Event, frozen=True):
@@ -176,7 +181,7 @@ class ProposalReplaced(Event, frozen=True, omit_defaults=True):
 class PromptFitted(Event, frozen=True):
     """A prompt did not fit its model's window, so proposals in it were shortened.
 
-    layer: index of the layer, or the number of layers for the aggregator
+    layer: index of the layer, or the number of layers for the aggregator and the analyst
     before: tokens of the whole prompt
     after: tokens of the shortened prompt
     cuts: the shortened proposals
@@ -235,8 +240,8 @@ class CallFinished(Event, frozen=True, omit_defaults=True):
     There is exactly one such event for each call. It comes before the event that ends the call's seat, and before the
     end of the run. The usages of a run's calls add up to the usage of the run.
 
-    layer: index of the layer, or the number of layers for the aggregator
-    seat: index of the seat in its layer; 0 for the aggregator
+    layer: index of the layer, or the number of layers for the aggregator and the analyst
+    seat: index of the seat in its layer; 0 for the aggregator, 1 for the analyst
     model: id of the model that was asked
     started: seconds from the run's start to the start of the call
     seconds: how long the call took
@@ -267,6 +272,50 @@ class LayerFinished(Event, frozen=True):
 
     layer: int
     answered: int
+
+
+class AnalysisStarted(Event, frozen=True):
+    """The analyst has begun: the model with the id `model` is asked to compare the proposals of the last layer.
+
+    There is no such event if the layer has only one proposal.
+    """
+
+    model: str
+
+
+class AnalysisReplaced(Event, frozen=True, omit_defaults=True):
+    """The analyst's model has failed, or what it wrote cannot be used, and its next fallback is asked.
+
+    model: id of the fallback
+    error: why the model before it failed
+    usage: tokens and dollars of the failed call; `None` if they are not known
+    """
+
+    model: str
+    error: Failure
+    usage: Usage | None = None
+
+
+class AnalysisFinished(Event, frozen=True):
+    """The analyst has compared the proposals. The aggregator reads the analysis beside them.
+
+    analysis: the analysis; its quotes were checked, its statements were not
+    model: id of the model that wrote the analysis
+    """
+
+    analysis: Analysis
+    model: str
+
+
+class AnalysisFailed(Event, frozen=True, omit_defaults=True):
+    """Neither the analyst's model nor a fallback has written a usable analysis. The run goes on without one.
+
+    error: why the last model that was asked failed
+    usage: tokens and dollars of the failed call; `None` if they are not known
+    """
+
+    error: Failure
+    usage: Usage | None = None
 
 
 class VoteGroup(Struct, frozen=True):
@@ -400,6 +449,10 @@ AnyEvent = (
     | CallFinished
     | LayerFinished
     | VotesCounted
+    | AnalysisStarted
+    | AnalysisReplaced
+    | AnalysisFinished
+    | AnalysisFailed
     | AggregationStarted
     | AggregationReplaced
     | AggregationStep

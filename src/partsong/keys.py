@@ -1,25 +1,25 @@
 """The keys with which callers of the server authenticate: made here, stored as digests, each with limits of its own.
 
 A secret has 256 random bits, so a plain SHA-256 digest protects it as well as a slow password hash would. The secret
-is shown once, when the key is made. The file is read again whenever it has changed, so that every process of the
-server notices added and removed keys.
+is shown once, when the key is made. Keys are in a file, or in the database that several hosts share. The file
+is read again whenever it has changed, so that every process of the server notices added and removed keys.
 """
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
 from partsong.errors import ConfigurationError, InputError
 from partsong.files import PRIVATE, write_file
-from partsong.folders import keys_path
 
 PREFIX = "ps-"
 LONGEST = 1e13  # seconds that runs of a key may be kept: more are no time that Python can express
@@ -72,11 +72,33 @@ class Key(Struct, frozen=True, omit_defaults=True):
         return self.id or self.name
 
 
+class KnownKeys(Protocol):
+    """The keys that a server knows. Methods raise `ConfigurationError` if the keys cannot be read.
+
+    told: the error that the log of the server has already; "" since the keys were last read
+    mended: what must happen after an error, as the log says it
+    """
+
+    told: str
+    mended: str
+
+    def any(self) -> bool:
+        """Whether there is a key. If there is, callers of the server must show one."""
+
+    def all(self) -> tuple[Key, ...]:
+        """All keys, in the order in which they were made."""
+
+    def find(self, secret: str) -> Key | None:
+        """The key with this secret; `None` if there is none."""
+
+
 class Keys:
     """The keys in the file `path`. A missing file holds no keys; an unreadable file is an error, never "no keys".
 
     told: the error that the log of the server has already; "" since the file was last read
     """
+
+    mended = "file is mended"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,12 +136,7 @@ class Keys:
 
         The secret is compared with all keys, each in constant time, so that response times give no secret away.
         """
-        digest = _digest(secret).encode()
-        found = None
-        for key in self.all():
-            if hmac.compare_digest(key.digest.encode(), digest):
-                found = key
-        return found
+        return find_key(self.all(), secret)
 
     def add(
         self,
@@ -137,24 +154,19 @@ class Keys:
         Raises `InputError` if the name is taken or malformed, if a limit is out of range, or if `metrics` is combined
         with a limit. Raises `ConfigurationError` if the file cannot be read or written.
         """
-        if not name or not name.isprintable() or len(name) > 64:
-            raise InputError(f"the name of a key is 1 to 64 printable characters, not {name!r}")
-        dollars = None if dollars_per_day is None else Decimal(dollars_per_day)
-        if dollars is not None and not (dollars.is_finite() and dollars >= 0):
-            raise InputError(f"dollars a day are {dollars}, but must be 0 or more")
-        for what, number in (("requests a minute", requests_per_minute), ("requests at once", at_once)):
-            if number is not None and number < 1:
-                raise InputError(f"{what} are {number}, but must be at least 1")
-        if metrics and (dollars is not None or recipes or requests_per_minute is not None or at_once is not None):
-            raise InputError("a key for metrics asks nothing, so it has no limits: leave those away, or --metrics")
-        secret = PREFIX + secrets.token_urlsafe(32)
-        now = datetime.now(UTC)
-        owner = f"{name}#{secrets.token_hex(8)}"
-        made = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner, keep_for)
+        made, secret = make_key(
+            name,
+            dollars_per_day=dollars_per_day,
+            recipes=recipes,
+            requests_per_minute=requests_per_minute,
+            at_once=at_once,
+            metrics=metrics,
+            keep_for=keep_for,
+        )
         with self._alone():
             keys = self.all()
             if any(key.name == name for key in keys):
-                raise InputError(f'there is a key "{name}" already; remove it first (partsong keys remove {name})')
+                raise taken(name)
             self._write((*keys, made))
         return secret
 
@@ -167,8 +179,7 @@ class Keys:
             keys = self.all()
             left = tuple(key for key in keys if key.name != name)
             if len(left) == len(keys):
-                known = ", ".join(key.name for key in keys) or "none"
-                raise InputError(f'there is no key "{name}"; known: {known}')
+                raise unknown(name, keys)
             self._write(left)
 
     @contextmanager
@@ -205,9 +216,69 @@ class Keys:
             raise ConfigurationError(f"{self.path}: the keys cannot be written: {problem.strerror}") from None
 
 
-def keys_of_server() -> Keys:
-    """The keys for this user's server, in the file `folders.keys_path()`."""
-    return Keys(keys_path())
+def make_key(
+    name: str,
+    *,
+    dollars_per_day: Decimal | int | None = None,
+    recipes: tuple[str, ...] = (),
+    requests_per_minute: int | None = None,
+    at_once: int | None = None,
+    metrics: bool = False,
+    keep_for: float | None = None,
+) -> tuple[Key, str]:
+    """Make a key, and return it with its secret. See `Key` for the parameters.
+
+    Raises `InputError` if the name is malformed, if a limit is out of range, or if `metrics` is combined with a limit.
+    """
+    if not name or not name.isprintable() or len(name) > 64:
+        raise InputError(f"the name of a key is 1 to 64 printable characters, not {name!r}")
+    dollars = None if dollars_per_day is None else Decimal(dollars_per_day)
+    if dollars is not None and not (dollars.is_finite() and dollars >= 0):
+        raise InputError(f"dollars a day are {dollars}, but must be 0 or more")
+    for what, number in (("requests a minute", requests_per_minute), ("requests at once", at_once)):
+        if number is not None and number < 1:
+            raise InputError(f"{what} are {number}, but must be at least 1")
+    if metrics and (dollars is not None or recipes or requests_per_minute is not None or at_once is not None):
+        raise InputError("a key for metrics asks nothing, so it has no limits: leave those away, or --metrics")
+    secret = PREFIX + secrets.token_urlsafe(32)
+    now = datetime.now(UTC)
+    owner = f"{name}#{secrets.token_hex(8)}"
+    key = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner, keep_for)
+    return key, secret
+
+
+def find_key(keys: Iterable[Key], secret: str) -> Key | None:
+    """The key with this secret; `None` if there is none. See `Keys.find`."""
+    digest = _digest(secret).encode()
+    found = None
+    for key in keys:
+        if hmac.compare_digest(key.digest.encode(), digest):
+            found = key
+    return found
+
+
+def write_key(key: Key) -> bytes:
+    """The key as JSON, for a database that several hosts share."""
+    return msgspec.json.encode(key)
+
+
+def read_keys(written: Iterable[bytes], where: str) -> tuple[Key, ...]:
+    """The keys that `write_key` wrote. `where` names the database in errors. Raises `ConfigurationError`."""
+    try:
+        return tuple(msgspec.json.decode(each, type=Key) for each in written)
+    except msgspec.DecodeError as problem:
+        raise ConfigurationError(f"{where}: the keys cannot be read: {problem}") from None
+
+
+def taken(name: str) -> InputError:
+    """The error of a name that another key has."""
+    return InputError(f'there is a key "{name}" already; remove it first (partsong keys remove {name})')
+
+
+def unknown(name: str, keys: Iterable[Key]) -> InputError:
+    """The error of a name that no key has."""
+    known = ", ".join(key.name for key in keys) or "none"
+    return InputError(f'there is no key "{name}"; known: {known}')
 
 
 def _digest(secret: str) -> str:

@@ -76,6 +76,15 @@ def selecting_instruction() -> str:
     return wording("select")
 
 
+def comparing_instruction(instruction: str | None = None) -> str:
+    """The instruction for an analyst, with the proposals in it and the form of the result at its end.
+
+    instruction: text in place of partsong's own; `None` (default) for partsong's
+    """
+    text = wording("compare") if instruction is None else instruction
+    return "\n\n".join((text, *(() if "{proposals}" in text else ("{proposals}",)), wording("compare_form")))
+
+
 def commenting_instruction() -> str:
     """partsong's own instruction for an agent that comments on proposals."""
     return wording("comment")
@@ -97,6 +106,7 @@ def compose(
     calls: str = "",
     word: str | None = None,
     marks: tuple[Mark, ...] = (),
+    analysis: str = "",
 ) -> tuple[Message, ...]:
     """The messages of the prompt for an agent.
 
@@ -108,17 +118,26 @@ def compose(
     word: the word in the fences, see `fence_word`; by default made from the proposals
     marks: what the opening marks say, one for each text; empty (default) to number the texts from 1. The layout `paper`
         always numbers them from 1
+    analysis: what an analyst has found in the proposals, between fences after them; "" (default) for none
     """
-    messages = _told(conversation.messages, system) if system else conversation.messages
+    messages = with_system(conversation.messages, system)
     if not proposals:
         return messages
     match layout:
         case "tail":
-            return (*messages, Message("user", (Text(fenced(proposals, instruction, truncated, calls, word, marks)),)))
+            text = fenced(proposals, instruction, truncated, calls, word, marks, analysis)
+            return (*messages, Message("user", (Text(text),)))
         case "paper":
-            return _told(messages, instruction + numbered(proposals) + (calls and f"\n\n{calls}"))
+            fence = f"proposal-{word or fence_word(fenced_texts(proposals, calls, analysis))}" if analysis else ""
+            after = (calls and f"\n\n{calls}") + _analysed(analysis, fence)
+            return _told(messages, instruction + numbered(proposals) + after)
         case _:
             assert_never(layout)
+
+
+def with_system(messages: tuple[Message, ...], system: str) -> tuple[Message, ...]:
+    """The messages with an agent's own system prompt after that of the caller. "" adds nothing."""
+    return _told(messages, system) if system else messages
 
 
 def numbered(proposals: tuple[str, ...]) -> str:
@@ -133,6 +152,7 @@ def fenced(
     calls: str = "",
     word: str | None = None,
     marks: tuple[Mark, ...] = (),
+    analysis: str = "",
 ) -> str:
     """The instruction, with the proposals in it or after it, each proposal between fences that it cannot imitate.
 
@@ -141,7 +161,7 @@ def fenced(
 
     See `compose` for the other parameters.
     """
-    fence = f"proposal-{word or fence_word((*proposals, calls) if calls else proposals)}"
+    fence = f"proposal-{word or fence_word(fenced_texts(proposals, calls, analysis))}"
     marks = marks or tuple(Mark(number) for number in range(1, len(proposals) + 1))
     pieces = [
         f"<{fence} {mark.words}{TRUNCATED if index in truncated else ''}>\n{text}\n</{fence}>"
@@ -152,8 +172,21 @@ def fenced(
     blocks = "\n\n".join(pieces)
     if calls:
         blocks += f"\n\n<{fence} calls>\n{calls}\n</{fence}>"
+    blocks += _analysed(analysis, fence)
     before, placed, after = instruction.partition("{proposals}")
     return before.replace("{fence}", fence) + ("" if placed else "\n\n") + blocks + after.replace("{fence}", fence)
+
+
+def fenced_texts(proposals: tuple[str, ...], calls: str = "", analysis: str = "") -> tuple[str, ...]:
+    """The texts between the fences of a prompt, from which `fence_word` makes the word in the fences."""
+    return (*proposals, *(text for text in (calls, analysis) if text))
+
+
+def _analysed(analysis: str, fence: str) -> str:
+    """The analysis between fences, after words that say what it is; "" without an analysis."""
+    if not analysis:
+        return ""
+    return f"\n\n{wording('analysis').replace('{fence}', fence)}\n\n<{fence} analysis>\n{analysis}\n</{fence}>"
 
 
 def listed(calls: tuple[tuple[str, str, int], ...], advisers: int) -> str:

@@ -1,4 +1,4 @@
-"""A recipe as data: layers of agents and an aggregator.
+"""A recipe as data: layers of agents, perhaps an analyst, and an aggregator.
 
 Every `Recipe` can be run: making one that cannot be run raises `ValueError`, which names the field. In the paper's
 count the aggregator is a layer too, so that MoA has three layers: two of proposers, and the aggregator. `recipes` reads
@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Struct
 
+from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import RecipeError
 from partsong.ids import LONGEST_MODEL, fault, shown
 from partsong.model import Sampling
@@ -26,6 +27,7 @@ Advice = Literal["user_turn", "every_step", "calls"] | int
 Sees = Literal["all", "none", "split"] | int
 # Share of a run's deadline that is kept for the aggregator: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
+ANALYST_SEAT = 1  # of the analyst, whose layer is the aggregator's; the aggregator has seat 0
 MAX_SEATS = 1000  # of a layer: a larger number is probably a typing error, and an expensive one
 
 
@@ -148,6 +150,19 @@ def needs_proposals(aggregator: Aggregator) -> bool:
             assert_never(aggregator.method)
 
 
+class Analyst(Agent, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The agent that compares the proposals of the last layer before the aggregator reads them; see `analysis`.
+
+    instruction: text that replaces partsong's own instruction for comparing; `None` (default) for partsong's. What form
+        the result must have is told after it in every case.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples != 1:
+            raise ValueError(f"samples is {self.samples}, but the analyst is asked once; samples belong to agents")
+
+
 class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Agents that are asked at the same time, and read the proposals of the layer before.
 
@@ -250,6 +265,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     advice: when proposers are asked while the aggregator acts with tools: "user_turn" (default) once for each message
         of the user, "every_step" before every step, a number n before every n-th step. With "calls" they are asked
         before every step, and propose tool calls as well.
+    analyst: agent that compares the proposals of the last layer for the aggregator; `None` (default) for none
     """
 
     name: str
@@ -267,6 +283,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     last_resort: LastResort = "fail"
     seed: int | None = None
     advice: Advice = "user_turn"
+    analyst: Analyst | None = None
     same: Same = "final"
 
     def __post_init__(self) -> None:
@@ -293,6 +310,15 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             seats = len(voters.seats)
             why = _ONE_VOICE if seats > 1 else "the last layer has only one seat, and a vote needs two"
             raise ValueError(f'aggregator.method is "vote", but {why}')
+        last = self.last_proposers
+        if (
+            self.analyst is not None
+            and (seats := 0 if last is None else len(self.layers[last].seats)) < LEAST_PROPOSALS
+        ):
+            where = "there are no layers" if last is None else f"the last layer has {seats} seat"
+            raise ValueError(f"analyst compares at least {LEAST_PROPOSALS} proposals, but {where}")
+        if self.analyst is not None and not self.aggregator.models:
+            raise ValueError("analyst is given, but nothing can ask the aggregator, which would read the analysis")
         _check_deadline(self.deadline)
 
     @property
@@ -314,13 +340,18 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     @property
     def calls(self) -> int:
-        """Most calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate."""
-        return sum(len(layer.seats) for layer in self.layers) + bool(self.aggregator.models)
+        """Most calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate.
+
+        An analyst is one call more.
+        """
+        seats = sum(len(layer.seats) for layer in self.layers)
+        return seats + (self.analyst is not None) + bool(self.aggregator.models)
 
     @property
     def models(self) -> tuple[str, ...]:
         """Every model id of the recipe, fallbacks included, once and in order of appearance."""
-        agents = [*(agent for layer in self.layers for agent in layer.agents), self.aggregator]
+        analyst = () if self.analyst is None else (self.analyst,)
+        agents = [*(agent for layer in self.layers for agent in layer.agents), *analyst, self.aggregator]
         return tuple(dict.fromkeys(name for agent in agents for name in agent.models))
 
 

@@ -7,10 +7,15 @@ empty defaults.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from partsong.analysis import Analysis
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
     AggregationStarted,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
+    AnalysisStarted,
     AnyEvent,
     CallFinished,
     Failure,
@@ -79,6 +84,8 @@ class Transcript:
     seat: if the answer is a proposal (selected, elected, or the last resort), the index of its seat; else `None`
     layer: if the answer is a proposal, the index of its layer; else `None`
     spared: number of proposers' seats that were not needed, once the run has ended
+    analyst: the analyst as far as it has come, a seat whose text stays empty; `None` if it has not been asked
+    analysis: where the proposals of the last layer agree and differ; `None` without a usable analysis
     """
 
     recipe: Recipe | None = None
@@ -100,6 +107,8 @@ class Transcript:
     seat: int | None = None
     layer: int | None = None
     spared: int = 0
+    analyst: Seat | None = None
+    analysis: Analysis | None = None
 
     def proposals(self, layer: int) -> tuple[Answer, ...]:
         """The proposals of the layer with the index `layer`, in seat order, without lost and unfinished seats."""
@@ -133,6 +142,8 @@ class Transcript:
                 self.fitted.append(event)
             case CallFinished():
                 self.calls.append(event)
+            case AnalysisStarted() | AnalysisReplaced() | AnalysisFinished() | AnalysisFailed():
+                self._hear_analyst(event)
             case VotesCounted():
                 self.votes.append(event)
             case AggregationStarted(model=model):
@@ -149,6 +160,18 @@ class Transcript:
             case RunFailed(error=error):
                 self.error = error
                 self._end(event)
+
+    def _hear_analyst(self, event: AnalysisStarted | AnalysisReplaced | AnalysisFinished | AnalysisFailed) -> None:
+        match event:
+            case AnalysisStarted(model=model):
+                self.analyst = Seat(model, started=True)
+            case AnalysisReplaced(model=model, error=error) if self.analyst is not None:
+                self.analyst.replaced.append((self.analyst.model, error))
+                self.analyst.model = model
+            case AnalysisFinished(analysis=analysis):
+                self.analysis = analysis
+            case AnalysisFailed(error=error) if self.analyst is not None:
+                self.analyst.error = error
 
     def _end(self, event: RunFinished | RunFailed) -> None:
         self.usage, self.losses = event.usage, event.losses

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -225,7 +226,8 @@ def test_a_function_of_ones_own_grades(recipe: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("verdict", "value"), [("Grade: 7", 7.0), ("Good.\n**Grade: 10/10**", 10.0)])
 def test_a_judge_grades_from_1_to_10(recipe: str, verdict: str, value: float) -> None:
-    found = graded(own('"Ask."'), "--recipe", recipe, "--grade", "rubric", "--judge", f"scripted:judge?text={verdict}")
+    judge = f"scripted:judge?text={quote(verdict)}"  # an id of a model is one line
+    found = graded(own('"Ask."'), "--recipe", recipe, "--grade", "rubric", "--judge", judge)
     assert [(grade["value"], grade["judged"]) for grade in found] == [(value, [verdict])]
 
 

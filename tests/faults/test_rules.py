@@ -8,9 +8,11 @@ import pytest
 import partsong
 from partsong import Agent, Aggregator, Configuration, Layer, Recipe, asking
 from partsong.engine import perform
+from partsong.engine.performance import ANALYST_SHARE
 from partsong.events import (
     AggregationReplaced,
     AggregationStarted,
+    AnalysisFailed,
     Loss,
     ProposalFailed,
     ProposalFinished,
@@ -18,7 +20,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
 )
-from partsong.recipe import Otherwise, replace
+from partsong.recipe import Analyst, Otherwise, replace
 from tests import grammar
 from tests.clock import jumping
 from tests.faults.cells import DEADLINE, LISTEN, Performed, listen, providers
@@ -132,6 +134,22 @@ async def test_a_layers_deadline_ends_it_whatever_the_run_would_allow() -> None:
     outcome = await performed(recipe(layer("well.c.0.0", "hung.c.0.1", deadline=10.0), layer("tardy.c.1.0")))
     assert losses(outcome) == [(0, 1, "cut_off", "timeout")]
     assert when(outcome, AggregationStarted) == pytest.approx(10 + TARDY, abs=SLIP)
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+@jumping(settle=LISTEN)
+async def test_whatever_befalls_the_analyst_there_is_an_answer(fault: str, fallback: bool) -> None:
+    names = (f"{fault}.c.2.1", "hung.c.2.2") if fallback else (f"{fault}.c.2.1",)
+    models = tuple(map(at, names))
+    wanted = recipe(layer("well.c.0.0", "well.c.0.1"), analyst=Analyst(models[0], fallback=models[1:]))
+    outcome = await performed(wanted)
+    assert finished(outcome).answer.text == words_of("well.c.9.0")
+    # What passes is answered in the end, but in words that are no analysis.
+    causes = FAULTS[fault].causes or ("invalid",)
+    assert [(layer, seat, cause in causes) for layer, seat, _, cause in losses(outcome)] == [(1, 1, True)]
+    assert when(outcome, AggregationStarted) <= DEADLINE * ANALYST_SHARE + SLIP
+    assert any(isinstance(event, AnalysisFailed) for event in outcome.events)
 
 
 @pytest.mark.parametrize("fault", [*WORDLESS, *SPEAKING])

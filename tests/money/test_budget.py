@@ -32,7 +32,11 @@ from partsong.errors import CAUSES, BudgetError
 from partsong.events import (
     AggregationReplaced,
     AggregationStep,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
     AnyEvent,
+    CallFinished,
     ProposalFailed,
     ProposalFinished,
     ProposalReplaced,
@@ -48,7 +52,7 @@ from partsong.model_info import ModelInfo
 from partsong.money.budget import MAX_TOKENS, Budget, Purse, worst_case
 from partsong.money.funding import DailyFunds, Funded, fund
 from partsong.money.planning import plan
-from partsong.recipe import replace
+from partsong.recipe import ANALYST_SEAT, Analyst, Sees, replace
 from partsong.store import open_store
 from partsong.wire.tokens import estimate_tokens
 from tests import grammar
@@ -115,6 +119,8 @@ class Simulated:
         if fate:
             failure.usage = usage if told else None
             raise failure
+        if request.response_format is not None and chance.random() < 0.5:  # an analyst that finds something
+            return Answer((Text('{"gaps": ["one"]}'),), usage=usage)
         return Answer((Text("word " * chance.randint(1, min(40, allowed))),), usage=usage)
 
 
@@ -154,24 +160,35 @@ def some_recipe(chance: random.Random) -> Recipe:
         samples = 1 if last else chance.choice((1, 1, 1, 2, 4))
         return Agent(model, samples, max_tokens=chance.choice((None, 1, 50, 700)), fallback=tuple(others))
 
-    layers = []
+    layers: list[Layer] = []
     for _ in range(chance.choice((0, 1, 1, 2, 3))):
         agents = tuple(agent() for _ in range(chance.randint(1, 4)))
         seats = sum(each.samples for each in agents)
         quorum = chance.randint(1, seats) if chance.random() < 0.5 else None
         grace = None if quorum is None else chance.choice((0.0, 1.0))
-        agree = chance.randint(2, seats) if seats > 1 and chance.random() < 0.3 else None
+        comments = bool(layers) and chance.random() < 0.25
+        sees: Sees = "all"
+        if layers:
+            sees = chance.choice(("all", "split", 1, 2) if comments else ("all", "split", 1, 2, "none"))
+        agree = chance.randint(2, seats) if seats > 1 and not comments and chance.random() < 0.3 else None
         at_once = chance.randint(1, 3) if chance.random() < 0.3 else None
-        layers.append(Layer(agents, quorum, grace, chance.choice((None, 5.0)), agree, at_once))
+        deadline = chance.choice((None, 5.0))
+        layers.append(Layer(agents, quorum, grace, deadline, agree, at_once, sees, comments))
     last = agent(last=True)
     aggregator = Aggregator(last.model, max_tokens=last.max_tokens, fallback=last.fallback)
-    if layers and len(layers[-1].seats) > 1 and chance.random() < 0.4:
+    proposing = [layer for layer in layers if not layer.comments]
+    if proposing and len(proposing[-1].seats) > 1 and chance.random() < 0.5:
         otherwise = chance.choice(("synthesize", "synthesize", "select", "fail"))
         aggregator = structs.replace(
             aggregator, method="vote", otherwise=otherwise, majority=chance.choice((0, 0.3, 0.5))
         )
     deadline, strict = chance.choice((None, 8.0, 60.0)), chance.random() < 0.1
-    return Recipe("random", tuple(layers), aggregator, instruction="Unite.", deadline=deadline, strict=strict)
+    made = Recipe("random", tuple(layers), aggregator, instruction="Unite.", deadline=deadline, strict=strict)
+    dice = random.Random(repr(made))  # of its own, so that the other recipes stay what they were
+    if layers and len(layers[-1].seats) > 1 and dice.random() < 0.3:
+        model, *others = dice.sample(names, dice.choice((1, 1, 2)))
+        made = replace(made, analyst=Analyst(model, max_tokens=dice.choice((None, 50)), fallback=tuple(others)))
+    return made
 
 
 @dataclass(slots=True)
@@ -265,9 +282,20 @@ def check(events: list[AnyEvent], seen: Counter[str], *, planned: bool) -> None:
     seen["dropped"] += bool(events[0].dropped)
     told = Decimal(0)
     replaced: set[tuple[int, int]] = set()
-    aggregator_replaced = False
+    aggregator_replaced = analyst_replaced = False
+    analyst = None if events[0].recipe.analyst is None else (len(events[0].recipe.layers), ANALYST_SEAT)
     for event in events:
         match event:
+            case CallFinished(layer=layer, seat=seat, usage=usage) if (layer, seat) == analyst:
+                told += (usage and usage.dollars) or 0
+            case AnalysisReplaced():
+                analyst_replaced = True
+            case AnalysisFinished():
+                seen["compared"] += 1
+            case AnalysisFailed(error=error):
+                seen["not compared"] += 1
+                if error.message.startswith("it may cost"):
+                    assert analyst_replaced or not planned
             case ProposalFinished(answer=answer) | AggregationStep(answer=answer):
                 assert answer.usage.dollars is not None
                 told += answer.usage.dollars
@@ -305,6 +333,8 @@ async def test_ten_thousand_runs_never_cost_more_than_they_may() -> None:
         await asyncio.gather(*(perform_one(number, seen) for number in range(start, start + AT_ONCE)))
     assert seen["finished"] > RUNS // 4
     for what in (
+        "compared",
+        "not compared",
         "refused",
         "cancelled",
         "dropped",

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,13 +29,15 @@ from partsong import (
 from partsong.bounds import DEFAULTS
 from partsong.engine import perform
 from partsong.engine.proposed_tool_calls import gathered
+from partsong.errors import RecipeError
 from partsong.events import AnyEvent, RunFinished
 from partsong.model import Sampling, Tool, ToolCall, ToolResult
 from partsong.model_info import ModelInfo
 from partsong.money.costing import LISTED, RETOLD, Calls, Costs
 from partsong.money.planning import plan
 from partsong.prompts import listed
-from partsong.recipe import Advice, Fit, Layout, Method, Otherwise, Sees
+from partsong.recipe import Advice, Analyst, Fit, Layout, Method, Otherwise, Sees
+from partsong.recipe import replace as checked
 from partsong.wire.tokens import estimate, estimate_tokens
 
 TOOLS = (Tool("x", "Does it.", b'{"type":"object"}'), Tool("read_file", "Reads\na file.", b'{"properties":{"p":{}}}'))
@@ -71,6 +74,24 @@ class Recording:
                 break
             text += piece
         return Answer((Text(text or "1"),), "length" if self.truncated else "stop", Usage(1, 1))
+
+
+@dataclass(slots=True)
+class Comparing(Recording):
+    """An analyst that notes what it is sent, and finds as many gaps as it may write."""
+
+    letters: int = 1
+
+    async def __call__(self, request: Request, send: Send | None) -> Answer:
+        self.sent.append(estimate_tokens(request))
+        limit = RETOLD * (request.sampling.max_tokens or 0)
+        gaps: list[str] = []
+        for number in range(100):
+            gap = (self.pieces[number % len(self.pieces)] * self.letters)[: self.letters] + str(number)
+            if estimate(json.dumps({"gaps": [*gaps, gap]})) > limit:
+                break
+            gaps.append(gap)
+        return Answer((Text(json.dumps({"gaps": gaps})),), "length" if self.truncated else "stop", Usage(1, 1))
 
 
 PIECES = st.sampled_from(
@@ -136,7 +157,7 @@ def recipes(draw: st.DrawFn, method: Method, otherwise: Otherwise = "synthesize"
         layers = [layers[0], *(draw(looking(layer, layout)) for layer in layers[1:])] if layers else []
     fits: list[Fit] = ["truncate", "window"]
     advices: list[Advice] = ["user_turn", "every_step", "calls", 2]
-    return Recipe(
+    made = Recipe(
         "r",
         tuple(layers),
         Aggregator(
@@ -153,6 +174,10 @@ def recipes(draw: st.DrawFn, method: Method, otherwise: Otherwise = "synthesize"
         advice=draw(st.sampled_from(advices)),
         max_dollars=Decimal("1e15"),
     )
+    if draw(st.booleans()):
+        with suppress(RecipeError):  # too few seats to compare, or nothing reads the analysis
+            return checked(made, analyst=Analyst("m:analyst", max_tokens=draw(LIMITS), system=draw(SYSTEMS)))
+    return made
 
 
 def planned_for(costs: Costs, recipe: Recipe) -> Mapping[str, Calls]:
@@ -174,6 +199,10 @@ def test_no_call_reads_more_than_was_planned(
         name: Recording(ModelInfo(dollars=a_dollar_a_token), data.draw(PIECES), truncated=data.draw(st.booleans()))
         for name in recipe.models
     }
+    if recipe.analyst is not None:
+        models["m:analyst"] = Comparing(
+            ModelInfo(dollars=a_dollar_a_token), data.draw(PIECES), letters=data.draw(st.sampled_from([1, 20, 1900]))
+        )
     last = models[recipe.aggregator.model]
     last.info = ModelInfo(window, dollars=a_dollar_a_token)
     last.answer, last.truncated = "1" if recipe.aggregator.when_asked == "select" else "" if prose else "{}", False

@@ -1,6 +1,7 @@
 """What is dropped, and in which order, when a recipe costs more than it may."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -12,14 +13,14 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from partsong import Agent, Aggregator, Answer, Layer, Model, Recipe, Request, Send, asking, assemble, run
-from partsong.errors import BudgetError
+from partsong.errors import BudgetError, RecipeError
 from partsong.middleware.price import fixed
 from partsong.model import Conversation, Sampling, Tool
 from partsong.model_info import ModelInfo, info_of
 from partsong.money.costing import RETOLD, Costs
 from partsong.money.funding import DailyFunds
 from partsong.money.planning import Plan, plan
-from partsong.recipe import Fit, LastResort, Method, Otherwise, Sees, replace
+from partsong.recipe import Analyst, Fit, LastResort, Method, Otherwise, Sees, replace
 from partsong.store import open_store
 
 QUESTION = asking("Why is the sky blue?")
@@ -202,6 +203,50 @@ def test_an_aggregator_that_selects_keeps_something_to_select_from() -> None:
         planned(made, 99, x=1, y=0)
     with pytest.raises(BudgetError, match="but no proposal can be paid; the whole recipe may cost 3 dollars with x"):
         planned(made, 99, x=0, y=0)
+
+
+def comparing(*layers: Layer) -> Recipe:
+    return Recipe("r", layers, Aggregator("z:z", max_tokens=1000), analyst=Analyst("w:w", max_tokens=1000))
+
+
+def test_an_analyst_keeps_two_proposals_to_compare() -> None:
+    made = comparing(layer(("x:a", 3)), layer("y:b", "y:c"))
+    assert [shape(planned(made, dollars).recipe) for dollars in (7, 6, 5, 4)] == [
+        [[("x:a", 3)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 2)], [("y:b", 1), ("y:c", 1)]],
+        [[("x:a", 2)]],
+        [[("x:a", 2)]],
+    ]
+    plan = planned(made, 7)
+    assert list(plan.later) == [
+        {"": 4, "y": 2, "w": 1, "z": 1},
+        {"": 2, "w": 1, "z": 1},
+        {"": 1, "z": 1},
+        {},
+    ]
+    with pytest.raises(BudgetError) as caught:
+        planned(made, 3)
+    assert str(caught.value) == (
+        "r: its analyst compares the proposals; with 2 of them the run may cost 4 dollars, but 3 are allowed; "
+        "the whole recipe may cost 7 dollars, but 3 are allowed"
+    )
+    # A provider that can pay for one of its seats only: the layer before has enough to compare.
+    assert shape(planned(made, 99, y=1).recipe) == [[("x:a", 3)]]
+    assert shape(planned(made, 99, x=0).recipe) == [[("y:b", 1), ("y:c", 1)]]
+    with pytest.raises(
+        BudgetError, match="compares the proposals and needs two, but only one proposal can be paid; the"
+    ):
+        planned(made, 99, x=1, y=0)
+    with pytest.raises(BudgetError, match="compares the proposals and needs two, but no proposal can be paid; the"):
+        planned(made, 99, x=0, y=0)
+
+
+def test_the_aggregator_reads_all_that_the_analyst_may_have_written() -> None:
+    reading = ModelInfo(dollars=fixed(Decimal(1), Decimal(0)))
+    made = comparing(layer(("x:a", 3)))
+    longer = replace(made, analyst=Analyst("w:w", max_tokens=2000))
+    plain, larger = (plan(each, QUESTION, known(each, reading), {}).worst[""] for each in (made, longer))
+    assert larger - plain == pytest.approx(Decimal("2000e-6") * Decimal("1.25"), rel=Decimal("0.04"))
 
 
 def voting(*layers: Layer, otherwise: Otherwise = "synthesize") -> Recipe:
@@ -392,7 +437,7 @@ def any_recipes(draw: st.DrawFn) -> Recipe:
     assume(method != "vote" or next(each for each in reversed(layers) if not each.comments).voices > 1)
     fits: list[Fit] = ["truncate", "window", "fail"]
     resorts: list[LastResort] = ["fail", "best_proposal"]
-    return Recipe(
+    made = Recipe(
         "r",
         tuple(layers),
         Aggregator(
@@ -406,6 +451,10 @@ def any_recipes(draw: st.DrawFn) -> Recipe:
         strict=draw(st.sampled_from([False, False, False, True])),
         seed=draw(st.none() | st.just(3)),
     )
+    if draw(st.booleans()):
+        with suppress(RecipeError):  # too few seats to compare, or nothing reads the analysis
+            return replace(made, analyst=Analyst(f"{draw(st.sampled_from('xyz'))}:an", fallback=("y:spare",)))
+    return made
 
 
 @settings(max_examples=300, deadline=None)
@@ -438,5 +487,6 @@ def test_every_plan_is_a_recipe(
     # Every part of it is checked anew, as one that is read from a file would be.
     assert msgspec.convert(msgspec.to_builtins(smaller), Recipe) == smaller
     assert smaller.aggregator == made.aggregator
+    assert smaller.analyst == made.analyst
     assert len(smaller.layers) <= len(made.layers)
     assert smaller.last_proposers is not None or not (smaller.layers or made.aggregator.method == "select")

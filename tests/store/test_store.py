@@ -10,7 +10,8 @@ from partsong import InputError, Message, Request, Sampling, Text, Tool
 from partsong.errors import StoreError
 from partsong.events import RunStarted
 from partsong.model import Image, Reasoning, Terms, ToolCall, asking
-from partsong.store import call_key, open_store
+from partsong.store import Store, call_key, open_store
+from tests.clock import jumping
 from tests.store.samples import RECIPE, REQUEST, made, recorded
 
 
@@ -108,3 +109,33 @@ async def test_ids_are_short_and_sort_by_time(tmp_path: Path) -> None:
     assert ids == sorted(ids)
     assert len(set(ids)) == 20
     assert {len(name) for name in ids} == {12}
+
+
+@jumping
+async def test_writes_that_fail_while_reads_fail_already_are_tried_again() -> None:
+    """Reads may fail first: a server that shares its keys reads before each request."""
+
+    class Broken:
+        address, works, probed = "db", False, 0
+
+        async def probe(self) -> None:
+            self.probed += 1
+            if not self.works:
+                raise StoreError("gone")
+
+        async def find_run(self, run: str) -> None:
+            if not self.works:
+                raise StoreError("gone")
+
+    backend = Broken()
+    store = Store(backend, "full")  # type: ignore[arg-type]
+    with pytest.raises(StoreError):
+        await store.run("x")
+    store.health.failed(StoreError("gone"), writing=True)
+    await asyncio.sleep(7)
+    assert backend.probed == 3
+    backend.works = True
+    await asyncio.sleep(2)
+    assert store.health.failing is None
+    assert await store.run("x") is None
+    await store.close()

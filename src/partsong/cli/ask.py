@@ -1,6 +1,7 @@
 """`partsong ask`: asks a question. The run is drawn on a terminal, plain in a pipe, or printed as events in JSON."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,8 @@ from partsong.cli.question import read_document, read_image, read_question
 from partsong.configuration import Configuration, StoreMode, find_configuration
 from partsong.documents.reader import DocumentReader
 from partsong.engine import perform
+from partsong.engine.again import models_asked
+from partsong.engine.recalled import Unasked
 from partsong.errors import InputError, StoreError
 from partsong.events import AnyEvent, RunFailed
 from partsong.model import Conversation, asking
@@ -26,6 +29,7 @@ from partsong.recipe import Recipe, replace, single
 from partsong.recipes.finding import named_recipe
 
 if TYPE_CHECKING:
+    from partsong.engine.recalled import Again
     from partsong.store import Store
 
 DEFAULT_RECIPE = "local"
@@ -142,6 +146,8 @@ async def answer(
     proposals: bool,
     json: bool,
     quiet: bool,
+    again: "Again | None" = None,
+    labels: Mapping[str, str] | None = None,
 ) -> int:
     """Perform, show and store one run; return the exit code, which is 1 if the run failed.
 
@@ -150,16 +156,21 @@ async def answer(
     proposals: whether the proposals are shown too
     json: whether each event is printed as a line of JSON
     quiet: whether only the answer is shown
+    again: what the run finds of an earlier one; `None` (default) for nothing
+    labels: labels under which the run is stored; `None` (default) for none
     """
     failures: list[RunFailed] = []
     drawn = not json and sys.stdout.isatty()
     async with AsyncExitStack() as stack:
         store = await keep(stack, configuration, mode)
         with Downloads(sys.stderr) as downloads:
+            asked = recipe.models if again is None else models_asked(recipe, again)
             models = await stack.enter_async_context(
-                assemble(recipe.models, configuration, fetching=downloads.hear, store=store)
+                assemble(asked, configuration, fetching=downloads.hear, store=store)
             )
-        recorder = store.record()
+        if again is not None:
+            models = {name: models.get(name) or Unasked() for name in recipe.models}
+        recorder = store.record(labels=labels or {})
         stack.push_async_callback(recorder.close)
         listener = await listen(stack, drawn=drawn, proposals=proposals, json=json, quiet=quiet)
 
@@ -181,6 +192,7 @@ async def answer(
             funds=funds,
             documents=documents,
             record=record,
+            again=again,
             bounds=configuration.bounds,
         )
     if store.problem is not None and not quiet:

@@ -117,6 +117,24 @@ LOOK_BACK = (
         ("show last", "show 4f1c --brief", 'show last --json | jq ".layers[0].seats[].text"'),
     ),
     Command(
+        "analyse",
+        "partsong.cli.analyse:analyse",
+        "Compare the proposals of a stored run: where they agree, where they contradict each other, what is missing.",
+        ("RUN [OPTIONS]",),
+        (
+            "analyse last",
+            "analyse 4f1c --model openai:gpt-6.1-sol",
+            'analyse last --json | jq ".analysis.contradictions"',
+        ),
+    ),
+    Command(
+        "again",
+        "partsong.cli.again:again",
+        "Aggregate the proposals of a stored run again, with another model or other seats. Only what is new is paid.",
+        ("RUN [OPTIONS]",),
+        ("again last", "again 4f1c --aggregator openai:gpt-6.1-sol", "again last --retry 0.2 --without 0.1"),
+    ),
+    Command(
         "replay",
         "partsong.cli.replay:replay",
         "Play a stored run on the terminal as it happened. No model is called.",

@@ -49,7 +49,8 @@ def cost(
     if json:
         print_json(as_document(chosen, prompt_tokens, rows, everything, unknown))
         return 0
-    names = [*(f"layer {index}" for index in range(len(rows) - 1)), "aggregator", "all"]
+    analyst = () if chosen.analyst is None else ("analyst",)
+    names = [*(f"layer {index}" for index in range(len(chosen.layers))), *analyst, "aggregator", "all"]
     print_table(
         ("", "calls", "typically: in", "out", "dollars", "at most: in", "out", "dollars"),
         [
@@ -76,14 +77,15 @@ def as_document(
     """Return the estimate as plain values, for JSON.
 
     tokens: length of the question in tokens
-    rows: a row for each layer, and the aggregator's row
+    rows: a row for each layer, the analyst's row if there is an analyst, and the aggregator's row
     everything: sum of all rows
     unknown: ids of the models whose price is unknown
     """
     return {
         "recipe": recipe.name,
         "prompt_tokens": tokens,
-        "layers": rows[:-1],
+        "layers": rows[: len(recipe.layers)],
+        "analyst": None if recipe.analyst is None else rows[-2],
         "aggregator": rows[-1],
         "all": everything,
         "unknown_prices": unknown,

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
-from partsong.assembly import missing, reachable
+from partsong.addresses import shown
+from partsong.assembly import missing, open_journal, reachable
 from partsong.cli.ask import DEFAULT_RECIPE
 from partsong.cli.loop import complete
 from partsong.cli.models import key_of
@@ -19,8 +20,8 @@ from partsong.cli.options import Config
 from partsong.cli.printable import single_line
 from partsong.cli.table import print_table
 from partsong.configuration import FILE, Configuration, Provider, find_configuration, has_key, known_providers
-from partsong.errors import RecipeError
-from partsong.folders import user_folder, weights_folder
+from partsong.errors import ConfigurationError, RecipeError, StoreError
+from partsong.folders import store_path, user_folder, weights_folder
 from partsong.recipes.finding import named_recipe
 
 GIGABYTE = 1e9
@@ -36,6 +37,8 @@ def doctor(*, config: Config = None) -> int:
     recipe, wrong = default_recipe(configuration, providers)
     if configuration.recipe is not None:
         broken += [f"recipe {configuration.recipe}: {why}" for why in wrong]
+    store, fault = store_of(configuration)
+    broken += [f"store: {fault}"] if fault else []
     print_table(
         ("what", "found"),
         [
@@ -49,6 +52,7 @@ def doctor(*, config: Config = None) -> int:
             ),
             ("configuration", str(configuration.path or f"none ({FILE} here, or in {user_folder('config')})")),
             ("recipe", recipe),
+            ("store", store),
             ("weights", weights()),
         ],
     )
@@ -64,6 +68,26 @@ def doctor(*, config: Config = None) -> int:
     for problem in broken:
         print(f"\nbroken: {single_line(problem, sys.stdout.encoding)}")
     return 1 if broken else 0
+
+
+def store_of(configuration: Configuration) -> tuple[str, str]:
+    """Return the store as text, and what is wrong with it ("" for nothing). A database is connected to."""
+    if configuration.mode == "off":
+        return "off", ""
+    if configuration.database is None:
+        return f"{store_path()} ({configuration.mode})", ""
+    name = f"{shown(configuration.database)} ({configuration.mode})"
+    try:
+        complete(probe(configuration))
+    except (StoreError, ConfigurationError) as problem:
+        return f"{name}: cannot be used", str(problem)
+    return f"{name}: can be written", ""
+
+
+async def probe(configuration: Configuration) -> None:
+    """Connect to the database and write to it. Raises `StoreError` if this cannot be done."""
+    async with open_journal(configuration) as store:
+        await store.probe()
 
 
 def is_asked(name: str, provider: Provider, configuration: Configuration) -> bool:

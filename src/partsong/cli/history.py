@@ -4,11 +4,13 @@ The command must start fast, so it imports the store, but no provider and no tab
 """
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from partsong.cli import known_keys
 from partsong.cli.ages import read_age
 from partsong.cli.journal import how_it_is_empty, reading, status, when
 from partsong.cli.json_output import print_json
@@ -16,10 +18,12 @@ from partsong.cli.loop import complete
 from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
 from partsong.cli.table import print_table
+from partsong.configuration import find_configuration
 from partsong.errors import InputError
-from partsong.keys import keys_of_server
+from partsong.keys import Key
 from partsong.store import StoredRun
 from partsong.store.document import plain
+from partsong.store.runs import AGAIN
 
 SHOWN = 20  # number of runs listed by default, which fit on a screen
 MEGABYTE = 1e6
@@ -50,7 +54,8 @@ def history(
 ) -> int:
     """List the stored runs, or remove some."""
     if action == "delete":
-        return complete(delete(run, conversation, key))
+        keys = known_keys.all_keys(find_configuration()) if key else ()
+        return complete(delete(run, conversation, key, keys))
     if (conversation, key, run) != (None, None, None):
         raise InputError("RUN, --conversation and --key belong to deleting: partsong history delete …")
     if action == "prune":
@@ -100,8 +105,8 @@ async def prune(age: timedelta, said: str) -> int:
     return 0
 
 
-async def delete(run: str | None, conversation: str | None, key: str | None) -> int:
-    """Delete one run, one conversation, or everything of a key; say how much that was."""
+async def delete(run: str | None, conversation: str | None, key: str | None, keys: Sequence[Key]) -> int:
+    """Delete one run, one conversation, or everything of a key; say how much that was. `keys` are all keys."""
     if run is not None and (conversation, key) != (None, None):
         raise InputError("history delete takes a run, or --conversation, or --key, and not a run with one of these")
     if (run, conversation, key) == (None, None, None):
@@ -113,16 +118,16 @@ async def delete(run: str | None, conversation: str | None, key: str | None) -> 
         if run is not None:
             deleted = await store.delete_run((await store.find_run(run.strip())).id)
         elif conversation is not None:
-            deleted = await store.delete_conversation(owner_of(key or ""), conversation.strip())
+            deleted = await store.delete_conversation(owner_of(key or "", keys), conversation.strip())
         else:
-            deleted = await store.delete_everything(owner_of(key or ""))
+            deleted = await store.delete_everything(owner_of(key or "", keys))
     print(f"deleted {counted(deleted.runs, 'run')} and {counted(deleted.calls, 'call')}")
     return 0
 
 
-def owner_of(name: str) -> str:
+def owner_of(name: str, keys: Sequence[Key]) -> str:
     """The owner of the runs of the key with this name. A key that was removed can be named by its owner itself."""
-    return next((key.owner for key in keys_of_server().all() if key.name == name), name)
+    return next((key.owner for key in keys if key.name == name), name)
 
 
 def counted(number: int, word: str) -> str:
@@ -136,7 +141,7 @@ def row(run: StoredRun, now: datetime) -> tuple[str, ...]:
         run.id,
         when(run.started, now),
         status(run),
-        single_line(run.recipe.partition("?")[0]),
+        single_line(run.recipe.partition("?")[0]) + (" (again)" if run.labels.get(AGAIN) else ""),
         f"{run.calls:,}",
         f"{run.tokens:,}",
         dollars(run.dollars),

@@ -6,6 +6,7 @@ Reading creates no file. If there is no store yet, each command says how to stor
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from partsong.configuration import find_configuration
 from partsong.errors import InputError
@@ -18,12 +19,12 @@ OFF = 'no run is stored, since the configuration says so (store = "off")'
 
 @asynccontextmanager
 async def reading() -> AsyncIterator[Store | None]:
-    """Open the user's store until the block is left; yields `None` if the file does not exist yet."""
-    path = store_path()
-    if not path.is_file():
+    """Open the store until the block is left; yields `None` if it is a file that does not exist yet."""
+    place = find_configuration().database or store_path()
+    if isinstance(place, Path) and not place.is_file():
         yield None
         return
-    async with open_store(path, "full") as store:
+    async with open_store(place, "full") as store:
         yield store
 
 

@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from partsong.cli import known_keys
 from partsong.cli.ages import read_age, written_age
 from partsong.cli.json_output import print_json
+from partsong.cli.options import Config
 from partsong.cli.table import print_table
+from partsong.configuration import find_configuration
 from partsong.errors import InputError
-from partsong.keys import keys_of_server
 
 
 def keys(
@@ -36,12 +38,13 @@ def keys(
     ] = None,
     metrics: Annotated[bool, Parameter(help="Let the key read /metrics, and nothing else.")] = False,
     json: Annotated[bool, Parameter(help="With list: print each key as a line of JSON.")] = False,
+    config: Config = None,
 ) -> int:
     """Make, list or remove the keys that clients need to call the server."""
-    known = keys_of_server()
+    configuration = find_configuration(config)
     if action == "list":
         if json:
-            for key in known.all():
+            for key in known_keys.all_keys(configuration):
                 print_json(key)
             return 0
         rows = [
@@ -54,7 +57,7 @@ def keys(
                 "any" if key.at_once is None else f"{key.at_once:,}",
                 "" if key.keep_for is None else written_age(key.keep_for),
             )
-            for key in known.all()
+            for key in known_keys.all_keys(configuration)
         ]
         if rows:
             print_table(("key", "made", "dollars a day", "recipes", "a minute", "at once", "runs kept"), rows)
@@ -64,10 +67,11 @@ def keys(
     if name is None:
         raise InputError(f"keys {action} needs the key's name: partsong keys {action} NAME")
     if action == "remove":
-        known.remove(name)
+        known_keys.remove(configuration, name)
         return 0
     allowed = tuple(each.strip() for each in recipes.split(",") if each.strip())
-    secret = known.add(
+    secret = known_keys.add(
+        configuration,
         name,
         dollars_per_day=max_dollars_per_day,
         recipes=allowed,

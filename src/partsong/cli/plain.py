@@ -1,11 +1,13 @@
 """Writes the answer as plain text while the aggregator writes, for pipes and files. The losses follow on one line."""
 
+from partsong.cli.findings import findings
 from partsong.cli.losses import LAST_RESORT, short_id, told
 from partsong.cli.output import Output
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
     AggregationStarted,
+    AnalysisFinished,
     AnyEvent,
     LayerFinished,
     LayerStarted,
@@ -16,6 +18,7 @@ from partsong.events import (
     VotesCounted,
 )
 from partsong.model import TextDelta
+from partsong.recipe import ANALYST_SEAT
 
 
 class Plain:
@@ -30,6 +33,7 @@ class Plain:
         self.out, self.err, self.proposals = out, err, proposals
         self.models: tuple[str, ...] = ()
         self.texts: dict[int, tuple[str, str]] = {}  # model and text of the layer's proposals, by seat
+        self.compared = 0  # index of the layer that an analyst compares
         self.layers = 0  # number of layers before the aggregator; 0 if the answer needs no heading
         self.aggregator = ""
         self.elected: VotesCounted | None = None  # the count that gave the answer
@@ -42,6 +46,7 @@ class Plain:
                 self.write(text)
             case RunStarted(recipe=recipe):
                 self.layers = len(recipe.layers) if self.proposals else 0
+                self.compared = recipe.last_proposers or 0
             case LayerStarted(models=models) if self.proposals:
                 self.models, self.texts = models, {}
             case ProposalFinished(seat=seat, answer=answer) if self.proposals:
@@ -49,6 +54,9 @@ class Plain:
             case LayerFinished(layer=layer) if self.proposals:
                 for seat, (model, text) in sorted(self.texts.items()):
                     self.out.write(f"{heading(layer, seat, model)}{text.strip()}\n\n")
+            case AnalysisFinished(analysis=analysis, model=model) if self.layers:
+                text = findings(analysis, self.compared)
+                self.out.write(f"{heading(self.layers, ANALYST_SEAT, model)}{text}\n\n")
             case VotesCounted(seat=int()):
                 self.elected = event
             case AggregationStarted(model=model) | AggregationReplaced(model=model):

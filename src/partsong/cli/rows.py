@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from rich.cells import cell_len
 from rich.text import Text
 
+from partsong.analysis import Analysis
+from partsong.cli.findings import counts
 from partsong.cli.losses import in_words, short_id
 from partsong.cli.printable import single_line
 from partsong.cli.summary import dollars
@@ -65,6 +67,7 @@ class Row:
     saw: note about a part of the proposals that the seat reads; empty if it reads all of them
     drafts: number of drafts that the aggregator made, because the proposals were too long for one prompt
     drafted: indices of the proposals in these drafts
+    compared: what the analyst has found; empty for every other seat
     """
 
     layer: int
@@ -93,6 +96,7 @@ class Row:
     saw: str = ""
     drafts: int = 0
     drafted: set[int] = field(default_factory=set)
+    compared: str = ""
 
     @property
     def address(self) -> str:
@@ -144,6 +148,11 @@ class Row:
         if answer.stored is not None:
             self.letters = LETTERS_A_TOKEN * answer.stored.output_tokens
 
+    def compare(self, analysis: Analysis, now: float) -> None:
+        """End the analyst's row with what it has found."""
+        self.ended, self.usage = now, self.spent
+        self.compared = counts(analysis)
+
     def fail(self, error: Failure, usage: Usage | None, now: float) -> None:
         """End the row with the seat's failure. `usage` is that of the failed call; `None` if unknown."""
         self.ended, self.usage, self.cause, self.message = now, usage, error.cause, single_line(error.message)
@@ -168,6 +177,8 @@ class Row:
         if self.drafts:
             drafts = f"{self.drafts} draft{'s' * (self.drafts != 1)}"
             notes.append((f"too long to read at once: {drafts} over {len(self.drafted)} proposals", NOTE))
+        if self.compared:
+            notes.append((self.compared, "dim"))
         if self.cause and self.message:
             why = "" if self.state == "cut off" else f"{in_words(self.cause)}: "
             notes.append((f"{why}{self.message}", LOST))

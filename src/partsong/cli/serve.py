@@ -21,11 +21,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from msgspec.structs import replace
 
+from partsong.cli import known_keys
 from partsong.cli.options import Config, Port, ServedRecipes, Store
-from partsong.configuration import Serving, StoreMode, find_configuration
-from partsong.errors import ConfigurationError, InputError
-from partsong.folders import keys_path
-from partsong.keys import keys_of_server
+from partsong.configuration import Configuration, Serving, StoreMode, find_configuration
+from partsong.errors import ConfigurationError, InputError, StoreError
 from partsong.recipes.finding import named_recipe
 from partsong.server.settings import tell_workers
 
@@ -101,7 +100,7 @@ def start(
     except ValueError as problem:
         raise ConfigurationError(f"serve: {problem}") from None
     names = [name if Path(name).is_dir() else named_recipe(name).name for name in serving.recipes]
-    check_address(serving.host)
+    check_address(serving.host, configuration)
     shown = f"[{serving.host}]" if ":" in serving.host else serving.host
     serving = replace(serving, port=free_port(serving))
     tell_workers(configuration, store, serving)
@@ -113,14 +112,18 @@ def start(
     return run(serving, greeting, ready=lambda: ready(url))
 
 
-def check_address(host: str) -> None:
+def check_address(host: str, configuration: Configuration = Configuration()) -> None:  # noqa: B008  # frozen
     """Raise `InputError` if other machines can reach the address and there is no key, or if the address is unknown."""
-    if keys_of_server().any():
-        return
+    try:
+        if known_keys.all_keys(configuration):
+            return
+    except StoreError:
+        return  # a server that cannot read its keys answers nobody until it can
     if not all(address.is_loopback for address in _addresses(host)):
         raise InputError(
             f"--host {host} can be reached from other machines, and there are no keys, so that anybody could spend "
-            f"your money. Make one first: partsong keys add NAME (they are kept in {keys_path()})"
+            "your money. Make one first: partsong keys add NAME (they are kept in "
+            f"{known_keys.place_of(configuration)})"
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from partsong.cli.findings import findings
 from partsong.cli.journal import status, stored_run, when
 from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
@@ -22,7 +23,9 @@ from partsong.cli.votes import counted
 from partsong.events import AnyEvent, RunFailed, RunFinished
 from partsong.model import Conversation
 from partsong.prompts import documents_of
+from partsong.recipe import ANALYST_SEAT
 from partsong.store import StoredRun
+from partsong.store.runs import AGAIN
 from partsong.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -139,6 +142,8 @@ def head(run: StoredRun, question: str) -> "Iterator[Text]":
 
     about = f"  {when(run.started, datetime.now().astimezone())} · {status(run)} · run {run.id}"
     yield Text.assemble((single_line(run.recipe.partition("?")[0]), "bold"), (about, "dim"))
+    if earlier := run.labels.get(AGAIN):
+        yield Text(f"again from run {single_line(earlier)}", "dim")
     if question:
         yield Text(printable(question.strip()))
 
@@ -152,20 +157,33 @@ def came_to(run: StoredRun) -> str:
 
 
 def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator[tuple[str, str]]:
-    """Yield a title and a text for each proposal and for the answer. Empty texts are left out.
+    """Yield a title and a text for each proposal, for the analysis and for the answer. Empty texts are left out.
 
     model: id of the model whose proposal is the answer, if no aggregator answered
     """
     for row in rows:
-        aggregates = row.layer == len(transcript.layers)
-        text = transcript.text if aggregates else transcript.layers[row.layer][row.seat].text
+        beyond = row.layer == len(transcript.layers)
+        aggregates = beyond and row.seat != ANALYST_SEAT
         if aggregates and transcript.votes and transcript.votes[-1].seat is not None:
             continue  # the elected proposal stands above, in its own seat
+        if aggregates:
+            text = transcript.text
+        elif beyond:
+            text = analysis_text(transcript)
+        else:
+            text = transcript.layers[row.layer][row.seat].text
         title = (
             f"{LAST_RESORT}, of {short_id(model)}" if aggregates and transcript.last_resort else single_line(row.model)
         )
         if text.strip():
             yield f"## {row.address} {title}", printable(text)
+
+
+def analysis_text(transcript: Transcript) -> str:
+    """Return the analysis as lines of text that name each proposal by its address; empty if there is none."""
+    if transcript.analysis is None or transcript.recipe is None:
+        return ""
+    return findings(transcript.analysis, transcript.recipe.last_proposers or 0)
 
 
 def timeline(rows: "Sequence[Row]", end: float, width: int) -> "Iterator[Text]":

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from partsong.cli.findings import findings
 from partsong.cli.losses import LAST_RESORT, names, short_id
 from partsong.cli.markdown import GrowingMarkdown
 from partsong.cli.printable import printable, single_line
@@ -24,6 +25,10 @@ from partsong.events import (
     AggregationReplaced,
     AggregationStarted,
     AggregationStep,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
+    AnalysisStarted,
     AnyEvent,
     CallFinished,
     Failure,
@@ -43,7 +48,7 @@ from partsong.events import (
     VotesCounted,
 )
 from partsong.model import Answer, TextDelta
-from partsong.recipe import Recipe
+from partsong.recipe import ANALYST_SEAT, Agent, Recipe
 
 
 class Terminal:
@@ -100,12 +105,12 @@ class Terminal:
                 if saw is not None:
                     layer, there = self.there
                     self.rows[seat].see(sum(number == layer for number, _ in saw), there)
-            case CallFinished(seat=seat):
-                self.rows[seat].add_call(event)
+            case CallFinished(layer=layer, seat=seat):
+                self.row(layer, seat).add_call(event)
             case ProposalReplaced(seat=seat, model=model, error=error):
                 self.rows[seat].replace(model, error, self.clock())
-            case PromptFitted(seat=seat):
-                self.rows[seat].fit(event)
+            case PromptFitted(layer=layer, seat=seat):
+                self.row(layer, seat).fit(event)
             case ProposalFinished(seat=seat, answer=answer):
                 self.rows[seat].finish(answer, self.clock())
                 self.answers[seat] = answer
@@ -117,11 +122,13 @@ class Terminal:
                 if layer not in self.commenting:
                     self.there = layer, answered
                 self.leave_layer()
+            case AnalysisStarted() | AnalysisFinished() | AnalysisFailed():
+                self.hear_analyst(event)
             case VotesCounted():
                 self.count(event)
             case AggregationStarted():
                 self.start_answer()
-            case AggregationReplaced(model=model, error=error):
+            case AnalysisReplaced(model=model, error=error) | AggregationReplaced(model=model, error=error):
                 self.rows[0].replace(model, error, self.clock())
             case AggregationStep():
                 self.rows[0].step(event)
@@ -137,10 +144,15 @@ class Terminal:
         """
         self.begun, self.layers = self.clock(), len(recipe.layers)
         self.commenting = frozenset(index for index, layer in enumerate(recipe.layers) if layer.comments)
+        places: list[tuple[int, int, Agent]] = [
+            (layer, seat, agent) for layer, each in enumerate(recipe.layers) for seat, agent in enumerate(each.seats)
+        ]
+        if recipe.analyst is not None:
+            places.append((self.layers, ANALYST_SEAT, recipe.analyst))
+        places.append((self.layers, 0, recipe.aggregator))
         self.all_rows = [
             Row(layer, seat, short_id(agent.model), tuple(short_id(name) for name in agent.fallback))
-            for layer, agents in enumerate([*(layer.seats for layer in recipe.layers), (recipe.aggregator,)])
-            for seat, agent in enumerate(agents)
+            for layer, seat, agent in places
         ]
         if self.layers and not self.quiet:
             about = f"  {single_line(recipe.about)}" if recipe.about else ""
@@ -159,6 +171,27 @@ class Terminal:
             for seat, answer in sorted(self.answers.items()):
                 self.finished += [Text(), self.title(self.rows[seat])]
                 self.finished += self.markdown(answer.text)
+        self.rows = []
+
+    def row(self, layer: int, seat: int) -> Row:
+        """Return the row of a seat of the current layer, or of the analyst or the aggregator when it works."""
+        return self.rows[0 if layer == self.layers else seat]
+
+    def hear_analyst(self, event: AnalysisStarted | AnalysisFinished | AnalysisFailed) -> None:
+        """Show the row of the analyst, or finish its line, and its analysis if proposals are drawn."""
+        if isinstance(event, AnalysisStarted):
+            self.rows = self.all_rows[-2:-1]
+            self.rows[0].start(self.clock())
+            return
+        if isinstance(event, AnalysisFinished):
+            self.rows[0].compare(event.analysis, self.clock())
+        else:
+            self.rows[0].fail(event.error, event.usage, self.clock())
+        if not self.quiet:
+            self.finished += self.lines(self.rows, self.clock())
+        if self.proposals and isinstance(event, AnalysisFinished):
+            self.finished += [Text(), self.title(self.rows[0])]
+            self.finished += self.markdown(findings(event.analysis, self.there[0]))
         self.rows = []
 
     def count(self, event: VotesCounted) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 ANSWERS = 5  # default number of answers of each model to each prompt of the first part
 MOST_ANSWERS = 15
+MOST_MODELS = 20  # each pair of models is a cascade, so the number of recipes grows with the square
 LEAST_PROMPTS = 20  # different prompts; with fewer, the test could hardly show any difference
 
 
@@ -120,9 +121,11 @@ def graded_task(prompts: str, grade: str | None, judge: str | None) -> Task:
 
 
 def check_models(ids: Sequence[str], judge: str | None) -> None:
-    """Raise `InputError` for fewer than two models, a model that is named twice, or a judge of a model's family."""
+    """Raise `InputError` for too few or too many models, a repeated one, or a judge of the family of one of them."""
     if len(ids) < 2 or not all(ids):
         raise InputError("--models: a search needs at least two models, with commas between their ids")
+    if len(ids) > MOST_MODELS:
+        raise InputError(f"--models: names {len(ids)} models, but a search takes at most {MOST_MODELS}")
     if repeated := [name for name in dict.fromkeys(ids) if ids.count(name) > 1]:
         raise InputError(f"--models: {repeated[0]} is named twice")
     if judge is not None and (own := [name for name in ids if family(name) == family(judge)]):

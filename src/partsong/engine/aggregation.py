@@ -12,6 +12,7 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from partsong.analysis import Analysis, as_text
 from partsong.briefing import AggregatorRole, Brief, brief, prompt, role_of_aggregator
 from partsong.engine import waiting
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
@@ -24,8 +25,11 @@ from partsong.engine.table import Table
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
+from partsong.heavy import LIGHT_BYTES, done, is_heavy
 from partsong.model import Answer, Delta, Message, Request, Sampling, TextDelta
 from partsong.model_info import ModelInfo, info_of
+from partsong.prompts import fenced_texts
+from partsong.recipe import ANALYST_SEAT
 
 
 class Aggregated(Struct, frozen=True):
@@ -41,21 +45,24 @@ class Aggregated(Struct, frozen=True):
     chosen: Proposal | None = None
 
 
-async def aggregate(run: Performance, table: Table) -> Aggregated:
+async def aggregate(run: Performance, table: Table, analysis: Analysis | None = None) -> Aggregated:
     """Ask the aggregator, and return the answer of the run.
 
     table: the proposals and comments that the layers have left; empty for a recipe without layers
+    analysis: what the analyst has found in the proposals; `None` (default) for nothing
 
     Raises `ModelError` if the aggregator and all its fallbacks fail, or if the run's deadline passes.
     """
     texts, calls, count = table.texts, "", len(table.proposals)
     role = role_of_aggregator(run.recipe, run.conversation)
     assert role is not None, "a vote that fails the run asks no aggregator"
-    told = brief(run.recipe, run.conversation, role)
+    heavy = is_heavy(run.conversation)
+    told = await done(heavy, brief, run.recipe, run.conversation, role)
     if told.lists_calls:
         numbered, calls = await gathered(run.conversation, texts[:count], run.bounds)
         texts = (*numbered, *texts[count:])
-    work = _Aggregating(run, role, told, table, texts, calls)
+    drafter = await done(heavy, brief, run.recipe, run.conversation, "drafter") if run.recipe.in_steps else None
+    work = _Aggregating(run, role, told, table, texts, calls, analysis, drafter)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -78,19 +85,45 @@ class _Aggregating:
     told: the brief of this role
     texts: texts in the prompt: the proposals in seat order, and the comments on them
     tool_calls: text that lists the proposed tool calls; "" if there are none
+    analysis: what the analyst has found in the proposals; `None` if there is nothing that the model should read
+    drafter: the brief of the steps before the last; `None` if the recipe does not aggregate in steps
     fenced: whether the prompt has marks around proposals, which the model might copy into its answer
     chosen: the proposal that was selected; `None` if none was
     """
 
     def __init__(
-        self, run: Performance, role: AggregatorRole, told: Brief, table: Table, texts: tuple[str, ...], calls: str
+        self,
+        run: Performance,
+        role: AggregatorRole,
+        told: Brief,
+        table: Table,
+        texts: tuple[str, ...],
+        calls: str,
+        analysis: Analysis | None,
+        drafter: Brief | None,
     ) -> None:
         self.run, self.role, self.told, self.agent, self.table = run, role, told, run.recipe.aggregator, table
-        self.texts, self.tool_calls = texts, calls
-        self.fenced = bool(self.texts) and self.told.fences and self.role != "selector"
+        self.texts, self.tool_calls, self.drafter = texts, calls, drafter
+        self.analysis = analysis if analysis is not None and (analysis.quoted or analysis.gaps) else None
+        marks = self.told.fences or self.analysis is not None
+        self.fenced = bool(self.texts) and marks and self.role != "selector"
         self.chosen: Proposal | None = None
 
     async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
+        try:
+            return await self.fit_all(seat, model, info)
+        except ModelError as error:
+            if error.cause != "window" or self.analysis is None:
+                raise
+        # Without the analysis the run would have its answer, so it must have one with it, too.
+        self.analysis = None
+        analyst = self.run.recipe.analyst
+        lacking = ModelError("the aggregator did not read the analysis: its window has no room for it", "window")
+        self.run.losses.add(seat.address[0], ANALYST_SEAT, analyst.model if analyst else "", lacking, "shortened")
+        return await self.fit_all(seat, model, info)
+
+    async def fit_all(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
+        """The request with the proposals and the analysis. Raises `ModelError` if it does not fit."""
         write, policy = partial(self.write, model), self.run.recipe.fit
         if not self.run.recipe.in_steps:
             return await fit(info, model, write, self.texts, policy)
@@ -120,7 +153,7 @@ class _Aggregating:
         await seat.say_cuts(fitted)
         answer = await seat.call(model, fitted.request, None)
         seat.begun()  # the model works, though nobody hears it yet
-        if (unfencing := self.unfencing(fitted)) is not None:
+        if (unfencing := self.unfencing(fitted, last=False)) is not None:
             answer = replace(answer, parts=await unfencing.cleaned(answer.parts))
         indexes = tuple(index for index in fitted.indexes if index != DRAFT)
         await self.run.say_end(AggregationStep(indexes, fitted.after, answer))
@@ -136,21 +169,24 @@ class _Aggregating:
             seat.begun(delta)
 
         said = await seat.call(model, fitted.request, heard)
-        if (named := selected(said.text, len(self.table.proposals))) is None:
+        count = len(self.table.proposals)
+        if (named := await done(len(said.text) > LIGHT_BYTES, selected, said.text, count)) is None:
             words = said.text.strip()[:100]
             raise ModelError(f'{model} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
         self.chosen = best = self.table.proposals[named]
         await say(seat, TextDelta(best.answer.text))
         return replace(best.answer, usage=said.usage, stored=said.stored)
 
-    def unfencing(self, fitted: Fitted, json: bool = False) -> Unfencing | None:
+    def unfencing(self, fitted: Fitted, json: bool = False, last: bool = True) -> Unfencing | None:
         """What removes copied marks of the prompt's fence from an answer; `None` if there is nothing to remove.
 
         json: whether the answer must be JSON, so that a Markdown code fence around it is removed too (default: no)
+        last: whether it is the answer of the run, and no draft (default: yes)
         """
         if not self.fenced and not json:
             return None
-        return Unfencing((*fitted.texts, self.tool_calls) if self.tool_calls else fitted.texts, json)
+        analysis = self.analysis_of(fitted.indexes) if last else ""
+        return Unfencing(fenced_texts(fitted.texts, self.tool_calls, analysis), json)
 
     def write(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for the answer.
@@ -160,7 +196,7 @@ class _Aggregating:
         """
         conversation = self.run.conversation
         request = Request(
-            self.messages(self.told, texts, indexes),
+            self.messages(self.told, texts, indexes, self.analysis_of(indexes)),
             tools=conversation.tools,
             tool_choice=conversation.tool_choice,
             parallel_tool_calls=conversation.parallel_tool_calls if conversation.tools else None,
@@ -175,14 +211,32 @@ class _Aggregating:
 
     def write_draft(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for a draft, which is prose without tools. See `write` for the parameters."""
-        told = brief(self.run.recipe, self.run.conversation, "drafter")
-        messages = self.messages(told, texts, indexes)
+        assert self.drafter is not None, "only a recipe that aggregates in steps has drafts"
+        messages = self.messages(self.drafter, texts, indexes)
         request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
         return self.run.for_model(request, info_of(self.run.models[model]))
 
-    def messages(self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...]) -> tuple[Message, ...]:
+    def messages(
+        self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...], analysis: str = ""
+    ) -> tuple[Message, ...]:
         truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
-        return prompt(told, self.agent.system, texts, truncated, self.tool_calls, self.table.marks(indexes))
+        marks = self.table.marks(indexes)
+        return prompt(told, self.agent.system, texts, truncated, self.tool_calls, marks, analysis)
+
+    def analysis_of(self, indexes: tuple[int, ...]) -> str:
+        """The analysis for a prompt with the proposals at these indexes, which are named by their numbers in it.
+
+        A proposal that only a draft stands for is called "earlier".
+        """
+        if self.analysis is None:
+            return ""
+        marked = bool(self.table.marks(indexes))
+        numbers = {
+            self.table.proposals[index].seat: f"{index + 1 if marked else place}"
+            for place, index in enumerate(indexes, 1)
+            if index != DRAFT and index < len(self.table.proposals)
+        }
+        return as_text(self.analysis, lambda seat: numbers.get(seat, "earlier"))
 
     def sampling(self, model: str) -> Sampling:
         """The recipe's sampling for the aggregator, with the caller's settings in their place unless it selects."""

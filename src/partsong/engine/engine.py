@@ -1,5 +1,7 @@
 """Performs a recipe on a conversation: the layers in turn, the seats of a layer at the same time, the aggregator last.
 
+Between the last layer and the aggregator, an analyst may compare the proposals.
+
 The engine calls models and emits events; it knows no provider, no price and no screen. Inside, coroutines push: each
 delta of a model becomes an event, and the listener is awaited. A slow listener therefore slows the models, and nothing
 piles up. Only `stream` is an iterator.
@@ -7,7 +9,7 @@ piles up. Only `stream` is an iterator.
     perform              checks the request, and holds the run's money
       _perform_to_the_end    emits the run's last event in every case, and settles the money
         _perform_recipe      the layers one after the other, the aggregator, and the last resort
-          perform_layer, aggregate    the seats of a layer at the same time; the aggregator's seat
+          perform_layer, analyse, aggregate    the seats of a layer at the same time; the seats of the other two
             Seat.fill        the models of one seat in turn, down to `Performance.call`: one call, counted
 
 A `ModelError` in a seat of a layer costs only this seat: the layer goes on, and the loss is reported.
@@ -25,11 +27,13 @@ from partsong.briefing import Brief, Role, brief, role_of_layer
 from partsong.documents.reader import DocumentReader
 from partsong.engine import waiting
 from partsong.engine.aggregation import Aggregated, aggregate
+from partsong.engine.analyst import analyse
 from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
 from partsong.engine.likeness import most_alike_beside_others
 from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure
+from partsong.engine.recalled import Again, free_of
 from partsong.engine.request_checks import check
 from partsong.engine.table import Table
 from partsong.engine.voting import Ballots, ballots_of
@@ -44,6 +48,7 @@ from partsong.events import (
     RunStarted,
     VotesCounted,
 )
+from partsong.heavy import done, is_heavy
 from partsong.model import NOTHING_USED, Conversation, Model, TextDelta, asking
 from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import documents_of
@@ -67,6 +72,7 @@ async def perform(
     documents: DocumentReader | None = None,
     record: str = "",
     bounds: Bounds = DEFAULTS,
+    again: Again | None = None,
 ) -> None:
     """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
 
@@ -81,6 +87,8 @@ async def perform(
     documents: reads the documents of the conversation; `None` (default) for a reader with the default limits
     record: id under which a store keeps the run, so that its calls can be deleted with it; "" (default) for none
     bounds: bounds on the conversation and its schemas; by default those of a configuration that sets none
+    again: what the run finds of an earlier one (see `begin_again`), so that only the rest is asked and paid; `None`
+        (default) for nothing
 
     The last event is `RunFinished` or `RunFailed`. A cancelled run also ends with `RunFailed`, and then raises
     `CancelledError`.
@@ -90,8 +98,8 @@ async def perform(
     """
     conversation = await _read(conversation, documents)
     await check(recipe, conversation, models, bounds)
-    funded = await fund(recipe, conversation, models, funds)
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, bounds, record)
+    funded = await fund(recipe, conversation, models, funds, None if again is None else free_of(recipe, again))
+    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, bounds, record, again)
 
 
 @asynccontextmanager
@@ -216,13 +224,16 @@ async def _perform_to_the_end(
     live: bool,
     bounds: Bounds,
     record: str = "",
+    again: Again | None = None,
 ) -> None:
     """Perform the recipe, or the part of it that `funded` pays for, emit the run's last event, and settle the money."""
     dropped: tuple[Loss, ...] = ()
     if funded is not None:
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
-    run = Performance(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds)
+    run = Performance(
+        recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds, again
+    )
     try:
         await _perform_recipe(run)
     except ModelError as error:
@@ -238,23 +249,25 @@ async def _perform_to_the_end(
 async def _perform_recipe(run: Performance) -> None:
     """Perform the layers and the aggregator, and emit `RunFinished`. Raises `ModelError` if there is no answer."""
     recipe, losses = run.recipe, run.losses
-    await run.say(RunStarted(recipe, run.conversation, tuple(losses)))
+    earlier = "" if run.again is None else run.again.run
+    await run.say(RunStarted(recipe, run.conversation, tuple(losses), earlier))
     table, told = Table(()), dict[Role, Brief]()
     for index, layer in enumerate(recipe.layers):
         await _begin(run, index)
         if (role := role_of_layer(layer)) not in told:
-            told[role] = brief(recipe, run.conversation, role)
+            told[role] = await done(is_heavy(run.conversation), brief, recipe, run.conversation, role)
         ballots = ballots_of(recipe, run.conversation, index)
         made = await perform_layer(run, index, told[role], table, ballots)
         if ballots is not None and (elected := await _elect(run, ballots, made)) is not None:
             await _finish(run, elected)
             return
         table = Table((*table.all, *made) if layer.comments else made)
+    analysis = await analyse(run, table.proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False
     try:
-        await _begin(run, len(recipe.layers))
-        given = await aggregate(run, table)
+        await _begin(run, run.turn((len(recipe.layers), 0)))
+        given = await aggregate(run, table, analysis)
     except ModelError as error:
         if not _may_stand_in(run, table.proposals):
             raise
@@ -311,7 +324,10 @@ def _no_majority(result: VotesCounted, seats: int) -> str:
 
 
 async def _begin(run: Performance, layer: int) -> None:
-    """Commit the money of a layer, where money is held. Raises `ModelError` if this cannot be done."""
+    """Commit the money of a layer or of the aggregator, where money is held. Raises `ModelError` if this fails.
+
+    layer: see `Performance.turn`
+    """
     if run.funded is not None:
         await run.funded.begin(layer)
 

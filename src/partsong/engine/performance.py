@@ -15,6 +15,7 @@ from partsong.bounds import DEFAULTS, Bounds
 from partsong.engine.emitter import Emit as Emit
 from partsong.engine.emitter import Emitter
 from partsong.engine.losses import Losses
+from partsong.engine.recalled import Again
 from partsong.engine.tally import OpenCall, Tally
 from partsong.errors import ModelError
 from partsong.events import Failure
@@ -22,6 +23,7 @@ from partsong.model import (
     Answer,
     Conversation,
     Delta,
+    Message,
     Model,
     ReasoningDelta,
     Request,
@@ -35,10 +37,12 @@ from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
 from partsong.prompts import documents_of, in_a_turn, left_out, with_documents
-from partsong.recipe import Agent, Recipe
+from partsong.recipe import ANALYST_SEAT, Agent, Recipe
 
 # Least share of a run's deadline that is left for proposers, however slow the aggregator has been of late.
 PROPOSERS_LEAST = 0.1
+# Share of the time after the last layer that the analyst may take, and the least share, however slow the aggregator is.
+ANALYST_SHARE, ANALYST_LEAST = 0.4, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,11 @@ class Performance:
     funded: the run's money; `None` (default) if no cap applies
     record: id under which the run is stored; "" (default) if it is not stored
     bounds: bounds on schemas and on tool calls
+    again: what is found of an earlier run; `None` (default) for nothing
     started: when the run began, by the running loop's clock
     said: pieces of the answer that the listener has heard; "" for a piece of reasoning or of a tool call
     tally: counts the run's calls and their usage
+    shown, lacking: what `for_model` and `left_out` have returned last, for models that take files and for others
     has_documents: whether there are documents in the conversation
     """
 
@@ -92,8 +98,11 @@ class Performance:
     funded: Funded | None = None
     record: str = ""
     bounds: Bounds = DEFAULTS
+    again: Again | None = None
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
+    shown: dict[bool, tuple[tuple[Message, ...], tuple[Message, ...]]] = field(default_factory=dict)
+    lacking: dict[bool, tuple[Conversation, str]] = field(default_factory=dict)
     tally: Tally = field(init=False)
     has_documents: bool = field(init=False)
     say: Emit = field(init=False)
@@ -117,13 +126,33 @@ class Performance:
         deadline = self.recipe.deadline
         if deadline is None:
             return None
-        aggregators = self.recipe.aggregator.models
-        reserve = deadline * self.recipe.reserve if aggregators else 0.0
-        if aggregators and (seconds := info_of(self.models[aggregators[0]]).seconds) is not None:
-            needed = seconds(None) or 0.0
+        aggregator = self.recipe.aggregator
+        reserve = deadline * self.recipe.reserve if aggregator.models else 0.0
+        if needed := self.usual_seconds(aggregator) + self.usual_seconds(self.recipe.analyst):
             reserve = max(reserve, min(needed, deadline * (1 - PROPOSERS_LEAST)))
         now = asyncio.get_running_loop().time()
         return now + (self.started + deadline - reserve - now) / (len(self.recipe.layers) - layer)
+
+    @property
+    def analyst_end(self) -> float | None:
+        """When the analyst must end, by the running loop's clock; `None` for a recipe without a deadline.
+
+        The analyst gets a share of the time that is left, and must leave what the aggregator usually takes, unless
+        nothing would be left then.
+        """
+        if (end := self.end) is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        left = max(0.0, end - now)
+        spare = left - self.usual_seconds(self.recipe.aggregator)
+        return now + min(left * ANALYST_SHARE, max(spare, left * ANALYST_LEAST))
+
+    def usual_seconds(self, agent: Agent | None) -> float:
+        """How long a usual answer of the agent's model takes, in seconds; 0 if that is not known, or without agent."""
+        if agent is None or not agent.models:
+            return 0.0
+        seconds = info_of(self.models[agent.model]).seconds
+        return 0.0 if seconds is None else seconds(None) or 0.0
 
     def sampling(self, agent: Agent, layer: int, seat: int, sample: int) -> Sampling:
         """The sampling settings for one seat.
@@ -152,13 +181,22 @@ class Performance:
         """The request with each document as the model can read it: the file, or its text."""
         if not self.has_documents:
             return request
-        return replace(request, messages=with_documents(request.messages, sent=info.documents))
+        # The seats of a layer share their messages, which are then changed once.
+        made = self.shown.get(info.documents)
+        if made is None or made[0] is not request.messages:
+            made = request.messages, with_documents(request.messages, sent=info.documents)
+            self.shown[info.documents] = made
+        return replace(request, messages=made[1])
 
     def left_out(self, model: str, conversation: Conversation) -> str:
         """A clause that names the parts of documents that prompts for the model leave out; "" if there are none."""
         if not self.has_documents:
             return ""
-        return left_out(conversation.messages, sent=info_of(self.models[model]).documents)
+        sent = info_of(self.models[model]).documents
+        made = self.lacking.get(sent)
+        if made is None or made[0] is not conversation:
+            made = self.lacking[sent] = conversation, left_out(conversation.messages, sent=sent)
+        return made[1]
 
     def terms(self, until: float | None) -> Terms:
         """The terms of a call that must end at `until`, by the running loop's clock; `None` for no limit."""
@@ -173,6 +211,12 @@ class Performance:
         terms = self.terms(until)
         within = self.cache is None and in_a_turn(self.conversation, self.recipe.advice)
         return replace(terms, cache=True) if within else terms
+
+    def turn(self, address: tuple[int, int]) -> int:
+        """When the seat with this address has its turn: the number of the layers, and of the analyst, before it."""
+        layer, seat = address
+        beyond = layer == len(self.recipe.layers) and seat != ANALYST_SEAT and self.recipe.analyst is not None
+        return layer + beyond
 
     async def call(self, call: OpenCall, send: Send | None) -> Answer:
         """Call the model of an open call, and count the call. Every call of a run goes through this method.
@@ -191,7 +235,7 @@ class Performance:
                 await send(delta)
 
         try:
-            models = self.models if self.funded is None else self.funded.models(call.address[0])
+            models = self.models if self.funded is None else self.funded.models(self.turn(call.address))
             answer = await models[call.model](call.request, send and count_and_send)
             if not answer.text.strip() and not any(isinstance(part, ToolCall) for part in answer.parts):
                 raise ModelError(f"{call.model} answered without a word", "empty", usage=answer.usage)

@@ -2,7 +2,8 @@
 
 A stored answer is used if the request's terms (`Terms.cache`) allow this. By default, it is used at a temperature of 0,
 at which the model would give the same answer again. Equal calls at the same time are made once: later callers wait for
-the first. If the first call fails or is cancelled, the next caller makes the call. If the store fails, calls are made.
+the first, also on other hosts that share the store. If the first call fails or is cancelled, the next caller makes the
+call. If the store fails, calls are made.
 """
 
 import asyncio
@@ -13,8 +14,9 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from partsong.call import Call, call_key, is_large
+from partsong.call import Call, call_key
 from partsong.errors import StoreError
+from partsong.heavy import done, is_heavy
 from partsong.model import (
     NOTHING_USED,
     Answer,
@@ -30,6 +32,8 @@ from partsong.model import (
     ToolCallDelta,
 )
 
+SOON, LATER = 0.1, 1.0  # seconds between two looks for the answer of another host: the first, and the longest
+
 
 class Calls(Protocol):
     """A store of calls. Both methods raise `StoreError` if the store fails."""
@@ -39,6 +43,19 @@ class Calls(Protocol):
 
     async def keep_call(self, call: Call) -> None:
         """Store a call. Returns once the stored call would survive a crash of this process."""
+
+
+class Claims(Protocol):
+    """The calls that processes on several hosts are about to make."""
+
+    async def claim(self, key: bytes) -> bool:
+        """Claim to make the call with this key. Return `False` if another process makes it.
+
+        Raises `StoreError` if the store fails.
+        """
+
+    def release(self, key: bytes) -> None:
+        """Give a claim back, if this process has it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +83,7 @@ class Cache:
     flights: calls under way, shared by all models
     address: address of the provider's server, a part of the key, because another server has another model of the same
         name; "" by default
+    claims: the calls that processes on several hosts are about to make; `None` (default) if this process is alone
     """
 
     model: Model
@@ -73,10 +91,10 @@ class Cache:
     store: Calls
     flights: Flights
     address: str = ""
+    claims: Claims | None = None
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
-        name = f"{self.name} {self.address}".rstrip()
-        key = await asyncio.to_thread(call_key, name, request) if is_large(request) else call_key(name, request)
+        key = await done(is_heavy(request), call_key, f"{self.name} {self.address}".rstrip(), request)
         if not may_be_stored(request):
             return await self.make(key, request, send)
         while (flight := self.flights.get(key)) is not None:
@@ -86,11 +104,13 @@ class Cache:
         flight = self.flights[key] = Flight()
         try:
             # The store is searched after the flight is registered, so that an equal call cannot begin in between.
-            if (found := await self.find(key)) is not None:
+            if (found := await self.find_or_claim(key)) is not None:
                 flight.answer = found
             else:
                 return await self.make(key, request, send, flight)
         finally:
+            if self.claims is not None:
+                self.claims.release(key)
             del self.flights[key]
             flight.landed.set()
         return await hit(found, send)
@@ -101,6 +121,24 @@ class Cache:
             return await self.store.find_call(key)
         except StoreError:
             return None
+
+    async def find_or_claim(self, key: bytes) -> Answer | None:
+        """Return the stored answer, for which this waits while another host makes the call.
+
+        `None` says that the call is to be made here.
+        """
+        if self.claims is None:
+            return await self.find(key)
+        pause = SOON
+        while (found := await self.find(key)) is None:
+            try:
+                if await self.claims.claim(key):
+                    return await self.find(key)  # another host may have stored it just before
+            except StoreError:
+                return None
+            await asyncio.sleep(pause)
+            pause = min(LATER, 2 * pause)
+        return found
 
     async def make(self, key: bytes, request: Request, send: Send | None, flight: Flight | None = None) -> Answer:
         """Make the call, store it, and return its answer.

@@ -70,7 +70,8 @@ def wrapped(model: Model, wrapping: Wrapping) -> Model:
     if hosted:
         model = Retry(model)
     if wrapping.store is not None:
-        model = Cache(model, wrapping.identity, wrapping.store, wrapping.flights, settings.base_url)
+        claims = wrapping.store if wrapping.store.shared and wrapping.store.mode == "full" else None
+        model = Cache(model, wrapping.identity, wrapping.store, wrapping.flights, settings.base_url, claims)
     info = ModelInfo(
         wrapping.window,
         own.max_tokens,

@@ -7,12 +7,13 @@ messages that are sent.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import assert_never
 
+from msgspec import Struct
 from msgspec.structs import replace
 
+from partsong.analysis import LEAST_PROPOSALS, SCHEMA
 from partsong.briefing import Brief, brief, instructed, longest_marks, role_of_aggregator, role_of_layer
 from partsong.model import Conversation, Request, Sampling
 from partsong.model_info import ModelInfo
@@ -32,8 +33,7 @@ STEP = 64  # tokens: the input of a call is rounded up to a multiple, so that si
 Shape = list[list[int]]  # shape[i][j]: number of samples that are asked of the agent j of the layer i
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
+class Calls(Struct, frozen=True):
     """The planned calls of one agent in one layer.
 
     count: number of calls
@@ -47,8 +47,18 @@ class Calls:
     said: int
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Free(Struct, frozen=True):
+    """What of a recipe costs nothing, because it is found in an earlier run.
+
+    seats: seats[i][j] is the number of such samples of the agent j of the layer i
+    analysis: whether the analysis is found
+    """
+
+    seats: Shape
+    analysis: bool = False
+
+
+class Read(Struct, frozen=True):
     """What a call reads beside the conversation: some of the proposals on the table, and comments.
 
     count: number of texts, comments included
@@ -63,8 +73,7 @@ class Read:
     widest: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Laid:
+class Laid(Struct, frozen=True):
     """What a layer finds, as planned: the calls that write the proposals, and those that write comments on them."""
 
     proposals: tuple[Calls, ...] = ()
@@ -135,6 +144,7 @@ class Reading:
 class Costs:
     """Computes the most dollars of a recipe's layers for any shape, that is for any part of its seats.
 
+    free: what costs nothing, with the whole recipe as the shape; `None` if everything is asked
     info: facts about each model of the recipe, by id
     caller: the caller's sampling for the answer
     known: prices that were computed before, by model, input tokens and output tokens
@@ -142,8 +152,14 @@ class Costs:
     readings: for each layer, what each of its agents reads
     """
 
-    def __init__(self, recipe: Recipe, conversation: Conversation, info: Mapping[str, ModelInfo]) -> None:
-        self.recipe, self.info = recipe, info
+    def __init__(
+        self,
+        recipe: Recipe,
+        conversation: Conversation,
+        info: Mapping[str, ModelInfo],
+        free: Free | None = None,
+    ) -> None:
+        self.recipe, self.info, self.free = recipe, info, free
         # A model that takes files may be the dearest of those that can answer: then files are counted for all.
         sent = any(known.documents for known in info.values())
         conversation = replace(conversation, messages=with_documents(conversation.messages, sent=sent))
@@ -151,6 +167,7 @@ class Costs:
         # Nothing can ask the aggregator of a vote that fails without a majority.
         self.aggregator = None if role is None else Reading(brief(recipe, conversation, role))
         self.drafter = Reading(brief(recipe, conversation, "drafter")) if recipe.in_steps else None
+        self.analyst = None if recipe.analyst is None else Reading(brief(recipe, conversation, "analyst"))
         # The caller limits the answer, but an aggregator that selects writes only a number.
         self.caller = Sampling() if role == "selector" else conversation.sampling
         self.known: dict[tuple[str, int, int], Decimal] = {}
@@ -170,7 +187,10 @@ class Costs:
         return added(self.layers(shape))
 
     def layers(self, shape: Shape) -> list[dict[str, Decimal]]:
-        """The most dollars by scope, for each layer that has seats in `shape`, and last for the aggregator."""
+        """The most dollars by scope, for each layer that has seats in `shape`, the analyst, and last the aggregator.
+
+        There is an entry for the analyst only if the recipe has one.
+        """
         *layers, aggregator = self.calls(shape)
         costs = [added([self.cost(calls, calls.agent.sampling) for calls in layer]) for layer in layers]
         caller = self.caller.max_tokens
@@ -179,14 +199,15 @@ class Costs:
 
     def seats(self, shape: Shape) -> list[list[dict[str, Decimal]]]:
         """The most dollars by scope of the planned call of each seat, for each layer that has seats in `shape`."""
-        *layers, _ = self.calls(shape)
+        layers = self.calls(shape)[: sum(map(any, shape))]
         return [
             [cost for calls in layer for cost in [self.cost(one(calls), calls.agent.sampling)] * calls.count]
             for layer in layers
         ]
 
     def calls(self, shape: Shape) -> list[list[Calls]]:
-        """The calls of each layer that has seats in `shape`, and last those of the aggregator, if it may be asked.
+        """The calls of each layer that has seats in `shape`, the analyst's if the recipe has one, and last those of the
+        aggregator, if it may be asked.
 
         Prompts count in full, as if no proposal had to be shortened.
         """
@@ -202,16 +223,42 @@ class Costs:
             ]
             layers.append(calls)
             laid = laid.after(layer, calls)
-        return [*layers, [] if self.aggregator is None else [self.aggregation(self.aggregator, laid.read())]]
+        if self.free is not None:
+            layers = [
+                [replace(calls, count=calls.count - found) for calls, found in zip(layer, free, strict=True)]
+                for layer, free in zip(layers, self.free.seats, strict=True)
+            ]
+        analysis = self.analysis(Laid(laid.proposals).read())
+        said = 0 if analysis is None else RETOLD * analysis.count * analysis.said
+        last = [] if self.aggregator is None else [self.aggregation(self.aggregator, laid.read(), said)]
+        if analysis is None:
+            return [*layers, last]
+        if self.free is not None and self.free.analysis:
+            analysis = replace(analysis, count=0)
+        return [*layers, [analysis], last]
 
-    def aggregation(self, reading: Reading, read: Read) -> Calls:
+    def analysis(self, read: Read) -> Calls | None:
+        """The analyst's call, of which there is none for less than two proposals; `None` without an analyst.
+
+        read: what it reads beside the conversation: the proposals without the comments
+        """
+        if (agent := self.recipe.analyst) is None or self.analyst is None:
+            return None
+        # The schema is sent beside the prompt, and once more without it to a provider that takes no schemas. The first
+        # of these calls is refused and costs nothing.
+        asked = self.analyst.tokens(agent.system, read) + estimate_tokens(Request((), response_format=SCHEMA))
+        return Calls(agent, int(read.count >= LEAST_PROPOSALS), asked, self.longest(agent))
+
+    def aggregation(self, reading: Reading, read: Read, analysis: int = 0) -> Calls:
         """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps.
 
         reading: computes the tokens of the aggregator's prompt
-        read: what it reads beside the conversation
+        read: what it reads beside the conversation and the analysis
+        analysis: tokens of the analyst's words, which the last step reads (default 0)
         """
         agent = self.recipe.aggregator
         said = self.longest(agent, self.caller.max_tokens)
+        read = replace(read, words=read.words + analysis)
         asked = reading.tokens(agent.system, read)
         windows = [window for name in agent.models if (window := self.info[name].window)]
         if self.drafter is None or not windows or asked + said <= min(windows):
@@ -222,7 +269,7 @@ class Costs:
         step = Read(read.count + 1, read.words + draft, read.comments, read.widest)
         asked = max(each.tokens(agent.system, step) for each in readings)
         # Tokens of the window that are left for proposals. Any two steps in a row read more than one such room.
-        bare = Read(read.count + 1, draft, read.comments, read.widest)
+        bare = Read(read.count + 1, draft + analysis, read.comments, read.widest)
         room = min(windows) - said - max(each.tokens(agent.system, bare) for each in readings)
         steps = read.count if room <= 0 else min(read.count, 1 + 2 * step.words // room)
         return Calls(agent, max(1, steps), asked, said)

@@ -8,19 +8,21 @@ The worst case of the plan is held from the day's money while the run goes on. S
 of processes, cannot overdraw a day together. If the process dies, only what has begun stays counted; see `committing`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
 from partsong.errors import BudgetError
+from partsong.heavy import done, is_heavy
 from partsong.model import Conversation, Model
 from partsong.money.budget import Budget, Dollars, Purse, provider_of
 from partsong.money.committing import Commitment, Hold
-from partsong.money.costing import added
-from partsong.money.planning import Plan, plan
+from partsong.money.costing import Free, added
+from partsong.money.planning import Plan, plan, plan_analysis
 from partsong.recipe import Recipe
 
+MANY = 16  # agents of a recipe that is planned in a thread
 ATTEMPTS = 5  # attempts to hold money that other runs may take at the same moment
 
 
@@ -118,7 +120,8 @@ class Funded:
     def models(self, layer: int) -> Mapping[str, Model]:
         """The models by id, each with a budget around it that leaves enough money for the later layers.
 
-        layer: index of a layer of the plan's recipe, or the number of layers for the aggregator
+        layer: index of a layer of the plan's recipe; the analyst, if there is one, counts as the next layer, and the
+            aggregator as the last
         """
         if layer not in self._models:
             kept = self._kept_for(layer)
@@ -147,6 +150,8 @@ class Funded:
     async def begin(self, layer: int) -> None:
         """Let the worst case of a layer count, also if this process dies. Must come before the layer's first call.
 
+        layer: as for `models`
+
         Raises `ModelError` if the money is no longer there, or if nobody can count it now.
         """
         if self.committed is not None:
@@ -167,18 +172,54 @@ class Funded:
 
 
 async def fund(
-    recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], funds: Funds | None = None
+    recipe: Recipe,
+    conversation: Conversation,
+    models: Mapping[str, Model],
+    funds: Funds | None = None,
+    free: Free | None = None,
 ) -> Funded | None:
     """Make the plan that `recipe.max_dollars` and `funds` allow, and hold its money; `None` if neither sets a cap.
 
+    free: what is found of an earlier run and costs nothing; `None` (default) for nothing
+
     Raises `BudgetError` if no plan fits, or if other runs took the rest of the day's money in each of 5 attempts.
     """
+    return await _funded(
+        recipe, conversation, models, funds, lambda caps: plan(recipe, conversation, models, caps, free)
+    )
+
+
+async def fund_analysis(
+    recipe: Recipe,
+    conversation: Conversation,
+    models: Mapping[str, Model],
+    proposals: Sequence[str],
+    funds: Funds | None = None,
+) -> Funded | None:
+    """Hold the money for the recipe's analyst alone, which compares these proposals; see `fund`.
+
+    Raises `BudgetError` like `fund`.
+    """
+    return await _funded(
+        recipe, conversation, models, funds, lambda caps: plan_analysis(recipe, conversation, models, proposals, caps)
+    )
+
+
+async def _funded(
+    recipe: Recipe,
+    conversation: Conversation,
+    models: Mapping[str, Model],
+    funds: Funds | None,
+    planner: Callable[[Dollars], Plan],
+) -> Funded | None:
+    """Hold the money of the plan that `planner` makes for the caps; `None` if there is no cap."""
     of_run = {} if recipe.max_dollars is None else {"": recipe.max_dollars}
     for _ in range(ATTEMPTS):
         left = {} if funds is None else await funds.left()
         if not left and not of_run:
             return None
-        planned = plan(recipe, conversation, models, _lower(of_run, left))
+        heavy = is_heavy(conversation) or sum(len(layer.agents) for layer in recipe.layers) > MANY
+        planned = await done(heavy, planner, _lower(of_run, left))
         hold = await funds.hold(planned.worst) if funds is not None and left else None
         if hold is not None or not left:
             # The run may spend no more of the day's money than it holds.

@@ -2,9 +2,9 @@
 
 The order of dropping is fixed and described in docs/money.md, so that users can foresee it. No model is replaced by a
 cheaper one, and the seats that stay are asked as the recipe says. Every plan is a valid recipe: an aggregator that
-selects or takes a vote keeps a layer of at least two proposals, or the run is refused. A layer keeps as many seats as
-must agree, or is dropped. Comments are dropped together with the proposals that they are about, and a layer that
-becomes the first has no proposals to see.
+selects or takes a vote keeps a layer of at least two proposals, and so does a recipe with an analyst, or the run is
+refused. A layer keeps as many seats as must agree, or is dropped. Comments are dropped together with the proposals that
+they are about, and a layer that becomes the first has no proposals to see.
 """
 
 import heapq
@@ -18,11 +18,12 @@ from msgspec.structs import replace
 from partsong.errors import BudgetError
 from partsong.events import Loss
 from partsong.model import Conversation, Model
-from partsong.model_info import info_of
+from partsong.model_info import ModelInfo, info_of
 from partsong.money.budget import Dollars, dearest, provider_of, shown
-from partsong.money.costing import Costs, Shape, added
+from partsong.money.costing import Costs, Free, Read, Shape, added
 from partsong.recipe import Agent, Layer, Recipe, needs_proposals
 from partsong.recipe import replace as checked
+from partsong.wire.tokens import estimate
 
 LEAST_SEATS = 2  # a layer keeps this many seats or is dropped as a whole: one proposal leaves nothing to compare
 
@@ -36,7 +37,8 @@ class Plan:
     recipe: the recipe without the dropped seats
     dropped: a loss for each dropped seat, with its layer and seat in the original recipe
     worst: most dollars that the run costs, by scope
-    later: for each layer of `recipe` and last for the aggregator, the dollars by scope to leave for later calls
+    later: for each layer of `recipe`, for its analyst if it has one, and last for the aggregator, the dollars by scope
+        to leave for later calls
     seats: for each layer of `recipe` that has `at_once`, the most dollars by scope of each seat; empty for others
     """
 
@@ -47,24 +49,32 @@ class Plan:
     seats: tuple[tuple[Dollars, ...], ...] = ()
 
 
-def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], caps: Dollars) -> Plan:
+def plan(
+    recipe: Recipe,
+    conversation: Conversation,
+    models: Mapping[str, Model],
+    caps: Dollars,
+    free: Free | None = None,
+) -> Plan:
     """The largest part of the recipe, in the fixed order of dropping, whose worst case the caps allow.
 
     models: a model for each id in `recipe.models`
     caps: most dollars by scope: "" for the whole run, a provider's name for its calls
+    free: what is found of an earlier run; `None` (default) for nothing. Then no seat is dropped, since the seats that
+        are found cost nothing, and keep their addresses
 
     Raises `BudgetError` if a price is unknown, or if a strict recipe would lose a seat. Also raises `BudgetError` if
-    not even the smallest part can be paid: the aggregator alone or, if it selects or takes a vote, the aggregator with
-    two proposals.
+    not even the smallest part can be paid: the aggregator alone or, if it selects or takes a vote, or if an analyst
+    compares, the aggregator with two proposals.
     """
     info = {name: info_of(models[name]) for name in recipe.models}
-    if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
-        raise BudgetError(
-            f"{recipe.name}: there is a budget, but the price of {', '.join(unknown)} is unknown; in partsong.toml, "
-            f"say what a million tokens cost:{''.join(map(lines_for, unknown))}"
-        )
-    costs = Costs(recipe, conversation, info)
+    _check_prices(recipe, info)
+    costs = Costs(recipe, conversation, info, free)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
+    if free is not None:
+        if _over(costs.total(full), caps) is not None:
+            raise BudgetError(f"{recipe.name}: {_comparison(costs.total(full), caps, 'what is asked again')}")
+        return _planned(recipe, full, full, costs, caps)
     shape = _shrunk(full, recipe, costs, caps)
     if _over(costs.total(shape), caps) is not None or not (shape == full or _can_choose(recipe, shape)):
         raise BudgetError(_refusal(recipe, costs, full, shape, caps))
@@ -74,6 +84,35 @@ def plan(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]
             f"{recipe.name}: {whole}, and strict allows nothing to be dropped; allow more, or ask for less"
         )
     return _planned(recipe, full, shape, costs, caps)
+
+
+def plan_analysis(
+    recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], proposals: Sequence[str], caps: Dollars
+) -> Plan:
+    """The plan of the recipe's analyst alone, which compares these proposals.
+
+    models, caps: see `plan`
+
+    Raises `BudgetError` if the caps do not allow the call, or if a price is unknown.
+    """
+    info = {name: info_of(models[name]) for name in recipe.models}
+    _check_prices(recipe, info)
+    costs = Costs(recipe, conversation, info)
+    calls = costs.analysis(Read(len(proposals), sum(map(estimate, proposals))))
+    worst = {} if calls is None else costs.cost(calls, calls.agent.sampling)
+    if _over(worst, caps) is not None:
+        raise BudgetError(f"{recipe.name}: {_comparison(worst, caps, 'the analysis')}")
+    # Its turn comes after the layers: see `Funded.begin`.
+    return Plan(recipe, (), worst, (*(worst for _ in recipe.layers), {}))
+
+
+def _check_prices(recipe: Recipe, info: Mapping[str, ModelInfo]) -> None:
+    """Raise `BudgetError` if the price of a model is unknown."""
+    if unknown := [name for name in info if dearest(info[name], 1, 1) is None]:
+        raise BudgetError(
+            f"{recipe.name}: there is a budget, but the price of {', '.join(unknown)} is unknown; in partsong.toml, "
+            f"say what a million tokens cost:{''.join(map(lines_for, unknown))}"
+        )
 
 
 def lines_for(name: str) -> str:
@@ -97,14 +136,14 @@ def _shrunk(full: Shape, recipe: Recipe, costs: Costs, caps: Dollars) -> Shape:
             drops = list(_of_provider(recipe, shape, provider))
             shape = _agreeing(recipe, _fewest(shape, drops, partial(fits, scopes=its_own)))
     shape = _without_orphans(recipe, shape)
-    if fits(shape):
+    if fits(shape) and _can_choose(recipe, shape):
         return shape
     least = [max(LEAST_SEATS, layer.agree or 0) for layer in recipe.layers]
     samples = list(_samples(shape, least))
     shape = _agreeing(recipe, _fewest(shape, [*samples, *_seats(_after(shape, samples), least)], fits))
-    kept = _to_choose_from(recipe, shape) if needs_proposals(recipe.aggregator) else None
+    kept = _to_choose_from(recipe, shape) if _chooses(recipe) else None
     for index in reversed(range(len(shape))):
-        if fits(shape):
+        if fits(shape) and (kept is None or _can_choose(recipe, shape)):
             break
         if index != kept:
             shape = [*shape[:index], [0] * len(shape[index]), *shape[index + 1 :]]
@@ -132,9 +171,14 @@ def _voices(layer: Layer, counts: Sequence[int]) -> int:
     return Layer(agents).voices if agents else 0
 
 
+def _chooses(recipe: Recipe) -> bool:
+    """Whether two proposals are needed: to select, to take a vote, or for an analyst to compare."""
+    return recipe.analyst is not None or needs_proposals(recipe.aggregator)
+
+
 def _can_choose(recipe: Recipe, shape: Shape) -> bool:
     """Whether the aggregator has two proposals to choose from, which can differ if it counts votes, or needs none."""
-    if not needs_proposals(recipe.aggregator):
+    if not _chooses(recipe):
         return True
     proposing = (index for index, layer in enumerate(recipe.layers) if any(shape[index]) and not layer.comments)
     last = max(proposing, default=None)
@@ -228,7 +272,10 @@ def _seats(shape: Shape, least: Sequence[int]) -> Iterator[Drop]:
 
 def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Dollars) -> Plan:
     layers = costs.layers(shape)
-    later = tuple(added(layers[index + 1 :]) for index in range(len(layers)))
+    backwards: list[Dollars] = [{}]  # from the aggregator, the last layer, to the first
+    for dollars in reversed(layers[1:]):
+        backwards.append(added([dollars, backwards[-1]]))
+    later = tuple(reversed(backwards))
     left = recipe
     if shape != full:
         kept = [_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts)]
@@ -237,7 +284,9 @@ def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Doll
         left = checked(recipe, layers=tuple(kept))
     seats: tuple[tuple[Dollars, ...], ...] = ((),) * len(left.layers)
     if any(layer.at_once for layer in left.layers):
-        each = costs.seats(shape)
+        # Where some seats are found, and cost nothing, no money is kept for single seats.
+        found: list[list[dict[str, Decimal]]] = [[{}] * len(layer.seats) for layer in left.layers]
+        each = costs.seats(shape) if costs.free is None else found
         seats = tuple(tuple(most) if layer.at_once else () for layer, most in zip(left.layers, each, strict=True))
     if shape == full:
         return Plan(recipe, (), added(layers), later, seats)
@@ -274,11 +323,11 @@ def _refusal(recipe: Recipe, costs: Costs, full: Shape, smallest: Shape, caps: D
     whole = _comparison(costs.total(full), caps)
     if not recipe.layers:
         return f"{recipe.name}: {whole}; allow more, or ask for a shorter answer with max_tokens"
-    if not needs_proposals(recipe.aggregator):
+    if not _chooses(recipe):
         alone = [[0] * len(counts) for counts in full]
         return f"{recipe.name}: {_comparison(costs.total(alone), caps, 'the aggregator alone')}; {whole}"
-    votes = recipe.aggregator.method == "vote"
-    who = f"{recipe.name}: its aggregator {'takes a vote among' if votes else 'selects one of'} the proposals"
+    doing = {"select": "its aggregator selects one of", "vote": "its aggregator takes a vote among"}
+    who = f"{recipe.name}: {doing.get(recipe.aggregator.method, 'its analyst compares')} the proposals"
     if not _can_choose(recipe, smallest):
         paid = max((sum(counts) for counts in smallest if any(counts)), default=0)
         can = "no proposal" if not paid else "only one proposal" if paid == 1 else "only seats that say the same"

@@ -103,7 +103,7 @@ def rows_of(
     usual: Mapping[str, int],
     shares: Sequence[Decimal] | None = None,
 ) -> list[Row]:
-    """The cost of each layer, and last of the aggregator.
+    """The cost of each layer, of the analyst if the recipe has one, and last of the aggregator.
 
     tokens: length of the question
     info: facts about each model of the recipe, by id
@@ -118,9 +118,11 @@ def rows_of(
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     rows = []
     table = _Table()
-    readings = [*costs.readings, [] if costs.aggregator is None else [costs.aggregator]]
-    layers = (*recipe.layers, None)
-    made_share = (None,) * len(layers) if shares is None else shares
+    analyst = [] if costs.analyst is None else [[costs.analyst]]
+    readings = [*costs.readings, *analyst, [] if costs.aggregator is None else [costs.aggregator]]
+    layers = (*recipe.layers, *(None for _ in analyst), None)
+    # The analyst is asked as often as the aggregator.
+    made_share = (None,) * len(layers) if shares is None else (*shares, *(shares[-1] for _ in analyst))
     called_for = costs.calls(full), costs.layers(full)
     for layer, read_by, called, dollars, share in zip(layers, readings, *called_for, made_share, strict=True):
         told = table.seen(layer)
@@ -135,7 +137,7 @@ def rows_of(
         priced = all(is_priced(info[name]) for calls in called for name in calls.agent.models)
         most += Sum(dollars=dollars.get("", Decimal(0)) if priced else None)
         rows.append(Row(made.count, typical, most))
-        comments = layer is not None and layer.comments
+        comments = layer is None or layer.comments  # an analysis stands beside the proposals as comments do
         table = _Table(table.count, table.proposals, table.comments + made.proposals) if comments else made
     return rows
 

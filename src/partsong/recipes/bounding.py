@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from partsong.bounds import Bounds
 from partsong.errors import RecipeError
-from partsong.recipe import Agent, Aggregator, Layer, Recipe
+from partsong.recipe import Agent, Aggregator, Analyst, Layer, Recipe
 from partsong.recipes.reading import overridden
 
 # free: the caller's value holds
@@ -42,6 +42,7 @@ RULES: dict[type, dict[str, Rule]] = {
     Recipe: {
         "name": "refused",
         "layers": "inside",
+        "analyst": "inside",
         "aggregator": "inside",
         "about": "free",
         "date": "free",
@@ -69,6 +70,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "instruction": "free",
     },
     Agent: AGENT,
+    Analyst: AGENT,
     Aggregator: {**AGENT, "method": "free", "majority": "free", "otherwise": "free"},
 }
 
@@ -161,13 +163,15 @@ def most_calls(recipe: Recipe, attempts: int) -> int:
 
     attempts: how often one call is tried at most
 
-    Each seat may ask its fallbacks. The aggregator may read in as many steps as there are proposals and comments, may
-    be asked once more for an answer that fits its schema, and may ask its fallbacks each time.
+    Each seat may ask its fallbacks. The analyst may be asked once more without a schema, like each of its fallbacks.
+    The aggregator may read in as many steps as there are proposals and comments, may be asked once more for an answer
+    that fits its schema, and may ask its fallbacks each time.
     """
     seats = sum(agent.samples * len(agent.models) for layer in recipe.layers for agent in layer.agents)
+    analyst = 0 if recipe.analyst is None else 2 * len(recipe.analyst.models)
     read = recipe.layers[recipe.last_proposers :] if recipe.last_proposers is not None and recipe.in_steps else ()
     steps = sum(agent.samples for layer in read for agent in layer.agents)
-    return attempts * (seats + (steps + 2) * len(recipe.aggregator.models))
+    return attempts * (seats + analyst + (steps + 2) * len(recipe.aggregator.models))
 
 
 def limited(recipe: Recipe, served: Recipe) -> Recipe:

@@ -26,10 +26,7 @@ def read(path: Path) -> Recipe:
     Raises `RecipeError`, with the file and the field, if a file cannot be read or a field is wrong.
     """
     tables = _including(path, ())
-    where = str(path)
-    if tables.get("layers") == []:
-        raise RecipeError(f"{where}: layers: is empty, but a recipe needs at least one [[layers]] table with agents")
-    return toml.convert(with_tables(tables), Recipe, where, RecipeError)
+    return toml.convert(with_tables(tables), Recipe, str(path), RecipeError)
 
 
 def tables_in(text: str) -> dict[str, Any]:
@@ -112,8 +109,9 @@ def _instructed(tables: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             for number, agent in enumerate(agents if isinstance(agents, list) else ()):
                 if isinstance(agent, dict):
                     yield f"layers[{index}].agents[{number}].", agent
-    if isinstance(aggregator := tables.get("aggregator"), dict):
-        yield "aggregator.", aggregator
+    for name in ("analyst", "aggregator"):
+        if isinstance(agent := tables.get(name), dict):
+            yield f"{name}.", agent
 
 
 def _read_instruction(table: dict[str, Any], place: str, path: Path) -> None:
@@ -159,8 +157,9 @@ def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
         return agent
 
     tables = dict(tables)
-    if "aggregator" in tables:
-        tables["aggregator"] = written_out(tables["aggregator"])
+    for name in ("analyst", "aggregator"):
+        if name in tables:
+            tables[name] = written_out(tables[name])
     if isinstance(layers := tables.get("layers"), list):
         tables["layers"] = [
             layer | {"agents": [written_out(agent) for agent in layer["agents"]]}

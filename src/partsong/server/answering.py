@@ -10,17 +10,20 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from partsong.bounds import Bounds
 from partsong.engine import perform
+from partsong.engine.again import models_asked
+from partsong.engine.recalled import Again, Unasked
 from partsong.errors import PartsongError, RequestError
 from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunStarted, to_json
+from partsong.heavy import done
 from partsong.keys import Key
-from partsong.model import NOTHING_USED, Answer, Conversation, Usage
+from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
 from partsong.recipe import Recipe
 from partsong.server.bodies import read_body
 from partsong.server.incoming import headers_of, identify, identity_headers, request_id, until_left
@@ -50,19 +53,71 @@ class Api:
     format: Format
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one request asks for.
+
+    recipe: the recipe that is performed, with the options and the limits of the request
+    again: what the run finds of an earlier one; `None` (default) for nothing
+    """
+
+    parsed: ParsedRequest
+    recipe: Recipe
+    again: Again | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The ids of the models that may be asked."""
+        return self.recipe.models if self.again is None else models_asked(self.recipe, self.again)
+
+
+class Ask(Protocol):
+    """Finds out what a request asks for. Raises `ProblemError` or `PartsongError` if the request cannot be answered."""
+
+    async def __call__(
+        self, api: Api, service: Service, body: bytes, headers: Mapping[str, str], key: Key | None, scope: Scope
+    ) -> Asked: ...
+
+
+async def ask_api(
+    api: Api, service: Service, body: bytes, headers: Mapping[str, str], key: Key | None, scope: Scope
+) -> Asked:
+    """What a request to one of the three APIs asks for.
+
+    A long body is parsed in a thread, so that other requests are answered meanwhile.
+    """
+    parse = api.format.parse_request
+    parsed = await done(len(body) >= LONG, parse, body)
+    if (options := headers.get(OPTIONS)) is not None:
+        parsed = replace(parsed, options=options_of(options, service.configuration.bounds))
+    recipe = await service.recipe_for(parsed, key)
+    if parsed.background and not service.stays:
+        why = "runs go on alone only in a server of one process, or with PostgreSQL, whose store keeps everything"
+        raise RequestError(f"background: {why}", "background")
+    if parsed.references:
+        known = await look_up(service, parsed.references, key)
+        again = await done(True, responses.parse_request, body, known)
+        parsed = replace(again, options=parsed.options)
+    if parsed.previous:
+        parsed = await going_on(service, parsed, key)
+    return Asked(parsed, recipe)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Answering:
     """An ASGI application that answers the requests of one API.
 
     service: returns the service of the server, which must have started
+    ask: finds out what a request asks for
     """
 
     api: Api
     service: Callable[[], Service]
+    ask: Ask = ask_api
 
     async def __call__(self, scope: Scope, receive: Receive, send: SendBytes) -> None:
         service = self.service()
-        request = _Request(self.api, service, scope, send)
+        request = _Request(self.api, service, scope, send, self.ask)
         # What the request counts, from before its body is read until its run has ended.
         async with AsyncExitStack() as counted:
             try:
@@ -108,8 +163,8 @@ class Answering:
 class _Request:
     """One request to an API. `body` is its body until it has been parsed, and then empty."""
 
-    def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes) -> None:
-        self.api, self.service, self.scope, self.send = api, service, scope, send
+    def __init__(self, api: Api, service: Service, scope: Scope, send: SendBytes, ask: Ask) -> None:
+        self.api, self.service, self.scope, self.send, self.ask = api, service, scope, send, ask
         self.body = b""
         self.staying = False  # whether the run continues without its client
         self.stream: EventStream | None = None
@@ -137,31 +192,17 @@ class _Request:
             with self.service.metrics.request():
                 await self._answer(headers, key)
 
-    async def parsed(self) -> ParsedRequest:
-        """The request in the body. A long body is parsed in a thread, so that other requests are answered meanwhile."""
-        parse = self.api.format.parse_request
-        return parse(self.body) if len(self.body) < LONG else await asyncio.to_thread(parse, self.body)
-
     async def _answer(self, headers: dict[str, str], key: Key | None) -> None:
         try:
-            parsed = await self.parsed()
-            if (options := headers.get(OPTIONS)) is not None:
-                parsed = replace(parsed, options=_options_of(options, self.service.configuration.bounds))
-            recipe = await self.service.recipe_for(parsed, key)
-            if parsed.background and not self.service.stays:
-                why = "runs go on alone only in a server of one process whose store keeps everything"
-                raise RequestError(f"background: {why}", "background")
-            if parsed.references:
-                known = await look_up(self.service, parsed.references, key)
-                again = await asyncio.to_thread(responses.parse_request, self.body, known)
-                parsed = replace(again, options=parsed.options)
+            asked = await self.ask(self.api, self.service, self.body, headers, key, self.scope)
             self.body = b""  # the run keeps the parsed request alone
-            if parsed.previous:
-                parsed = await going_on(self.service, parsed, key)
-            models = await self.service.models_of(recipe)
+            recipe, models = await self.service.ready(asked.recipe, asked.models)
+            asked = Asked(asked.parsed, recipe, asked.again)
+            if asked.again is not None:
+                models = {name: models.get(name) or Unasked() for name in asked.recipe.models}
             async with self.service.limiter.turn(key):
                 with self.service.metrics.running():
-                    await _Run(self, parsed, recipe, key, models, headers).perform()
+                    await _Run(self, asked, key, models, headers).perform()
         except ProblemError as error:
             await self.refuse(error.problem)
         except PartsongError as error:
@@ -191,13 +232,14 @@ class _Run:
     def __init__(
         self,
         request: _Request,
-        parsed: ParsedRequest,
-        recipe: Recipe,
+        asked: Asked,
         key: Key | None,
-        models: Any,
+        models: Mapping[str, Model],
         headers: Mapping[str, str],
     ) -> None:
+        parsed, recipe = asked.parsed, asked.recipe
         self.request, self.parsed, self.recipe, self.key, self.models = request, parsed, recipe, key, models
+        self.again = asked.again
         self.service = request.service
         labels = {"api": request.api.name, **parsed.labels}
         if request.api.name == "responses":
@@ -287,6 +329,7 @@ class _Run:
             funds=funds,
             documents=self.service.documents,
             record=self.recorders[choice].id,
+            again=self.again,
             bounds=self.service.configuration.bounds,
         )
 
@@ -387,7 +430,8 @@ class _Run:
         return [*told, *identity_headers(self.request.scope)]
 
 
-def _options_of(header: str, bounds: Bounds) -> Options:
+def options_of(header: str, bounds: Bounds) -> Options:
+    """The options in the header `X-Partsong`. Raises `RequestError` if they are wrong."""
     data, field = header.encode("latin-1"), "X-Partsong"
     try:
         check_extent(data, bounds.body_values, bounds.body_nesting)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from partsong.keys import Key
-from partsong.server import live
+from partsong.server import ending, live
 from partsong.server.incoming import headers_of, identify
 from partsong.server.problems import ProblemError
 from partsong.server.service import Service, caller_of
@@ -38,7 +38,7 @@ class Deleting:
         service = self.service()
         key = who(request, service)
         run = await live.own(service, request.path_params["run"], key)
-        await service.staying.end(run.id, caller_of(key), ENDING)
+        await ending.end(service, run.id, caller_of(key), ENDING)
         return deleted(await service.store.delete_run(run.id))
 
     async def many(self, request: Request) -> Response:

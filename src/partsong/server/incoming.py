@@ -18,7 +18,7 @@ import logging
 from collections.abc import Mapping
 
 from partsong.errors import ConfigurationError
-from partsong.keys import Key, Keys
+from partsong.keys import Key, KnownKeys
 from partsong.server.problems import ProblemError
 from partsong.server.response import Headers, Receive, Scope
 from partsong.store import new_id
@@ -60,7 +60,7 @@ def identity_headers(scope: Scope) -> Headers:
 
 
 def identify(
-    scope: Scope, headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...], *, metrics: bool = False
+    scope: Scope, headers: Mapping[str, str], keys: KnownKeys, origins: tuple[str, ...], *, metrics: bool = False
 ) -> Key | None:
     """The key of the request; `None` on a server without keys. Raises `ProblemError` if the caller is refused.
 
@@ -76,13 +76,13 @@ def identify(
         # The error names a file of the server, which is for its log alone. Without keys nobody is let in.
         if keys.told != (told := str(problem)):
             keys.told = told
-            LOG.error("%s; requests are refused until the file is mended", told)
+            LOG.error("%s; requests are refused until the %s", told, keys.mended)
         message = "the server cannot read its keys now, so it answers nobody; its log says more"
         raise ProblemError(Problem(503, "overloaded", message, code="keys", retry_after=5.0)) from None
 
 
 def _identify(
-    scope: Scope, headers: Mapping[str, str], keys: Keys, origins: tuple[str, ...], metrics: bool
+    scope: Scope, headers: Mapping[str, str], keys: KnownKeys, origins: tuple[str, ...], metrics: bool
 ) -> Key | None:
     origin = headers.get("origin")
     if origin is None and scope.get("method") in ("GET", "HEAD") and "host" in headers:
@@ -104,9 +104,7 @@ def _identify(
             )
             raise ProblemError(Problem(401, "authentication", message))
         return None
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    secret = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
-    if not secret:
+    if not (secret := secret_of(headers)):
         message = "the request needs a key, as `Authorization: Bearer KEY` or as `x-api-key: KEY`"
         raise ProblemError(Problem(401, "authentication", message))
     key = keys.find(secret)
@@ -118,6 +116,12 @@ def _identify(
             message = "/metrics needs a key of its own: partsong keys add NAME --metrics"
         raise ProblemError(Problem(403, "permission", message))
     return key
+
+
+def secret_of(headers: Mapping[str, str]) -> str:
+    """The secret of the key that a request shows; "" if it shows none."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
 
 
 def _is_forwarding(name: str) -> bool:

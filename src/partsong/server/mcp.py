@@ -24,6 +24,8 @@ from partsong.errors import PartsongError
 from partsong.events import (
     AggregationDelta,
     AggregationStarted,
+    AnalysisFailed,
+    AnalysisFinished,
     AnyEvent,
     ProposalFailed,
     ProposalFinished,
@@ -94,7 +96,7 @@ class _Shared:
 def make_server(configuration: Configuration, mode: StoreMode | None = None) -> "MCPServer[_Shared]":
     """The MCP server with the tools `ask` and `recipes`. It opens the store and the models when its client connects.
 
-    mode: what the store keeps; by default `configuration.store`
+    mode: what the store keeps; by default `configuration.mode`
     """
 
     @asynccontextmanager
@@ -180,6 +182,10 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
                 steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: {error.message}"
             case ProposalSpared(layer=layer, seat=seat):
                 steps, said = steps + 1, f"layer {layer + 1}, seat {seat + 1}: was not needed"
+            case AnalysisFinished(model=model):
+                steps, said = steps + 1, f"{model} has compared the proposals"
+            case AnalysisFailed(error=error):
+                steps, said = steps + 1, f"the proposals were not compared: {error.message}"
             case AggregationStarted(model=model):
                 said = f"{model} writes the answer"
         if said:

@@ -26,6 +26,7 @@ class Report:
     error: the reason of a run that has failed, else `None`
     usage: tokens and dollars of all calls of the run
     losses: number of losses
+    again: id of the earlier run whose proposals were found; "" for none
     kept: whether the store keeps the run, as far as it should
     votes: the counts of layers whose statements were counted
     calls: the calls whose usage is known. Their usages add up to `usage`.
@@ -34,6 +35,7 @@ class Report:
     def __init__(self, run: str, recipe: str) -> None:
         self.run, self.recipe = run, recipe
         self.started = False
+        self.again = ""
         self.answer: Answer | None = None
         self.error: Failure | None = None
         self.usage: Usage = NOTHING_USED
@@ -47,8 +49,8 @@ class Report:
     def hear(self, event: AnyEvent) -> None:
         """Add one event of the run. Deltas may be left out."""
         match event:
-            case RunStarted():
-                self.started = True
+            case RunStarted(again=again):
+                self.started, self.again = True, again
             case ProposalStarted(layer=layer, seat=seat, saw=saw) if saw is not None:
                 self._saw[layer, seat] = saw
             case CallFinished(usage=Usage() as usage):
@@ -68,6 +70,8 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """The report as plain values for JSON: the calls, the losses and the total dollars."""
         plain: dict[str, Any] = {"run": self.run, "recipe": self.recipe}
+        if self.again:
+            plain["again"] = self.again
         if not self.kept:
             plain["kept"] = False
         if (end := self._end) is not None:

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable
 
 from partsong.errors import ConfigurationError, StoreError
-from partsong.keys import Key, Keys
+from partsong.keys import Key, KnownKeys
 from partsong.store import Store
 
 LOG = logging.getLogger("partsong.server")
 EVERY = 3600.0  # seconds
 
 
-async def retain(store: Store, keys: Keys, caller_of: Callable[[Key], str]) -> None:
+async def retain(store: Store, keys: KnownKeys, caller_of: Callable[[Key], str]) -> None:
     """Delete what is too old, again and again until cancelled. `caller_of` is the owner of a key's runs."""
     while True:
         try:

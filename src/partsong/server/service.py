@@ -6,11 +6,12 @@ one.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 from partsong.assembly import Assembly, assembling, daily_funds, open_journal
 from partsong.configuration import Configuration, Serving, StoreMode
@@ -18,7 +19,7 @@ from partsong.documents.reader import DocumentReader
 from partsong.errors import RecipeError, RequestError, StoreError, WeightsError
 from partsong.folders import keys_path
 from partsong.ids import check, shown
-from partsong.keys import Key, Keys
+from partsong.keys import Key, Keys, KnownKeys
 from partsong.middleware.retry import ATTEMPTS
 from partsong.model import Model
 from partsong.money.funding import DailyFunds
@@ -26,6 +27,7 @@ from partsong.recipe import Recipe, replace, single
 from partsong.recipes.bounding import for_caller, most_calls
 from partsong.server.bodies import Bodies
 from partsong.server.concurrency import ConcurrencyLimiter
+from partsong.server.incoming import secret_of
 from partsong.server.limits import Limits
 from partsong.server.log import Log
 from partsong.server.metrics import Metrics
@@ -35,14 +37,16 @@ from partsong.server.preparing import Prepared, Preparing
 from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST
 from partsong.server.retention import retain
+from partsong.server.shared_keys import SharedKeys
 from partsong.server.spans import Telemetry, open_telemetry
-from partsong.server.staying import Staying
+from partsong.server.staying import Staying, stop_asked
 from partsong.store import Store
-from partsong.wire.parsed import ParsedRequest
+from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Problem
 
 LOG = logging.getLogger("partsong.server")
 STOPPING = "the server is shutting down"
+READY = 0.5  # seconds that making a model of a hosted provider may take; they do not count
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +71,7 @@ class Service:
     configuration: Configuration
     store: Store
     assembly: Assembly
-    keys: Keys
+    keys: KnownKeys
     limiter: ConcurrencyLimiter
     recipes: dict[str, Recipe]
     unusable: dict[str, str]
@@ -80,7 +84,7 @@ class Service:
     preparing: Preparing
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
-    working: set[asyncio.Task[None]] = field(default_factory=set)
+    working: set[asyncio.Task[Any]] = field(default_factory=set)
     staying: Staying = field(default_factory=Staying)
     stopping: bool = False
     draining: asyncio.Task[None] | None = None
@@ -91,8 +95,8 @@ class Service:
 
     @property
     def stays(self) -> bool:
-        """Whether a run may continue without its client: only with a single process and stored events."""
-        return self.serving.workers == 1 and self.store.mode == "full"
+        """Whether a run may continue without its client: its events are stored, and every process can stop it."""
+        return (self.serving.workers == 1 or self.store.shared) and self.store.mode == "full"
 
     async def recipe_for(self, parsed: ParsedRequest, key: Key | None) -> Recipe:
         """The recipe of a request, with the options of the request.
@@ -116,25 +120,55 @@ class Service:
         check(name, field, self.configuration.bounds.id_bytes)
         return name
 
-    async def models_of(self, recipe: Recipe) -> Mapping[str, Model]:
-        """The models of a recipe, whose weights are fetched first if they are missing.
+    async def ready(self, recipe: Recipe, names: Collection[str]) -> tuple[Recipe, Mapping[str, Model]]:
+        """The recipe with the time that is left of its deadline when its models are ready, and these models.
+
+        names: ids of the models that may be asked
+
+        Raises `ProblemError` if they are not ready within the deadline; see also `models_of`.
+        """
+        if recipe.deadline is None or self.assembly.has(names):
+            return recipe, await self.models_of(recipe.name, names)
+        clock = asyncio.get_running_loop().time
+        end = clock() + recipe.deadline
+        try:
+            async with asyncio.timeout_at(end) as limit:
+                models = await self.models_of(recipe.name, names)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            message = f"the models of the recipe were not ready within its deadline of {recipe.deadline:g} s"
+            raise ProblemError(Problem(504, "timeout", message, code="timeout", retry_after=60.0)) from None
+        left = end - clock()
+        return (recipe if left > recipe.deadline - READY else replace(recipe, deadline=max(left, 0.01))), models
+
+    async def refresh_keys(self, headers: Mapping[str, str]) -> None:
+        """Read the keys that servers share, if they may have changed for the sender of a request with these headers."""
+        if isinstance(self.keys, SharedKeys):
+            await self.keys.refresh(secret_of(headers))
+
+    async def models_of(self, recipe: str, names: Collection[str]) -> Mapping[str, Model]:
+        """The models of a recipe that may be asked, whose weights are fetched first if they are missing.
+
+        recipe: name of the recipe, for the log
+        names: ids of the models
 
         A request that waits for a file is no run yet, and takes no place of a run. Raises `ProblemError` if as many
         requests wait as may be under way and in the queue.
         """
-        if self.assembly.has(recipe.models):
-            return await self.assembly.models(recipe.models)
+        if self.assembly.has(names):
+            return await self.assembly.models(names)
         if self.preparing.waiting >= self.serving.at_once + self.serving.waiting:
             message = "the server is busy: many requests wait for models that are being fetched"
             raise ProblemError(Problem(503, "overloaded", message, retry_after=30.0))
         self.preparing.waiting += 1
         try:
-            return await self.assembly.models(recipe.models)
+            return await self.assembly.models(names)
         except WeightsError as error:
             if self.stopping:
                 raise ProblemError(Problem(503, "overloaded", STOPPING, retry_after=5.0)) from None
             # The error names folders of the server, which are for its log alone.
-            LOG.warning("the models of the recipe %s cannot be used: %s", recipe.name, error)
+            LOG.warning("the models of the recipe %s cannot be used: %s", recipe, error)
             message = "the weights of a model cannot be had now; the log of the server says why"
             raise ProblemError(Problem(503, "overloaded", message, code="weights", retry_after=60.0)) from None
         finally:
@@ -171,7 +205,7 @@ class Service:
         served = recipe
         if options.recipe:
             chosen = (not self.serving.models or (key is not None and key.recipes)) and sorted(
-                {"layers", "aggregator"} & options.recipe.keys()
+                {"layers", "analyst", "aggregator"} & options.recipe.keys()
             )
             if chosen:
                 raise ProblemError(
@@ -189,6 +223,13 @@ class Service:
             self.check_calls(recipe, served, parsed.samples)
         elif parsed.samples > 1:
             self.check_calls(recipe, served, parsed.samples)
+        return self.limited(recipe, name, options)
+
+    def limited(self, recipe: Recipe, name: str, options: Options) -> Recipe:
+        """The recipe with the limits of the server and of a request.
+
+        name: name of the served recipe, whose limit applies too
+        """
         dollars = [recipe.max_dollars, options.max_dollars, self.configuration.dollars_per_run, self.limit(name)]
         deadlines = [recipe.deadline, options.deadline]
         if caps := [cap for cap in dollars if cap is not None]:
@@ -196,6 +237,17 @@ class Service:
         if ends := [deadline for deadline in deadlines if deadline is not None]:
             recipe = replace(recipe, deadline=min(ends))
         return replace(recipe, strict=True) if options.strict else recipe
+
+    def check_models(self, models: Collection[str], name: str, key: Key | None) -> None:
+        """Raise `ProblemError` if a key may not use the recipe called `name`, or models that are not of this recipe."""
+        if key is not None and key.recipes and name not in key.recipes:
+            raise ProblemError(Problem(403, "permission", f'the key "{key.name}" may not use "{name}"', "run"))
+        if self.serving.models and (key is None or not key.recipes):
+            return
+        offered = self.recipes[name].models if name in self.recipes else ()
+        if others := sorted(set(models) - set(offered)):
+            message = f"clients may not choose the models on this server: {', '.join(others)}"
+            raise ProblemError(Problem(403, "permission", message, "model"))
 
     def check_calls(self, recipe: Recipe, served: Recipe, answers: int) -> None:
         """Raise `RequestError` if a request can lead to too many calls to models.
@@ -248,6 +300,20 @@ def _open_store(configuration: Configuration, mode: StoreMode | None) -> Abstrac
     return open_journal(configuration, mode, patience=configuration.bounds.store_seconds, must_open=False)
 
 
+@asynccontextmanager
+async def _open_keys(store: Store) -> AsyncIterator[KnownKeys]:
+    """The keys in the database that servers share, or those in this user's file."""
+    if not store.shared:
+        yield Keys(keys_path())
+        return
+    keys = SharedKeys(store)
+    try:
+        await keys.refresh()
+        yield keys
+    finally:
+        await keys.close()
+
+
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
@@ -268,7 +334,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Open the service, and yield it. When the block is left, its runs end, and the store and the log are written.
 
-    mode: what the store keeps; by default `configuration.store`
+    mode: what the store keeps; by default `configuration.mode`
     slowest: seconds that a client may take to send a body, or to read what was sent (default 60)
     """
     async with AsyncExitStack() as stack:
@@ -278,17 +344,18 @@ async def open_service(
         store = await stack.enter_async_context(_open_store(configuration, mode))
         preparing = Preparing(log.message)
         assembly = await stack.enter_async_context(assembling(configuration, fetching=preparing.hear, store=store))
+        assembly.load()
         known, broken = found(configuration)
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}
         serving = configuration.server
-        shared = store if serving.workers > 1 and store.mode != "off" else None
+        shared = store if (serving.workers > 1 or store.shared) and store.mode != "off" else None
         limits = Limits(shared, serving.workers)
         limiter = ConcurrencyLimiter(serving.at_once, serving.waiting, serving.patience, limits)
         telemetry = open_telemetry()
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
-        keys, metrics = Keys(keys_path()), Metrics(recipes.values())
+        keys, metrics = await stack.enter_async_context(_open_keys(store)), Metrics(recipes.values())
         if store.mode != "off":
             stack.push_async_callback(_end, asyncio.create_task(retain(store, keys, caller_of)))
         store.health.listen(partial(tell_health, metrics))
@@ -310,6 +377,8 @@ async def open_service(
             telemetry,
             slowest,
         )
+        if store.shared:
+            stack.push_async_callback(_end, asyncio.create_task(stop_asked(store, service.staying)))
         try:
             yield service
         finally:

@@ -23,7 +23,7 @@ class _Told(Struct, frozen=True):
 def tell_workers(configuration: Configuration, mode: StoreMode | None, serving: Serving) -> None:
     """Write the settings to the environment, from which the server's processes will read them.
 
-    mode: what the store keeps; `None` for `configuration.store`
+    mode: what the store keeps; `None` for `configuration.mode`
     serving: the settings that replace `configuration.server`
     """
     path = None if configuration.path is None else str(configuration.path.absolute())

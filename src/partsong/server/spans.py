@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 from partsong.errors import Cause
 from partsong.events import (
     AggregationReplaced,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
     AnyEvent,
     CallFinished,
     Failure,
@@ -116,8 +119,10 @@ class Spans:
                 )
             case CallFinished():
                 self._add_call(event)
-            case AggregationReplaced(error=error):
+            case AggregationReplaced(error=error) | AnalysisReplaced(error=error) | AnalysisFailed(error=error):
                 self._end_answered(error)
+            case AnalysisFinished():
+                self._end_answered(None)
             case LayerFinished(layer=layer, answered=answered):
                 if (span := self._layers.pop(layer, None)) is not None:
                     span.set_attribute("partsong.answered", answered)
@@ -132,7 +137,7 @@ class Spans:
                 return
 
     def _add_call(self, call: CallFinished) -> None:
-        """Add the span of a call: below the span of the run for the aggregator, else below the span of its layer."""
+        """Add the span of a call: below the span of its layer; for analyst and aggregator below the span of the run."""
         from opentelemetry.trace import SpanKind
 
         self._end_answered(None)

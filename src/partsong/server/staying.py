@@ -1,13 +1,19 @@
 """Runs that continue after their client has disconnected, such as runs of the web page when it is reloaded.
 
-A process can stop only its own runs. So runs continue only on a server with one worker: a run that nobody can stop
-would be worse than a run that ends with its connection.
+A process can stop only its own runs. So runs continue only on a server with one worker, or on servers that share a
+database, through which they ask each other: a run that nobody can stop would be worse than a run that ends with its
+connection.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from partsong.errors import StoreError
 from partsong.server.response import EventStream
+from partsong.store import Store
+
+LOOK = 0.5  # seconds between two looks for runs that other servers want to be stopped
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +38,11 @@ class Staying:
         task.cancel()
         return True
 
+    def cancel(self, run: str) -> None:
+        """Cancel the run with this id, if it goes on here, for a caller whom another server knows."""
+        if run in self.runs:
+            self.runs[run][1].cancel()
+
     async def end(self, run: str, caller: str, seconds: float) -> bool:
         """Stop the run with this id, and wait for its end. Return whether the caller has such a run.
 
@@ -48,3 +59,13 @@ def mute(stream: EventStream) -> None:
     """Make the stream drop everything that is written to it from now on, since its client has disconnected."""
     stream.stop()
     stream.started = stream.closed = True
+
+
+async def stop_asked(store: Store, staying: Staying) -> None:
+    """Stop the runs of this server that others ask to stop, until cancelled."""
+    while True:
+        await asyncio.sleep(LOOK)
+        if staying.runs:
+            with suppress(StoreError):  # the store tells its failures itself
+                for run in await store.asked_to_stop(tuple(staying.runs)):
+                    staying.cancel(run)

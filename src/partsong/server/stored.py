@@ -16,6 +16,7 @@ from partsong.errors import InputError
 from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunFailed, RunFinished, RunStarted
 from partsong.keys import Key
 from partsong.model import Message
+from partsong.server import ending
 from partsong.server.problems import ProblemError, failed
 from partsong.server.report import Report
 from partsong.server.service import Service, caller_of
@@ -248,7 +249,7 @@ async def cancel(service: Service, name: str, key: Key | None) -> Stored:
     if not stored.request.background:
         message = f'the response "{name}" was not made in the background, so it cannot be cancelled'
         raise ProblemError(Problem(400, "invalid_request", message, "response_id"))
-    if await service.staying.end(stored.run.id, caller_of(key), ENDING):
+    if await ending.end(service, stored.run.id, caller_of(key), ENDING):
         return await find(service, name, key)
     return stored
 
@@ -259,7 +260,7 @@ async def delete(service: Service, name: str, key: Key | None) -> dict[str, Any]
     Raises `ProblemError` if the caller has no such response.
     """
     stored = await find(service, name, key)
-    await service.staying.end(stored.run.id, caller_of(key), ENDING)
+    await ending.end(service, stored.run.id, caller_of(key), ENDING)
     await service.store.delete_run(stored.run.id)
     return {"id": f"resp_{stored.run.id}", "object": "response", "deleted": True}
 

@@ -7,7 +7,7 @@ what a user is told about a missing run is decided above, in `Store`.
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from partsong.call import Call
 from partsong.errors import StoreError
@@ -58,6 +58,9 @@ class Backend(Protocol):
 
     async def probe(self) -> None:
         """Write about as much as a run does, and delete it again: shows whether the database can be written."""
+
+    def is_packing(self, written: "asyncio.Future[Any]") -> bool:
+        """Whether a write still waits for its bytes to be made, so that the database has not been asked yet."""
 
     # Calls
 
@@ -220,3 +223,43 @@ class Backend(Protocol):
 
         The freed disk space is given back to the operating system.
         """
+
+
+class Shared(Protocol):
+    """What servers on several hosts share in their database beside the store. A local file has none of it.
+
+    Methods behave as those of `Backend`.
+    """
+
+    # The keys of the server. They are opaque here, since the store knows no keys
+
+    async def read_keys(self) -> list[bytes]:
+        """The keys as they were written, in the order in which they were added."""
+
+    def add_key(self, name: str, written: bytes) -> "asyncio.Future[bool]":
+        """Add a key. Returns `False`, and changes nothing, if there is a key with this name."""
+
+    def remove_key(self, name: str) -> "asyncio.Future[bool]":
+        """Remove the key with this name. Returns whether there was one."""
+
+    # Runs that go on without their client
+
+    def ask_to_stop(self, run: str) -> "asyncio.Future[None]":
+        """Ask the server that performs the run with this id, whichever it is, to stop the run."""
+
+    async def asked_to_stop(self, runs: Sequence[str]) -> list[str]:
+        """Those of these runs that somebody has asked to stop."""
+
+    # Calls under way, so that equal calls at the same time are made once
+
+    def claim(self, key: bytes, claimant: int, lease: float) -> "asyncio.Future[bool]":
+        """Claim the call with this key for `lease` seconds. Returns `False` if another claimant has it.
+
+        claimant: number of a process
+        """
+
+    def renew_claims(self, keys: Sequence[bytes], claimant: int, lease: float) -> "asyncio.Future[None]":
+        """Keep these claims for `lease` more seconds."""
+
+    def release(self, key: bytes, claimant: int) -> "asyncio.Future[None]":
+        """Give a claim back."""

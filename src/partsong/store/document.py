@@ -1,7 +1,7 @@
 """Folds the events of a stored run into one JSON object, for programs that do not want to read events.
 
-Every seat is one object, and so is the aggregator. Times are seconds since the run's start. Whatever has not happened
-is null.
+Every seat is one object, and so are the analyst and the aggregator. Times are seconds since the run's start. Whatever
+has not happened is null.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,10 @@ from partsong.events import (
     AggregationReplaced,
     AggregationStarted,
     AggregationStep,
+    AnalysisFailed,
+    AnalysisFinished,
+    AnalysisReplaced,
+    AnalysisStarted,
     AnyEvent,
     CallFinished,
     LayerStarted,
@@ -31,6 +35,7 @@ from partsong.events import (
     VotesCounted,
 )
 from partsong.model import Answer, TextDelta, Usage
+from partsong.recipe import ANALYST_SEAT
 from partsong.store.runs import StoredRun, Timed
 
 Plain = dict[str, Any]
@@ -43,7 +48,8 @@ def plain(run: StoredRun) -> Plain:
 
 
 def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
-    """A run as plain values for JSON: its recipe, conversation, layers with seats, aggregator, answer and losses.
+    """A run as plain values for JSON: its recipe, conversation, layers with seats, analysis, aggregator, answer and
+    losses.
 
     run: the summary of the run, as `plain` returns it
     events: the events of the run, each with the seconds since the run's start
@@ -53,6 +59,8 @@ def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
         "recipe": None,
         "conversation": None,
         "layers": [],
+        "analyst": None,
+        "analysis": None,
         "aggregator": None,
         "answer": None,
         "error": None,
@@ -73,6 +81,8 @@ def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
             case LayerStarted(layer=layer, models=models):
                 seats = [blank(layer, seat, model) for seat, model in enumerate(models)]
                 shown["layers"].append({"layer": layer, "seats": seats})
+            case AnalysisStarted(model=model):
+                shown["analyst"] = blank(len(shown["layers"]), ANALYST_SEAT, model) | {"started": seconds}
             case AggregationStarted(model=model):
                 shown["aggregator"] = blank(len(shown["layers"]), 0, model) | {"started": seconds}
             case VotesCounted():
@@ -81,6 +91,8 @@ def as_json(run: Plain, events: Sequence[Timed]) -> Plain:
                 end(shown, event, seconds)
             case _ if (seat := place(shown, event)) is not None:
                 tell(seat, event, seconds)
+                if isinstance(event, AnalysisFinished):
+                    shown["analysis"] = to_builtins(event.analysis)
     return shown
 
 
@@ -124,12 +136,15 @@ def blank(layer: int, seat: int, model: str) -> Plain:
 def place(shown: Plain, event: AnyEvent) -> Plain | None:
     """The seat that an event is about; `None` for an event of the run or of a layer."""
     layers: list[Plain] = shown["layers"]
+    analyst: Plain | None = shown["analyst"]
     aggregator: Plain | None = shown["aggregator"]
     match event:
         case AggregationReplaced() | AggregationStep() | AggregationDelta():
             return aggregator
-        case PromptFitted(layer=layer) | CallFinished(layer=layer) if layer == len(layers):
-            return aggregator
+        case AnalysisReplaced() | AnalysisFinished() | AnalysisFailed():
+            return analyst
+        case PromptFitted(layer=layer, seat=seat) | CallFinished(layer=layer, seat=seat) if layer == len(layers):
+            return analyst if seat == ANALYST_SEAT else aggregator
         case (
             ProposalStarted(layer=layer, seat=seat)
             | ProposalDelta(layer=layer, seat=seat)
@@ -156,7 +171,11 @@ def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
                 seat["first"] = seconds
             if isinstance(delta, TextDelta):
                 seat["text"] += delta.text
-        case ProposalReplaced(model=model, error=error) | AggregationReplaced(model=model, error=error):
+        case (
+            ProposalReplaced(model=model, error=error)
+            | AnalysisReplaced(model=model, error=error)
+            | AggregationReplaced(model=model, error=error)
+        ):
             seat["replaced"].append({"model": seat["model"], "error": to_builtins(error)})
             seat |= {"model": model, "text": "", "first": None}
         case PromptFitted(before=before, after=after):
@@ -165,7 +184,9 @@ def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
             add_call(seat, event)
         case ProposalFinished(answer=answer, model=model):
             seat |= said(answer) | {"model": model or seat["model"], "ended": seconds}
-        case ProposalFailed(error=error):
+        case AnalysisFinished(model=model):
+            seat |= {"model": model, "ended": seconds}
+        case ProposalFailed(error=error) | AnalysisFailed(error=error):
             seat |= {"error": to_builtins(error), "ended": seconds}
         case ProposalSpared():
             seat |= {"spared": True, "ended": seconds}

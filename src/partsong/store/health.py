@@ -19,10 +19,12 @@ class Health:
     """The health of one store.
 
     problem: the first failure, or one value that could not be stored; `None` if there was none
+    stopped: called whenever writes begin to fail, also while reads fail already
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stopped: Callable[[], object] = lambda: None) -> None:
         self.problem: StoreError | None = None
+        self._stopped = stopped
         self._writes: StoreError | None = None
         self._reads: tuple[float, StoreError] | None = None  # until when nothing is read
         self._listeners: list[Listener] = []
@@ -59,9 +61,10 @@ class Health:
         if isinstance(problem, UnstorableError):
             return
         before = self.failing
-        if writing:
-            self._writes = self._writes or problem
-        else:
+        if writing and self._writes is None:
+            self._writes = problem
+            self._stopped()
+        elif not writing:
             self._reads = asyncio.get_running_loop().time() + REST, problem
         if self._tripped is not None and not self._tripped.done():
             self._tripped.set_result(None)

@@ -1,32 +1,41 @@
-"""Renews the holds of this process, so that those of a process that has died come free.
+"""Renews what this process holds in the store, so that what a process that has died held comes free.
 
 No process has to find out whether another process lives, which is impossible across containers.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from partsong.errors import StoreError
-from partsong.store.backend import LEASE, Backend
 
 PARTS = 4  # renewals within a lease
+K = TypeVar("K")
+Renew = Callable[[tuple[K, ...], float], Awaitable[object]]
 
 
-class Leases:
-    """The holds of this process. `lease` is for how many seconds each is kept at a time."""
+class Leases(Generic[K]):
+    """What this process holds. `lease` is for how many seconds each of it is kept at a time.
 
-    def __init__(self, backend: Backend | None, lease: float = LEASE) -> None:
+    renew: keeps these holds for so many seconds more; `None` to renew nothing
+    """
+
+    def __init__(self, renew: Renew[K] | None, lease: float) -> None:
         self.lease = lease
-        self._backend = backend
-        self._holds: set[int] = set()
+        self._renew = renew
+        self._holds: set[K] = set()
         self._renewing: asyncio.Task[None] | None = None
 
-    def add(self, hold: int) -> None:
+    def __contains__(self, hold: K) -> bool:
+        return hold in self._holds
+
+    def add(self, hold: K) -> None:
         """Renew the hold from now on."""
         self._holds.add(hold)
-        if self._renewing is None and self._backend is not None:
-            self._renewing = asyncio.create_task(self._renew(self._backend))
+        if self._renewing is None and self._renew is not None:
+            self._renewing = asyncio.create_task(self._renew_all(self._renew))
 
-    def remove(self, hold: int) -> None:
+    def remove(self, hold: K) -> None:
         """Renew the hold no longer."""
         self._holds.discard(hold)
         if not self._holds and self._renewing is not None:
@@ -41,10 +50,10 @@ class Leases:
             await asyncio.wait([self._renewing])
             self._renewing = None
 
-    async def _renew(self, backend: Backend) -> None:
+    async def _renew_all(self, renew: Renew[K]) -> None:
         while True:
             await asyncio.sleep(self.lease / PARTS)
             try:
-                await backend.renew(tuple(self._holds), self.lease)
+                await renew(tuple(self._holds), self.lease)
             except StoreError:
                 continue  # a hold that lapses meanwhile must find its money anew

@@ -9,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 MINUTE = 60.0
+AGAIN = 1.0  # seconds after which a client that was refused for its requests at once may try again
 SLACK = 1e-6  # seconds: a client that waited exactly as told must not be refused for a rounding error
 
 

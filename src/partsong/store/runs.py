@@ -9,6 +9,7 @@ from msgspec import Struct
 from partsong.events import AnyEvent
 
 CONVERSATION = "conversation"  # the label that names the conversation of a run: the id of its first run, or any name
+AGAIN = "again"  # the label that names the earlier run of a run that was made from it
 Status = Literal["open", "finished", "failed"]
 Timed = tuple[float, AnyEvent]  # seconds since the run's start, and the event
 

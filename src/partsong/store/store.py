@@ -13,7 +13,8 @@ queued all the same, so that a short lock loses no run.
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from functools import partial
@@ -24,11 +25,12 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from partsong.addresses import is_address, shown
 from partsong.call import Call
-from partsong.errors import InputError, RequestError, StoreError
+from partsong.errors import ConfigurationError, InputError, RequestError, StoreError
 from partsong.events import AnyEvent
 from partsong.model import Answer
-from partsong.store.backend import LEASE, Backend, StoreOffError
+from partsong.store.backend import LEASE, Backend, Shared, StoreOffError
 from partsong.store.finding import find_run
 from partsong.store.health import Health
 from partsong.store.leases import Leases
@@ -46,12 +48,13 @@ Mode = Literal["off", "metadata", "full"]
 T = TypeVar("T")
 TURNS = 5  # of the event loop, until a write that the thread has finished is known to be done
 NEEDED = 0.05  # seconds that a request waits at least for a write without which it fails
+CLAIM = 10.0  # seconds for which a call is claimed without being renewed
 PROBE = 2.0  # seconds between two tries of a database that fails
 
 
 @asynccontextmanager
 async def open_store(
-    path: Path,
+    place: Path | str,
     mode: Mode = "full",
     *,
     lock: float = LOCK_TIMEOUT,
@@ -59,20 +62,22 @@ async def open_store(
     lease: float = LEASE,
     must_open: bool = True,
 ) -> AsyncIterator["Store"]:
-    """Open the store in the file `path`. A new file is made for this user alone; leaving the block writes everything.
+    """Open the store. Leaving the block writes everything.
 
-    lock: seconds for which another process may keep the file locked before a read or write fails
+    place: a file, which is made for this user alone if it is missing; or the address of a PostgreSQL database
+        (postgresql://…), which needs the extra `postgres`
+    lock: seconds for which another process may keep the store locked before a read or write fails
     patience: seconds for which a caller waits for a write; `None` to wait until the write is made or has failed
     lease: seconds after which a hold comes free whose process has died
-    must_open: whether a file that cannot be opened is an error. Otherwise the store fails until the file can be opened
+    must_open: whether a store that cannot be opened is an error. Otherwise it fails until it can be opened
 
-    Raises `StoreError`, which names the file.
+    Raises `StoreError`, which names the place without a password.
     """
     if mode == "off":
         yield Store(None, mode)
         return
-    backend = SQLite(path, lock)
-    store = Store(backend, mode, patience, lease)
+    backend, shared = _backend(place, lock)
+    store = Store(backend, mode, patience, lease, shared)
     try:
         try:
             await backend.open()
@@ -87,26 +92,48 @@ async def open_store(
         await backend.close()
 
 
+def _backend(place: Path | str, lock: float) -> tuple[Backend, Shared | None]:
+    if isinstance(place, Path) or not is_address(place):
+        return SQLite(Path(place), lock), None
+    try:
+        from partsong.store.postgres.backend import Postgres
+    except ImportError as problem:
+        if (problem.name or "").partition(".")[0] not in ("psycopg", "psycopg_binary"):
+            raise
+        message = f"{shown(place)}: needs the extra `postgres`: pip install 'partsong[postgres]'"
+        raise ConfigurationError(message) from None
+    backend = Postgres(place, lock)
+    return backend, backend
+
+
 class Store:
     """Stores and finds calls, runs, votes, the money of each day and the requests of keys. See `backend.Backend`.
 
     mode: what is kept
     health: whether the database works
     opened: whether the database could be opened
+    shared: whether servers on several hosts share the database
     """
 
     def __init__(
-        self, backend: Backend | None, mode: Mode, patience: float | None = None, lease: float = LEASE
+        self,
+        backend: Backend | None,
+        mode: Mode,
+        patience: float | None = None,
+        lease: float = LEASE,
+        shared: Shared | None = None,
     ) -> None:
         self.mode: Mode = mode
-        self.health = Health()
+        self.health = Health(self._probe_soon)
         self.opened = True
-        self._backend, self._patience = backend, patience
+        self.shared = shared is not None
+        self._backend, self._patience, self._shared = backend, patience, shared
         self._unsettled: dict[int, Mapping[str, Decimal]] = {}  # holds whose settling has failed, by id
-        self._leases = Leases(backend, lease)
+        self._leases = Leases(None if backend is None else self._renew_holds, lease)
+        self._claims = Leases(None if shared is None else self._renew_claims, CLAIM)
+        self._claimant = secrets.randbits(62)
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
-        self.health.listen(self._probe_soon)
 
     @property
     def problem(self) -> StoreError | None:
@@ -117,9 +144,15 @@ class Store:
         """Stop probing and renewing. The back end is closed by whoever opened it."""
         self._closed = True
         await self._leases.close()
+        await self._claims.close()
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait([self._probing])
+
+    async def probe(self) -> None:
+        """Write as much as a run does, and delete it again. Raises `StoreError` if the store cannot be written."""
+        if self._backend is not None:
+            await self._backend.probe()
 
     async def find_call(self, key: bytes) -> Answer | None:
         """The latest answer to the call with this key; `None` if there is none, or where no words are kept."""
@@ -355,6 +388,53 @@ class Store:
             return {}
         return await self._read(partial(self._backend.throughputs, tuple(models)))
 
+    async def claim(self, key: bytes) -> bool:
+        """Claim to make the call with this key, until `release`. Returns `False` if another process makes the call.
+
+        The claim of a process that has died ends after 10 seconds.
+        """
+        if not await self._write(partial(self._sharing().claim, key, self._claimant, CLAIM)):
+            return False
+        self._claims.add(key)
+        return True
+
+    def release(self, key: bytes) -> None:
+        """Give a claim back soon, if this process has it."""
+        if key in self._claims and self._shared is not None:
+            self._claims.remove(key)
+            self._shared.release(key, self._claimant).add_done_callback(asyncio.Future.exception)
+
+    def _renew_holds(self, holds: tuple[int, ...], lease: float) -> "asyncio.Future[None]":
+        return self._needed().renew(holds, lease)
+
+    def _renew_claims(self, keys: tuple[bytes, ...], lease: float) -> "asyncio.Future[None]":
+        return self._sharing().renew_claims(keys, self._claimant, lease)
+
+    async def read_keys(self) -> list[bytes]:
+        """The keys of the servers that share the database, as they were written."""
+        return await self._read(self._sharing().read_keys)
+
+    async def add_key(self, name: str, written: bytes) -> bool:
+        """Add a key of the servers. Returns `False`, and changes nothing, if there is a key with this name."""
+        return await self._write(partial(self._sharing().add_key, name, written))
+
+    async def remove_key(self, name: str) -> bool:
+        """Remove a key of the servers. Returns whether there was one."""
+        return await self._write(partial(self._sharing().remove_key, name))
+
+    async def ask_to_stop(self, run: str) -> None:
+        """Ask the server that performs the run to stop it. Whoever calls this checks whose run it is."""
+        await self._write(partial(self._sharing().ask_to_stop, run))
+
+    async def asked_to_stop(self, runs: Sequence[str]) -> list[str]:
+        """Those of these runs that somebody has asked to stop."""
+        return await self._read(partial(self._sharing().asked_to_stop, runs))
+
+    def _sharing(self) -> Shared:
+        if self._shared is None:
+            raise StoreOffError("the store is not shared by several hosts, but this needs a postgresql:// address")
+        return self._shared
+
     async def _read(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do a read, and return its result.
 
@@ -421,6 +501,8 @@ class Store:
             if done or written.done():
                 return
             await asyncio.sleep(0)
+        if self._backend is not None and self._backend.is_packing(written):
+            return  # the database is not asked yet
         if seconds == self._patience:  # else this request has waited before, and this write may be in time
             self.health.failed(self._late(), writing=True)
 
@@ -434,8 +516,8 @@ class Store:
         if isinstance(problem, StoreError):
             self.health.failed(problem, writing=True)
 
-    def _probe_soon(self, failing: StoreError | None) -> None:
-        if failing is not None and self._backend is not None and self._probing is None and not self._closed:
+    def _probe_soon(self) -> None:
+        if self._backend is not None and self._probing is None and not self._closed:
             self._probing = asyncio.create_task(self._probe(self._backend))
 
     async def _probe(self, backend: Backend) -> None:
@@ -451,6 +533,9 @@ class Store:
                     await backend.settle(hold, amounts)
                     self._unsettled.pop(hold, None)
                 self.health.wrote()
+                if self.health.reads is not None:  # the whole database was gone, and may be back
+                    await backend.find_run("")
+                    self.health.read()
         self._probing = None
 
     def _needed(self, what: str = "this") -> Backend:

@@ -1,14 +1,31 @@
 """The back ends that the contract is tested on, by name. A new back end is one more row."""
 
+import os
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from partsong.store.backend import Backend
 from partsong.store.sqlite.backend import SQLite
+from tests import postgres
+
+SERVER = "PARTSONG_TEST_POSTGRES"  # environment variable with the port of the tests' server
+
+
+def _sqlite(folder: Path) -> Backend:
+    return SQLite(folder / "s.db")
+
+
+def _postgres(folder: Path) -> Backend:
+    from partsong.store.postgres.backend import Postgres
+
+    port = int(os.environ[SERVER])
+    return Postgres(postgres.Cluster(folder, port).database(f"test{zlib.crc32(str(folder).encode())}"))
+
 
 # Each makes a back end, not opened yet, on the database that belongs to a test's folder.
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": lambda folder: SQLite(folder / "s.db")}
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": _sqlite, "postgres": _postgres}
 Opening = Callable[[], AbstractAsyncContextManager[Backend]]
 
 

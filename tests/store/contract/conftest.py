@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.contract.backends import BACKENDS, Opening, opened
+from tests.postgres import Cluster
+from tests.store.contract.backends import BACKENDS, SERVER, Opening, opened
 
 
 @pytest.fixture(params=BACKENDS)
-def name(request: pytest.FixtureRequest) -> str:
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of the back end."""
-    return str(request.param)
+    name = str(request.param)
+    if name == "postgres":
+        server: Cluster = request.getfixturevalue("postgres")
+        monkeypatch.setenv(SERVER, str(server.port))
+    return name
 
 
 @pytest.fixture

@@ -116,11 +116,6 @@ def _permutations(chance: np.random.Generator, size: int, count: int) -> NDArray
     return chance.permuted(rows, axis=1) if size > 1 else rows[:1].repeat(count, axis=0)
 
 
-def taken(values: NDArray[np.generic], order: NDArray[np.int64]) -> NDArray[np.generic]:
-    """Return the columns of an array in each order: shape (prompts, orders, answers)."""
-    return values[:, order]
-
-
 def counts(labels: Labels) -> Labels:
     """Return for each seat how many of the seats up to each step state the same.
 

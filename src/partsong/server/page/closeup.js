@@ -11,7 +11,7 @@ import { seatsOf } from "./seats.js";
 
 /** @import { Piece } from "./diff.js" */
 /** @import { Run } from "./run.js" */
-/** @import { CallFinished, ShownSeat } from "./types.js" */
+/** @import { CallFinished, Quote, ShownSeat } from "./types.js" */
 
 /**
  * Open the seat at this address. The dialog removes itself when it is closed.
@@ -19,9 +19,10 @@ import { seatsOf } from "./seats.js";
  * @param {Run} run
  * @param {string} address
  * @param {string} beside the address of another seat, or "" for none
+ * @param {Quote | null} quote words of the seat's text to mark; the text is then shown as it was written
  */
-export function openSeat(run, address, beside = "") {
-  new Closeup(run, address, beside).open();
+export function openSeat(run, address, beside = "", quote = null) {
+  new Closeup(run, address, beside, quote).open();
 }
 
 class Closeup {
@@ -29,10 +30,12 @@ class Closeup {
    * @param {Run} run
    * @param {string} address
    * @param {string} beside
+   * @param {Quote | null} quote
    */
-  constructor(run, address, beside) {
+  constructor(run, address, beside, quote) {
     this.run = run;
     this.address = address;
+    this.quote = quote;
     const id = newId("closeup");
     this.title = make("h2", { id });
     this.facts = make("p", { class: "facts" });
@@ -107,7 +110,26 @@ class Closeup {
     }
     const other = this.other.value ? this.find(this.other.value) : null;
     if (other) this.showBeside(seat, other);
+    else if (this.quote) this.showQuote(seat.text, this.quote);
     else this.showAlone(seat);
+  }
+
+  /**
+   * The text as it was written, in which the places of quotes are counted, with the quote marked.
+   *
+   * @param {string} text
+   * @param {Quote} quote
+   */
+  showQuote(text, { start, end }) {
+    const wanted = `quote ${start} ${end}`;
+    if (this.shown === wanted) return;
+    this.shown = wanted;
+    this.growing = null;
+    const letters = [...text]; // places count characters, not UTF-16 units
+    const [before, quoted, after] = [letters.slice(0, start), letters.slice(start, end), letters.slice(end)];
+    const mark = make("mark", {}, quoted.join(""));
+    fill(this.body, make("p", { class: "plain" }, before.join(""), mark, after.join("")));
+    requestAnimationFrame(() => mark.scrollIntoView({ block: "center" }));
   }
 
   /** @param {ShownSeat} seat */

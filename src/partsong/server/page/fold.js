@@ -2,6 +2,7 @@
 // Folds a run's events into a transcript, exactly as `transcript.py` folds them: one golden file tests both. A field
 // for something that has not happened yet is empty, never invented.
 
+/** @import { AnalysisFailed, AnalysisFinished, AnalysisReplaced } from "./types.js" */
 /** @import { AnyEvent, Delta, ProposalEvent, RunFailed, RunFinished, Seat, Transcript } from "./types.js" */
 
 /** @returns {Transcript} */
@@ -24,6 +25,8 @@ export function newTranscript() {
     answered: 0,
     last_resort: false,
     seat: null,
+    analyst: null,
+    analysis: null,
     layer: null,
     spared: 0,
   };
@@ -71,6 +74,14 @@ export function hear(transcript, event) {
       break;
     case "call_finished":
       transcript.calls.push(event);
+      break;
+    case "analysis_started":
+      transcript.analyst = { ...newSeat(event.model), started: true };
+      break;
+    case "analysis_replaced":
+    case "analysis_finished":
+    case "analysis_failed":
+      hearAnalyst(transcript, event);
       break;
     case "votes_counted":
       transcript.votes.push(event);
@@ -128,6 +139,20 @@ function hearSeat(seat, event) {
       seat.model = event.model;
       seat.text = "";
       break;
+  }
+}
+
+/**
+ * @param {Transcript} transcript
+ * @param {AnalysisReplaced | AnalysisFinished | AnalysisFailed} event
+ */
+function hearAnalyst(transcript, event) {
+  const seat = transcript.analyst;
+  if (event.event === "analysis_finished") transcript.analysis = event.analysis;
+  else if (seat && event.event === "analysis_failed") seat.error = event.error;
+  else if (seat && event.event === "analysis_replaced") {
+    seat.replaced.push([seat.model, event.error]);
+    seat.model = event.model;
   }
 }
 

@@ -185,7 +185,7 @@ function rowOf(run) {
       make("a", { href: `#/history/${encodeURIComponent(run.id)}` }, title),
       state ? make("span", { class: "problem" }, ` ${state}`) : null,
     ),
-    make("td", {}, shortName(run.recipe)),
+    make("td", {}, `${shortName(run.recipe)}${run.again ? " (again)" : ""}`),
     number(seconds(run.seconds)),
     number(dollars(run.dollars)),
     number(count(run.tokens)),

@@ -4,12 +4,14 @@
 
 import { Card } from "./card.js";
 import { openSeat } from "./closeup.js";
+import { Differences } from "./differences.js";
 import { fill, make, say } from "./dom.js";
 import { dollars, many, modelName, seconds } from "./format.js";
 import { proseOf } from "./markdown.js";
 import { originsOf } from "./origins.js";
 import { countCalls, seatsOf } from "./seats.js";
 import { Timeline } from "./timeline.js";
+import { ANALYST_SEAT } from "./times.js";
 
 /** @import { Run } from "./run.js" */
 /** @import { Loss, ShownSeat, VotesCounted } from "./types.js" */
@@ -41,15 +43,17 @@ export class Score {
       { type: "button", class: "quiet", disabled: true, "aria-expanded": "false", onclick: () => this.toggleOrigins() },
       "Where the answer comes from",
     );
+    this.differences = new Differences(run);
     this.said = make("p", { class: "unseen", role: "status" });
     this.element = make(
       "section",
       { class: "score", "aria-label": "The score" },
-      make("div", { class: "score-head" }, this.summary, this.asking),
+      make("div", { class: "score-head" }, this.summary, this.differences.button, this.asking),
       this.columns,
       this.votes,
       this.losses,
       this.timeline.element,
+      this.differences.element,
       this.origins,
       this.said,
     );
@@ -89,6 +93,7 @@ export class Score {
     say(this.said, toldOf(this.run, layers));
     this.showVotes();
     this.showLosses();
+    this.differences.show();
     this.asking.disabled = this.run.transcript.answer === null || layers.length === 1;
     if (!this.run.over) this.soon(); // the seconds go on even if nobody speaks
   }
@@ -111,8 +116,10 @@ export class Score {
    * @param {boolean} last
    */
   columnOf(index, last) {
+    const alone = this.cards[index].length === 1;
     const comments = this.run.transcript.recipe?.layers[index]?.comments;
-    const name = last ? "Aggregator" : `Layer ${index + 1}${comments ? ": comments" : ""}`;
+    const end = alone ? "Aggregator" : "Analyst and aggregator";
+    const name = last ? end : `Layer ${index + 1}${comments ? ": comments" : ""}`;
     return make(
       "section",
       { class: last ? "column last" : "column", "aria-label": name },
@@ -135,11 +142,12 @@ export class Score {
   }
 
   showLosses() {
-    const { losses } = this.run.transcript;
+    const { losses, recipe } = this.run.transcript;
+    const layers = recipe?.layers.length ?? 0;
     if (this.losses.childElementCount === losses.length) return;
     fill(
       this.losses,
-      losses.map((loss) => make("li", {}, lossOf(loss))),
+      losses.map((loss) => make("li", {}, lossOf(loss, layers))),
     );
   }
 
@@ -191,7 +199,7 @@ function originOf(run, seat, share) {
  * @param {boolean} last
  */
 function headOf(seats, last) {
-  if (last) return seats[0].state;
+  if (last) return seats[seats.length - 1].state;
   const done = seats.filter((seat) => seat.state === "done").length;
   const lost = seats.filter((seat) => seat.state === "lost").length;
   const spared = seats.filter((seat) => seat.state === "spared").length;
@@ -222,7 +230,9 @@ function toldOf(run, layers) {
   if (run.over) return "The run has ended without an answer.";
   const begun = layers.findLastIndex((seats) => seats.some((seat) => seat.asked));
   const index = Math.max(0, begun);
-  if (index === layers.length - 1) return "The aggregator writes.";
+  if (index === layers.length - 1) {
+    return layers[index].at(-1)?.asked ? "The aggregator writes." : "The analyst compares the proposals.";
+  }
   return `Layer ${index + 1}: ${headOf(layers[index], false)} answered.`;
 }
 
@@ -236,8 +246,12 @@ function voteOf({ layer, rule, groups, abstained, needed, seat = null }) {
   return `Layer ${layer + 1}: ${[...said, end].join(" · ")}`;
 }
 
-/** @param {Loss} loss */
-function lossOf({ layer, seat, model, kind, cause, message, replaced_by: instead }) {
+/**
+ * @param {Loss} loss
+ * @param {number} layers number of layers of proposers
+ */
+function lossOf({ layer, seat, model, kind, cause, message, replaced_by: instead }, layers) {
   const by = instead ? ` by ${modelName(instead)}` : "";
-  return `${layer + 1}.${seat + 1} ${modelName(model)}: ${KINDS[kind] ?? kind}${by} (${cause}: ${message})`;
+  const address = layer < layers ? `${layer + 1}.${seat + 1}` : seat === ANALYST_SEAT ? "analyst" : "aggregator";
+  return `${address} ${modelName(model)}: ${KINDS[kind] ?? kind}${by} (${cause}: ${message})`;
 }

@@ -2,11 +2,12 @@
 // The seats of a run as the page shows them: each with its address, model, state, text, calls, tokens, speed and
 // dollars. The seats of layers that have not begun are known from the recipe, so that nothing moves when they begin.
 
+import { comparedLayer, textOf } from "./findings.js";
 import { count, dollars, modelName, seconds, shortName } from "./format.js";
-import { barsOf } from "./times.js";
+import { ANALYST_SEAT, barsOf } from "./times.js";
 
 /** @import { Run } from "./run.js" */
-/** @import { CallFinished, Layer, Recipe, SeatState, SeatTimes, ShownSeat, Used } from "./types.js" */
+/** @import { Agent, CallFinished, Layer, Recipe, SeatState, SeatTimes, ShownSeat, Used } from "./types.js" */
 
 /** @typedef {Omit<ShownSeat, "name" | "short" | "state" | "facts">} KnownSeat */
 
@@ -14,7 +15,7 @@ const LETTERS = 4; // of a token, until the provider's own count is there
 const LAST_RESORT = { cause: "failed", message: "the answer is the proposal that is most like the others" };
 
 /**
- * The layers of the run as lists of seats. The aggregator's layer is the last.
+ * The layers of the run as lists of seats. The last list has the aggregator, after the analyst if there is one.
  *
  * @param {Run} run
  * @returns {ShownSeat[][]}
@@ -24,7 +25,8 @@ export function seatsOf(run) {
   if (!recipe) return [];
   const calls = bySeat(run.transcript.calls);
   const layers = recipe.layers.map((layer, index) => proposersOf(run, layer, index, calls));
-  return [...layers, [described(run, aggregatorOf(run, recipe, calls))]];
+  const analyst = recipe.analyst ? [described(run, analystOf(run, recipe, recipe.analyst, calls))] : [];
+  return [...layers, [...analyst, described(run, aggregatorOf(run, recipe, calls))]];
 }
 
 /**
@@ -100,6 +102,31 @@ function readsOf({ transcript }, index, saw) {
 /**
  * @param {Run} run
  * @param {Recipe} recipe
+ * @param {Agent} analyst
+ * @param {Map<string, CallFinished[]>} calls by seat
+ * @returns {KnownSeat}
+ */
+function analystOf({ transcript, times }, recipe, { model }, calls) {
+  const seat = transcript.analyst;
+  return {
+    address: "analyst",
+    model: seat?.model ?? model,
+    asked: seat !== null,
+    text: transcript.analysis ? textOf(transcript.analysis, comparedLayer(recipe) + 1) : "",
+    answer: null,
+    ended: transcript.analysis !== null,
+    spared: false,
+    reads: "",
+    error: seat?.error ?? null,
+    replaced: seat?.replaced ?? [],
+    times: times.analyst,
+    calls: calls.get(`${recipe.layers.length}.${ANALYST_SEAT}`) ?? [],
+  };
+}
+
+/**
+ * @param {Run} run
+ * @param {Recipe} recipe
  * @param {Map<string, CallFinished[]>} calls by seat
  * @returns {KnownSeat}
  */
@@ -142,10 +169,10 @@ function described(run, seat) {
  * @param {KnownSeat} seat
  * @returns {SeatState}
  */
-function stateOf(run, { asked, text, answer, error, spared }) {
+function stateOf(run, { asked, text, answer, ended, error, spared }) {
   if (error) return "lost";
   if (spared) return "spared";
-  if (answer) return "done";
+  if (answer || ended) return "done";
   if (run.over) return asked ? "stopped" : "not asked";
   if (!asked) return "waiting";
   return text ? "writing" : "asked";
@@ -177,8 +204,9 @@ function factsOf(seat, now) {
  *
  * @param {KnownSeat} seat
  */
-function isOpen({ answer, error, spared, text, times }) {
-  return !answer && !error && !spared && text !== "" && times !== null && times.first !== null && times.end === null;
+function isOpen({ answer, ended, error, spared, text, times }) {
+  const over = answer || ended || error || spared;
+  return !over && text !== "" && times !== null && times.first !== null && times.end === null;
 }
 
 /**

@@ -18,6 +18,8 @@ import { barsOf } from "./times.js";
 const ROW = 18; // pixels
 const STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 86400]; // seconds
 const SHARES = [0, 0.25, 0.5, 0.75, 1]; // of the scale, where the grid's lines are
+/** @type {Record<string, string>} */
+const ABBREVIATED = { analyst: "anal.", aggregator: "agg." };
 const LEGEND = [
   ["wait", "nothing said yet"],
   ["write", "writing"],
@@ -85,7 +87,7 @@ export class Timeline {
    */
   showSeat(index, { address, short, state, times }, now) {
     const row = this.rows[index];
-    say(row.label, `${address === "aggregator" ? "agg." : address} ${short}`);
+    say(row.label, `${ABBREVIATED[address] ?? address} ${short}`);
     const bars = times ? barsOf(times, now) : [];
     while (row.bars.length < bars.length) row.bars.push(this.addBar(row, index));
     for (const { wait, write } of row.bars.splice(Math.max(bars.length, 1))) {

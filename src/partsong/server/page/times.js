@@ -4,9 +4,11 @@
 
 /** @import { AnyEvent, Bar, CallFinished, LayerTimes, Recipe, SeatTimes, Times, Usage } from "./types.js" */
 
+export const ANALYST_SEAT = 1;
+
 /** @returns {Times} */
 export function newTimes() {
-  return { known: false, now: 0, end: null, layers: [], aggregator: null };
+  return { known: false, now: 0, end: null, layers: [], analyst: null, aggregator: null };
 }
 
 /**
@@ -59,7 +61,7 @@ export function note(times, event, seconds, recipe) {
       clear(times.layers[event.layer].seats[event.seat]);
       break;
     case "call_finished":
-      finishCall(times.layers[event.layer]?.seats[event.seat] ?? times.aggregator, event, seconds);
+      finishCall(seatAt(times, event), event, seconds);
       break;
     case "proposal_finished":
       finishSeat(times.layers[event.layer].seats[event.seat], seconds);
@@ -74,6 +76,18 @@ export function note(times, event, seconds, recipe) {
     case "layer_finished":
       times.layers[event.layer].end = seconds;
       break;
+    case "analysis_started":
+      times.analyst = newSeat(seconds);
+      break;
+    case "analysis_replaced":
+      clear(times.analyst);
+      break;
+    case "analysis_finished":
+      finishSeat(times.analyst, seconds);
+      break;
+    case "analysis_failed":
+      finishSeat(times.analyst, seconds, event.usage);
+      break;
     case "aggregation_started":
       times.aggregator = newSeat(seconds);
       break;
@@ -85,6 +99,16 @@ export function note(times, event, seconds, recipe) {
       finishRun(times, seconds);
       break;
   }
+}
+
+/**
+ * The analyst and the aggregator have the seats 1 and 0 beyond the last layer.
+ *
+ * @param {Times} times
+ * @param {CallFinished} call
+ */
+function seatAt(times, { layer, seat }) {
+  return times.layers[layer]?.seats[seat] ?? (seat === ANALYST_SEAT ? times.analyst : times.aggregator);
 }
 
 /**
@@ -143,5 +167,6 @@ function finishRun(times, seconds) {
   for (const seat of times.layers.flatMap((layer) => layer.seats)) {
     if (seat?.bars.length) seat.end ??= seat.since;
   }
+  if (times.analyst) times.analyst.end ??= seconds;
   if (times.aggregator) times.aggregator.end ??= seconds;
 }

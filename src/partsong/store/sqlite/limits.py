@@ -7,9 +7,7 @@ find out whether another one still lives, which it could not do across container
 import sqlite3
 from collections.abc import Iterable
 
-from partsong.store.limits import Refusal, owed
-
-AGAIN = 1.0  # seconds after which a refused client may try again, since a place may be free by then
+from partsong.store.limits import AGAIN, Refusal, owed
 
 
 def take(

@@ -1,0 +1,1 @@
+"""PostgreSQL's back end of the store."""
