@@ -2,6 +2,7 @@
 
     python benchmarks/exact.py questions SOURCE.jsonl QUESTIONS.jsonl [LIMIT]
     python benchmarks/exact.py pool PROVIDER:MODEL QUESTIONS.jsonl POOL.jsonl [SAMPLES] [TEMPERATURE] [AT_ONCE]
+    python benchmarks/exact.py report FOLDER [FIGURES]
 
 `questions` adds the request for a form of the final answer to each question of a file of GSM8K or BIG-Bench Hard, and
 leaves out all but the first LIMIT questions of each task.
@@ -9,7 +10,10 @@ leaves out all but the first LIMIT questions of each task.
 `pool` asks the model for SAMPLES answers (12) to each question at TEMPERATURE (0.7), at most AT_ONCE (64) at the same
 time. Each answer is a line of the pool, which is flushed at once. A pool that was stopped goes on where it ended.
 
-Recipes are asked with `partsong bench run QUESTIONS.jsonl --recipe …`, whose outputs hold the same fields.
+Recipes are asked with `partsong bench run QUESTIONS.jsonl --recipe …`; those of the study are in benchmarks/exact/.
+
+`report` prints every table of the page from a folder of such files, and draws its figures into the folder FIGURES. The
+names of the files are in benchmarks/exact_report.py.
 """
 
 import asyncio
@@ -18,6 +22,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from exact_report import report
 
 from partsong.assembly import assemble
 from partsong.errors import ModelError
@@ -92,6 +98,8 @@ def main() -> None:
         case ["pool", name, source, target, *rest]:
             samples, temperature, at_once = (rest + ["12", "0.7", "64"][len(rest) :])[:3]
             asyncio.run(pool(name, Path(source), Path(target), int(samples), float(temperature), int(at_once)))
+        case ["report", folder, *rest]:
+            report(Path(folder), Path(rest[0]) if rest else None)
         case _:
             sys.exit(__doc__)
 
