@@ -16,6 +16,7 @@ from partsong import toml
 from partsong.bounds import Bounds
 from partsong.configuration import (
     FILE,
+    ApiName,
     Configuration,
     ModelSettings,
     Provider,
@@ -183,6 +184,19 @@ class Assembly:
             settings = self.providers[provider]
             _api(settings).check(name)
             key_of(provider, settings)
+
+    def load(self) -> None:
+        """Import what the configured providers need, which takes half a second with an HTTP library.
+
+        A server does this before its first request, and not while it answers others.
+        """
+        from partsong.middleware import stack  # noqa: F401
+        from partsong.providers.apis import load
+
+        apis: set[ApiName] = {"openai"}  # most of the known providers
+        apis |= {settings.api for settings in self.configuration.providers.values()}
+        for name in apis:
+            load(name)
 
     def window(self, identity: str) -> int | None:
         """The model's context window in tokens, prompt and answer together; `None` if the window is not known.

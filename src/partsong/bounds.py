@@ -12,7 +12,10 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     body_megabytes: most MiB of the body of one request (default 32); a larger body is refused with status 413
     answer_megabytes: most MiB of a model's answer that is not streamed, and of one event of a stream (default 16)
     stream_megabytes: most MiB of a model's answer that is streamed, with the JSON around its words (default 64)
+    sending_megabytes: most MiB of large requests to models that one process sends at the same time (default 64); a
+        request with more than 100,000 characters waits for room
     answer_characters: most characters that are kept of a model's answer (default 2,000,000); see `wire.room`
+    layer_characters: most characters of the answers of one layer, in equal shares for its seats (default 16,777,216)
     silence_seconds: most seconds without a byte of a model's answer (default 600)
     progress_seconds: most seconds in which a model's answer brings nothing but signs of life (default 1200)
     call_seconds: most seconds of one call to a model, without the time that a listener takes (default 3600)
@@ -49,7 +52,9 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     body_megabytes: int = 32
     answer_megabytes: int = 16
     stream_megabytes: int = 64
+    sending_megabytes: int = 64
     answer_characters: int = 2_000_000
+    layer_characters: int = 16_777_216
     silence_seconds: float = 600.0
     progress_seconds: float = 1200.0
     call_seconds: float = 3600.0

@@ -14,22 +14,15 @@ from msgspec.structs import replace
 
 from partsong.model import (
     Answer,
-    Document,
-    Image,
-    Reasoning,
     Request,
     Sampling,
     Terms,
-    Text,
     Tool,
-    ToolCall,
-    ToolResult,
 )
 
 # Part of every key. It grows when a change to partsong gives equal requests another meaning, so that old answers to
 # them are no longer found.
 KEY_VERSION = 1
-LARGE = 512 * 1024  # characters and bytes of a request, of which JSON is made in some milliseconds
 
 
 class Call(Struct, frozen=True):
@@ -51,24 +44,6 @@ class Call(Struct, frozen=True):
     seconds: float
     first: float | None = None
     run: str = ""
-
-
-def is_large(request: Request) -> bool:
-    """Whether a request has so much text or data that its JSON is made in a thread: a picture may have 20 MB."""
-    size = 0
-    for message in request.messages:
-        for part in message.parts:
-            for piece in part.parts if isinstance(part, ToolResult) else (part,):
-                match piece:
-                    case Image(data=data):
-                        size += len(data)
-                    case Document(data=data, text=text):
-                        size += len(data) + len(text)
-                    case Text(text=text) | ToolCall(arguments=text) | Reasoning(text=text):
-                        size += len(text)
-        if size > LARGE:
-            return True
-    return False
 
 
 def call_key(model: str, request: Request) -> bytes:

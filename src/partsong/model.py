@@ -267,6 +267,7 @@ class Terms(Struct, frozen=True, omit_defaults=True):
     cache: whether an answer from the store may be used; `None` (default): only at a temperature of 0
     run: names the run of the call; where calls wait for a limit, different runs take turns
     record: id under which the run of the call is stored, so that the call can be deleted with it; "" for none
+    room: most characters of the answer that are of use; `None` (default) for as many as are kept of any answer
     """
 
     until: float | None = None
@@ -274,6 +275,7 @@ class Terms(Struct, frozen=True, omit_defaults=True):
     cache: bool | None = None
     run: str = ""
     record: str = ""
+    room: int | None = None
 
 
 class Request(Struct, frozen=True, omit_defaults=True):

@@ -120,7 +120,7 @@ def compose(
         always numbers them from 1
     analysis: what an analyst has found in the proposals, between fences after them; "" (default) for none
     """
-    messages = _told(conversation.messages, system) if system else conversation.messages
+    messages = with_system(conversation.messages, system)
     if not proposals:
         return messages
     match layout:
@@ -133,6 +133,11 @@ def compose(
             return _told(messages, instruction + numbered(proposals) + after)
         case _:
             assert_never(layout)
+
+
+def with_system(messages: tuple[Message, ...], system: str) -> tuple[Message, ...]:
+    """The messages with an agent's own system prompt after that of the caller. "" adds nothing."""
+    return _told(messages, system) if system else messages
 
 
 def numbered(proposals: tuple[str, ...]) -> str:

@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from partsong.bench.equivalence import choice, equal
+from partsong.bench.equivalence import choice, equal, meaning
 from partsong.bench.judging import grade_in, prefer_both_ways, verdict_in
 from partsong.bench.task import Judge, Output, Sample
 from partsong.bench.tasks.own import read_samples
@@ -94,6 +95,83 @@ def test_the_answer_that_is_stated_counts(said: str, right: str, same: bool) -> 
     assert equal(said, right) is same
 
 
+FORMS = (
+    "{}",
+    "({})",
+    "**{}**",
+    "{}.",
+    "({}).",
+    "**({})**",
+    "\\text{{{}}}",
+    "Option {}",
+    "option ({})",
+    "{}. Lisbon",
+    "({}) 13 kg",
+    "{}: 2007",
+)
+LEADS = ("The answer is {}", "Answer: {}", "The answer is:\n\nThe answer is {}", "So \\boxed{{{}}}", "#### {}", "{}")
+
+
+@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("reference", ["B", "(B)"])
+def test_a_choice_counts_by_its_letter(lead: str, form: str, reference: str) -> None:
+    for letter in "ABCK":
+        assert equal(lead.format(form.format(letter)), reference) is (letter == "B")
+
+
+@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize(
+    "said",
+    ["(A) or (B)", "A. or B.", "Both (B) and (C)", "B flat", "B or C", "Neither", "X", "not (B)", "Bern", "(B) and C"],
+)
+def test_what_is_no_single_choice_is_wrong(lead: str, said: str) -> None:
+    assert not equal(lead.format(said), "(B)")
+
+
+@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize(
+    ("said", "right", "same"),
+    [
+        ("Yes.", "yes", True),
+        ("Yes, Kim tells the truth", "Yes", True),
+        ("**No.** We end elsewhere", "No", True),
+        ("No, Kim lies", "Yes", False),
+        ("Yesterday", "yes", False),
+        ("yes and no", "yes", False),
+        ("true and false", "True", False),
+        ("\\(false\\)", "False", True),
+        ("1 or yes", "yes", False),
+        ("Yes", "Yes, Kim tells the truth", False),
+    ],
+)
+def test_yes_and_no_may_be_explained(lead: str, said: str, right: str, same: bool) -> None:
+    assert equal(lead.format(said), right) is same
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "same"),
+    [
+        ("The answer is: The answer is 12", "12", True),
+        ("Answer: The final answer is Lisbon.", "Lisbon", True),
+        ("The answer is: the answer is", "the answer is", True),
+        ("Answer: Bach", "B", False),
+        ("Answer: B", "Bach", False),
+        ("Answer: (1, 2)", "(A)", False),
+        ("Answer: (A)", "(A, B)", False),
+        ("Answer: x", "x", True),
+    ],
+)
+def test_what_looks_like_a_choice_is_compared_whole(said: str, right: str, same: bool) -> None:
+    assert equal(said, right) is same
+
+
+def test_equal_choices_and_words_are_one_vote() -> None:
+    assert len({meaning(f"The answer is {said}") for said in ("B", "(B)", "**B.**", "(B) 13 kg", "B. Lisbon")}) == 1
+    assert len({meaning(f"The answer is {said}") for said in ("Yes", "yes.", "Yes, Kim lies")}) == 1
+    assert len({meaning(f"The answer is {said}") for said in ("A", "B", "A or B", "Yes", "12", "Bach")}) == 6
+
+
 def test_a_failure_that_is_tried_again_leaves_the_folder(recipe: str, tmp_path: Path) -> None:
     last = "scripted:z?text=Answer: B&fail=server&chance=0.5"
     flaky = write(tmp_path, "scripted:x?output=5", last=last, name="flaky")
@@ -148,7 +226,8 @@ def test_a_function_of_ones_own_grades(recipe: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("verdict", "value"), [("Grade: 7", 7.0), ("Good.\n**Grade: 10/10**", 10.0)])
 def test_a_judge_grades_from_1_to_10(recipe: str, verdict: str, value: float) -> None:
-    found = graded(own('"Ask."'), "--recipe", recipe, "--grade", "rubric", "--judge", f"scripted:judge?text={verdict}")
+    judge = f"scripted:judge?text={quote(verdict)}"  # an id of a model is one line
+    found = graded(own('"Ask."'), "--recipe", recipe, "--grade", "rubric", "--judge", judge)
     assert [(grade["value"], grade["judged"]) for grade in found] == [(value, [verdict])]
 
 

@@ -115,8 +115,7 @@ def assert_written(folder: Path, out: str) -> None:
     assert "24 prompts to choose on and 36 held out" in out
     assert out.index("held-out prompts can") < out.index("pool") < out.index("Tested on 36 held-out prompts")
     result, choice = (json.loads((folder / f"{name}.json").read_text()) for name in ("result", "choice"))
-    if "[[layers]]" in (folder / "best.toml").read_text():
-        assert read(folder / "best.toml").name == result["use"]
+    assert read(folder / "best.toml").name == result["use"]
     evidence = [line for line in (folder / "best.toml").read_text().splitlines() if line.startswith("#")]
     for what in ("date: ", "held out", "sha256 ", "difference: ", "n = 36", "cost: "):
         assert any(what in line for line in evidence), what
@@ -240,7 +239,11 @@ def test_prompts_without_right_answers_are_graded_by_a_judge(
     out = capfd.readouterr().out
     assert "no recipe is shown to be better; use scripted:" in out
     assert "judge scripted:judge" in out
-    assert read_name(Path("tune/whys/best.toml")).startswith("scripted:")
+    best = read(Path("tune/whys/best.toml"))
+    assert best.name.startswith("scripted:")
+    assert best.layers == ()
+    assert code_of("ask", "--recipe", "tune/whys/best.toml", "Why?") == 0
+    assert capfd.readouterr().out.strip() in ("Because.", "Hm.")
     assert code_of(*arguments, "scripted:sphinx?text=No.", "--out", "silent") == 1
     err = capfd.readouterr().err
     assert "no verdict 10 times in a row" in err
@@ -258,10 +261,6 @@ def test_grades_of_a_function_must_be_from_0_to_1(
     assert code_of(*arguments) == 2
     assert "the grade is 7.0, but a search needs grades from 0 to 1" in capfd.readouterr().err
     assert len(lines(Path("tune/sums/outputs.jsonl"))) <= 4  # it does not pay for a pool that it cannot use
-
-
-def read_name(path: Path) -> str:
-    return str(tomllib.loads(path.read_text())["name"])
 
 
 def test_uses_of_a_held_out_part_are_counted_across_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,8 +285,11 @@ def test_a_recipe_is_the_same_after_it_was_written(recipe: Recipe, tmp_path: Pat
     assert read(path) == recipe
 
 
-def test_a_single_model_is_written_too() -> None:
+def test_a_single_model_is_written_too(tmp_path: Path) -> None:
     told = 'Say "x",\n\\ and\ttabs \x7f.'
     recipe = Recipe("one", (), Aggregator("scripted:a", system=told, temperature=1e-05))
     found = tomllib.loads(recipe_toml(recipe))
-    assert found == {"name": "one", "aggregator": {"model": "scripted:a", "system": told, "temperature": 1e-05}}
+    alone = {"model": "scripted:a", "system": told, "temperature": 1e-05}
+    assert found == {"name": "one", "layers": [], "aggregator": alone}
+    (tmp_path / "one.toml").write_text(recipe_toml(recipe, ["evidence"]))
+    assert read(tmp_path / "one.toml") == recipe

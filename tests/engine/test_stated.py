@@ -92,6 +92,9 @@ FORMS = [
     "**Answer:** {}",
     "Work.\nAnswer: {}",
     "Long work with 99 steps.\n\nTherefore, the correct answer is **{}**.",
+    "Work.\n\nTherefore, the answer is:\n\nThe answer is {}",
+    "So the answer is: The answer is: {}",
+    "Answer: The final answer is **{}**.",
     r"First 99, and then \boxed{{{}}}.",
     r"So $\boxed{{{}}}$ is the answer.",
     "Work.\n#### {}",
@@ -183,6 +186,9 @@ def test_long_numbers_are_not_rounded() -> None:
 
 
 SILENT = [
+    "The answer is 3.\n\nThe answer is: The answer is 4.",
+    "The answer is: the answer is unknown.",
+    "The answer is 4. The answer is: The wrong answer is 4.",
     "",
     " \n",
     "The answer is not known.",

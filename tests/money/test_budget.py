@@ -52,7 +52,7 @@ from partsong.model_info import ModelInfo
 from partsong.money.budget import MAX_TOKENS, Budget, Purse, worst_case
 from partsong.money.funding import DailyFunds, Funded, fund
 from partsong.money.planning import plan
-from partsong.recipe import ANALYST_SEAT, Analyst, replace
+from partsong.recipe import ANALYST_SEAT, Analyst, Sees, replace
 from partsong.store import open_store
 from partsong.wire.tokens import estimate_tokens
 from tests import grammar
@@ -160,18 +160,24 @@ def some_recipe(chance: random.Random) -> Recipe:
         samples = 1 if last else chance.choice((1, 1, 1, 2, 4))
         return Agent(model, samples, max_tokens=chance.choice((None, 1, 50, 700)), fallback=tuple(others))
 
-    layers = []
+    layers: list[Layer] = []
     for _ in range(chance.choice((0, 1, 1, 2, 3))):
         agents = tuple(agent() for _ in range(chance.randint(1, 4)))
         seats = sum(each.samples for each in agents)
         quorum = chance.randint(1, seats) if chance.random() < 0.5 else None
         grace = None if quorum is None else chance.choice((0.0, 1.0))
-        agree = chance.randint(2, seats) if seats > 1 and chance.random() < 0.3 else None
+        comments = bool(layers) and chance.random() < 0.25
+        sees: Sees = "all"
+        if layers:
+            sees = chance.choice(("all", "split", 1, 2) if comments else ("all", "split", 1, 2, "none"))
+        agree = chance.randint(2, seats) if seats > 1 and not comments and chance.random() < 0.3 else None
         at_once = chance.randint(1, 3) if chance.random() < 0.3 else None
-        layers.append(Layer(agents, quorum, grace, chance.choice((None, 5.0)), agree, at_once))
+        deadline = chance.choice((None, 5.0))
+        layers.append(Layer(agents, quorum, grace, deadline, agree, at_once, sees, comments))
     last = agent(last=True)
     aggregator = Aggregator(last.model, max_tokens=last.max_tokens, fallback=last.fallback)
-    if layers and len(layers[-1].seats) > 1 and chance.random() < 0.4:
+    proposing = [layer for layer in layers if not layer.comments]
+    if proposing and len(proposing[-1].seats) > 1 and chance.random() < 0.5:
         otherwise = chance.choice(("synthesize", "synthesize", "select", "fail"))
         aggregator = structs.replace(
             aggregator, method="vote", otherwise=otherwise, majority=chance.choice((0, 0.3, 0.5))

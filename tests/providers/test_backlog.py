@@ -6,9 +6,10 @@ import time
 import pytest
 
 from partsong.model import Delta, Message, Request, Text, TextDelta
-from partsong.providers.backlog import BEHIND, FADING, GATHERED, LONGEST, Backlog
+from partsong.providers.backlog import BEAT, BEHIND, FADING, GATHERED, LONGEST, Backlog
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
+from tests.clock import jumping
 from tests.upstream import Server, chunk, event, stream
 
 ASKED = Request((Message("user", (Text("Why?"),)),))
@@ -64,3 +65,14 @@ async def test_it_looks_only_while_a_stream_is_open() -> None:
     while backlog.pause:
         await asyncio.sleep(0.001)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@jumping
+async def test_it_measures_by_the_clock_of_the_loop() -> None:
+    """Else a machine that is busy with other programs would delay what a test expects at a moment of its own clock."""
+    backlog = Backlog()
+    with backlog:
+        for _ in range(5):
+            time.sleep(0.05)
+            await asyncio.sleep(BEAT)
+            assert backlog.pause == 0

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from partsong import Image, Message, Request, Text
-from partsong.call import LARGE, is_large
+from partsong.heavy import LIGHT_BYTES as LARGE
+from partsong.heavy import is_heavy
 from partsong.model import Document, Part, Reasoning, ToolCall, ToolResult
 from partsong.providers.http import Http
 from partsong.providers.openai import OpenAI
@@ -34,11 +35,11 @@ async def http() -> AsyncIterator[Http]:
         ToolResult("c", (Text(LONG),)),
     ],
 )
-def test_what_is_large(part: Part) -> None:
-    assert is_large(Request((Message("user", (part,)),)))
+def test_what_is_heavy(part: Part) -> None:
+    assert is_heavy(Request((Message("user", (part,)),)))
     half = Message("user", (Text("a" * (LARGE // 2)),))
-    assert is_large(Request((half, half, half)))
-    assert not is_large(Request((half, half)))
+    assert is_heavy(Request((half, half, half)))
+    assert not is_heavy(Request((half, half)))
 
 
 async def test_several_large_requests_leave_the_loop_its_turns(http: Http) -> None:

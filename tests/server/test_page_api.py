@@ -471,6 +471,10 @@ async def test_a_text_is_checked_and_drawn(page: Page) -> None:
     assert checked["worst_dollars"] > checked["typical_dollars"] > 0
     included = await page.send("POST", "/api/recipes/check", {"toml": 'include = "moa-lite"\nname = "x"'})
     assert included["ok"], included
+    alone = await page.send(
+        "POST", "/api/recipes/check", {"toml": 'name = "x"\nlayers = []\naggregator = "scripted:z"'}
+    )
+    assert (alone["ok"], alone["calls"], alone["drawn"]["layers"]) == (True, 1, [])
     assert "scripted" not in json.dumps(await page.get("/api/runs"))  # nobody was asked
 
 
@@ -484,6 +488,7 @@ async def test_a_text_is_checked_and_drawn(page: Page) -> None:
         ("quorum = 2", 'quorum = "2"', "layers.0.quorum", 4, "expected `int"),
         ('model = "scripted:z"', "samples = 1", "aggregator.model", 10, "is missing"),
         ('name = "mine"', "", "name", None, "is missing"),
+        ("[[layers]]\n", "[layer]\n", "layer", 3, "no such field"),
         ('name = "mine"', 'name = "mine"\nfit = "squeeze"', "fit", 2, "must be one of"),
         ('name = "mine"', 'name = "mine"\ninclude = "/etc/x.toml"', "include", 2, "shipped recipe"),
         ('name = "mine"', 'name = "mine"\ninclude = "nothing"', "include", 2, "there is no recipe"),
@@ -675,3 +680,26 @@ async def test_studies_are_read_from_their_folders(page: Page, tmp_path: Path, m
     key = {"x-api-key": Keys(keys_path()).add("alice")}
     await page.get("/api/results", 403, key)
     await page.get("/api/results/sums-mix", 403, key)
+
+
+ALONE = """
+name = "alone"
+layers = []
+[aggregator]
+model = "{aggregator}"
+temperature = 0.25
+"""
+
+
+async def test_a_recipe_without_layers_answers_on_every_api(tmp_path: Path) -> None:
+    paths: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": "Why?"}]},
+        "/v1/responses": {"input": "Why?"},
+        "/v1/messages": {"messages": [{"role": "user", "content": "Why?"}], "max_tokens": 99},
+    }
+    recipe = recipe_file(tmp_path, ALONE, "alone")
+    async with serving([recipe]) as (url, _), aiohttp.ClientSession() as session:
+        for path, body in paths.items():
+            async with session.post(url + path, json={"model": "alone", **body}) as response:
+                assert response.status == 200
+                assert "So it is" in await response.text()

@@ -1,6 +1,8 @@
 """Decides whether an answer is right: finds the final answer in a text, and compares it as a number or as text.
 
 Numbers are compared as fractions, so that 1/2, 0.5, 50 % and \\frac{1}{2} are equal. A unit after a number is ignored.
+A choice is compared by its letter, so that B, (B), **B.** and "(B) Lisbon" are equal. What follows "yes", "no", "true"
+or "false" behind a punctuation mark is ignored.
 """
 
 import re
@@ -13,6 +15,17 @@ _NUMBER = rf"[-−+]?\s?\$?{_WHOLE}(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%)?|[-−+]
 _QUANTITY = re.compile(rf"(?:{_NUMBER})(?:\s+[a-zA-Z°]+|°C?|[a-zA-Z]{{2,}})*")
 _SAID = re.compile(r"(?:final\s+)?answer(?:\s+is)?\s*[:=]?\s*(.+)", re.IGNORECASE)
 _CHOICE = re.compile(r"\b([A-J])\b")
+# "the answer is" at the beginning of a marked answer, as in "the answer is: The answer is B"
+_SAID_AGAIN = re.compile(
+    r"[\s*_]*(?:(?:so|thus|hence|therefore),?\s+)?(?:the\s+)?(?:final\s+|correct\s+)?answer"
+    r"(?:\s+is\b\s*[:=]?|\s*[:=])",
+    re.IGNORECASE,
+)
+# A letter in brackets or alone, or such a letter before its option: "(B) Lisbon", "B. Lisbon", but not "B flat".
+_LETTER = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-Z])\)|([A-Z])(?=$|[).:]))(.*)", re.IGNORECASE | re.DOTALL)
+# A second letter, with which the first is no choice: "(A) or (B)", "A. or B."
+_OTHER = re.compile(r"\(([A-Z])\)|\b(?:and|or)\s+([A-Z])\b", re.IGNORECASE)
+_BOOLEAN = re.compile(r"(yes|no|true|false)(?:[.,;:!\n–—].*)?", re.IGNORECASE | re.DOTALL)
 
 
 def boxed(text: str) -> str | None:
@@ -39,7 +52,9 @@ def stated(text: str) -> str | None:
     if "####" in text:
         return text.rpartition("####")[2].strip().partition("\n")[0]
     if said := _SAID.findall(text):
-        return str(said[-1]).strip()
+        last = str(said[-1]).strip()
+        again = _SAID_AGAIN.match(last)
+        return last[again.end() :].strip() if again and last[again.end() :].strip(" .*_") else last
     return None
 
 
@@ -59,12 +74,20 @@ def right(text: str, references: Sequence[str]) -> bool:
 def equal(text: str, reference: str) -> bool:
     """Return whether the final answer of `text` equals `reference`.
 
-    If the reference is a number, with or without a unit, the values are compared. Otherwise the texts are compared
+    If the reference is a number, with or without a unit, the values are compared. If the reference is a letter, with or
+    without brackets, the letter that the answer chooses is compared (see `letter`). If the reference is yes, no, true
+    or false, the answer has to be this word, and may go on after a punctuation mark. Otherwise the texts are compared
     without case, spaces, quotes and full stops.
     """
     if _QUANTITY.fullmatch(_even(reference).strip(" .")):
         return number_of(text) == number(reference)
-    return _plain(final_answer(text)) == _plain(reference)
+    final = final_answer(text)
+    if _plain(final) == _plain(reference):
+        return True
+    chosen, word = letter(reference), _boolean(reference)
+    if chosen is not None and _plain(reference).strip("()") == chosen.casefold():
+        return letter(final) == chosen
+    return word is not None and _plain(reference) == word and _boolean(final) == word
 
 
 def number_of(text: str) -> Fraction | None:
@@ -103,14 +126,30 @@ def choice(text: str) -> str | None:
     return letters.pop() if len(letters) == 1 else None
 
 
+def letter(final: str) -> str | None:
+    """Return the letter, in upper case, that a final answer is or begins with, as in "B", "(B)" and "B. Lisbon".
+
+    Returns `None` for other answers, and for answers that name a second letter.
+    """
+    found = _LETTER.fullmatch(_bare(final))
+    if found is None:
+        return None
+    chosen = (found[1] or found[2]).upper()
+    others = {(each[1] or each[2]).upper() for each in _OTHER.finditer(found[3])}
+    return chosen if others <= {chosen} else None
+
+
 def meaning(text: str) -> Fraction | str:
     """Return the final answer in a form in which equal answers are equal values.
 
-    The form is a number if there is a number in the answer. Otherwise it is the text in lower case, without spaces,
-    quotes and full stops.
+    The form is the letter of a choice in lower case if the answer is one (see `letter`), or else a number if there is a
+    number in the answer. Otherwise it is the text in lower case, without spaces, quotes and full stops.
     """
+    final = final_answer(text)
+    if (chosen := letter(final)) is not None:
+        return chosen.casefold()
     found = number_of(text)
-    return _plain(final_answer(text)) if found is None else found
+    return _boolean(final) or _plain(final) if found is None else found
 
 
 def _even(text: str) -> str:
@@ -127,6 +166,19 @@ def _value(word: str) -> Fraction | None:
         return None
     value = Fraction(over) / (int(under) if under else 1)
     return value / 100 if percent else value
+
+
+def _bare(text: str) -> str:
+    """Return a final answer without LaTeX and Markdown around its first word, and without white space around it."""
+    text = re.sub(r"\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\[()\[\]]|\*\*|__", "", text).strip(" \n\t$*_`\"'“”")
+    return text.removesuffix(".") if len(text) < 5 else text
+
+
+def _boolean(final: str) -> str | None:
+    """Return "yes", "no", "true" or "false", if the final answer is this word and nothing or a sentence follows it."""
+    found = _BOOLEAN.fullmatch(_bare(final))
+    return found[1].casefold() if found else None
 
 
 def _plain(text: str) -> str:

@@ -25,6 +25,7 @@ from partsong.engine.table import Table
 from partsong.engine.unfencing import Unfencing
 from partsong.errors import ModelError
 from partsong.events import AggregationReplaced, AggregationStep, AnyEvent
+from partsong.heavy import LIGHT_BYTES, done, is_heavy
 from partsong.model import Answer, Delta, Message, Request, Sampling, TextDelta
 from partsong.model_info import ModelInfo, info_of
 from partsong.prompts import fenced_texts
@@ -55,11 +56,13 @@ async def aggregate(run: Performance, table: Table, analysis: Analysis | None = 
     texts, calls, count = table.texts, "", len(table.proposals)
     role = role_of_aggregator(run.recipe, run.conversation)
     assert role is not None, "a vote that fails the run asks no aggregator"
-    told = brief(run.recipe, run.conversation, role)
+    heavy = is_heavy(run.conversation)
+    told = await done(heavy, brief, run.recipe, run.conversation, role)
     if told.lists_calls:
         numbered, calls = await gathered(run.conversation, texts[:count], run.bounds)
         texts = (*numbered, *texts[count:])
-    work = _Aggregating(run, role, told, table, texts, calls, analysis)
+    drafter = await done(heavy, brief, run.recipe, run.conversation, "drafter") if run.recipe.in_steps else None
+    work = _Aggregating(run, role, told, table, texts, calls, analysis, drafter)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
     # A task of its own, so that a model that ignores its cancellation can be left behind.
     task = asyncio.create_task(seat.fill())
@@ -83,6 +86,7 @@ class _Aggregating:
     texts: texts in the prompt: the proposals in seat order, and the comments on them
     tool_calls: text that lists the proposed tool calls; "" if there are none
     analysis: what the analyst has found in the proposals; `None` if there is nothing that the model should read
+    drafter: the brief of the steps before the last; `None` if the recipe does not aggregate in steps
     fenced: whether the prompt has marks around proposals, which the model might copy into its answer
     chosen: the proposal that was selected; `None` if none was
     """
@@ -96,9 +100,10 @@ class _Aggregating:
         texts: tuple[str, ...],
         calls: str,
         analysis: Analysis | None,
+        drafter: Brief | None,
     ) -> None:
         self.run, self.role, self.told, self.agent, self.table = run, role, told, run.recipe.aggregator, table
-        self.texts, self.tool_calls = texts, calls
+        self.texts, self.tool_calls, self.drafter = texts, calls, drafter
         self.analysis = analysis if analysis is not None and (analysis.quoted or analysis.gaps) else None
         marks = self.told.fences or self.analysis is not None
         self.fenced = bool(self.texts) and marks and self.role != "selector"
@@ -164,7 +169,8 @@ class _Aggregating:
             seat.begun(delta)
 
         said = await seat.call(model, fitted.request, heard)
-        if (named := selected(said.text, len(self.table.proposals))) is None:
+        count = len(self.table.proposals)
+        if (named := await done(len(said.text) > LIGHT_BYTES, selected, said.text, count)) is None:
             words = said.text.strip()[:100]
             raise ModelError(f'{model} was to name one proposal, but said "{words}"', "invalid", usage=said.usage)
         self.chosen = best = self.table.proposals[named]
@@ -205,8 +211,8 @@ class _Aggregating:
 
     def write_draft(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for a draft, which is prose without tools. See `write` for the parameters."""
-        told = brief(self.run.recipe, self.run.conversation, "drafter")
-        messages = self.messages(told, texts, indexes)
+        assert self.drafter is not None, "only a recipe that aggregates in steps has drafts"
+        messages = self.messages(self.drafter, texts, indexes)
         request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
         return self.run.for_model(request, info_of(self.run.models[model]))
 

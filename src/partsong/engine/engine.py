@@ -48,6 +48,7 @@ from partsong.events import (
     RunStarted,
     VotesCounted,
 )
+from partsong.heavy import done, is_heavy
 from partsong.model import NOTHING_USED, Conversation, Model, TextDelta, asking
 from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import documents_of
@@ -254,7 +255,7 @@ async def _perform_recipe(run: Performance) -> None:
     for index, layer in enumerate(recipe.layers):
         await _begin(run, index)
         if (role := role_of_layer(layer)) not in told:
-            told[role] = brief(recipe, run.conversation, role)
+            told[role] = await done(is_heavy(run.conversation), brief, recipe, run.conversation, role)
         ballots = ballots_of(recipe, run.conversation, index)
         made = await perform_layer(run, index, told[role], table, ballots)
         if ballots is not None and (elected := await _elect(run, ballots, made)) is not None:

@@ -9,7 +9,7 @@ the high estimate, as long as enough of them is left to be worth reading. After 
 of tokens. Only a prompt that is too long by this number is refused.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Sequence
 from typing import assert_never
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from partsong.engine.shortening import shorten
 from partsong.errors import ModelError
 from partsong.events import Cut
+from partsong.heavy import LIGHT_BYTES, are_heavy, done, is_heavy
 from partsong.model import Message, Request, Text
 from partsong.model_info import ModelInfo
 from partsong.recipe import Fit
@@ -111,7 +112,7 @@ async def fit_in_steps(
     while True:
         indexes = (*(DRAFT for _ in texts), *left)
         everything = (*texts, *(proposals[index] for index in left))
-        whole = write(everything, indexes)
+        whole = await _written(write, everything, indexes)
         if not left or await _Window(info, whole).fits(whole):
             return await _fit(info, model, write, everything, indexes)
         taken = await _taken(info, write_draft, everything, indexes)
@@ -162,15 +163,15 @@ class _Window:
 
     async def tokens(self, request: Request) -> int:
         """The tokens of the request: the high estimate if the request fits by it, else the result of `count`."""
-        estimated = estimate_tokens(request)
+        estimated = await done(is_heavy(request), estimate_tokens, request)
         return estimated if self.limit is None or estimated <= self.limit else await self.count(request)
 
     async def count(self, request: Request) -> int:
         if self.info.count is None and not self.likely:
-            return estimate_tokens(request)
+            return await done(is_heavy(request), estimate_tokens, request)
         beside = estimate_tokens(replace(request, messages=()))
         if self.info.count is None:
-            return likely_tokens(request.messages) + beside
+            return await done(are_heavy(request.messages), likely_tokens, request.messages) + beside
         return await self.info.count(request.messages) + beside
 
     def size(self, text: str) -> int:
@@ -186,7 +187,7 @@ async def _taken(info: ModelInfo, write: Write, texts: tuple[str, ...], indexes:
     least, most = 0, len(texts) - drafts
     while least < most:
         middle = (least + most + 1) // 2
-        request = write(texts[: drafts + middle], indexes[: drafts + middle])
+        request = await _written(write, texts[: drafts + middle], indexes[: drafts + middle])
         if await _Window(info, request).fits(request):
             least = middle
         else:
@@ -203,7 +204,7 @@ async def _fit(
     *,
     shorten_it: bool = True,
 ) -> Fitted:
-    request = write(texts, indexes)
+    request = await _written(write, texts, indexes)
     if info.window is None or not texts:
         return Fitted(request, texts, indexes)
     window = _Window(info, request)
@@ -267,8 +268,11 @@ async def _shortened(
     """
     limit = window.limit or 0
     # Lengths of texts are estimated tokens. `scale` is how many tokens the tokenizer counts for an estimated token.
-    scale = 1.0 if window.info.count is None else before / max(1, estimate_tokens(write(texts, indexes)))
-    sizes = {place: window.size(texts[place]) for place in places}
+    long = _are_long(texts)
+    scale = 1.0
+    if window.info.count is not None:
+        scale = before / max(1, await done(long, lambda: estimate_tokens(write(texts, indexes))))
+    sizes = await done(long, lambda: {place: window.size(texts[place]) for place in places})
     longest = max(sizes.values(), default=0)
     fits, too_long = min(floor, longest) - 1, longest
     level = _level(sizes.values(), sum(sizes.values()) - (before - limit) / scale)
@@ -277,9 +281,8 @@ async def _shortened(
     while too_long - fits > 1 and (best is None or attempt < ATTEMPTS):
         attempt += 1
         level = max(fits + 1, min(too_long - 1, level))
-        now = tuple(shorten(text, level, window.size) if place in sizes else text for place, text in enumerate(texts))
+        now, request = await done(long, _attempted, window, write, texts, indexes, sizes, level)
         cut = [place for place in sizes if now[place] != texts[place]]
-        request = write(now, indexes)
         after = await window.count(request)
         if after <= limit:
             cuts = tuple(_told(indexes[place], sizes[place] * scale, window.size(now[place]) * scale) for place in cut)
@@ -293,6 +296,23 @@ async def _shortened(
         else:
             level = (fits + too_long) // 2
     return best
+
+
+def _attempted(
+    window: _Window, write: Write, texts: tuple[str, ...], indexes: tuple[int, ...], places: Container[int], level: int
+) -> tuple[tuple[str, ...], Request]:
+    """The texts with those at `places` cut to at most `level` tokens, and the request with them."""
+    now = tuple(shorten(text, level, window.size) if place in places else text for place, text in enumerate(texts))
+    return now, write(now, indexes)
+
+
+def _are_long(texts: tuple[str, ...]) -> bool:
+    return sum(map(len, texts)) > LIGHT_BYTES
+
+
+async def _written(write: Write, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
+    """The request with these texts."""
+    return await done(_are_long(texts), write, texts, indexes)
 
 
 def _told(index: int, before: float, after: float) -> Cut:

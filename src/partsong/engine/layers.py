@@ -5,7 +5,7 @@ late is dropped, and nothing waits for it. A seat that is not needed any more is
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from msgspec.structs import replace
@@ -32,9 +32,12 @@ from partsong.events import (
     ProposalSpared,
     ProposalStarted,
 )
-from partsong.model import Answer, Delta, Message, Request
+from partsong.heavy import LIGHT_BYTES, done
+from partsong.model import Answer, Delta, Message, Request, Terms
 from partsong.model_info import ModelInfo
 from partsong.recipe import Agent
+
+MANY = 8  # seats that begin without a turn for others in between
 
 
 async def perform_layer(
@@ -97,6 +100,12 @@ class _Reading:
             self._messages[key] = self.messages(self.texts(key[2]), key[2], agent)
         return self._messages[key]
 
+    async def prepare(self, agents: Iterable[Agent]) -> None:
+        """Write the messages of all agents beside the event loop, if the texts on the table are long."""
+        if self.layer.sees == "all" and sum(map(len, self.table.texts)) > LIGHT_BYTES:
+            for agent in agents:
+                await done(True, self.whole, agent, 0)
+
     def messages(self, texts: tuple[str, ...], indexes: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
         """The messages for an agent that reads `texts`; `indexes` holds the index on the table of each text."""
         truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
@@ -148,7 +157,7 @@ class _Proposing:
 
         request = fitted.request
         if until != seat.until:
-            request = replace(request, terms=run.terms_of_advice(until))
+            request = replace(request, terms=replace(request.terms, until=until))
         return await seat.call(model, request, send if self.streamed else None)
 
     def may_begin_again(self) -> bool:
@@ -179,6 +188,7 @@ class _Layer:
         run, layer = self.run, self.layer
         await run.say(LayerStarted(self.index, tuple(agent.model for agent in layer.seats)))
         until, too_late = waiting.end_of(layer, run.layer_end(self.index))
+        await self.reading.prepare(layer.agents)
         self.unbegun = self.seats_until(until)
         try:
             ended = await waiting.wait(self, layer, until, too_late)
@@ -206,6 +216,8 @@ class _Layer:
         if self.layer.at_once is not None and self.run.funded is not None:
             self.run.funded.begin_seat(*seat.address)
         await self.run.say(ProposalStarted(*seat.address, seat.model, self.reading.saw(seat.address[1])))
+        if len(self.seats) >= MANY:
+            await asyncio.sleep(0)  # so that not all of many seats begin in one turn of the event loop
         self.seats.append(seat)
         self.tasks.append(asyncio.create_task(self.perform_seat(seat)))
         return True
@@ -223,7 +235,7 @@ class _Layer:
         until: when the layer must end, by the running loop's clock; `None` for no limit
         """
         run, reading = self.run, self.reading
-        terms = run.terms_of_advice(until)
+        terms = self.terms(until)
         index = 0
         for agent in self.layer.agents:
             for sample in range(agent.samples):
@@ -233,6 +245,11 @@ class _Layer:
                     run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request, index)
                 )
                 index += 1
+
+    def terms(self, until: float | None) -> Terms:
+        """The terms of the layer's calls. Its seats share the room for answers, which the next prompt has in full."""
+        room = self.run.bounds.layer_characters // len(self.layer.seats)
+        return replace(self.run.terms_of_advice(until), room=max(1, room))
 
     async def perform_seat(self, seat: Seat) -> None:
         """Fill one seat, and emit how it ended. Nothing is emitted if the seat was cut off in the meantime."""

@@ -23,6 +23,7 @@ from partsong.model import (
     Answer,
     Conversation,
     Delta,
+    Message,
     Model,
     ReasoningDelta,
     Request,
@@ -82,6 +83,7 @@ class Performance:
     started: when the run began, by the running loop's clock
     said: pieces of the answer that the listener has heard; "" for a piece of reasoning or of a tool call
     tally: counts the run's calls and their usage
+    shown, lacking: what `for_model` and `left_out` have returned last, for models that take files and for others
     has_documents: whether there are documents in the conversation
     """
 
@@ -99,6 +101,8 @@ class Performance:
     again: Again | None = None
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
+    shown: dict[bool, tuple[tuple[Message, ...], tuple[Message, ...]]] = field(default_factory=dict)
+    lacking: dict[bool, tuple[Conversation, str]] = field(default_factory=dict)
     tally: Tally = field(init=False)
     has_documents: bool = field(init=False)
     say: Emit = field(init=False)
@@ -177,13 +181,22 @@ class Performance:
         """The request with each document as the model can read it: the file, or its text."""
         if not self.has_documents:
             return request
-        return replace(request, messages=with_documents(request.messages, sent=info.documents))
+        # The seats of a layer share their messages, which are then changed once.
+        made = self.shown.get(info.documents)
+        if made is None or made[0] is not request.messages:
+            made = request.messages, with_documents(request.messages, sent=info.documents)
+            self.shown[info.documents] = made
+        return replace(request, messages=made[1])
 
     def left_out(self, model: str, conversation: Conversation) -> str:
         """A clause that names the parts of documents that prompts for the model leave out; "" if there are none."""
         if not self.has_documents:
             return ""
-        return left_out(conversation.messages, sent=info_of(self.models[model]).documents)
+        sent = info_of(self.models[model]).documents
+        made = self.lacking.get(sent)
+        if made is None or made[0] is not conversation:
+            made = self.lacking[sent] = conversation, left_out(conversation.messages, sent=sent)
+        return made[1]
 
     def terms(self, until: float | None) -> Terms:
         """The terms of a call that must end at `until`, by the running loop's clock; `None` for no limit."""

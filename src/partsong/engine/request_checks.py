@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from partsong.bounds import Bounds
 from partsong.engine.tool_calls import check_choice, check_schemas
 from partsong.errors import QuestionError, RecipeError
+from partsong.heavy import done, is_heavy
 from partsong.model import Conversation, Document, Image, Model, ToolResult
 from partsong.model_info import info_of
 from partsong.prompts import documents_of, left_out, with_documents
@@ -21,6 +22,16 @@ async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str,
     """
     if missing := [name for name in recipe.models if name not in models]:
         raise RecipeError(f"{recipe.name}: there is no model for {', '.join(missing)}")
+    heavy = is_heavy(conversation)
+    await done(heavy, _check_question, recipe, conversation, models)
+    await check_schemas(conversation, bounds)
+    check_choice(conversation)
+    _check_format(recipe, conversation)
+    await done(heavy, _check_length, recipe, conversation, models, bounds)
+
+
+def _check_question(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model]) -> None:
+    """Raise `QuestionError` for a conversation without a question, or with something that cannot be read."""
     if not conversation.messages or conversation.messages[-1].role not in ("user", "tool"):
         raise QuestionError("the conversation must end with a message of the user, or with a tool's result")
     last = conversation.messages[-1]
@@ -30,9 +41,10 @@ async def check(recipe: Recipe, conversation: Conversation, models: Mapping[str,
         if isinstance(part, Image) and not part.url and not (part.data and part.media_type.startswith("image/")):
             raise QuestionError("an image has neither a URL nor data with a media type such as image/png")
     _check_documents(recipe, conversation, models)
-    await check_schemas(conversation, bounds)
-    check_choice(conversation)
-    _check_format(recipe, conversation)
+
+
+def _check_length(recipe: Recipe, conversation: Conversation, models: Mapping[str, Model], bounds: Bounds) -> None:
+    """Raise `QuestionError` for a conversation that is longer than the bounds, or than the aggregator can read."""
     length = sum(len(message.text) for message in conversation.messages)
     length += sum(len(document.text) for document in documents_of(conversation.messages))
     if length > (longest := bounds.question_characters):

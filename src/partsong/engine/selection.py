@@ -10,6 +10,7 @@ import re
 _NAMED = re.compile(
     r"(?:best|answer|choice|proposal|number|option)\W{0,12}(?:(?:is|number|proposal)\W{1,6})*(\d+)", re.IGNORECASE
 )
+DIGITS = 9  # of the longest number that can name a proposal
 _NUMBER = re.compile(r"(?<![\d.,])\d+(?![\d]|[.,]\d)")
 
 
@@ -32,4 +33,4 @@ def selected(words: str, count: int) -> int | None:
 
 
 def _among(numbers: list[str], count: int) -> set[int]:
-    return {int(number) - 1 for number in numbers if 1 <= int(number) <= count}
+    return {int(number) - 1 for number in numbers if len(number) <= DIGITS and 1 <= int(number) <= count}

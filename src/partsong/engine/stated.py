@@ -165,8 +165,8 @@ def _behind_answer(text: str, start: int = 0) -> Iterator[str]:
         verb = _IS.match(text, word.end())
         if verb is None or not _is_claimed(text[max(0, word.start() - 60) : word.start()].rpartition("\n")[2]):
             continue
-        if (phrase := _paragraph(text, verb.end())) is None:
-            continue
+        if (phrase := _paragraph(text, verb.end())) is None or _is_claim(phrase):
+            continue  # "the answer is: The answer is 5" is read at its second "answer"
         head = text[max(0, word.start() - 400) : verb.end()].rpartition("\n\n")[2]
         for mark in ("**", "__", "*", "_"):
             if head.count(mark) % 2 and phrase.rstrip(".").endswith(mark):  # the emphasis began before the statement
@@ -195,6 +195,16 @@ def _is_claimed(before: str) -> bool:
     if not words or not words[-1][0].isalpha() or words[-1] in _LINKS:
         return True
     return words.pop() in _THE and not (words and words[-1] in _UNSURE)
+
+
+def _is_claim(phrase: str) -> bool:
+    """Whether the phrase begins with a claim such as "The answer is", and something is claimed after it."""
+    word = _ANSWER.search(phrase)
+    verb = word and _IS.match(phrase, word.end())
+    if not (word and verb and phrase[verb.end() :].strip(" .*_")):
+        return False
+    before = [each.lower() for each in _TOKEN.findall(phrase[: word.start()]) if each not in "*_,:"]
+    return all(each in _KINDS | _THE | _LINKS for each in before) and _is_claimed(phrase[: word.start()])
 
 
 def _paragraph(text: str, start: int) -> str | None:

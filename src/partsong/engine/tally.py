@@ -51,6 +51,7 @@ class Tally:
         self.clock = asyncio.get_running_loop().time
         self.used = NOTHING_USED
         self.open: set[OpenCall] = set()
+        self._measured: tuple[Request, int] | None = None  # the last request whose tokens were estimated
 
     def begin(self, address: tuple[int, int], model: str, request: Request) -> OpenCall:
         """Open a call, right before the model is asked."""
@@ -94,6 +95,17 @@ class Tally:
         )
 
     def _estimated(self, call: OpenCall) -> Usage:
-        usage = Usage(estimate_tokens(call.request), -(-call.letters // BYTES_A_TOKEN), estimated=True)
+        usage = Usage(self._asked(call.request), -(-call.letters // BYTES_A_TOKEN), estimated=True)
         dollars = info_of(self.models[call.model]).dollars
         return usage if dollars is None else replace(usage, dollars=dollars(usage))
+
+    def _asked(self, request: Request) -> int:
+        """The estimated input tokens. Seats of a layer share their messages, which are then measured once."""
+        if self._measured is None or not _alike(self._measured[0], request):
+            self._measured = request, estimate_tokens(request)
+        return self._measured[1]
+
+
+def _alike(one: Request, other: Request) -> bool:
+    """Whether two requests consist of the same objects, as far as their input tokens are concerned."""
+    return one.messages is other.messages and one.tools is other.tools and one.response_format is other.response_format

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from partsong.call import Call, call_key, is_large
+from partsong.call import Call, call_key
 from partsong.errors import StoreError
+from partsong.heavy import done, is_heavy
 from partsong.model import (
     NOTHING_USED,
     Answer,
@@ -93,8 +94,7 @@ class Cache:
     claims: Claims | None = None
 
     async def __call__(self, request: Request, send: Send | None) -> Answer:
-        name = f"{self.name} {self.address}".rstrip()
-        key = await asyncio.to_thread(call_key, name, request) if is_large(request) else call_key(name, request)
+        key = await done(is_heavy(request), call_key, f"{self.name} {self.address}".rstrip(), request)
         if not may_be_stored(request):
             return await self.make(key, request, send)
         while (flight := self.flights.get(key)) is not None:

@@ -6,6 +6,7 @@ If a provider refuses a request and names its window in the refusal, later reque
 from dataclasses import dataclass, replace
 
 from partsong.errors import ModelError
+from partsong.heavy import are_heavy, done
 from partsong.model import Answer, Model, Request, Send
 from partsong.model_info import ModelInfo
 from partsong.wire.tokens import likely_tokens
@@ -39,9 +40,11 @@ class Window:
         the table in genai-prices (`info.listed`) is not checked, because the table may be wrong.
         """
         info = self.info
-        if info.window is None or info.listed or likely_tokens(request.messages) <= info.window:
+        if info.window is None or info.listed:
             return
-        about, tokens = "about ", likely_tokens(request.messages)
+        about, tokens = "about ", await done(are_heavy(request.messages), likely_tokens, request.messages)
+        if tokens <= info.window:
+            return
         if info.count is not None:
             about, tokens = "", await info.count(request.messages)
         if tokens > info.window:

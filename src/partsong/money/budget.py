@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from partsong.errors import ModelError
+from partsong.heavy import done, is_heavy
 from partsong.model import Answer, Model, Request, Sampling, Send, Usage
 from partsong.model_info import ModelInfo, info_of
 from partsong.wire.tokens import estimate_tokens
@@ -191,23 +192,26 @@ class Budget:
 
     async def begun(self, request: Request) -> tuple[Request, Decimal]:
         """The request as it may be sent, and what it costs at most, which counts from now on. Raises `ModelError`."""
-        sent, dollars = self.affordable(request)
+        asked = await done(is_heavy(request), estimate_tokens, request)
+        sent, dollars = self.affordable(request, asked)
         if self.committed is None:
             return sent, dollars
         while not self.committed.covers(dollars, self.provider):
             if dollars > self.purse.left(self.provider, self.kept):
                 break  # the purse will refuse it, so it must not count
             await self.committed.cover(dollars, self.provider)
-            sent, dollars = self.affordable(request)  # other seats may have used the purse meanwhile
+            sent, dollars = self.affordable(request, asked)  # other seats may have used the purse meanwhile
         return sent, dollars
 
-    def affordable(self, request: Request) -> tuple[Request, Decimal]:
+    def affordable(self, request: Request, asked: int) -> tuple[Request, Decimal]:
         """The request with a token limit that the purse can pay for, and the most dollars that it costs then.
+
+        asked: estimated input tokens of the request
 
         Raises `ModelError` with the cause "budget" if the price of the model is unknown.
         """
         info = self.info
-        asked, limit = estimate_tokens(request), limit_of(info, request.sampling)
+        limit = limit_of(info, request.sampling)
         dollars = dearest(info, asked, limit)
         if dollars is None:
             raise ModelError("its price is unknown, so that nobody knows whether the budget allows it", "budget")

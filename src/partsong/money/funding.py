@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from partsong.errors import BudgetError
+from partsong.heavy import done, is_heavy
 from partsong.model import Conversation, Model
 from partsong.money.budget import Budget, Dollars, Purse, provider_of
 from partsong.money.committing import Commitment, Hold
@@ -21,6 +22,7 @@ from partsong.money.costing import Free, added
 from partsong.money.planning import Plan, plan, plan_analysis
 from partsong.recipe import Recipe
 
+MANY = 16  # agents of a recipe that is planned in a thread
 ATTEMPTS = 5  # attempts to hold money that other runs may take at the same moment
 
 
@@ -182,7 +184,9 @@ async def fund(
 
     Raises `BudgetError` if no plan fits, or if other runs took the rest of the day's money in each of 5 attempts.
     """
-    return await _funded(recipe, models, funds, lambda caps: plan(recipe, conversation, models, caps, free))
+    return await _funded(
+        recipe, conversation, models, funds, lambda caps: plan(recipe, conversation, models, caps, free)
+    )
 
 
 async def fund_analysis(
@@ -197,12 +201,16 @@ async def fund_analysis(
     Raises `BudgetError` like `fund`.
     """
     return await _funded(
-        recipe, models, funds, lambda caps: plan_analysis(recipe, conversation, models, proposals, caps)
+        recipe, conversation, models, funds, lambda caps: plan_analysis(recipe, conversation, models, proposals, caps)
     )
 
 
 async def _funded(
-    recipe: Recipe, models: Mapping[str, Model], funds: Funds | None, planner: Callable[[Dollars], Plan]
+    recipe: Recipe,
+    conversation: Conversation,
+    models: Mapping[str, Model],
+    funds: Funds | None,
+    planner: Callable[[Dollars], Plan],
 ) -> Funded | None:
     """Hold the money of the plan that `planner` makes for the caps; `None` if there is no cap."""
     of_run = {} if recipe.max_dollars is None else {"": recipe.max_dollars}
@@ -210,7 +218,8 @@ async def _funded(
         left = {} if funds is None else await funds.left()
         if not left and not of_run:
             return None
-        planned = planner(_lower(of_run, left))
+        heavy = is_heavy(conversation) or sum(len(layer.agents) for layer in recipe.layers) > MANY
+        planned = await done(heavy, planner, _lower(of_run, left))
         hold = await funds.hold(planned.worst) if funds is not None and left else None
         if hold is not None or not left:
             # The run may spend no more of the day's money than it holds.

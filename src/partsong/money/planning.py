@@ -272,7 +272,10 @@ def _seats(shape: Shape, least: Sequence[int]) -> Iterator[Drop]:
 
 def _planned(recipe: Recipe, full: Shape, shape: Shape, costs: Costs, caps: Dollars) -> Plan:
     layers = costs.layers(shape)
-    later = tuple(added(layers[index + 1 :]) for index in range(len(layers)))
+    backwards: list[Dollars] = [{}]  # from the aggregator, the last layer, to the first
+    for dollars in reversed(layers[1:]):
+        backwards.append(added([dollars, backwards[-1]]))
+    later = tuple(reversed(backwards))
     left = recipe
     if shape != full:
         kept = [_smaller(layer, counts) for layer, counts in zip(recipe.layers, shape, strict=True) if any(counts)]

@@ -93,6 +93,19 @@ def api(name: ApiName) -> Api:
             assert_never(name)
 
 
+def load(name: ApiName) -> None:
+    """Import the client of an API of hosted models."""
+    match name:
+        case "openai":
+            import partsong.providers.openai
+        case "anthropic":
+            import partsong.providers.anthropic  # noqa: F401
+        case "local" | "scripted":
+            pass  # local models run in processes of their own
+        case _:
+            assert_never(name)
+
+
 FREE = Decimal(0), Decimal(0)
 
 

@@ -6,7 +6,6 @@ while streams are open.
 """
 
 import asyncio
-import time
 
 BEAT = 0.02  # seconds between two measurements
 BEHIND = 0.01  # seconds of delay below which streams do not wait
@@ -44,12 +43,14 @@ class Backlog:
         self.pause = min(LONGEST, GATHERED * self._late) if self._late >= BEHIND else 0.0
 
     def _look_again(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(BEAT, self._look, time.monotonic() + BEAT)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + BEAT  # by the loop's own clock, which tests replace
+        self._timer = loop.call_at(due, self._look, due)
 
     def _look(self, due: float) -> None:
         self._timer = None
         if self._streams:
-            self.hear(time.monotonic() - due)
+            self.hear(asyncio.get_running_loop().time() - due)
             self._look_again()
         else:
             self._late = self.pause = 0.0

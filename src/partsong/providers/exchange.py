@@ -10,21 +10,21 @@ which is told to be truncated. With tool calls, the call fails, because nobody m
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from partsong.call import is_large
 from partsong.errors import ModelError
+from partsong.heavy import done, is_heavy, text_in
 from partsong.model import Answer, Delta, Request, Send, ToolCall, Usage
 from partsong.providers.bodies import Body
-from partsong.providers.http import Call, Endpoint
+from partsong.providers.http import LARGE, Call, Endpoint
 from partsong.providers.quirks import NO_STREAM, THINKS_FIRST, Lesson, Quirks
+from partsong.wire.blobs import Encoded
 from partsong.wire.deltas import is_progress
 from partsong.wire.history import HistoryRules
-from partsong.wire.room import Room
+from partsong.wire.room import Room, room_of
 from partsong.wire.sse import Decoder
 
 # Seconds to wait after a finish reason for the usage and the end of the stream. Some servers never end the stream.
@@ -102,45 +102,32 @@ async def ask(
     Raises `ModelError` if the provider refuses the request, cannot be reached, or gives no complete answer.
     """
     lesson = Lesson(quirks, lambda rules: wire.body(request, model, stream=send is not None, rules=rules))
+    heavy = is_heavy(request)
+    size = await done(heavy, text_in, request) if heavy else 0
     while True:
-        sent, data = await _written(lesson, request)
-        async with endpoint.post(data) as call:
-            endpoint.tell(model, call.headers)
-            if call.status in ANSWERED:
-                quirks.remember(*lesson.in_force)
-                answer = await _hear(call, wire, quirks, request, send)
-                if "stream" in sent and not call.streamed:
-                    quirks.remember(NO_STREAM)  # the server ignores the request for a stream
-                quirks.hear(answer)
-                return lesson.with_caveats(answer)
-            rejection = await call.rejection()
-        if not lesson.learn(rejection):
+        async with endpoint.place(size) as place:
+            body, streams = await done(heavy, _written, lesson, heavy)
+            sending = endpoint.post(body, place)
+            del body  # a large body is forgotten as it is sent
+            async with sending as call:
+                place.release()
+                endpoint.tell(model, call.headers)
+                if call.status in ANSWERED:
+                    quirks.remember(*lesson.in_force)
+                    answer = await _hear(call, wire, quirks, request, send)
+                    if streams and not call.streamed:
+                        quirks.remember(NO_STREAM)  # the server ignores the request for a stream
+                    quirks.hear(answer)
+                    return await done(heavy, lesson.with_caveats, answer)
+                rejection = await call.rejection()
+        if not await done(heavy, lesson.learn, rejection):
             raise rejection.error()
-
-
-async def _written(lesson: Lesson, request: Request) -> tuple[Body, bytes]:
-    """The body of the request, and its JSON.
-
-    The JSON of a large request is made in a thread, one after the other: the seats of a layer begin together, and each
-    would hold up the event loop and need several times the memory of a picture.
-    """
-    if not is_large(request):
-        body = lesson.body()
-        return body, _encode(body)
-    async with _turn(asyncio.get_running_loop()):
-        body = await asyncio.to_thread(lesson.body)
-        return body, await asyncio.to_thread(_encode, body)
-
-
-@lru_cache(maxsize=1)
-def _turn(loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
-    return asyncio.Semaphore(1)
 
 
 async def _hear(call: Call, wire: Format, quirks: Quirks, request: Request, send: Send | None) -> Answer:
     """Read the answer, streamed or whole. Raises `ModelError` with the usage so far if there is no complete answer."""
     tools = frozenset(tool.name for tool in request.tools)
-    room = Room(request.sampling, call.bounds.answer_characters)
+    room = room_of(request, call.bounds)
     said = wire.Said(tools, thinks_first=THINKS_FIRST in quirks.known, room=room)
     try:
         data = await call.read()
@@ -154,7 +141,7 @@ async def _hear(call: Call, wire: Format, quirks: Quirks, request: Request, send
             answer = await _hear_whole(call, data, said, request, send)
     except ModelError as fault:
         if said.heard and fault.usage is None:
-            fault.usage = said.used(request)
+            fault.usage = await done(is_heavy(request), said.used, request)
         raise
     if said.lone_tag:
         quirks.remember(THINKS_FIRST)
@@ -172,7 +159,7 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
         spoke, read = spoke or heard, read + len(data)
         if said.done:
             await call.finish()
-            return _answer(call, said, request)
+            return await _answer(call, said, request)
         if call.is_over:
             said.room.close(f"the answer was cut: its stream has more than {call.bounds.stream_megabytes:,} MiB")
         if said.room.full:
@@ -193,7 +180,7 @@ async def _hear_stream(call: Call, data: bytes, said: Said, request: Request, se
     if send is not None:
         for delta in rest:
             await send(delta)
-    return _answer(call, said, request)
+    return await _answer(call, said, request)
 
 
 async def _hear_read(call: Call, data: bytes, decoder: Decoder, said: Said, send: Send | None) -> bool:
@@ -229,7 +216,7 @@ async def _cut(call: Call, said: Said, request: Request, send: Send | None) -> A
     if send is not None:
         for delta in rest:
             await send(delta)
-    return _answer(call, said, request)
+    return await _answer(call, said, request)
 
 
 async def _read_on(call: Call, said: Said, until: float | None) -> bytes:
@@ -256,27 +243,30 @@ async def _read_on(call: Call, said: Said, until: float | None) -> bytes:
 
 
 async def _hear_whole(call: Call, data: bytes, said: Said, request: Request, send: Send | None) -> Answer:
-    document = (await call.whole(data)).strip()
-    if document.startswith(b"<"):
-        raise ModelError("the answer is a web page; is base_url right?", "server")
-    deltas = said.hear_whole(document)
+    async with call.reading_place() as place:
+        document = (await call.whole(data, place)).strip()
+        if document.startswith(b"<"):
+            raise ModelError("the answer is a web page; is base_url right?", "server")
+        # A shorter answer is parsed at once: many that wait for a thread would fill the memory.
+        deltas = await done(len(document) > LARGE, said.hear_whole, document)
+        del document
     if said.problem is not None:
         raise call.problem(said.problem).error()
-    answer = _answer(call, said, request)
+    answer = await _answer(call, said, request)
     if send is not None:
         for delta in deltas:
             await send(delta)
     return answer
 
 
-def _answer(call: Call, said: Said, request: Request) -> Answer:
+async def _answer(call: Call, said: Said, request: Request) -> Answer:
     """Return the answer. Raises `ModelError` if it has no end or no content, or if a filter has stopped it."""
     cut = said.room.full
     if not said.ended and not said.heard and not cut:
         raise ModelError("the answer is neither JSON nor a stream of events", "server")
     if not said.ended and not cut:
         raise ModelError("the stream ended before the answer did", "truncated")
-    answer = replace(said.answer(), usage=said.used(request))
+    answer = replace(said.answer(), usage=await done(is_heavy(request), said.used, request))
     if answer.finish_reason == "content_filter":
         # The text before is cut off where the filter stopped the model, so no later prompt may use the text.
         why = f": {call.quote(said.refusal)}" if said.refusal else ""
@@ -306,8 +296,10 @@ def _why_empty(answer: Answer, request: Request) -> str:
     return "it answered without a word"
 
 
-def _encode(body: Body) -> bytes:
+def _written(lesson: Lesson, heavy: bool) -> tuple[bytes | Encoded, bool]:
+    """The request's body, and whether it asks for a stream. A heavy body is sent in pieces."""
+    body = lesson.body()
     try:
-        return msgspec.json.encode(body)
+        return Encoded(body) if heavy else msgspec.json.encode(body), "stream" in body
     except UnicodeEncodeError:
         raise ModelError("the request has half a surrogate pair in it, which is no text", "refused") from None

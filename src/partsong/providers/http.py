@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from yarl import URL
@@ -21,6 +21,8 @@ from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError, ModelError
 from partsong.providers.backlog import Backlog
 from partsong.providers.rejection import Rejection, hidden, read_problem, read_rejection, shortened
+from partsong.providers.sending import Place, Sending, pieces_of
+from partsong.wire.blobs import Encoded
 from partsong.wire.rate_limit_headers import RateLimits, parse_rate_limit_headers
 
 CONNECT = 10.0  # seconds to open a connection
@@ -28,7 +30,8 @@ RESOLVE = 5.0  # further seconds to look up the host's address
 KEEP = 30.0  # seconds that an idle connection is kept for the next layer or the next run
 FINISH = 0.05  # seconds to wait for the end of a response whose content is complete
 PROBE = 5.0  # seconds that a provider has to answer a probe, or to send the body of an error
-LARGE = 1 << 20  # bytes; a longer body is sent in pieces
+LARGE = 1 << 20  # bytes; a longer body is sent in pieces, and a longer answer without a stream waits for room
+WHOLES = 2  # such answers without a stream that are read at the same time, each of them twice in memory
 LONGEST_REJECTION = 64 << 10  # bytes
 FAULTS = (aiohttp.ClientError, OSError)
 
@@ -45,6 +48,8 @@ class Http:
         always reached directly
     bounds: the bounds on answers
     backlog: the delay of the event loop
+    sending: the large requests that are being sent
+    reading: the large answers without a stream that are being read
     """
 
     def __init__(
@@ -54,6 +59,8 @@ class Http:
         self.silence = self.bounds.silence_seconds if silence is None else silence
         self.proxies = proxies or {}
         self.backlog = Backlog()
+        self.sending = Sending(self.bounds.sending_megabytes)
+        self.reading = Sending(WHOLES * 2 * self.bounds.answer_megabytes)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -133,9 +140,16 @@ class Endpoint:
         self.told = told
         self.proxy = proxy_for(url.scheme, host, http.proxies)
 
-    def post(self, body: bytes) -> "Call":
-        """Return a POST request with this JSON; `async with` sends it."""
-        return Call(self, "POST", body)
+    def post(self, body: bytes | Encoded, place: Place | None = None) -> "Call":
+        """Return a POST request with this JSON; `async with` sends it.
+
+        place: of a large body; `None` (default) for a body in bytes
+        """
+        return Call(self, "POST", body, place)
+
+    def place(self, size: int) -> Place:
+        """A place for a large body of about so many bytes; of a body of 0 bytes, which waits for nothing."""
+        return self.http.sending.place(self.host, size)
 
     def get(self) -> "Call":
         """Return a GET request; `async with` sends it."""
@@ -199,18 +213,20 @@ class Call:
     Raises `ModelError` on entering if the provider cannot be reached, or does not begin to answer in time.
     """
 
-    __slots__ = ("_body", "_endpoint", "_method", "_progress", "_read", "_response", "_until", "streamed")
+    __slots__ = ("_body", "_endpoint", "_method", "_place", "_progress", "_read", "_response", "_until", "streamed")
 
-    def __init__(self, endpoint: Endpoint, method: str, body: bytes | None) -> None:
-        self._endpoint, self._method, self._body = endpoint, method, body
+    def __init__(
+        self, endpoint: Endpoint, method: str, body: bytes | Encoded | None, place: Place | None = None
+    ) -> None:
+        self._endpoint, self._method, self._body, self._place = endpoint, method, body, place
         self._read = 0  # bytes, after decompression
         self._progress = self._until = 0.0  # by the loop's clock: the last progress, and when the call must end
         self.streamed = False
 
     async def __aenter__(self) -> Self:
-        endpoint, body = self._endpoint, self._body
-        data = BytesIO(body) if body is not None and len(body) > LARGE else body
-        bounds = endpoint.http.bounds
+        endpoint, bounds = self._endpoint, self._endpoint.http.bounds
+        data, headers = self._content()
+        self._body = None  # a large body is forgotten as it is sent
         self._until = asyncio.get_running_loop().time() + bounds.call_seconds
         try:
             # A server can send parts of a head for ever, without being silent.
@@ -219,7 +235,7 @@ class Call:
                     self._method,
                     endpoint.url,
                     data=data,
-                    headers=endpoint.headers,
+                    headers=headers,
                     proxy=endpoint.proxy,
                     allow_redirects=False,
                 )
@@ -236,6 +252,15 @@ class Call:
     ) -> None:
         # A response that was read to its end has returned its connection to the pool. Any other connection is closed.
         self._response.close()
+
+    def _content(self) -> tuple[Any, Mapping[str, str]]:
+        """The body as the HTTP library takes it, and the headers."""
+        headers, body = self._endpoint.headers, self._body
+        if not isinstance(body, Encoded):
+            return BytesIO(body) if body is not None and len(body) > LARGE else body, headers
+        place = self._endpoint.place(0) if self._place is None else self._place
+        # Some servers do not understand a body without a length.
+        return pieces_of(body, place), {**headers, "Content-Length": str(body.size)}
 
     @property
     def status(self) -> int:
@@ -315,18 +340,27 @@ class Call:
         finally:
             protocol.resume_reading()
 
-    async def whole(self, start: bytes = b"") -> bytes:
+    def reading_place(self) -> Place:
+        """A place for the whole answer, which takes room once the answer is large."""
+        return self._endpoint.http.reading.place(self._endpoint.host, 0)
+
+    async def whole(self, start: bytes = b"", place: Place | None = None) -> bytes:
         """Read the rest of the body, and return the whole body.
 
         start: the bytes that were already read; none by default
+        place: of the answer, from `reading_place`; `None` (default) for one that no model has written
 
         Raises `ModelError` for a network fault, or if the answer exceeds a bound on its size or time.
         """
         body = bytearray(start)
-        while data := await self.read():
+        announced = self._response.content_length or 0
+        while True:
+            if place is not None and max(announced, len(body)) > LARGE:
+                await place.enlarge(2 * self.bounds.answer_megabytes << 20)
+            if not (data := await self.read()):
+                return bytes(body)
             body += data
             self.note(progress=not data.isspace())
-        return bytes(body)
 
     async def finish(self) -> None:
         """Wait up to `FINISH` seconds for the end of the response, so that its connection can return to the pool."""

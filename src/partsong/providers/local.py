@@ -37,7 +37,7 @@ from partsong.model_info import ModelInfo
 from partsong.providers import llama
 from partsong.wire import chat
 from partsong.wire.chat import Said
-from partsong.wire.room import Room
+from partsong.wire.room import room_of
 from partsong.wire.speakers import spelled
 
 WINDOW = 8192  # default context window in tokens; a model uses 12 to 30 kB of memory for each token
@@ -95,7 +95,7 @@ class Local:
 
         call = asyncio.wrap_future(self._loaded.submit(body, hear, self.loading))
         call.add_done_callback(lambda _: woken.set())
-        said = Said(room=Room(request.sampling, self.bounds.answer_characters))
+        said = Said(room=room_of(request, self.bounds))
         try:
             while not said.room.full:
                 woken.clear()

@@ -26,10 +26,7 @@ def read(path: Path) -> Recipe:
     Raises `RecipeError`, with the file and the field, if a file cannot be read or a field is wrong.
     """
     tables = _including(path, ())
-    where = str(path)
-    if tables.get("layers") == []:
-        raise RecipeError(f"{where}: layers: is empty, but a recipe needs at least one [[layers]] table with agents")
-    return toml.convert(with_tables(tables), Recipe, where, RecipeError)
+    return toml.convert(with_tables(tables), Recipe, str(path), RecipeError)
 
 
 def tables_in(text: str) -> dict[str, Any]:

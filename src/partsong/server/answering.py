@@ -21,6 +21,7 @@ from partsong.engine.again import models_asked
 from partsong.engine.recalled import Again, Unasked
 from partsong.errors import PartsongError, RequestError
 from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunStarted, to_json
+from partsong.heavy import done
 from partsong.keys import Key
 from partsong.model import NOTHING_USED, Answer, Conversation, Model, Usage
 from partsong.recipe import Recipe
@@ -86,7 +87,7 @@ async def ask_api(
     A long body is parsed in a thread, so that other requests are answered meanwhile.
     """
     parse = api.format.parse_request
-    parsed = parse(body) if len(body) < LONG else await asyncio.to_thread(parse, body)
+    parsed = await done(len(body) >= LONG, parse, body)
     if (options := headers.get(OPTIONS)) is not None:
         parsed = replace(parsed, options=options_of(options, service.configuration.bounds))
     recipe = await service.recipe_for(parsed, key)
@@ -95,7 +96,7 @@ async def ask_api(
         raise RequestError(f"background: {why}", "background")
     if parsed.references:
         known = await look_up(service, parsed.references, key)
-        again = await asyncio.to_thread(responses.parse_request, body, known)
+        again = await done(True, responses.parse_request, body, known)
         parsed = replace(again, options=parsed.options)
     if parsed.previous:
         parsed = await going_on(service, parsed, key)
@@ -195,7 +196,8 @@ class _Request:
         try:
             asked = await self.ask(self.api, self.service, self.body, headers, key, self.scope)
             self.body = b""  # the run keeps the parsed request alone
-            models = await self.service.models_of(asked.recipe.name, asked.models)
+            recipe, models = await self.service.ready(asked.recipe, asked.models)
+            asked = Asked(asked.parsed, recipe, asked.again)
             if asked.again is not None:
                 models = {name: models.get(name) or Unasked() for name in asked.recipe.models}
             async with self.service.limiter.turn(key):

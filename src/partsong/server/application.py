@@ -9,13 +9,14 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +26,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from partsong.bounds import Bounds
 from partsong.configuration import Configuration, StoreMode
 from partsong.errors import PartsongError, QuestionError
+from partsong.heavy import done, is_heavy
+from partsong.model import Conversation
 from partsong.prompts import with_documents
 from partsong.server import ending, listing, live, resuming, stored
 from partsong.server.again import Analysing, ask_again
@@ -91,10 +94,10 @@ class Application:
         if (path := canonical(scope["path"])) != scope["path"]:
             scope = {**scope, "path": path, "raw_path": path.encode()}
         answering = self._answering.get(path) if scope.get("method") == "POST" else None
-        if self._service is not None and path not in PROBES:
-            await self._service.refresh_keys(headers_of(scope))
         if answering is None and scope.get("method") == "POST" and (run := AGAIN_PATH.fullmatch(path)) is not None:
             answering, scope = self._again, {**scope, "path_params": {"run": run[1]}}
+        if self._service is not None and path not in PROBES:
+            await self._service.refresh_keys(headers_of(scope))
         identifying = Identifying(send, identity_headers(scope))
         if (problem := self._refusal(scope)) is not None:
             await problem_response(Request(scope), problem)(scope, receive, identifying)
@@ -127,14 +130,14 @@ class Application:
         configuration, mode = self.settings()
         origins = list(configuration.server.origins)
         if origins:
-            middleware = Middleware(
-                CORSMiddleware,
+            cors = CORSMiddleware(
+                self._direct,
                 allow_origins=origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
                 expose_headers=[*EXPOSED, "x-partsong-losses", "x-partsong-dollars"],
             )
-            self._inner = middleware.cls(self._direct, *middleware.args, **middleware.kwargs)
+            self._inner = partial(_across, cors)
         async with open_service(configuration, mode, self.slowest) as service:
             self._service = service
             # Objects that exist now live as long as the server, so the collector need not visit them. A full collection
@@ -201,7 +204,7 @@ class Application:
         key = identify(request.scope, headers_of(request.scope), service.keys, service.serving.origins)
         page = stored.page_of(dict(request.query_params))
         found = await stored.find(service, request.path_params["name"], key)
-        return json(stored.list_input(found, page))
+        return await done(is_heavy(found.request.conversation), lambda: json(stored.list_input(found, page)))
 
     async def stop_run(self, request: Request) -> Response:
         """Stop a run that continues although its client has disconnected."""
@@ -219,7 +222,7 @@ class Application:
         key = identify(request.scope, headers, service.keys, service.serving.origins)
         with service.bodies.holding(key) as body:
             data = await read_body(headers, request.receive, body, service.slowest)
-            parsed = await asyncio.to_thread(messages.parse_count, data)
+            parsed = await done(True, messages.parse_count, data)
             await service.recipe_for(parsed, key)
             tokens = await tokens_of(service, parsed)
         return Response(messages.serialize_count(tokens), media_type="application/json")
@@ -231,11 +234,11 @@ class Application:
         key = identify(request.scope, headers, service.keys, service.serving.origins)
         with service.bodies.holding(key) as body:
             data = await read_body(headers, request.receive, body, service.slowest)
-            parsed = await asyncio.to_thread(responses.parse_request, data)
+            parsed = await done(True, responses.parse_request, data)
             await service.recipe_for(parsed, key)
             if parsed.references:
                 known = await stored.look_up(service, parsed.references, key)
-                parsed = await asyncio.to_thread(responses.parse_request, data, known)
+                parsed = await done(True, responses.parse_request, data, known)
             if parsed.previous:
                 parsed = await stored.going_on(service, parsed, key)
             tokens = await tokens_of(service, parsed)
@@ -328,8 +331,25 @@ class StoredResponse:
             resumed = resuming.Resumed(name, key, resuming.parse_after(query.get("starting_after", "")))
             await until_either(resuming.tell(service, resumed, send), receive)
         else:
-            body = stored.serialize(service, await stored.find(service, name, key))
+            found = await stored.find(service, name, key)
+            body = await done(is_heavy(found.request.conversation), stored.serialize, service, found)
             await Response(body, media_type="application/json")(scope, receive, send)
+
+
+async def _across(cors: CORSMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer requests of pages of other origins. A refused preflight gets an error in the shape of its API."""
+    asked = Headers(scope=scope)
+    if scope.get("method") != "OPTIONS" or "origin" not in asked or "access-control-request-method" not in asked:
+        await cors(scope, receive, send)
+        return
+    answer = cors.preflight_response(request_headers=asked)
+    if answer.status_code != 200:
+        refused = bytes(answer.body).decode().removeprefix("Disallowed CORS ")
+        message = f"pages of other origins may not send this request: {refused}; see `origins` in [server]"
+        told = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        answer = problem_response(Request(scope), Problem(400, "invalid_request", message))
+        answer.headers.update(told)
+    await answer(scope, receive, Identifying(send, identity_headers(scope)))
 
 
 async def until_either(work: Coroutine[Any, Any, None], receive: Receive) -> None:
@@ -356,9 +376,15 @@ async def tokens_of(service: Service, parsed: ParsedRequest) -> int:
     conversation = parsed.conversation
     with suppress(QuestionError):
         read = await service.documents.read(conversation)
-        conversation = replace(read, messages=with_documents(read.messages, sent=False))
+        conversation = await done(is_heavy(read), _in_text, read)
     tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools)
-    return likely_tokens(conversation.messages) + tools // LIKELY_BYTES_A_TOKEN
+    read_as = await done(is_heavy(conversation), likely_tokens, conversation.messages)
+    return read_as + tools // LIKELY_BYTES_A_TOKEN
+
+
+def _in_text(conversation: Conversation) -> Conversation:
+    """The conversation with its documents as text."""
+    return replace(conversation, messages=with_documents(conversation.messages, sent=False))
 
 
 def json(value: object, status: int = 200) -> Response:

@@ -21,6 +21,7 @@ from partsong.server.service import Service, caller_of
 from partsong.store import StoredRun
 from partsong.wire.reply import Problem
 
+MANY = 200  # events that are written until others have a turn
 DEAD = 300.0  # seconds without an event after which the stream ends, since the process of the run may have died
 ALIVE = 10.0  # seconds between two comments that keep the connection open
 
@@ -94,6 +95,10 @@ async def tell(service: Service, run: StoredRun, send: SendBytes, how: Wanted) -
             name = type(event).__struct_config__.tag
             pieces.append(b"event: %b\nid: %d\ndata: %b\n\n" % (str(name).encode(), told, to_json(event)))
             told += 1
+            if len(pieces) > MANY:
+                await send_piece(send, b"".join(pieces), service.slowest)
+                pieces, quiet = [], 0.0
+                await asyncio.sleep(0)
         if pieces:
             quiet = 0.0
             await send_piece(send, b"".join(pieces), service.slowest)

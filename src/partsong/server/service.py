@@ -46,6 +46,7 @@ from partsong.wire.reply import Problem
 
 LOG = logging.getLogger("partsong.server")
 STOPPING = "the server is shutting down"
+READY = 0.5  # seconds that making a model of a hosted provider may take; they do not count
 
 
 @dataclass(slots=True, eq=False)
@@ -118,6 +119,28 @@ class Service:
         """
         check(name, field, self.configuration.bounds.id_bytes)
         return name
+
+    async def ready(self, recipe: Recipe, names: Collection[str]) -> tuple[Recipe, Mapping[str, Model]]:
+        """The recipe with the time that is left of its deadline when its models are ready, and these models.
+
+        names: ids of the models that may be asked
+
+        Raises `ProblemError` if they are not ready within the deadline; see also `models_of`.
+        """
+        if recipe.deadline is None or self.assembly.has(names):
+            return recipe, await self.models_of(recipe.name, names)
+        clock = asyncio.get_running_loop().time
+        end = clock() + recipe.deadline
+        try:
+            async with asyncio.timeout_at(end) as limit:
+                models = await self.models_of(recipe.name, names)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            message = f"the models of the recipe were not ready within its deadline of {recipe.deadline:g} s"
+            raise ProblemError(Problem(504, "timeout", message, code="timeout", retry_after=60.0)) from None
+        left = end - clock()
+        return (recipe if left > recipe.deadline - READY else replace(recipe, deadline=max(left, 0.01))), models
 
     async def refresh_keys(self, headers: Mapping[str, str]) -> None:
         """Read the keys that servers share, if they may have changed for the sender of a request with these headers."""
@@ -321,6 +344,7 @@ async def open_service(
         store = await stack.enter_async_context(_open_store(configuration, mode))
         preparing = Preparing(log.message)
         assembly = await stack.enter_async_context(assembling(configuration, fetching=preparing.hear, store=store))
+        assembly.load()
         known, broken = found(configuration)
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}

@@ -7,7 +7,7 @@ what a user is told about a missing run is decided above, in `Store`.
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from partsong.call import Call
 from partsong.errors import StoreError
@@ -58,6 +58,9 @@ class Backend(Protocol):
 
     async def probe(self) -> None:
         """Write about as much as a run does, and delete it again: shows whether the database can be written."""
+
+    def is_packing(self, written: "asyncio.Future[Any]") -> bool:
+        """Whether a write still waits for its bytes to be made, so that the database has not been asked yet."""
 
     # Calls
 

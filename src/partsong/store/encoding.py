@@ -16,6 +16,9 @@ from partsong.store.earlier import with_calls
 from partsong.store.runs import Timed
 
 FAST, SMALL = 1, 6  # levels of zlib: for bytes on the way into the store, and for a run that has ended
+LARGE = 1 << 20  # bytes of a text of which a sample is deflated first
+SAMPLE = 1 << 16  # bytes of the sample, from the middle
+WORTH = 0.7  # share of its size above which a sample is not worth the time; base64 of random bytes comes to 0.76
 
 _lines = msgspec.json.Encoder(decimal_format="string")
 _timed = msgspec.json.Decoder(Timed)
@@ -33,7 +36,7 @@ def serialized(messages: tuple[Message, ...]) -> tuple[bytes, bytes]:
 
 def pack_messages(text: bytes) -> bytes:
     """The JSON of messages, deflated."""
-    return zlib.compress(text, FAST)
+    return _deflated(text)
 
 
 def pack_request(request: Request) -> bytes:
@@ -56,7 +59,7 @@ def unpack_answer(data: bytes) -> Answer | None:
 
 def pack_events(events: Sequence[Timed]) -> bytes:
     """Some events of a run as JSON Lines, deflated."""
-    return zlib.compress(_lines.encode_lines(events), FAST)
+    return _deflated(_lines.encode_lines(events))
 
 
 def join_events(pieces: Iterable[bytes]) -> bytes:
@@ -73,6 +76,15 @@ def unpack_events(pieces: Iterable[bytes]) -> list[Timed]:
     Raises `msgspec.DecodeError` if this version cannot read the events.
     """
     return with_calls(_timed.decode_lines(_inflated(pieces)))
+
+
+def _deflated(text: bytes) -> bytes:
+    """The text, deflated fast. Pictures and files hardly shrink, and 24 MiB of them would take a second."""
+    if len(text) > LARGE:
+        middle = text[len(text) // 2 :][:SAMPLE]
+        if len(zlib.compress(middle, FAST)) > len(middle) * WORTH:
+            return zlib.compress(text, 0)
+    return zlib.compress(text, FAST)
 
 
 def _inflated(pieces: Iterable[bytes]) -> bytes:

@@ -503,6 +503,8 @@ class Store:
             if done or written.done():
                 return
             await asyncio.sleep(0)
+        if self._backend is not None and self._backend.is_packing(written):
+            return  # the database is not asked yet
         if seconds == self._patience:  # else this request has waited before, and this write may be in time
             self.health.failed(self._late(), writing=True)
 

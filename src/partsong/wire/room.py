@@ -14,7 +14,7 @@ the connection. The rules:
 """
 
 from partsong.bounds import Bounds
-from partsong.model import Sampling
+from partsong.model import Request, Sampling
 
 A_PART = 1000  # characters as which a part of an answer counts, beside its words
 A_TOKEN = 16  # characters of an answer for each token of `max_tokens`
@@ -91,3 +91,9 @@ class Room:
         else:
             self.full = f"{what} was cut: it went far beyond max_tokens ({self._tokens:,})"
         return text[: max(0, room)]
+
+
+def room_of(request: Request, bounds: Bounds) -> Room:
+    """The room for the answer to a request, of which its caller may need less than the bounds allow."""
+    most, needed = bounds.answer_characters, request.terms.room
+    return Room(request.sampling, most if needed is None else min(most, needed))

@@ -12,7 +12,7 @@ from partsong.recipe import Recipe
 
 
 def recipe_toml(recipe: Recipe, evidence: Sequence[str] = ()) -> str:
-    """Return a recipe as TOML. Fields with their default value are left out.
+    """Return a recipe as TOML. Fields with their default value are left out. A recipe without layers says so.
 
     evidence: lines of text, which are written as comments
     """
@@ -20,6 +20,8 @@ def recipe_toml(recipe: Recipe, evidence: Sequence[str] = ()) -> str:
     tables = _set(recipe)
     layers, aggregator = tables.pop("layers"), tables.pop("aggregator")
     lines = [*comments, *([""] if comments else []), *_lines(tables)]
+    if not layers:
+        lines.append("layers = []")
     for layer in layers:
         own = _set(layer)
         agents = own.pop("agents")

@@ -108,9 +108,7 @@ def evidence(search: Search, result: Result) -> list[str]:
     recipe = search.recipe(result.use)
     lines.append(f"models: {', '.join(recipe.models)}")
     if not recipe.layers:
-        lines.append(
-            f"One model answers alone, so no recipe is needed: partsong ask --model '{recipe.aggregator.model}'"
-        )
+        lines.append("One model answers alone, with the settings below: this recipe has no layers.")
     return lines
 
 

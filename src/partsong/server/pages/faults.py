@@ -67,8 +67,6 @@ def _read(text: str, bounds: Bounds) -> tuple[Recipe | None, list[Fault]]:
         return None, [Fault("", line, f"this is not TOML: {problem}")]
     except (ValueError, RecursionError) as problem:  # a number with thousands of digits, or lists nested too deeply
         return None, [Fault("", None, f"this cannot be read: {problem}")]
-    if tables.get("layers") == []:
-        return None, located(text, [("layers", "is empty, but a recipe needs at least one layer")])
     faults = [*islice(agents_faults(tables), MOST)] or [*size_faults(tables, bounds)]
     if not faults:
         recipe, faults = converted(tables)

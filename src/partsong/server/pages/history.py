@@ -1,6 +1,5 @@
 """The routes for stored runs: search, replay, export and totals."""
 
-import asyncio
 import datetime
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -11,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from partsong.events import RunFailed, RunFinished, to_json
+from partsong.events import ProposalFinished, RunFailed, RunFinished, RunStarted, to_json
+from partsong.heavy import LIGHT_BYTES, done, is_heavy
 from partsong.server import live
 from partsong.server.pages.markdown import as_markdown
 from partsong.server.pages.request import read_query, said, who, wrong
@@ -20,6 +20,7 @@ from partsong.store import DayTotal, Search, StoredRun, Timed
 from partsong.store.document import as_json, plain
 from partsong.store.runs import AGAIN
 
+MANY = 500  # events that are written on the event loop
 MOST = 200  # runs in one response
 
 
@@ -92,22 +93,26 @@ class History:
             pieces = [{"seconds": seconds, "event": msgspec.Raw(to_json(event))} for seconds, event in events]
             return line(run) | {"events": msgspec.Raw(msgspec.json.encode(pieces)), **ending(events)}
 
-        return said(await asyncio.to_thread(told))  # in a thread, because a long run has 100,000 events
+        return await done(_are_long(events), lambda: said(told()))
 
     async def export(self, request: Request) -> Response:
         """A run as a file to download."""
         form = read_query(request, Form).form
         run, events = await self._found(request)
-        document = await asyncio.to_thread(as_json, plain(run), events)
         name = f"partsong-{run.id}.{'json' if form == 'json' else 'md'}"
         headers = {
             "content-disposition": f'attachment; filename="{name}"',
             "cache-control": "no-store",
             "x-content-type-options": "nosniff",
         }
-        if form == "markdown":
-            return Response(as_markdown(document), 200, headers, "text/markdown; charset=utf-8")
-        return Response(msgspec.json.format(msgspec.json.encode(document)), 200, headers, "application/json")
+
+        def told() -> Response:
+            document = as_json(plain(run), events)
+            if form == "markdown":
+                return Response(as_markdown(document), 200, headers, "text/markdown; charset=utf-8")
+            return Response(msgspec.json.format(msgspec.json.encode(document)), 200, headers, "application/json")
+
+        return await done(_are_long(events), told)
 
     async def totals(self, request: Request) -> Response:
         """The totals of the last days, by day (UTC) and by model."""
@@ -126,6 +131,15 @@ class History:
         service = self.service()
         run = await live.own(service, request.path_params["run"], who(request, service))
         return run, await service.store.events(run.id) if run.mode == "full" else []
+
+
+def _are_long(events: Sequence[Timed]) -> bool:
+    """Whether a run has so many events, or so long ones, that they are written in a thread."""
+    if len(events) > MANY:
+        return True
+    answers = [event.answer for _, event in events if isinstance(event, ProposalFinished | RunFinished)]
+    asked = [event.conversation for _, event in events if isinstance(event, RunStarted)]
+    return any(map(is_heavy, asked)) or sum(len(answer.text) for answer in answers) > LIGHT_BYTES
 
 
 def moment(text: str) -> float | None:

@@ -39,6 +39,8 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 # Windows takes these names for devices, with any extension.
 DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
 
+EXACT = 2**53 - 1  # JavaScript rounds larger whole numbers
+
 
 class Written(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a request to check or save a recipe.
@@ -158,8 +160,8 @@ async def shown(service: Service, recipe: Recipe, unusable: str | None) -> dict[
 
 
 def drawn(recipe: Recipe) -> dict[str, Any]:
-    """The agents of each layer and the aggregator. Settings at their defaults are left out."""
-    plain = msgspec.to_builtins(recipe)
+    """The agents of each layer, the aggregator and all other settings. Settings at their defaults are left out."""
+    plain = exact(msgspec.to_builtins(recipe))
     layers, aggregator = plain.pop("layers"), plain.pop("aggregator")
     return {
         "layers": [layer["agents"] for layer in layers],
@@ -167,6 +169,19 @@ def drawn(recipe: Recipe) -> dict[str, Any]:
         "layer_settings": [{name: value for name, value in each.items() if name != "agents"} for each in layers],
         "settings": {name: value for name, value in plain.items() if name not in ("name", "about")},
     }
+
+
+def exact(value: Any) -> Any:
+    """The plain value with whole numbers that JavaScript would round, such as large seeds, as text."""
+    match value:
+        case dict():
+            return {name: exact(each) for name, each in value.items()}
+        case list() | tuple():
+            return [exact(each) for each in value]
+        case int() if abs(value) > EXACT:
+            return str(value)
+        case _:
+            return value
 
 
 async def why_not(service: Service, recipe: Recipe) -> str | None:

@@ -4,14 +4,19 @@ import asyncio
 import datetime
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from partsong.call import Call
-from partsong.model import Answer
+from partsong.events import AnyEvent, ProposalFinished, RunFinished, RunStarted
+from partsong.heavy import LIGHT_BYTES, is_heavy
+from partsong.model import Answer, Message, Reasoning, Text
 from partsong.store.backend import LEASE
+from partsong.store.encoding import pack_events, pack_messages
 from partsong.store.limits import Refusal
 from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.shares import Share
@@ -21,6 +26,7 @@ from partsong.store.throughput import Throughput
 from partsong.store.totals import DayTotal, ModelTotal
 from partsong.store.votes import Vote, VoteTally
 
+LATEST = 64  # prompts of long calls that were deflated last
 STEP = 500  # rows that one transaction prunes: other processes may write in between
 
 
@@ -32,6 +38,8 @@ class SQLite:
 
     def __init__(self, path: Path, lock: float = LOCK_TIMEOUT) -> None:
         self.database = Database(path, lock)
+        self._prompts = _Prompts()
+        self._packed: dict[str, asyncio.Future[None]] = {}  # the last write of each run that is packed in a thread
 
     @property
     def address(self) -> str:
@@ -43,6 +51,9 @@ class SQLite:
     async def close(self) -> None:
         await self.database.close()
 
+    def is_packing(self, written: "asyncio.Future[Any]") -> bool:
+        return self.database.is_packing(written)
+
     async def probe(self) -> None:
         await self.database.write(runs.fill)
         await self.database.write(runs.empty)  # in a transaction of its own, since pages that are freed are not written
@@ -50,7 +61,10 @@ class SQLite:
     # Calls
 
     def keep_call(self, call: Call, *, words: bool) -> "asyncio.Future[None]":
-        return self.database.write(partial(calls.keep, call=call, words=words))
+        if not words or not is_heavy(call.request):
+            return self.database.write(partial(calls.keep, call=call, words=words))
+        pack = partial(self._prompts.pack, call.request.messages)
+        return self.database.write_packed(pack, partial(_keep, call=call))
 
     async def find_answer(self, key: bytes) -> Answer | None:
         return await self.database.read(partial(calls.find_answer, key=key))
@@ -63,9 +77,23 @@ class SQLite:
     def save_run(
         self, run: StoredRun, index: int, events: Sequence[Timed], shares: Sequence[Share]
     ) -> "asyncio.Future[None]":
-        return self.database.write(partial(runs.save, run=run, index=index, events=events, shares=shares))
+        save = partial(runs.save, run=run, index=index, shares=shares)
+        if run.id not in self._packed and not any(_is_heavy(event) for _, event in events):
+            return self.database.write(partial(save, events=events))
+        # The later pieces of such a run take the same way, so that they stay in order.
+        pack = partial(pack_events, events) if events else bytes
+        saved = self.database.write_packed(pack, lambda connection, packed: save(connection, events=packed))
+        self._packed[run.id] = saved
+        saved.add_done_callback(partial(self._forget, run.id))
+        return saved
+
+    def _forget(self, run: str, saved: "asyncio.Future[None]") -> None:
+        if self._packed.get(run) is saved:
+            del self._packed[run]
 
     def join_events(self, run: str) -> "asyncio.Future[None]":
+        if run in self._packed:
+            return self.database.write_packed(bytes, lambda connection, _: runs.join(connection, run))
         return self.database.write(partial(runs.join, run=run))
 
     async def find_run(self, run: str) -> StoredRun | None:
@@ -177,6 +205,35 @@ class SQLite:
         while some := await self.database.write(step):
             deleted += some
         return deleted
+
+
+class _Prompts:
+    """Packs the messages of long calls. Seats send the same ones, which are deflated once. For one thread."""
+
+    def __init__(self) -> None:
+        self._latest: deque[bytes] = deque(maxlen=LATEST)  # digests
+
+    def pack(self, messages: tuple[Message, ...]) -> calls.Packed:
+        text, digest, _ = calls.pack(messages)
+        if digest in self._latest:
+            return text, digest, None
+        self._latest.append(digest)
+        return text, digest, pack_messages(text)
+
+
+def _keep(connection: sqlite3.Connection, packed: calls.Packed, call: Call) -> None:
+    calls.keep(connection, call, words=True, prompt=packed)
+
+
+def _is_heavy(event: AnyEvent) -> bool:
+    """Whether an event is long: it has the conversation, or an answer of many megabytes."""
+    match event:
+        case RunStarted(conversation=conversation):
+            return is_heavy(conversation)
+        case ProposalFinished(answer=answer) | RunFinished(answer=answer):
+            return sum(len(part.text) for part in answer.parts if isinstance(part, Text | Reasoning)) > LIGHT_BYTES
+        case _:
+            return False
 
 
 def _begin(

@@ -8,9 +8,20 @@ from partsong.model import Answer, Message
 from partsong.store.encoding import pack_answer, pack_messages, pack_request, serialized, unpack_answer
 from partsong.store.throughput import RECENT, Throughput, throughput_of
 
+# Messages as JSON, the digest of the JSON, and the deflated JSON; `None` to deflate it only if it is new to the store.
+Packed = tuple[bytes, bytes, bytes | None]
 
-def keep(connection: sqlite3.Connection, call: Call, *, words: bool) -> None:
-    """Add a finished call. `words` says whether the key (a digest of words), request and answer are stored too."""
+
+def pack(messages: tuple[Message, ...]) -> Packed:
+    """The messages as bytes for their row, not yet deflated."""
+    return (*serialized(messages), None)
+
+
+def keep(connection: sqlite3.Connection, call: Call, *, words: bool, prompt: Packed | None = None) -> None:
+    """Add a finished call. `words` says whether the key (a digest of words), request and answer are stored too.
+
+    prompt: the messages as bytes, if they are there already; `None` (default) to make them now
+    """
     usage = call.answer.usage
     connection.execute(
         "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -25,7 +36,7 @@ def keep(connection: sqlite3.Connection, call: Call, *, words: bool) -> None:
             usage.output_tokens,
             None if usage.dollars is None else str(usage.dollars),
             call.answer.finish_reason,
-            _prompt(connection, call.request.messages) if words else None,
+            _prompt(connection, prompt or pack(call.request.messages)) if words else None,
             pack_request(call.request) if words else None,
             pack_answer(call.answer) if words else None,
             call.run,
@@ -33,14 +44,16 @@ def keep(connection: sqlite3.Connection, call: Call, *, words: bool) -> None:
     )
 
 
-def _prompt(connection: sqlite3.Connection, messages: tuple[Message, ...]) -> int | None:
+def _prompt(connection: sqlite3.Connection, packed: Packed) -> int | None:
     """The number of the row with these messages. Equal messages have one row, however many calls sent them."""
-    text, digest = serialized(messages)
+    text, digest, deflated = packed
     row = connection.execute("SELECT number FROM prompts WHERE digest = ?", (digest,)).fetchone()
     if row is not None:
         number: int = row[0]
         return number
-    return connection.execute("INSERT INTO prompts VALUES (NULL, ?, ?)", (digest, pack_messages(text))).lastrowid
+    return connection.execute(
+        "INSERT INTO prompts VALUES (NULL, ?, ?)", (digest, deflated or pack_messages(text))
+    ).lastrowid
 
 
 def find_answer(connection: sqlite3.Connection, key: bytes) -> Answer | None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from partsong.store.backend import UnstorableError
 from partsong.store.sqlite.schema import APPLICATION, MIGRATIONS
 
 T = TypeVar("T")
+P = TypeVar("P")
 Job = Callable[[sqlite3.Connection], T]
 LOCK_TIMEOUT = 5.0  # seconds to wait for another process that is writing
 PAGES = 4000  # of 4 KiB, that one transaction gives back to the disk
@@ -40,6 +42,8 @@ class Database:
         self.path, self.lock = path, lock
         self._writer = ThreadPoolExecutor(1, "partsong-store-writer")
         self._reader = ThreadPoolExecutor(1, "partsong-store-reader")
+        self._packer = ThreadPoolExecutor(1, "partsong-store-packer")
+        self._packing: set[asyncio.Future[Any]] = set()  # of writes whose value is being made into bytes
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
         self._queued: list[tuple[Job[Any], asyncio.Future[Any]]] = []
@@ -65,6 +69,39 @@ class Database:
         if self._batch is None:
             self._start()
         return future
+
+    def write_packed(self, pack: Callable[[], P], job: Callable[[sqlite3.Connection, P], T]) -> "asyncio.Future[T]":
+        """Queue `job` with the result of `pack`, which a thread of its own works out meanwhile.
+
+        So a value of many megabytes, which takes a second to deflate, does not hold up the writes of others. Jobs that
+        are queued in this way keep their order.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if (unusable := self._unusable()) is not None:
+            future.set_exception(unusable)
+            return future
+        self._packing.add(future)
+        packing = asyncio.get_running_loop().run_in_executor(self._packer, pack)
+        packing.add_done_callback(partial(self._packed, job, future))
+        return future
+
+    def is_packing(self, written: "asyncio.Future[Any]") -> bool:
+        """Whether a write still waits for its bytes to be made."""
+        return written in self._packing
+
+    def _packed(
+        self, job: Callable[[sqlite3.Connection, P], T], future: "asyncio.Future[T]", packing: "asyncio.Future[P]"
+    ) -> None:
+        self._packing.discard(future)
+        fault = packing.exception()
+        if fault is None:
+            packed = packing.result()
+            self._queued.append((lambda connection: job(connection, packed), future))
+            if self._batch is None:
+                self._start()
+        elif not future.done():
+            own = isinstance(fault, _OWN_FAULTS)
+            future.set_exception(UnstorableError(f"{self.path}: this cannot be stored: {fault}") if own else fault)
 
     async def read(self, job: Job[T]) -> T:
         """The result of `job`, which the reader's thread does."""
@@ -93,12 +130,13 @@ class Database:
         try:
             if self._loop is asyncio.get_running_loop():
                 await asyncio.sleep(0)  # a caller whose write was just committed may write once more
-                while self._batch is not None:
-                    await asyncio.wait([self._batch])
+                while self._batch is not None or self._packing:
+                    await (asyncio.sleep(0.01) if self._batch is None else asyncio.wait([self._batch]))
                     await asyncio.sleep(0)
         finally:
             self._closed = True
             # A connection is closed in its thread, after the jobs that are still waiting there.
+            self._packer.shutdown(wait=False)
             for thread, close in ((self._reader, self._close_reading), (self._writer, self._close_writing)):
                 await self._in(thread, close)
                 thread.shutdown(wait=False)

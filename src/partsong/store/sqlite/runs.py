@@ -15,6 +15,7 @@ from partsong.store.shares import Share
 from partsong.store.sqlite import calls, totals, votes
 from partsong.store.sqlite.shares import keep as keep_shares
 
+JOINED = 1 << 20  # bytes of all pieces that are made one
 FILL = 65_536  # bytes, as many as a run with long answers has
 EXAMINED = 20_000  # runs that a search with conditions looks at: under a tenth of a second
 COLUMNS = ", ".join(StoredRun.__struct_fields__)
@@ -24,9 +25,12 @@ _MARKS = ", ".join("?" * len(StoredRun.__struct_fields__))
 
 
 def save(
-    connection: sqlite3.Connection, run: StoredRun, index: int, events: Sequence[Timed], shares: Sequence[Share]
+    connection: sqlite3.Connection, run: StoredRun, index: int, events: Sequence[Timed] | bytes, shares: Sequence[Share]
 ) -> None:
-    """Replace the summary of a run, add a piece of events, and replace shares. See `Backend.save_run`."""
+    """Replace the summary of a run, add a piece of events, and replace shares. See `Backend.save_run`.
+
+    events: the events, or what `pack_events` has made of them
+    """
     if index == 0:
         _delete_row(connection, run.id)
     labels = msgspec.json.encode(run.labels).decode()
@@ -47,13 +51,15 @@ def save(
     if changed:
         totals.add(connection, run.id)
     if events:
-        connection.execute("INSERT INTO pieces VALUES (?, ?, ?)", (run.id, index, pack_events(events)))
+        packed = events if isinstance(events, bytes) else pack_events(events)
+        connection.execute("INSERT INTO pieces VALUES (?, ?, ?)", (run.id, index, packed))
 
 
 def join(connection: sqlite3.Connection, run: str) -> None:
     """Replace all pieces of events of a run by one piece."""
     pieces = _pieces(connection, run)
-    if len(pieces) > 1:
+    # Pieces of many megabytes stay as they are: joining them would hold up all other writes for seconds.
+    if len(pieces) > 1 and sum(map(len, pieces)) <= JOINED:
         connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
         connection.execute("INSERT INTO pieces VALUES (?, 0, ?)", (run, join_events(pieces)))
 

@@ -5,7 +5,6 @@ and files is a string, which every server accepts. The API allows images and fil
 those of the system, the assistant or a tool are moved to a message of the user.
 """
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from partsong.model import (
     ToolResult,
     text_of,
 )
+from partsong.wire.blobs import Blob, blob_or_text
 from partsong.wire.chat.details import read_details
 from partsong.wire.history import FORMS, USUAL, HistoryRules, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import read_schema
@@ -51,7 +51,7 @@ UNNAMED = "document.pdf"  # the name of a PDF without one, because OpenAI requir
 
 
 def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = USUAL) -> dict[str, Any]:
-    """Return the body, ready for `msgspec.json.encode`.
+    """Return the body, ready for `msgspec.json.encode` or, if it has large files, for `wire.blobs.Encoded`.
 
     model: the model's name at the provider
     stream: whether the answer is to be streamed
@@ -189,5 +189,5 @@ def _piece(part: Part) -> dict[str, Any]:
             return {"type": "text", "text": text_of((part,))}
 
 
-def _data_url(media_type: str, data: bytes) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+def _data_url(media_type: str, data: bytes) -> Blob | str:
+    return blob_or_text(f"data:{media_type};base64,", data)

@@ -8,7 +8,6 @@
 The caller's marks for the prompt cache are passed on.
 """
 
-import base64
 from typing import Any
 
 import msgspec
@@ -28,6 +27,7 @@ from partsong.model import (
     ToolCall,
     ToolResult,
 )
+from partsong.wire.blobs import blob_or_text
 from partsong.wire.history import DETAILS, USUAL, HistoryRules, plain_id, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
@@ -40,7 +40,9 @@ OPENING = "(The user has not spoken yet.)"  # the first turn must be the user's
 
 
 def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = USUAL) -> dict[str, Any]:
-    """Return the body, ready for `msgspec.json.encode`. Fields that were not set are left out, except `max_tokens`.
+    """Return the body, ready for `msgspec.json.encode` or, if it has large files, for `wire.blobs.Encoded`.
+
+    Fields that were not set are left out, except `max_tokens`.
 
     model: the model's name at the provider
     stream: whether the answer is to be streamed
@@ -175,10 +177,10 @@ def _block(part: Part) -> dict[str, Any] | None:
         case Image(url=url, cache_control=cache_control) if url:
             return {"type": "image", "source": {"type": "url", "url": url}, **_with_cache_control(cache_control)}
         case Image(data=data, media_type=media_type, cache_control=cache_control):
-            source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode("ascii")}
+            source = {"type": "base64", "media_type": media_type, "data": blob_or_text("", data)}
             return {"type": "image", "source": source, **_with_cache_control(cache_control)}
         case Document(data=data, name=name, cache_control=cache_control) if data and part.media_type == PDF:
-            source = {"type": "base64", "media_type": PDF, "data": base64.b64encode(data).decode("ascii")}
+            source = {"type": "base64", "media_type": PDF, "data": blob_or_text("", data)}
             titled = {"title": name} if name else {}
             return {"type": "document", "source": source, **titled, **_with_cache_control(cache_control)}
         case Document(cache_control=cache_control):
