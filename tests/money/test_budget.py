@@ -185,7 +185,7 @@ def some_recipe(chance: random.Random) -> Recipe:
     deadline, strict = chance.choice((None, 8.0, 60.0)), chance.random() < 0.1
     made = Recipe("random", tuple(layers), aggregator, instruction="Unite.", deadline=deadline, strict=strict)
     dice = random.Random(repr(made))  # of its own, so that the other recipes stay what they were
-    if layers and len(layers[-1].seats) > 1 and dice.random() < 0.3:
+    if proposing and len(proposing[-1].seats) > 1 and dice.random() < 0.3:
         model, *others = dice.sample(names, dice.choice((1, 1, 2)))
         made = replace(made, analyst=Analyst(model, max_tokens=dice.choice((None, 50)), fallback=tuple(others)))
     return made
