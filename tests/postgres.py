@@ -89,8 +89,11 @@ class Cluster:
         )  # fmt: skip
         assert made.returncode == 0, made.stdout + made.stderr
 
-    def start(self) -> None:
-        """Start the server, and wait until it answers."""
+    def start(self, *, durable: bool = False) -> None:
+        """Start the server, and wait until it answers.
+
+        durable: whether commits outlive the machine; a server that is killed keeps them anyway (default: no)
+        """
         folder, owner = programs(), _owner()
         assert folder is not None
         settings = {
@@ -99,7 +102,7 @@ class Cluster:
             "unix_socket_directories": "",
             "max_connections": "60",
             "shared_buffers": "32MB",
-            "fsync": "off",  # a killed server keeps what it committed; only a killed machine would not
+            "fsync": "on" if durable else "off",
         }
         command = [str(folder / "postgres"), "-D", str(self.folder / "data")]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

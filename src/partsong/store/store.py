@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from partsong.addresses import is_address, shown
+from partsong.addresses import fault_of, is_address, shown
 from partsong.call import Call
 from partsong.errors import ConfigurationError, InputError, RequestError, StoreError
 from partsong.events import AnyEvent
@@ -95,6 +95,8 @@ async def open_store(
 def _backend(place: Path | str, lock: float) -> tuple[Backend, Shared | None]:
     if isinstance(place, Path) or not is_address(place):
         return SQLite(Path(place), lock), None
+    if (wrong := fault_of(place)) is not None:
+        raise ConfigurationError(f"store: {wrong}")
     try:
         from partsong.store.postgres.backend import Postgres
     except ImportError as problem:
