@@ -1,9 +1,9 @@
 """Whatever a model says, no command writes control characters or marks of direction of it to a terminal."""
 
+import asyncio
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from partsong.cli.printable import printable, printable_json
 from tests.cli.test_cli import write
 from tests.screen import Screen
+from tests.upstream import Server, status
 
 BIDIRECTIONAL = {"RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI", "FSI", "PDI"}
 MARKS = "\u061c\u200e\u200f"
@@ -63,7 +64,7 @@ COMMANDS = [
 
 def test_no_command_writes_them_to_a_terminal(folder: Path) -> None:
     said = quote(HOSTILE)
-    write(folder, f"scripted:a?text={said}", f"scripted:b{HOSTILE[4:]}?fail=rate", last=f"scripted:c?text=x{said}")
+    write(folder, f"scripted:a?text={said}", "scripted:b?fail=rate", last=f"scripted:c?text=x{said}")
     Path("q.jsonl").write_text(json.dumps(HOSTILE) + "\n")
     for command in COMMANDS:
         screen = Screen(*command)
@@ -75,8 +76,21 @@ def test_no_command_writes_them_to_a_terminal(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("letters", ["\x7f", "\x9b", "\u202e", "\u2067"])
-def test_the_words_of_a_failing_server_are_safe(folder: Path, letters: Sequence[str]) -> None:
+async def test_the_words_of_a_failing_server_are_safe(folder: Path, letters: str) -> None:
+    async with Server(status(400, f"no{letters}such model")) as server:
+        Path("partsong.toml").write_text(f'[providers.own]\napi = "openai"\nbase_url = "{server.url}/v1"\n')
+        recipe = write(folder, "scripted:a", last="own:model")
+        screen = Screen("ask", "-r", recipe, "Why?")
+        assert await asyncio.to_thread(screen.end) == 1
+        assert server.exchanges
+        assert b"such model" in screen.output
+        assert not any(letter.encode() in screen.output for letter in letters)
+
+
+@pytest.mark.parametrize("letters", ["\x7f", "\x9b", "\u202e", "\u2067"])
+def test_a_model_whose_id_has_them_is_refused_without_them(folder: Path, letters: str) -> None:
     recipe = write(folder, "scripted:a", last=f"scripted:c{letters}?fail=refused")
     screen = Screen("ask", "-r", recipe, "Why?")
-    assert screen.end() == 1
+    assert screen.end() == 2
+    assert f"U+{ord(letters):04X}".encode() in screen.output
     assert not any(letter.encode() in screen.output for letter in letters)

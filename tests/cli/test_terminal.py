@@ -27,6 +27,7 @@ from partsong.events import (
     ProposalDelta,
     ProposalFailed,
     ProposalFinished,
+    ProposalStarted,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -356,7 +357,8 @@ HOSTILE = (
 
 async def test_a_hostile_model_sends_no_escape_sequence_of_its_own() -> None:
     watched = Watched(proposals=True)
-    await watched.hear(*started("test:a", f"test:{HOSTILE}"))
+    *begun, _ = started("test:a", "test:b")
+    await watched.hear(*begun, ProposalStarted(0, 1, f"test:{HOSTILE}"))
     await watched.hear(ProposalDelta(0, 0, TextDelta(HOSTILE)), ProposalFinished(0, 0, answer(HOSTILE)))
     await watched.hear(ProposalFailed(0, 1, Failure("server", HOSTILE)), LayerFinished(0, 1))
     await watched.hear(AggregationStarted("test:last"), AggregationDelta(TextDelta(HOSTILE)))
