@@ -140,7 +140,7 @@ async def test_anthropics_api_gets_document_blocks(tmp_path: Path) -> None:
     }
     async with Server(as_json(whole)) as upstream:
         provider = Provider("anthropic", upstream.url, documents=True)
-        async with serving([recipe_file(tmp_path)], providers={"far": provider}) as (url, _):
+        async with serving([recipe_file(tmp_path)], providers={"far": provider}, models=["far:c"]) as (url, _):
             async with aiohttp.ClientSession() as session:
                 body = {"model": "far:c", "messages": [{"role": "user", "content": [{"type": "file", "file": FILE}]}]}
                 async with session.post(f"{url}/v1/chat/completions", json=body) as response:
@@ -171,7 +171,7 @@ async def test_a_model_that_refuses_files_reads_the_text_and_that_is_told(tmp_pa
 
     async with Server(answer) as upstream:
         provider = Provider("openai", f"{upstream.url}/v1", documents=True)
-        async with serving([recipe_file(tmp_path)], providers={"far": provider}) as (url, _):
+        async with serving([recipe_file(tmp_path)], providers={"far": provider}, models=["far:c"]) as (url, _):
             async with aiohttp.ClientSession() as session:
                 body = {"model": "far:c", "messages": [{"role": "user", "content": [{"type": "file", "file": FILE}]}]}
                 for asked in (2, 3):  # the second time it is known
