@@ -8,66 +8,69 @@
  * word" is written as a number where it is one. "Lines" are a list with one item a line.
  *
  * @typedef {"text" | "number" | "number or word" | "long" | "lines" | "choice" | "check"} Kind
- * @typedef {{ key: string, words: string, type: Kind, choices?: string[] }} Field
+ * @typedef {{ key: string, words?: string, type: Kind, choices?: string[] }} Field
  */
 
 /** @type {Field[]} */
 export const AGENT = [
-  { key: "model", words: "Model", type: "text" },
-  { key: "samples", words: "Samples", type: "number" },
-  { key: "temperature", words: "Temperature", type: "number" },
-  { key: "max_tokens", words: "Max tokens", type: "number" },
+  { key: "model", type: "text" },
+  { key: "samples", type: "number" },
+  { key: "temperature", type: "number" },
+  { key: "max_tokens", type: "number" },
 ];
 
 /** @type {Field[]} */
 export const MORE_OF_AGENT = [
-  { key: "top_p", words: "Top p", type: "number" },
-  { key: "seed", words: "Seed", type: "number" },
-  { key: "effort", words: "Effort", type: "text" },
+  { key: "top_p", type: "number" },
+  { key: "seed", type: "number" },
+  { key: "effort", type: "text" },
   { key: "fallback", words: "Fallbacks, one a line", type: "lines" },
   { key: "system", words: "System prompt", type: "long" },
-  { key: "instruction", words: "Instruction", type: "long" },
+  { key: "instruction", type: "long" },
 ];
 
 /** @type {Field} */
-export const METHOD = { key: "method", words: "Method", type: "choice", choices: ["synthesize", "select", "vote"] };
+export const METHOD = { key: "method", type: "choice", choices: ["synthesize", "select", "vote"] };
 
 /** @type {Field[]} */
 export const VOTE = [
-  { key: "majority", words: "Majority", type: "number" },
-  { key: "otherwise", words: "Otherwise", type: "choice", choices: ["synthesize", "select", "fail"] },
+  { key: "majority", type: "number" },
+  { key: "otherwise", type: "choice", choices: ["synthesize", "select", "fail"] },
 ];
 
 /** @type {Field[]} */
 export const LAYER = [
-  { key: "agree", words: "Agree", type: "number" },
-  { key: "at_once", words: "At once", type: "number" },
-  { key: "sees", words: "Sees", type: "number or word" },
-  { key: "comments", words: "Comments", type: "check" },
+  { key: "agree", type: "number" },
+  { key: "at_once", type: "number" },
+  { key: "sees", type: "number or word" },
+  { key: "comments", type: "check" },
 ];
 
 /** @type {Field[]} */
 export const MORE_OF_LAYER = [
-  { key: "quorum", words: "Quorum", type: "number" },
-  { key: "grace", words: "Grace", type: "number" },
-  { key: "deadline", words: "Deadline", type: "number" },
-  { key: "instruction", words: "Instruction", type: "long" },
+  { key: "quorum", type: "number" },
+  { key: "grace", type: "number" },
+  { key: "deadline", type: "number" },
+  { key: "instruction", type: "long" },
 ];
 
 /** @type {Field[]} */
 export const RECIPE = [
-  { key: "same", words: "Same", type: "choice", choices: ["final", "text"] },
-  { key: "layout", words: "Layout", type: "choice", choices: ["tail", "paper"] },
-  { key: "fit", words: "Fit", type: "choice", choices: ["truncate", "window", "fail"] },
-  { key: "last_resort", words: "Last resort", type: "choice", choices: ["fail", "best_proposal"] },
-  { key: "advice", words: "Advice", type: "number or word" },
-  { key: "deadline", words: "Deadline", type: "number" },
-  { key: "reserve", words: "Reserve", type: "number" },
-  { key: "max_dollars", words: "Max dollars", type: "text" },
-  { key: "seed", words: "Seed", type: "number" },
-  { key: "strict", words: "Strict", type: "check" },
-  { key: "instruction", words: "Instruction", type: "long" },
+  { key: "same", type: "choice", choices: ["final", "text"] },
+  { key: "layout", type: "choice", choices: ["tail", "paper"] },
+  { key: "fit", type: "choice", choices: ["truncate", "window", "fail"] },
+  { key: "last_resort", type: "choice", choices: ["fail", "best_proposal"] },
+  { key: "advice", type: "number or word" },
+  { key: "deadline", type: "number" },
+  { key: "reserve", type: "number" },
+  { key: "max_dollars", type: "text" },
+  { key: "seed", type: "number" },
+  { key: "strict", type: "check" },
+  { key: "instruction", type: "long" },
 ];
+
+/** @param {Field} field */
+export const wordsOf = ({ key, words = key.replaceAll("_", " ") }) => words[0].toUpperCase() + words.slice(1);
 
 /**
  * The text of a field.

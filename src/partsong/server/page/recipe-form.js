@@ -3,7 +3,18 @@
 // they are.
 
 import { fill, make, newId } from "./dom.js";
-import { AGENT, keep, LAYER, METHOD, MORE_OF_AGENT, MORE_OF_LAYER, RECIPE, textOf, VOTE } from "./recipe-fields.js";
+import {
+  AGENT,
+  keep,
+  LAYER,
+  METHOD,
+  MORE_OF_AGENT,
+  MORE_OF_LAYER,
+  RECIPE,
+  textOf,
+  VOTE,
+  wordsOf,
+} from "./recipe-fields.js";
 
 /** @import { Fault, NamedRecipe, Properties, Table } from "./types.js" */
 /** @import { Field } from "./recipe-fields.js" */
@@ -52,8 +63,8 @@ export class RecipeForm {
     const settings = (this.value.drawn.settings ??= {});
     /** @type {Field[]} */
     const [name, about] = [
-      { key: "name", words: "Name", type: "text" },
-      { key: "about", words: "About", type: "long" },
+      { key: "name", type: "text" },
+      { key: "about", type: "long" },
     ];
     const named = [
       this.field("name", name, "", this.value.name, (text) => (this.value.name = text)),
@@ -247,7 +258,7 @@ export class RecipeForm {
       this.changed();
     });
     this.inputs.set(path, { input, fault });
-    const label = make("label", { for: input.id }, make("span", { class: "unseen" }, whose), field.words);
+    const label = make("label", { for: input.id }, make("span", { class: "unseen" }, whose), wordsOf(field));
     return make("div", { class: "field" }, label, input, fault);
   }
 
