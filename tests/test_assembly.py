@@ -75,7 +75,7 @@ output_dollars_per_million = 2.5
         (
             "recipes = 1",
             (
-                "recipes: there is no such field; known here: recipe, store, dollars_per_run, dollars_per_day, "
+                "recipes: there is no such field; known here: recipe, store, keep, dollars_per_run, dollars_per_day, "
                 'providers, models, server, documents, bounds; did you mean "recipe"?'
             ),
         ),
@@ -92,7 +92,7 @@ output_dollars_per_million = 2.5
         ('[providers.lab]\napi = "scripted"\nconcurrency = 0', "concurrency is 0"),
         ("dollars_per_day = -1", "dollars_per_day is -1, but must be 0 dollars or more"),
         ('[providers.lab]\napi = "scripted"\ndollars_per_day = nan', "dollars_per_day is NaN"),
-        ('store = "some"', 'store: is "some", but must be one of: full, metadata, off'),
+        ('store = "some"', 'store is "some", but must be "full", "metadata", "off" or postgresql://USER@HOST'),
         ('[providers.lab]\napi = "scripted"\nsilence = 0', "silence is 0"),
         ('[models."lab:a"]\nwindow = 0', 'models."lab:a": window is 0'),
         ('[models."lab:a"]\ninput_dollars_per_million = 1', "needs both"),

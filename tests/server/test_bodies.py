@@ -141,7 +141,7 @@ async def test_who_announces_much_and_sends_nothing_takes_nothing(tmp_path: Path
 
 
 async def test_a_body_counts_until_its_run_has_ended(tmp_path: Path) -> None:
-    async with bounded(tmp_path, text="So&each=0.5&tokens=9") as (url, app):
+    async with bounded(tmp_path, text="So&first=0.5") as (url, app):
         body = json.dumps(ASKED).encode()
         asking = Upload(url, "none", length=len(body))
         await asking.send(body)

@@ -78,6 +78,8 @@ async def test_who_does_not_read_is_cut_off_and_its_calls_are_closed(impatient: 
     endless = Reply((WORDS,) * PIECES, content_type="text/event-stream", end="silence")
     async with Server(endless) as upstream, aiohttp.ClientSession() as session:
         told = f'[providers.up]\napi = "openai"\nbase_url = "{upstream.url}/v1"\nfree = true\n'
+        told += '[models."up:z"]\nwindow = 100000\n'  # so that requests may name the model
+        told += "[bounds]\nanswer_characters = 100000000\n"  # or the answer would end before the sockets are full
         (impatient / "partsong.toml").write_text(told, encoding="utf-8")
         with served(impatient, program=("program.py",)) as (_, url):
             await ready(session, url)

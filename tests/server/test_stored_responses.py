@@ -11,7 +11,8 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from partsong.configuration import Serving
+from partsong.bounds import Bounds
+from partsong.configuration import Configuration, Serving
 from partsong.folders import keys_path
 from partsong.keys import Keys
 from tests.server.test_agents import DONE, RESPONSES_TOOLS, Cities, acting, outputs
@@ -152,6 +153,22 @@ async def test_an_item_that_nobody_said_is_not_found(url: str) -> None:
             with pytest.raises(openai.NotFoundError) as caught:
                 await client.responses.create(model="three", input=refer)
             assert caught.value.code == "item_not_found"
+
+
+async def test_references_to_items_have_a_bound(tmp_path: Path) -> None:
+    bounds = Bounds(referenced_items=2)
+    async with (
+        serving([recipe_file(tmp_path)], configuration=Configuration(bounds=bounds)) as (url, _),
+        client_of(url) as client,
+    ):
+        made = await client.responses.create(model="three", input="x")
+        refer: list[Any] = [{"type": "item_reference", "id": made.output[0].id}]
+        question: Any = {"role": "user", "content": "y"}
+        assert (await client.responses.create(model="three", input=[*refer * 2, question])).output_text
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.create(model="three", input=[*refer * 3, question])
+        assert caught.value.param == "input"
+        assert "more than 2 items of earlier responses" in str(caught.value)
 
 
 async def polled(client: openai.AsyncOpenAI, name: str) -> Response:

@@ -5,7 +5,6 @@ last resort applies. If it fails later, the run fails, and the text so far is ke
 get the caller's sampling settings, since it writes only a number and the selected proposal is the answer.
 """
 
-import asyncio
 from functools import partial
 from typing import assert_never
 
@@ -64,10 +63,9 @@ async def aggregate(run: Performance, table: Table, analysis: Analysis | None = 
     drafter = await done(heavy, brief, run.recipe, run.conversation, "drafter") if run.recipe.in_steps else None
     work = _Aggregating(run, role, told, table, texts, calls, analysis, drafter)
     seat = Seat(run, (len(run.recipe.layers), 0), run.recipe.aggregator.models, run.end, work)
-    # A task of its own, so that a model that ignores its cancellation can be left behind.
-    task = asyncio.create_task(seat.fill())
     try:
-        answer = await waiting.result_by(task, run.end)
+        # A task of its own, so that a model that ignores its cancellation can be left behind.
+        answer = await waiting.result_by(waiting.begin(seat.fill()), run.end)
     except waiting.TooLateError:
         error = ModelError(f"the run's deadline of {run.recipe.deadline:g} s was over", "timeout")
         seat.give_up(error)

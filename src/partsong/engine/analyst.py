@@ -4,7 +4,6 @@ An analyst that fails costs only the analysis: the run goes on without one, and 
 failed, too, if what it wrote is no analysis, or if none of its entries stands.
 """
 
-import asyncio
 from collections.abc import Mapping
 from functools import partial
 
@@ -21,6 +20,7 @@ from partsong.engine.losses import Losses
 from partsong.engine.performance import Performance, Proposal, failure, truncated_of
 from partsong.engine.recalled import RecalledAnalysis
 from partsong.engine.seat import Seat
+from partsong.engine.tracebacks import cut
 from partsong.errors import ModelError
 from partsong.events import (
     AnalysisFailed,
@@ -53,14 +53,14 @@ async def analyse(run: Performance, proposals: tuple[Proposal, ...]) -> Analysis
     seat = Seat(run, address, analyst.models, until, work)
     await run.say(AnalysisStarted(analyst.model))
     kind: LossKind = "failed"
-    # A task of its own, so that a model that ignores its cancellation can be left behind.
-    task = asyncio.create_task(_fill(seat))
     try:
-        answer = await waiting.result_by(task, until)
+        # A task of its own, so that a model that ignores its cancellation can be left behind.
+        answer = await waiting.result_by(waiting.begin(_fill(seat)), until)
     except waiting.TooLateError:
         error, kind = ModelError("the run's deadline leaves the analyst no more time", "timeout"), "cut_off"
         seat.give_up(error)
     except ModelError as problem:
+        cut(problem)
         error = problem
     else:
         await run.say_end(AnalysisFinished(work.analysis, seat.model))

@@ -36,6 +36,7 @@ from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.recalled import Again, free_of
 from partsong.engine.request_checks import check
 from partsong.engine.table import Table
+from partsong.engine.tracebacks import cut
 from partsong.engine.voting import Ballots, ballots_of
 from partsong.errors import ModelError, RunError
 from partsong.events import (
@@ -237,6 +238,7 @@ async def _perform_to_the_end(
     try:
         await _perform_recipe(run)
     except ModelError as error:
+        cut(error)
         await _fail(run, error)
     except asyncio.CancelledError:
         await _fail(run, ModelError("the run was cancelled", "cancelled"))
@@ -271,6 +273,7 @@ async def _perform_recipe(run: Performance) -> None:
     except ModelError as error:
         if not _may_stand_in(run, table.proposals):
             raise
+        cut(error)
         losses.add(len(recipe.layers), 0, recipe.aggregator.model, error)
         last_resort, given = True, await _most_alike(table.proposals)
     await _finish(run, given, last_resort)

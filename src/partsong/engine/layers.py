@@ -205,6 +205,7 @@ class _Layer:
             for seat in self.seats:
                 seat.ended = True
             await waiting.end(self.tasks)
+            self.tasks.clear()  # a cancelled task has its error, whose traceback has frames that have this layer
         return await self.finish()
 
     async def begin(self) -> bool:
@@ -219,7 +220,7 @@ class _Layer:
         if len(self.seats) >= MANY:
             await asyncio.sleep(0)  # so that not all of many seats begin in one turn of the event loop
         self.seats.append(seat)
-        self.tasks.append(asyncio.create_task(self.perform_seat(seat)))
+        self.tasks.append(waiting.begin(self.perform_seat(seat)))
         return True
 
     def is_decided(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Protocol
 from partsong.engine.fitting import Fitted, learnt
 from partsong.engine.performance import Performance
 from partsong.engine.tally import OpenCall
+from partsong.engine.tracebacks import cut
 from partsong.errors import Cause, ModelError
 from partsong.events import AnyEvent, PromptFitted
 from partsong.model import NOTHING_USED, Answer, Delta, Request, Send, Usage
@@ -221,6 +222,7 @@ class Seat:
         self.give_up(error)
         if self.ended or self.run.losses.strict or not self._work.may_begin_again():
             raise error
+        cut(error)
         self.failures.append(error)
         self._shortened = self._wrong = None
         await self.run.say_end(self._work.replaced(self, model, error))

@@ -5,10 +5,11 @@ not need all, and a model that ignores its cancellation must not hold up the ans
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from partsong.engine.tracebacks import let_go
 from partsong.errors import ModelError
 from partsong.model import Answer
 from partsong.recipe import Layer
@@ -56,6 +57,13 @@ class Ended:
 
     late: ModelError | None
     spares: bool
+
+
+def begin(seat: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Return a task that performs a seat. What the seat has heard is let go of when the task ends, however it ends."""
+    task = asyncio.create_task(seat)
+    task.add_done_callback(let_go)
+    return task
 
 
 class Asking(Protocol):
@@ -136,8 +144,8 @@ async def result_by(task: asyncio.Task[T], until: float | None) -> T:
     """
     clock = asyncio.get_running_loop().time
     try:
-        done, _ = await asyncio.wait([task], timeout=None if until is None else max(0.0, until - clock()))
-        if not done:
+        await asyncio.wait([task], timeout=None if until is None else max(0.0, until - clock()))
+        if not task.done():
             raise TooLateError
     finally:
         await end([task])

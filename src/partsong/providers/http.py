@@ -300,6 +300,7 @@ class Call:
                 async with asyncio.timeout_at(until):
                     data = await content.readany()
         except FAULTS as fault:
+            fault.with_traceback(None)  # aiohttp keeps the fault with the response, and the traceback has this frame
             if until is not None:
                 return b""
             raise self._endpoint.explain(fault, answered=True) from None

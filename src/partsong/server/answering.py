@@ -19,6 +19,7 @@ from partsong.bounds import Bounds
 from partsong.engine import perform
 from partsong.engine.again import models_asked
 from partsong.engine.recalled import Again, Unasked
+from partsong.engine.tracebacks import let_go
 from partsong.errors import PartsongError, RequestError
 from partsong.events import AggregationDelta, AnyEvent, ProposalDelta, RunStarted, to_json
 from partsong.heavy import done
@@ -145,6 +146,7 @@ class Answering:
         service = request.service
         service.working.add(work)
         work.add_done_callback(service.working.discard)
+        work.add_done_callback(let_go)
         left = asyncio.create_task(until_left(receive))
         try:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)

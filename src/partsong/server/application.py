@@ -97,7 +97,7 @@ class Application:
         if answering is None and scope.get("method") == "POST" and (run := AGAIN_PATH.fullmatch(path)) is not None:
             answering, scope = self._again, {**scope, "path_params": {"run": run[1]}}
         if self._service is not None and path not in PROBES:
-            await self._service.refresh_keys(headers_of(scope))
+            await self._service.refresh_keys(scope)
         identifying = Identifying(send, identity_headers(scope))
         if (problem := self._refusal(scope)) is not None:
             await problem_response(Request(scope), problem)(scope, receive, identifying)

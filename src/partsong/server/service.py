@@ -7,7 +7,7 @@ one.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -27,7 +27,7 @@ from partsong.recipe import Recipe, replace, single
 from partsong.recipes.bounding import for_caller, most_calls
 from partsong.server.bodies import Bodies
 from partsong.server.concurrency import ConcurrencyLimiter
-from partsong.server.incoming import secret_of
+from partsong.server.incoming import headers_of, secret_of
 from partsong.server.limits import Limits
 from partsong.server.log import Log
 from partsong.server.metrics import Metrics
@@ -35,7 +35,7 @@ from partsong.server.naming import Naming, check_ids
 from partsong.server.offered import Found, found, usable
 from partsong.server.preparing import Prepared, Preparing
 from partsong.server.problems import ProblemError
-from partsong.server.response import SLOWEST
+from partsong.server.response import SLOWEST, Scope
 from partsong.server.retention import retain
 from partsong.server.shared_keys import SharedKeys
 from partsong.server.spans import Telemetry, open_telemetry
@@ -142,10 +142,11 @@ class Service:
         left = end - clock()
         return (recipe if left > recipe.deadline - READY else replace(recipe, deadline=max(left, 0.01))), models
 
-    async def refresh_keys(self, headers: Mapping[str, str]) -> None:
-        """Read the keys that servers share, if they may have changed for the sender of a request with these headers."""
+    async def refresh_keys(self, scope: Scope) -> None:
+        """Read the keys that servers share, if they may have changed for the sender of the request."""
         if isinstance(self.keys, SharedKeys):
-            await self.keys.refresh(secret_of(headers))
+            with suppress(ProblemError):  # headers that are refused: whoever answers the request says so
+                await self.keys.refresh(secret_of(headers_of(scope)))
 
     async def models_of(self, recipe: str, names: Collection[str]) -> Mapping[str, Model]:
         """The models of a recipe that may be asked, whose weights are fetched first if they are missing.
