@@ -22,6 +22,8 @@ from partsong.errors import ConfigurationError, InputError
 from partsong.files import PRIVATE, write_file
 
 PREFIX = "ps-"
+SECRET_BYTES = 32
+SECRET_LENGTH = len(PREFIX) + -(-SECRET_BYTES * 4 // 3)  # in base64 without padding
 LONGEST = 1e13  # seconds that runs of a key may be kept: more are no time that Python can express
 LOCKED = 10  # most seconds to wait while another process changes the keys
 
@@ -240,11 +242,16 @@ def make_key(
             raise InputError(f"{what} are {number}, but must be at least 1")
     if metrics and (dollars is not None or recipes or requests_per_minute is not None or at_once is not None):
         raise InputError("a key for metrics asks nothing, so it has no limits: leave those away, or --metrics")
-    secret = PREFIX + secrets.token_urlsafe(32)
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     now = datetime.now(UTC)
     owner = f"{name}#{secrets.token_hex(8)}"
     key = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner, keep_for)
     return key, secret
+
+
+def has_form(secret: str) -> bool:
+    """Whether the text has the form of a key's secret."""
+    return secret.startswith(PREFIX) and len(secret) == SECRET_LENGTH
 
 
 def find_key(keys: Iterable[Key], secret: str) -> Key | None:
