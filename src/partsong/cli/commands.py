@@ -143,6 +143,16 @@ LOOK_BACK = (
     ),
 )
 
+STORE = (
+    Command(
+        "store copy",
+        "partsong.cli.store:copy",
+        "Copy the store of this machine into the PostgreSQL database that several hosts share.",
+        ("[OPTIONS]",),
+        ("store copy", "store copy --from journal.db --to postgresql://partsong@db.example/partsong"),
+    ),
+)
+
 SERVE = (
     Command(
         "ui",
@@ -171,6 +181,14 @@ SERVE = (
         "Make, list or remove the keys that clients need to call the server.",
         ("add NAME [OPTIONS]", "list [OPTIONS]", "remove NAME"),
         ("keys add alice --max-dollars-per-day 5", "keys list", "keys remove alice"),
+    ),
+    Command(
+        "store",
+        "",
+        "Move the store to a database that several hosts share.",
+        ("COMMAND [OPTIONS]",),
+        ("store copy",),
+        commands=STORE,
     ),
 )
 

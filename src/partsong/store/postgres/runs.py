@@ -41,7 +41,7 @@ def save(
     query = "SELECT status, tokens, dollars, losses FROM runs WHERE id = %s FOR UPDATE"
     before = transaction.row(query, (identity,))
     if index == 0 and before is not None:
-        _delete_rows(transaction, [identity])
+        delete_rows(transaction, [identity])
         before = None
     elif before is None and index > 0:
         return
@@ -173,11 +173,11 @@ def _delete(transaction: Transaction, runs: Sequence[bytes]) -> Deleted:
     found = [run for _, run in rows]
     votes.forget_runs(transaction, [(caller, run) for caller, run in rows])
     deleted = calls.delete_of(transaction, found)
-    _delete_rows(transaction, found)
+    delete_rows(transaction, found)
     return Deleted(len(found), deleted)
 
 
-def _delete_rows(transaction: Transaction, runs: Sequence[bytes]) -> None:
+def delete_rows(transaction: Transaction, runs: Sequence[bytes]) -> None:
     """Delete runs, whose rows are locked, their events and their shares."""
     totals.count(transaction, runs, -1)
     for table, column in (("runs", "id"), ("pieces", "run"), ("shares", "run")):
@@ -226,7 +226,7 @@ def prune(transaction: Transaction, before: float, at_most: int) -> int:
     old = transaction.rows(
         "SELECT id FROM runs WHERE started < %s ORDER BY started, id LIMIT %s FOR UPDATE", (before, at_most)
     )
-    _delete_rows(transaction, [run for (run,) in old])
+    delete_rows(transaction, [run for (run,) in old])
     return len(old)
 
 

@@ -12,7 +12,7 @@ SCHEMA = "partsong"
 OLDEST = 13  # major version of PostgreSQL that is needed at least: `pg_xact_status` and `xid8`
 
 # One for each migration: the least number of migrations that a program must know to use the tables after it.
-LEAST: tuple[int, ...] = (1,)
+LEAST: tuple[int, ...] = (1, 1)
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -168,5 +168,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Calls that a process is about to make, so that equal calls at the same time are made once.
         "CREATE TABLE claims (key bytea PRIMARY KEY, claimant bigint NOT NULL, until double precision NOT NULL)",
         "CREATE INDEX claims_by_end ON claims (until)",
+    ),
+    (
+        # Dollars of a day in a scope that were copied from another store, so that a second copy adds only what is new.
+        """
+        CREATE TABLE copied (
+            source bytea,
+            day date,
+            scope bytea,
+            dollars numeric NOT NULL,
+            PRIMARY KEY (source, day, scope)
+        )
+        """,
     ),
 )

@@ -106,7 +106,7 @@ def settle(transaction: Transaction, hold_id: int, amounts: Dollars) -> None:
 
 def prune(transaction: Transaction, before: float) -> None:
     """Delete the days before the day of this Unix time."""
-    for table in ("spent", "holds"):
+    for table in ("spent", "holds", "copied"):
         day = "(to_timestamp(%s) AT TIME ZONE 'UTC')::date"
         transaction.execute(f"DELETE FROM {table} WHERE day < {day}", (before,))
 
