@@ -449,9 +449,9 @@ def test_a_question_that_is_asked_again_is_answered_from_the_store(tmp_path: Pat
     def stored(*more: str) -> list[bool]:
         done = partsong("ask", "-r", recipe, "--json", *more, "Is it?", environment=kept)
         events = [from_json(line) for line in done.stdout.splitlines()]
-        return [
-            event.answer.stored is not None for event in events if isinstance(event, ProposalFinished | RunFinished)
-        ]
+        proposals = sorted((each for each in events if isinstance(each, ProposalFinished)), key=lambda each: each.seat)
+        ends = [event for event in events if isinstance(event, RunFinished)]
+        return [event.answer.stored is not None for event in (*proposals, *ends)]
 
     (tmp_path / "cold.toml").write_text(
         'name = "cold"\naggregator = "scripted:carol"\n'
