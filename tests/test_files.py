@@ -5,20 +5,21 @@ import os
 import pty
 import resource
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from msgspec import Struct
 
+from partsong.batch.answers import Answers
 from partsong.bench.lines import Lines
-from partsong.cli.answers import Answers
 from partsong.errors import ConfigurationError, InputError
 from partsong.files import PRIVATE, append, kind_of, open_to_append, write_file
 from partsong.keys import Keys
@@ -159,18 +160,47 @@ def test_a_disk_without_room_is_told_with_the_file_and_nothing_is_lost(tmp_path:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["lines", "out"]
 
 
-@pytest.mark.parametrize("foreign", ["a note\n", "a note", '{"key"', '{"key":"k"}\nnote', "\n", '["key"]\n'])
-def test_only_a_batchs_own_file_beside_is_cut(tmp_path: Path, foreign: str) -> None:
-    ours = foreign == '{"key"'
+def of_another_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 7")
+        connection.execute("CREATE TABLE theirs (a)")
+
+
+FOREIGN = [
+    "a note\n",
+    "a note",
+    '{"key"',
+    "\n",
+    "SQLite format 3\0",
+    "SQLite format 3\0" + "\0" * 99,
+    of_another_program,
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_only_a_batchs_own_file_beside_is_changed(tmp_path: Path, foreign: str | Callable[[Path], None]) -> None:
     beside = tmp_path / "out.partial"
-    beside.write_text(foreign)
-    if ours:  # a line that was being written
-        Answers(tmp_path / "out").open()
-        assert beside.read_text() == ""
-        return
+    if isinstance(foreign, str):
+        beside.write_text(foreign)
+    else:
+        foreign(beside)
+    before = beside.read_bytes()
     with pytest.raises(InputError, match=r"out\.partial: is not the file of a batch"):
-        Answers(tmp_path / "out").open()
-    assert beside.read_text() == foreign
+        Answers(tmp_path / "out").open(b"")
+    assert beside.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+
+
+def test_an_empty_file_beside_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "out.partial").touch()
+    answers = Answers(tmp_path / "out")
+    answers.open(b"")
+    with pytest.raises(InputError, match="another batch writes these answers"):
+        Answers(tmp_path / "out").open(b"")
+    answers.close()
+    answers.open(b"")
+    answers.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- the command

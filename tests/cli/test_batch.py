@@ -5,17 +5,19 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from partsong.cli.answers import Answers, Outcome
-from partsong.cli.questions import read_questions
+from partsong.batch.answers import Answers, Outcome, keys_for
+from partsong.batch.questions import JsonLines, ParsedRequest, Place, check_first
 from partsong.errors import QuestionError
 from partsong.events import Failure, Loss, is_hopeless
 from partsong.model import Usage
+from partsong.recipes.reading import read
 from tests.cli.test_cli import code_of, write
 from tests.screen import Screen
 
@@ -91,27 +93,23 @@ def test_what_is_kept_is_not_asked_again_even_without_a_store(folder: Path) -> N
     assert answer(recipe) == 0
     whole = Path("answers.jsonl").read_text()
     assert not (folder / "state").exists()
-    kept = Outcome(key_of_first(recipe), Usage(1, 2), answer="Kept.", model="lab:kept")
-    store(kept)
-    with Path("answers.jsonl.partial").open("ab") as file:
-        file.write(b'{"key":"half a li')
+    store(recipe, Outcome(Usage(1, 2), answer="Kept.", model="lab:kept"))
     assert answer(recipe) == 0
     first, second = Path("answers.jsonl").read_text().splitlines()
     assert (json.loads(first)["answer"], json.loads(first)["model"]) == ("Kept.", "lab:kept")
     assert second == whole.splitlines()[1]
 
 
-def key_of_first(recipe: str) -> str:
-    from partsong.cli.answers import key_of
-    from partsong.recipes.reading import read
-
-    return key_of(read(Path(recipe)), read_questions(Path("questions.jsonl"))[0].conversation)
+def read_all() -> list[ParsedRequest]:
+    return [request for request, _ in JsonLines(Path("questions.jsonl")).read(Place())]
 
 
-def store(outcome: Outcome) -> None:
+def store(recipe: str, outcome: Outcome) -> None:
+    """Keep an outcome of the first question for a batch that was stopped."""
     beside = Answers(Path("answers.jsonl"))
-    beside.open()
-    beside.keep(outcome)
+    beside.open(b"before")
+    first = read_all()[0]
+    beside.keep(first, Place(), keys_for(read(Path(recipe)))(first.conversation), outcome, Decimal(0))
     beside.close()
 
 
@@ -132,7 +130,7 @@ def test_a_ranker_that_names_no_proposal_is_counted_now_and_from_the_store(folde
 
 def test_another_recipe_is_another_answer(folder: Path) -> None:
     ask("One?")
-    store(Outcome(key_of_first(costly("scripted:alice")), Usage(), answer="Kept.", model="lab:kept"))
+    store(costly("scripted:alice"), Outcome(Usage(), answer="Kept.", model="lab:kept"))
     assert answer(costly("scripted:bob")) == 0
     assert answers()[0]["answer"] != "Kept."
 
@@ -177,22 +175,27 @@ def test_only_what_every_question_would_meet_is_hopeless() -> None:
     assert not is_hopeless(Failure("server", "no"), losses("auth"))
 
 
-def test_the_cap_is_shared_equally(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    ask("One?", "Two?", "One?")
+def test_the_cap_is_that_of_the_whole_batch(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ask("One?", "Two?", "One?", "Three?", "Four?")
     recipe = write(Path(), *["scripted:alice?tokens=5&output=1000"] * 3, last="scripted:carol?tokens=5&output=1000")
     text = Path(recipe).read_text().replace('"scripted:alice', '{ max_tokens = 5, model = "scripted:alice')
     Path(recipe).write_text(re.sub(r'output=1000"(?=[],])', 'output=1000" }', text) + "max_tokens = 5\n")
-    # Four calls of 0.005 each: a share of 0.018 pays for three.
-    assert answer(recipe, "--max-dollars", "0.036") == 0
-    for line in answers():
-        assert [loss["kind"] for loss in line["losses"]] == ["dropped"]
-        assert Decimal(line["usage"]["dollars"]) == Decimal("0.015")
-    ask("Three?")
+    # Four calls of 0.005 each: two questions cost all, and no seat of any is dropped.
+    assert answer(recipe, "--max-dollars", "0.045") == 1
+    error = capfd.readouterr().err
+    assert "the next question could cost $0.020, and $0.005 of --max-dollars are left; allow more" in error
+    assert "3 of 5 questions are answered; start it again to go on" in error
+    assert not Path("answers.jsonl").exists()
+    assert rows(folder, "runs") == 2
+    # What was spent in the first start counts.
+    assert answer(recipe, "--max-dollars", "0.06") == 1
+    assert rows(folder, "runs") == 3
+    assert answer(recipe, "--max-dollars", "0.08") == 0
+    assert [line["losses"] for line in answers()] == [[]] * 5
+    ask("Five?")
     assert answer(recipe, "--max-dollars", "0.000001") == 1
-    assert answers()[0]["error"]["cause"] == "budget"
-    assert answer(recipe, "--max-dollars", "1") == 0
-    assert answers()[0]["losses"] == []
-    assert answer(recipe, "--max-dollars", "-1") == 2
+    for wrong in ("-1", "0", "nan", "inf"):
+        assert answer(recipe, "--max-dollars", wrong) == 2
 
 
 @pytest.mark.parametrize(
@@ -232,10 +235,11 @@ def test_a_question_that_nobody_can_read_is_told_before_anything_is_asked(
 
 def test_bytes_that_are_no_text_and_a_mark_at_the_beginning(folder: Path) -> None:
     Path("questions.jsonl").write_bytes(b'\xef\xbb\xbf"One?"\r\n')
-    assert [each.question for each in read_questions(Path("questions.jsonl"))] == ["One?"]
+    assert [each.question for each in read_all()] == ["One?"]
     Path("questions.jsonl").write_bytes(b'"One?"\n"\xff\xfe"\n')
+    assert "line 2" in read_all()[1].wrong
     with pytest.raises(QuestionError, match="line 2"):
-        read_questions(Path("questions.jsonl"))
+        check_first(JsonLines(Path("questions.jsonl")))
 
 
 @pytest.mark.parametrize(
@@ -279,9 +283,10 @@ def test_ctrl_c_keeps_what_is_answered(folder: Path) -> None:
     screen.type(b"\x03")
     assert screen.end() == 130
     assert not Path("answers.jsonl").exists()
-    kept = Path("answers.jsonl.partial").read_bytes().splitlines()
-    assert 1 <= len(kept) < 20
+    with closing(sqlite3.connect("answers.jsonl.partial")) as connection:
+        (kept,) = connection.execute("SELECT count(*) FROM outcomes").fetchone()
+    assert 1 <= kept < 20
     before = rows(folder, "runs")
     assert code_of(*arguments, "--at-once", "20") == 0
-    assert rows(folder, "runs") == before + 20 - len(kept)
+    assert rows(folder, "runs") == before + 20 - kept
     assert [line["id"] for line in answers()] == list(range(1, 21))

@@ -449,9 +449,13 @@ def test_a_question_that_is_asked_again_is_answered_from_the_store(tmp_path: Pat
     def stored(*more: str) -> list[bool]:
         done = partsong("ask", "-r", recipe, "--json", *more, "Is it?", environment=kept)
         events = [from_json(line) for line in done.stdout.splitlines()]
-        proposals = sorted((each for each in events if isinstance(each, ProposalFinished)), key=lambda each: each.seat)
+        proposals = [event for event in events if isinstance(event, ProposalFinished)]
+        proposals.sort(key=lambda event: event.seat)
         ends = [event for event in events if isinstance(event, RunFinished)]
-        return [event.answer.stored is not None for event in (*proposals, *ends)]
+        return [
+            answer.stored is not None
+            for answer in (*(each.answer for each in proposals), *(each.answer for each in ends))
+        ]
 
     (tmp_path / "cold.toml").write_text(
         'name = "cold"\naggregator = "scripted:carol"\n'

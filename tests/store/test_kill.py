@@ -17,12 +17,14 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
-from partsong.cli.answers import key_of
-from partsong.cli.questions import read_questions
+from partsong.batch.answers import keys_for
+from partsong.batch.questions import JsonLines, Place
 from partsong.recipes.reading import read
 from tests.upstream import Exchange, Reply, Server, chat
 
@@ -92,13 +94,17 @@ async def finish(process: asyncio.subprocess.Process) -> tuple[int, str]:
 
 
 def answered(folder: Path) -> set[int]:
-    """The questions whose answers stand in the file beside, a line that is not whole left out."""
+    """The questions whose answers are committed in the file beside."""
     beside = folder / "killed.jsonl.partial"
-    lines = beside.read_bytes().split(b"\n")[:-1] if beside.exists() else []
-    there = {json.loads(line)["key"] for line in lines}
-    recipe = read(folder / "two.toml")
-    asked = read_questions(folder / "questions.jsonl")
-    return {number for number, each in enumerate(asked) if key_of(recipe, each.conversation) in there}
+    if not beside.exists():
+        return set()
+    with closing(sqlite3.connect(beside)) as connection:
+        if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'outcomes'").fetchone()[0]:
+            return set()
+        there = {key for (key,) in connection.execute("SELECT key FROM outcomes")}
+    key_of = keys_for(read(folder / "two.toml"))
+    asked = JsonLines(folder / "questions.jsonl").read(Place())
+    return {number for number, (each, _) in enumerate(asked) if key_of(each.conversation) in there}
 
 
 async def test_a_batch_that_is_killed_twenty_times_makes_no_finished_call_twice(tmp_path: Path) -> None:
