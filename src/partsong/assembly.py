@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from partsong.middleware.cache import Flights
     from partsong.middleware.limit import Gate
     from partsong.middleware.price import Pricing
+    from partsong.middleware.stack import Inside
     from partsong.middleware.throughput import Speed
     from partsong.money.funding import DailyFunds
     from partsong.providers.apis import Api
@@ -134,12 +135,19 @@ async def assemble(
 
 @asynccontextmanager
 async def assembling(
-    configuration: Configuration | None = None, *, fetching: "Progress | None" = None, store: "Store | None" = None
+    configuration: Configuration | None = None,
+    *,
+    fetching: "Progress | None" = None,
+    store: "Store | None" = None,
+    inside: "Inside | None" = None,
 ) -> AsyncIterator["Assembly"]:
-    """Yield an `Assembly`, which makes models on demand. See `assemble` for the parameters."""
+    """Yield an `Assembly`, which makes models on demand. See `assemble` for the other parameters.
+
+    inside: what the cache of each model asks in place of the model; see `middleware.stack.Wrapping`
+    """
     configuration = find_configuration() if configuration is None else configuration
     async with AsyncExitStack() as stack:
-        assembly = Assembly(stack, configuration, fetching, store)
+        assembly = Assembly(stack, configuration, fetching, store, inside)
         try:
             yield assembly
         finally:
@@ -162,8 +170,14 @@ class Assembly:
     """
 
     def __init__(
-        self, stack: AsyncExitStack, configuration: Configuration, fetching: "Progress | None", store: "Store | None"
+        self,
+        stack: AsyncExitStack,
+        configuration: Configuration,
+        fetching: "Progress | None",
+        store: "Store | None",
+        inside: "Inside | None" = None,
     ) -> None:
+        self._inside = inside
         self.configuration = configuration
         self.providers = known_providers() | configuration.providers
         self.store = store
@@ -316,6 +330,7 @@ class Assembly:
             settings.documents if known.documents is None else known.documents,
             self.store,
             shared.flights,
+            self._inside,
         )
         return wrapped(model, wrapping)
 

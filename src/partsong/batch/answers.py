@@ -227,6 +227,18 @@ class Answers:
             self._execute("DELETE FROM holds WHERE line = ?", (request.line,))
             self._spend(spent)
 
+    def spend(self, line: int, dollars: Decimal) -> None:
+        """Replace what was held under this number by the dollars that were spent."""
+        with self._transaction():
+            self._execute("DELETE FROM holds WHERE line = ?", (line,))
+            self._spend(dollars)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The partial file, for what else a batch keeps in it."""
+        assert self._connection is not None, "the file is not open"
+        return self._connection
+
     def forget_failure(self, line: int) -> None:
         """Note that the question on this line has an answer, which an equal question was given."""
         self._execute("DELETE FROM failed WHERE line = ?", (line,))

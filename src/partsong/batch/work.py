@@ -4,7 +4,7 @@ Memory does not grow with the number of questions. Only the questions under way 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from partsong.batch.questions import ParsedRequest, Place, Questions
 from partsong.bounds import DEFAULTS, Bounds
 from partsong.engine import perform
 from partsong.errors import BudgetError, QuestionError, RecipeError, StoreError
-from partsong.events import AnyEvent, CallFinished, Failure, RunFailed, RunFinished, is_hopeless
+from partsong.events import AnyEvent, CallFinished, Failure, Loss, RunFailed, RunFinished, is_hopeless
 from partsong.model import NOTHING_USED, Conversation, Model, Usage
 from partsong.money.funding import Funds
 from partsong.money.planning import plan
@@ -37,6 +37,7 @@ class Batch:
     funds: funds of the day; `None` if there is no daily budget
     purse: money of the whole batch; `None` if it has no cap
     bounds: bounds on the conversations and their schemas
+    free: whether every call was made and counted before
     stopped: why the batch goes no further, for people to read; empty while it goes on
     at_work: number of questions that are being answered
     answered, failed: number of questions with an answer, and of those without one
@@ -54,7 +55,10 @@ class Batch:
         funds: Funds | None = None,
         purse: Purse | None = None,
         bounds: Bounds = DEFAULTS,
+        *,
+        free: bool = False,
     ) -> None:
+        self.free = free
         self.recipe, self.models, self.store, self.questions, self.answers = recipe, models, store, questions, answers
         self.key_of, self.funds, self.purse, self.bounds = key_of, funds, purse, bounds
         self.stopped = ""
@@ -198,7 +202,7 @@ class Batch:
         finally:
             with suppress(StoreError):  # `store.problem` tells it
                 await recorder.close()
-        return listener.outcome(), listener.spent
+        return listener.outcome(), NOTHING if self.free else listener.spent
 
     def _over(self, request: ParsedRequest) -> None:
         """Note that the question has an answer or has failed."""
@@ -216,6 +220,11 @@ class Batch:
         # Lines are read in order, so the first that is open is the first of the dictionary.
         place, rows = next(iter(self._open.values()))
         self.answers.reach(place, rows)
+
+
+def in_order(losses: Sequence[Loss]) -> tuple[Loss, ...]:
+    """The losses in the order of their seats, and not of their moments, which differ from start to start."""
+    return tuple(sorted(losses, key=lambda loss: (loss.layer, loss.seat)))
 
 
 class Listener:
@@ -242,8 +251,8 @@ class Listener:
         used: Usage = usage_when_made(self.calls)
         match self.end:
             case RunFinished(answer=answer, model=model, losses=losses):
-                return Outcome(used, answer.text, model=model, losses=losses)
+                return Outcome(used, answer.text, model=model, losses=in_order(losses))
             case RunFailed(error=error, losses=losses):
-                return Outcome(used, error=error, losses=losses)
+                return Outcome(used, error=error, losses=in_order(losses))
             case None:
                 raise AssertionError("a run has an end")

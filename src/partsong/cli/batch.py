@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
 
 from partsong.assembly import assemble, daily_funds, open_journal
 from partsong.batch.answers import Answers, keys_for
+from partsong.batch.making import Money
 from partsong.batch.parquet import parquet_pieces
 from partsong.batch.purse import Purse
 from partsong.batch.questions import WHOLE, Part, Questions, check_first, checked, open_questions
 from partsong.batch.work import Batch
 from partsong.cli.ask import choose
+from partsong.cli.batch_layers import ByLayer
 from partsong.cli.batch_price import show_price
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete
@@ -53,6 +55,7 @@ class Plan:
     configuration: the user's configuration
     at_once: number of questions that are answered at the same time
     max_dollars: most that this part of the batch may cost; `None` for no limit
+    by_layer: whether all questions take the first layer before any takes the second
     """
 
     questions: Questions
@@ -61,6 +64,7 @@ class Plan:
     configuration: Configuration
     at_once: int
     max_dollars: Decimal | None
+    by_layer: bool
 
 
 def batch(
@@ -93,6 +97,10 @@ def batch(
         str | None,
         Parameter(metavar="I/N", help="Answer only part I (from 0) of N, for N processes that share the work."),
     ] = None,
+    by: Annotated[
+        Literal["question", "layer"],
+        Parameter(help="Order of the calls: question by question, or all questions layer by layer. Default: question."),
+    ] = "question",
     dry_run: Annotated[bool, Parameter(help="Print what the batch would cost, and ask nothing.")] = False,
     config: Config = None,
 ) -> int:
@@ -113,7 +121,9 @@ def batch(
     if kind_of(out) == "regular" and questions.exists() and out.samefile(questions):
         raise InputError(f"{out}: is the file of questions; the answers need one of their own")
     share = None if max_dollars is None else max_dollars / part.count
-    return complete(answered(Plan(open_questions(questions, part), out, chosen, configuration, at_once, share)))
+    return complete(
+        answered(Plan(open_questions(questions, part), out, chosen, configuration, at_once, share, by == "layer"))
+    )
 
 
 def part_of(text: str) -> Part:
@@ -157,9 +167,21 @@ async def answered(plan: Plan) -> int:
         answers.open(identity(questions, recipe))
         stack.callback(answers.close)
         purse = None if plan.max_dollars is None else Purse(plan.max_dollars - answers.spent)
-        key_of = keys_for(recipe)
         funds = daily_funds(configuration, store)
-        work = Batch(recipe, models, store, questions, answers, key_of, funds, purse, configuration.bounds)
+        key_of = keys_for(recipe)
+        if plan.by_layer:
+            layers = ByLayer(recipe, questions, answers, key_of, configuration, store, Money(answers, purse, funds))
+            with Progress(lambda: layers.words):
+                stopped = await layers.perform(plan.at_once)
+            if stopped:
+                say(f"stopped, since {stopped}")
+                say("what was made is kept; start it again to go on")
+                return 1
+            models = await stack.enter_async_context(layers.recalled())
+            recipe, purse, funds = layers.recipe, None, None  # all calls are made
+        work = Batch(
+            *(recipe, models, store, questions, answers, key_of, funds, purse, configuration.bounds), free=plan.by_layer
+        )
         with Progress(lambda: progress_of(work, total)):
             await work.perform(plan.at_once)
         if work.stopped:

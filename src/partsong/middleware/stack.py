@@ -6,6 +6,7 @@
 - `Window` is outermost, because the engine reads the model's info there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from partsong.store import Store
 
 
+Inside = Callable[[str, str, Model], Model]
+
+
 @dataclass(frozen=True, slots=True)
 class Wrapping:
     """The values that the wrappers of one model need.
@@ -40,6 +44,8 @@ class Wrapping:
     documents: whether the model reads PDFs as files; otherwise it is sent their text
     store: where calls are stored and searched; `None` for no store
     flights: calls under way, shared by all models
+    inside: makes the model that the cache asks, from the model's id, the provider's address and the model; `None`
+        (default) for the model itself
     """
 
     identity: str
@@ -53,6 +59,7 @@ class Wrapping:
     documents: bool
     store: "Store | None"
     flights: Flights
+    inside: Inside | None = None
 
 
 def wrapped(model: Model, wrapping: Wrapping) -> Model:
@@ -69,6 +76,8 @@ def wrapped(model: Model, wrapping: Wrapping) -> Model:
         model = Price(model, wrapping.pricing)
     if hosted:
         model = Retry(model)
+    if wrapping.inside is not None:
+        model = wrapping.inside(wrapping.identity, settings.base_url, model)
     if wrapping.store is not None:
         claims = wrapping.store if wrapping.store.shared and wrapping.store.mode == "full" else None
         model = Cache(model, wrapping.identity, wrapping.store, wrapping.flights, settings.base_url, claims)
