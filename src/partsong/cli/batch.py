@@ -148,51 +148,21 @@ async def answered(plan: Plan) -> int:
     file, a wrong line that comes later is a question that failed.
     """
     began = time.monotonic()
-    questions, recipe, configuration = plan.questions, plan.recipe, plan.configuration
-    total, all_checked = check_first(questions)
+    total, all_checked = check_first(plan.questions)
     if not all_checked:
-        total = questions.count()
+        total = plan.questions.count()
+    answers = Answers(plan.out)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_journal(configuration))
-        with Downloads(sys.stderr) as downloads:
-            models = await stack.enter_async_context(
-                assemble(recipe.models, configuration, fetching=downloads.hear, store=store)
-            )
-        for request in checked(questions):
-            try:
-                await check(recipe, request.conversation, models, configuration.bounds)
-            except QuestionError as problem:
-                raise QuestionError(f"{questions.path}, line {request.line}: {problem}") from None
-        answers = Answers(plan.out)
-        answers.open(identity(questions, recipe))
         stack.callback(answers.close)
-        purse = None if plan.max_dollars is None else Purse(plan.max_dollars - answers.spent)
-        funds = daily_funds(configuration, store)
-        key_of = keys_for(recipe)
-        if plan.by_layer:
-            layers = ByLayer(recipe, questions, answers, key_of, configuration, store, Money(answers, purse, funds))
-            with Progress(lambda: layers.words):
-                stopped = await layers.perform(plan.at_once)
-            if stopped:
-                say(f"stopped, since {stopped}")
-                say("what was made is kept; start it again to go on")
-                return 1
-            models = await stack.enter_async_context(layers.recalled())
-            recipe, purse, funds = layers.recipe, None, None  # all calls are made
-        work = Batch(
-            *(recipe, models, store, questions, answers, key_of, funds, purse, configuration.bounds), free=plan.by_layer
-        )
-        with Progress(lambda: progress_of(work, total)):
-            await work.perform(plan.at_once)
-        if work.stopped:
-            say(f"stopped, since {work.stopped}")
-            say(f"{work.answered:,} of {total:,} questions are answered; start it again to go on")
+        stopped, work = await performed(plan, answers, total, stack)
+        if stopped or work is None:
+            say(f"stopped, since {stopped}")
+            known = (
+                "what was made is kept" if work is None else f"{work.answered:,} of {total:,} questions are answered"
+            )
+            say(f"{known}; start it again to go on")
             return 1
-        lines = answers.lines(questions, key_of)
-        if plan.out.suffix == PARQUET and not answers.streams:
-            write_file(plan.out, parquet_pieces(lines))
-        else:
-            write_file(plan.out, (printable_json(msgspec.json.encode(line)) + b"\n" for line in lines), may_stream=True)
+        write(plan, answers, work)
         # After a failure, the next start reads the other answers from the partial file.
         failed, first = answers.count_failed()
         if not failed:
@@ -205,11 +175,55 @@ async def answered(plan: Plan) -> int:
     return 1 if failed else 0
 
 
+async def performed(plan: Plan, answers: Answers, total: int, stack: AsyncExitStack) -> tuple[str, Batch | None]:
+    """Answer the questions. Returns why the batch has stopped, empty if it has ended, and the batch.
+
+    total: number of questions
+    stack: closes the store and the models
+    """
+    questions, recipe, configuration = plan.questions, plan.recipe, plan.configuration
+    store = await stack.enter_async_context(open_journal(configuration))
+    with Downloads(sys.stderr) as downloads:
+        models = await stack.enter_async_context(
+            assemble(recipe.models, configuration, fetching=downloads.hear, store=store)
+        )
+    for request in checked(questions):
+        try:
+            await check(recipe, request.conversation, models, configuration.bounds)
+        except QuestionError as problem:
+            raise QuestionError(f"{questions.path}, line {request.line}: {problem}") from None
+    answers.open(identity(questions, recipe))
+    purse = None if plan.max_dollars is None else Purse(plan.max_dollars - answers.spent)
+    funds = daily_funds(configuration, store)
+    key_of = keys_for(recipe)
+    if plan.by_layer:
+        layers = ByLayer(recipe, questions, answers, key_of, configuration, store, Money(answers, purse, funds))
+        with Progress(lambda: layers.words):
+            stopped = await layers.perform(plan.at_once)
+        if stopped:
+            return stopped, None
+        models = await stack.enter_async_context(layers.recalled())
+        recipe, purse, funds = layers.recipe, None, None  # all calls are made
+    bounds = configuration.bounds
+    work = Batch(recipe, models, store, questions, answers, key_of, funds, purse, bounds, free=plan.by_layer)
+    with Progress(lambda: progress_of(work, total)):
+        await work.perform(plan.at_once)
+    return work.stopped, work
+
+
+def write(plan: Plan, answers: Answers, work: Batch) -> None:
+    """Write the file of answers."""
+    lines = answers.lines(plan.questions, work.key_of)
+    if plan.out.suffix == PARQUET and not answers.streams:
+        write_file(plan.out, parquet_pieces(lines))
+        return
+    write_file(plan.out, (printable_json(msgspec.json.encode(line)) + b"\n" for line in lines), may_stream=True)
+
+
 def identity(questions: Questions, recipe: Recipe) -> bytes:
     """What tells these questions and this recipe from others, without reading the questions."""
     found = questions.path.stat()
-    begin = questions.begin()
-    told = f"{found.st_size} {found.st_mtime_ns} {begin.offset} {questions.count()}"
+    told = f"{found.st_size} {found.st_mtime_ns} {questions.part}"
     return sha256(told.encode() + keys_for(recipe)(NO_CONVERSATION)).digest()
 
 
