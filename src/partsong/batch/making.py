@@ -43,6 +43,11 @@ class Money:
         """Whether anything limits the spending."""
         return self._purse is not None or self._funds is not None
 
+    @property
+    def room(self) -> Decimal:
+        """Dollars of the purse that nothing holds; infinite without a purse."""
+        return Decimal("Infinity") if self._purse is None else self._purse.left
+
     async def take(self, number: int, provider: str, worst: Decimal) -> Hold | None:
         """Take the most that a call, or several together, can cost. Raises `StoppedError` if it is not there.
 

@@ -56,6 +56,7 @@ class Plan:
     at_once: number of questions that are answered at the same time
     max_dollars: most that this part of the batch may cost; `None` for no limit
     by_layer: whether all questions take the first layer before any takes the second
+    batch_api: whether the Batch APIs of providers make the calls of hosted models
     """
 
     questions: Questions
@@ -65,6 +66,7 @@ class Plan:
     at_once: int
     max_dollars: Decimal | None
     by_layer: bool
+    batch_api: bool
 
 
 def batch(
@@ -101,6 +103,9 @@ def batch(
         Literal["question", "layer"],
         Parameter(help="Order of the calls: question by question, or all questions layer by layer. Default: question."),
     ] = "question",
+    batch_api: Annotated[
+        bool, Parameter(help="With --by layer: let hosted models be asked by the Batch APIs of their providers.")
+    ] = False,
     dry_run: Annotated[bool, Parameter(help="Print what the batch would cost, and ask nothing.")] = False,
     config: Config = None,
 ) -> int:
@@ -111,6 +116,8 @@ def batch(
         raise InputError(f"--at-once is {at_once}, but must be at least 1")
     if max_dollars is not None and not (max_dollars.is_finite() and max_dollars > 0):
         raise InputError(f"--max-dollars is {max_dollars}, but must be above 0")
+    if batch_api and by != "layer":
+        raise InputError("--batch-api needs --by layer: a job of a provider takes up to a day")
     part = WHOLE if shard is None else part_of(shard)
     if dry_run:
         return complete(show_price(open_questions(questions, part), chosen, configuration, max_dollars))
@@ -122,7 +129,9 @@ def batch(
         raise InputError(f"{out}: is the file of questions; the answers need one of their own")
     share = None if max_dollars is None else max_dollars / part.count
     return complete(
-        answered(Plan(open_questions(questions, part), out, chosen, configuration, at_once, share, by == "layer"))
+        answered(
+            Plan(open_questions(questions, part), out, chosen, configuration, at_once, share, by == "layer", batch_api)
+        )
     )
 
 
@@ -197,7 +206,9 @@ async def performed(plan: Plan, answers: Answers, total: int, stack: AsyncExitSt
     funds = daily_funds(configuration, store)
     key_of = keys_for(recipe)
     if plan.by_layer:
-        layers = ByLayer(recipe, questions, answers, key_of, configuration, store, Money(answers, purse, funds))
+        layers = ByLayer(
+            recipe, questions, answers, key_of, configuration, store, Money(answers, purse, funds), jobs=plan.batch_api
+        )
         with Progress(lambda: layers.words):
             stopped = await layers.perform(plan.at_once)
         if stopped:

@@ -21,6 +21,7 @@ from partsong.model import Answer, Delta, Request, Send, ToolCall, Usage
 from partsong.providers.bodies import Body
 from partsong.providers.http import LARGE, Call, Endpoint
 from partsong.providers.quirks import NO_STREAM, THINKS_FIRST, Lesson, Quirks
+from partsong.providers.rejection import read_problem
 from partsong.wire.blobs import Encoded
 from partsong.wire.deltas import is_progress
 from partsong.wire.history import HistoryRules
@@ -259,7 +260,20 @@ async def _hear_whole(call: Call, data: bytes, said: Said, request: Request, sen
     return answer
 
 
-async def _answer(call: Call, said: Said, request: Request) -> Answer:
+async def whole_answer(endpoint: Endpoint, wire: Format, request: Request, document: bytes) -> Answer:
+    """Return the answer in a JSON document that came in another way than as the response to a call, as in a batch.
+
+    Raises `ModelError` as a call does.
+    """
+    tools = frozenset(tool.name for tool in request.tools)
+    said = wire.Said(tools, room=room_of(request, endpoint.http.bounds))
+    said.hear_whole(document)
+    if said.problem is not None:
+        raise read_problem(said.problem, endpoint.secret).error()
+    return await _answer(endpoint, said, request)
+
+
+async def _answer(call: Call | Endpoint, said: Said, request: Request) -> Answer:
     """Return the answer. Raises `ModelError` if it has no end or no content, or if a filter has stopped it."""
     cut = said.room.full
     if not said.ended and not said.heard and not cut:

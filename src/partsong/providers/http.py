@@ -160,6 +160,10 @@ class Endpoint:
         if self.told is not None and (allowance := parse_rate_limit_headers(headers, time.time())) is not None:
             self.told(model, allowance)
 
+    def quote(self, text: str) -> str:
+        """Return the provider's text as it may be shown: one line, shortened, without the secret."""
+        return shortened(hidden(text, self.secret))
+
     async def probe(self) -> str | None:
         """Return what is wrong with this endpoint, or `None` if a GET request is answered with status 200.
 
@@ -395,7 +399,7 @@ class Call:
 
     def quote(self, text: str) -> str:
         """Return the provider's text as it may be shown: one line, shortened, without the secret."""
-        return shortened(hidden(text, self._endpoint.secret))
+        return self._endpoint.quote(text)
 
 
 def proxy_for(scheme: str, host: str, proxies: Mapping[str, str]) -> str | None:
