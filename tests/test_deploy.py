@@ -31,6 +31,7 @@ from tests.serving import recipe_file
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 SLOW = "scripted:z?tokens=40&each=0.1"
 
 
@@ -130,6 +131,9 @@ def proxy(folder: Path, ports: list[int]) -> Iterator[str]:
     servers = "".join(f"server 127.0.0.1:{each} max_fails=1 fail_timeout=5s;\n" for each in ports)
     text = re.sub(r"server server:8080 resolve .*;", servers, text)
     text = re.sub(r"resolver .*", "", text).replace("listen 8080", f"listen 127.0.0.1:{port}")
+    # Files that only root may write are put into the folder.
+    own = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in TEMPORARY)
+    text = text.replace("http {", f"http {{ access_log off; {own}", 1)
     (folder / "nginx.conf").write_text(f"pid {folder}/nginx.pid; error_log {folder}/error.log;\n" + text)
     command = [NGINX, "-p", str(folder), "-c", "nginx.conf", "-e", str(folder / "error.log"), "-g", "daemon off;"]
     process = subprocess.Popen(command)
