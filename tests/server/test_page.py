@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, FilePayload, Locator, Page, expect
+from playwright.async_api import Browser, FilePayload, Locator, Page, Route, expect
 
 from partsong.events import CallFinished, RunFailed, RunFinished, to_builtins
 from partsong.folders import keys_path
@@ -25,7 +25,7 @@ from tests.test_transcript_golden import CASES
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGE = Path(__file__).parents[2] / "src" / "partsong" / "server" / "page"
-LARGEST = 300_000  # bytes of all files of the page
+LARGEST = 350_000  # bytes of all files of the page
 LEAST = {"serious", "critical"}  # faults of accessibility that are none too small
 
 MARKDOWN = """## Light
@@ -239,6 +239,59 @@ async def test_a_run_that_is_stopped_stops_at_the_server(browser: Browser, serve
         last = (await app.service().store.events(run))[-1][1]
         assert isinstance(last, RunFailed)
         assert last.error.cause == "cancelled"
+
+
+@pytest.mark.parametrize("late", ["about", "events"])
+async def test_a_conversation_that_is_opened_keeps_its_recipe(
+    browser: Browser, server: tuple[str, Application], late: str
+) -> None:
+    """Whichever comes first: the list of recipes, or the conversation."""
+
+    async def delay(route: Route) -> None:
+        await asyncio.sleep(0.7)
+        await route.continue_()
+
+    async with visiting(browser, server[0]) as page:
+        recipe = page.get_by_label("Recipe or model")
+        for name in ("twice", "lost"):
+            await page.goto(server[0])
+            await ask(page, "Is it so?", name)
+            await ended(page)
+            await page.route(f"**/*{late}*", delay)
+            await page.reload()
+            await expect(page.locator(".turn .answer")).to_have_text("So it is")
+            await expect(recipe).to_have_value(name)
+            await ask(page, "And now?")
+            await ended(page)
+            await expect(page.locator(".turn .summary").last).to_contain_text(f"{name} ·")
+            await page.unroute(f"**/*{late}*")
+
+
+async def test_a_conversation_whose_recipe_is_not_offered_asks_no_other(
+    browser: Browser, server: tuple[str, Application]
+) -> None:
+    async def without(route: Route) -> None:
+        answer = await route.fetch()
+        about = await answer.json()
+        about["recipes"] = [each for each in about["recipes"] if each["name"] != "twice"]
+        await route.fulfill(response=answer, json=about)
+
+    async with visiting(browser, server[0]) as page:
+        recipe = page.get_by_label("Recipe or model")
+        await ask(page, "Is it so?", "twice")
+        await ended(page)
+        await page.route("**/api/about*", without)
+        await page.reload()
+        await expect(recipe.locator("option:checked")).to_have_text("twice (not offered here)")
+        await ask(page, "And now?")
+        await expect(page.get_by_role("alert").first).to_contain_text("twice cannot be asked here")
+        await expect(page.get_by_label("Your question")).to_have_value("And now?")
+        await page.get_by_role("button", name="Retry").click()
+        await expect(page.locator(".turn .answer")).to_have_text("So it is")  # nothing is removed
+        await expect(page.locator(".turn")).to_have_count(1)
+        await ask(page, "And now?", "lost")  # the reader may choose another
+        await ended(page)
+        await expect(page.locator(".turn .summary").last).to_contain_text("lost ·")
 
 
 async def test_lost_seats_say_why(browser: Browser, server: tuple[str, Application]) -> None:

@@ -143,9 +143,11 @@ class Ask {
 
   /** @param {number} index */
   retry(index) {
+    const model = this.composer.chosen();
+    if (!model) return;
     const { question } = this.cut(index);
     this.options = { partsong: { cache: false } }; // a stored answer would be no second try
-    this.send(question, this.composer.recipe.value);
+    this.send(question, model);
   }
 
   /**

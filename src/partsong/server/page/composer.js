@@ -24,11 +24,15 @@ export class Composer {
     /** @type {AboutRecipe[]} */
     this.recipes = [];
     this.running = false;
+    // The recipe or model of the conversation, which may be known before the list of what can be asked, and need not be
+    // on the list. Nothing else is ever asked in its place.
+    this.wanted = "";
+    this.picked = false; // whether the reader has chosen it
     this.resolve = () => {};
     /** @type {Promise<void>} */
     this.offered = new Promise((resolve) => (this.resolve = resolve));
     this.text = make("textarea", { id: newId("question"), rows: 2, placeholder: "Ask several models at once …" });
-    this.recipe = make("select", { id: newId("recipe"), onchange: () => this.tell() });
+    this.recipe = make("select", { id: newId("recipe"), onchange: () => this.pick() });
     this.cost = make("span", { class: "cost" });
     this.file = make("input", {
       type: "file",
@@ -87,7 +91,6 @@ export class Composer {
    */
   offer({ recipes, models }) {
     this.recipes = recipes;
-    const before = this.recipe.value;
     const single = models.map((name) => make("option", { value: name }, name));
     fill(
       this.recipe,
@@ -95,13 +98,36 @@ export class Composer {
       models.length ? make("optgroup", { label: "Single models" }, single) : null,
     );
     this.resolve();
-    this.choose(before || recipes.find(({ unusable }) => !unusable)?.name || "");
+    this.choose(this.wanted || recipes.find(({ unusable }) => !unusable)?.name || "");
   }
 
-  /** @param {string} name */
+  /** @param {string} name of the recipe or model of the conversation */
   choose(name) {
-    if ([...this.recipe.options].some((option) => option.value === name)) this.recipe.value = name;
+    if (!this.picked) this.wanted = name;
+    const options = [...this.recipe.options];
+    if (options.length && this.wanted && !options.some(({ value }) => value === this.wanted)) {
+      const missing = `${this.wanted} (not offered here)`;
+      this.recipe.append(make("option", { value: this.wanted, disabled: true }, missing));
+    }
+    this.recipe.value = this.wanted;
     this.tell();
+  }
+
+  pick() {
+    this.picked = true;
+    this.wanted = this.recipe.value;
+    this.problem.textContent = "";
+    this.tell();
+  }
+
+  /** @returns {string} the recipe or model that can be asked; "" if there is none, which the reader is then told */
+  chosen() {
+    const option = this.recipe.selectedOptions[0];
+    if (option && !option.disabled) return option.value;
+    this.problem.textContent = this.wanted
+      ? `${this.wanted} cannot be asked here: choose another recipe or model.`
+      : "There is no recipe that can be used.";
+    return "";
   }
 
   /**
@@ -132,15 +158,13 @@ export class Composer {
     await this.offered; // a quick reader need not wait for the list
     const question = { text: this.text.value.trim(), images: this.images, files: this.files };
     if (!question.text && !question.images.length && !question.files.length) return;
-    if (!this.recipe.value) {
-      this.problem.textContent = "There is no recipe that can be used.";
-      return;
-    }
+    const model = this.chosen();
+    if (!model) return;
     this.text.value = "";
     this.images = [];
     this.files = [];
     this.showFiles();
-    this.send(question, this.recipe.value);
+    this.send(question, model);
   }
 
   /** @param {KeyboardEvent} event */
