@@ -11,6 +11,7 @@ from msgspec.structs import replace as with_fields
 
 from partsong.assembly import assemble, daily_funds, open_journal
 from partsong.cli.downloads import Downloads
+from partsong.cli.earlier import earlier
 from partsong.cli.listening import listen
 from partsong.cli.loop import complete
 from partsong.cli.options import Config, ModelId, RecipeName
@@ -24,7 +25,7 @@ from partsong.engine.again import models_asked
 from partsong.engine.recalled import Unasked
 from partsong.errors import InputError, StoreError
 from partsong.events import AnyEvent, RunFailed
-from partsong.model import Conversation, asking
+from partsong.model import Conversation, Sampling, asking
 from partsong.recipe import Recipe, replace, single
 from partsong.recipes.finding import named_recipe
 
@@ -60,6 +61,19 @@ def ask(
             help="PDF or file of text to send with the question; repeat for more.",
         ),
     ] = (),
+    go_on: Annotated[
+        str | None,
+        Parameter(
+            name=("--continue", "-c"),
+            metavar="RUN",
+            help="Go on from the answer of an earlier run: its id, its first letters, or last. "
+            "Its recipe is asked unless another is named.",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, Parameter(metavar="T", help="Temperature of the aggregator, from 0 to 2.")
+    ] = None,
+    max_tokens: Annotated[int | None, Parameter(metavar="N", help="Most tokens of the answer.")] = None,
     deadline: Annotated[
         float | None, Parameter(metavar="S", help="Most that the whole run may take, in seconds.")
     ] = None,
@@ -82,6 +96,9 @@ def ask(
     store: StoreOption = None,
     proposals: Annotated[bool, Parameter(help="Print the proposals before the answer.")] = False,
     json: Annotated[bool, Parameter(help="Print every event as a line of JSON.")] = False,
+    raw: Annotated[
+        bool, Parameter(help="Print the answer as the model wrote it, on a terminal too, so that it can be copied.")
+    ] = False,
     quiet: Annotated[
         bool, Parameter(name=("--quiet", "-q"), help="Print only the answer, without losses and figures.")
     ] = False,
@@ -89,7 +106,9 @@ def ask(
 ) -> int:
     """Ask a mixture of models, or one model, a question."""
     configuration = find_configuration(config)
-    chosen = choose(recipe, model, configuration)
+    before = None if go_on is None else complete(earlier(go_on))
+    chosen = capped(before.recipe, configuration) if before and not (recipe or model) else None
+    chosen = chosen or choose(recipe, model, configuration)
     if deadline is not None:
         chosen = replace(chosen, deadline=deadline)
     if max_dollars is not None:
@@ -102,9 +121,31 @@ def ask(
     images = tuple(read_image(source) for source in image)
     documents = tuple(read_document(source, configuration.documents) for source in file)
     conversation = asking(text, system=system, images=images, documents=documents)
+    conversation = with_fields(conversation, sampling=sampling_of(temperature, max_tokens))
+    if before is not None:
+        kept = [message for message in before.messages if not (system and message.role == "system")]
+        head, question_asked = conversation.messages[:-1], conversation.messages[-1]
+        conversation = with_fields(conversation, messages=(*head, *kept, question_asked))
     return complete(
-        answer(chosen, conversation, configuration, store, cache=cache, proposals=proposals, json=json, quiet=quiet)
+        answer(
+            *(chosen, conversation, configuration, store),
+            cache=cache,
+            proposals=proposals,
+            json=json,
+            quiet=quiet,
+            raw=raw,
+            labels=None if before is None else before.labels,
+        )
     )
+
+
+def sampling_of(temperature: float | None, max_tokens: int | None) -> Sampling:
+    """Return the settings of the answer. Raises `InputError` for a number that no model takes."""
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise InputError(f"--temperature is {temperature:g}, but must be from 0 to 2")
+    if max_tokens is not None and max_tokens < 1:
+        raise InputError(f"--max-tokens is {max_tokens}, but must be at least 1")
+    return Sampling(temperature, max_tokens=max_tokens)
 
 
 def choose(recipe: str | None, model: str | None, configuration: Configuration) -> Recipe:
@@ -119,9 +160,14 @@ def choose(recipe: str | None, model: str | None, configuration: Configuration) 
     if recipe is not None and model is not None:
         raise InputError("--recipe and --model exclude each other: a model alone is a recipe of its own")
     chosen = single(model) if model is not None else named_recipe(recipe or configuration.recipe or DEFAULT_RECIPE)
-    if chosen.max_dollars is None and configuration.dollars_per_run is not None:
-        chosen = replace(chosen, max_dollars=configuration.dollars_per_run)
-    return chosen
+    return capped(chosen, configuration)
+
+
+def capped(recipe: Recipe, configuration: Configuration) -> Recipe:
+    """Return the recipe with the configured cap of a run, unless it has one of its own."""
+    if recipe.max_dollars is None and configuration.dollars_per_run is not None:
+        return replace(recipe, max_dollars=configuration.dollars_per_run)
+    return recipe
 
 
 def reseeded(recipe: Recipe, seed: int) -> Recipe:
@@ -146,6 +192,7 @@ async def answer(
     proposals: bool,
     json: bool,
     quiet: bool,
+    raw: bool = False,
     again: "Again | None" = None,
     labels: Mapping[str, str] | None = None,
 ) -> int:
@@ -156,11 +203,12 @@ async def answer(
     proposals: whether the proposals are shown too
     json: whether each event is printed as a line of JSON
     quiet: whether only the answer is shown
+    raw: whether the answer is printed as it is on a terminal too (default: no)
     again: what the run finds of an earlier one; `None` (default) for nothing
     labels: labels under which the run is stored; `None` (default) for none
     """
     failures: list[RunFailed] = []
-    drawn = not json and sys.stdout.isatty()
+    drawn = not json and not raw and sys.stdout.isatty()
     async with AsyncExitStack() as stack:
         store = await keep(stack, configuration, mode)
         with Downloads(sys.stderr) as downloads:

@@ -48,6 +48,7 @@ ASK = (
             'ask "Summarise this for a child:" - < report.txt',
             'ask --file report.pdf "What has changed since last year?"',
             'ask --image receipt.jpg "What did I pay?"',
+            'ask --continue last "And in one sentence?"',
             'ask --json "Name three rivers" | jq -r "select(.event == \\"run_finished\\").answer.text"',
         ),
     ),

@@ -20,6 +20,7 @@ from partsong.cli.losses import LAST_RESORT, short_id
 from partsong.cli.printable import printable, single_line
 from partsong.cli.summary import dollars, summary
 from partsong.cli.votes import counted
+from partsong.errors import InputError
 from partsong.events import AnyEvent, RunFailed, RunFinished
 from partsong.model import Conversation
 from partsong.prompts import documents_of
@@ -44,10 +45,23 @@ def show(
     /,
     *,
     brief: Annotated[bool, Parameter(help="Leave out the proposals and the answer.")] = False,
+    answer: Annotated[bool, Parameter(help="Print the answer alone, as the model wrote it.")] = False,
     json: Annotated[bool, Parameter(help="Print the run as one JSON object.")] = False,
 ) -> int:
     """Show a stored run: its seats, its timeline, the proposals, the answer and what they cost."""
-    return complete(print_run(run, brief=brief, json=json))
+    if sum((brief, answer, json)) > 1:
+        raise InputError("--brief, --answer and --json exclude each other")
+    return complete(print_answer(run) if answer else print_run(run, brief=brief, json=json))
+
+
+async def print_answer(name: str) -> int:
+    """Print the answer of a stored run; return the exit code. Raises `InputError` if there is none."""
+    run, events = await stored_run(name)
+    last = events[-1][1] if events else None
+    if not isinstance(last, RunFinished):
+        raise InputError(f"the run {run.id} has no answer that is stored ({status(run)})")
+    print(printable(last.answer.text, sys.stdout.encoding))
+    return 0
 
 
 async def print_run(name: str, *, brief: bool, json: bool) -> int:
