@@ -4,11 +4,11 @@ Only the base64 is checked here. The file's text is extracted later, once the re
 larger than the body of its request, whose size is limited.
 """
 
-import base64
 import binascii
 
 from partsong.errors import RequestError
 from partsong.model import CacheControl, Document
+from partsong.wire.coded import decoded
 
 UNNAMED = "application/octet-stream"  # the media type that browsers send for a type that they do not know
 
@@ -46,7 +46,7 @@ def file_of(data: str, media_type: str, name: str, where: str, cache_control: Ca
     Raises `RequestError` if the file is empty or no base64.
     """
     try:
-        content = base64.b64decode(data, validate=True)
+        content = decoded(data)
     except (binascii.Error, ValueError) as problem:
         raise RequestError(f"{where}: is no base64: {problem}", where) from None
     if not content:

@@ -4,7 +4,6 @@ Fields for what a mixture cannot do are refused with an error that names the fie
 document are ignored, as OpenAI's server ignores them.
 """
 
-import base64
 import binascii
 from typing import Any
 
@@ -30,6 +29,7 @@ from partsong.model import (
 )
 from partsong.wire.chat.fields import Body, FileGiven, Format, Link, MessageGiven, Piece, ToolCallGiven
 from partsong.wire.chat.tools import parse_choice, parse_tools
+from partsong.wire.coded import decoded
 from partsong.wire.files import parse_file
 from partsong.wire.freeform import wrap_input
 from partsong.wire.json import decode_field as decode
@@ -212,7 +212,7 @@ def parse_image(url: str, where: str) -> Image:
     if not (url.startswith("data:image/") and comma and coding == "base64"):
         raise RequestError(f"{where}: must begin with https:// or with data:image/…;base64,", where)
     try:
-        shown = base64.b64decode(data, validate=True)
+        shown = decoded(data)
     except (binascii.Error, ValueError) as problem:
         raise RequestError(f"{where}: is no base64: {problem}", where) from None
     if not shown:

@@ -5,7 +5,6 @@ Files become a `Document`, whose text the run extracts later. Blocks that load o
 Other unknown blocks are refused.
 """
 
-import base64
 import binascii
 from typing import Any
 
@@ -14,6 +13,7 @@ from msgspec import Raw
 
 from partsong.errors import RequestError
 from partsong.model import CacheControl, Document, Image, Part, Reasoning, Text, ToolCall, ToolResult
+from partsong.wire.coded import decoded
 from partsong.wire.files import file_of
 from partsong.wire.json import decode_field as decode
 from partsong.wire.json import given
@@ -220,6 +220,6 @@ def _image(source: Source, cache_control: CacheControl, where: str) -> Image:
     if source.type != "base64" or not source.media_type.startswith("image/"):
         raise RequestError(f"{where}: must be base64 with a media_type of an image, or a url", where)
     try:
-        return Image(base64.b64decode(source.data, validate=True), source.media_type, cache_control=cache_control)
+        return Image(decoded(source.data), source.media_type, cache_control=cache_control)
     except (binascii.Error, ValueError) as problem:
         raise RequestError(f"{where}.data: is no base64: {problem}", f"{where}.data") from None

@@ -6,7 +6,6 @@ message with the text before them. A second text begins another message, unless 
 Items of tools that ran on OpenAI's servers, or that only OpenAI's models know, become text.
 """
 
-import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 
 from partsong.errors import RequestError
 from partsong.model import CacheControl, Document, Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from partsong.wire.coded import decoded
 from partsong.wire.files import parse_file
 from partsong.wire.freeform import wrap_input
 from partsong.wire.parsed import refuse
@@ -312,7 +312,7 @@ def _image(url: str, where: str, cache_control: CacheControl) -> Image:
     media_type, encoded, _ = head.removeprefix("data:").partition(";base64")
     if comma and encoded and head.startswith("data:image/"):
         try:
-            return Image(base64.b64decode(data, validate=True), media_type, cache_control=cache_control)
+            return Image(decoded(data), media_type, cache_control=cache_control)
         except (binascii.Error, ValueError):
             raise RequestError(f"{where}: what follows the comma is not base64", where) from None
     raise RequestError(f"{where} must be an http(s) URL or a picture as data:image/…;base64,…", where)
