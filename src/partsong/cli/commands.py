@@ -53,6 +53,13 @@ ASK = (
         ),
     ),
     Command(
+        "chat",
+        "partsong.cli.chat:chat",
+        "Talk with a mixture of models, turn by turn.",
+        ("[OPTIONS]",),
+        ("chat", "chat --recipe frontier", "chat --continue last"),
+    ),
+    Command(
         "batch",
         "partsong.cli.batch:batch",
         "Answer a file of questions. After a stop, the same command goes on with what is left.",

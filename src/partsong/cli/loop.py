@@ -20,7 +20,7 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
     """
     stopped: list[int] = []
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
             return runner.run(_cancelled_by_signals(coroutine, stopped))
     except asyncio.CancelledError:
         if stopped:
@@ -45,7 +45,7 @@ def _stop(task: asyncio.Task[Any], stopped: list[int], number: int) -> None:
     task.cancel()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return the factory of uvloop's faster event loop if uvloop is installed; else `None`, for asyncio's loop."""
     try:
         import uvloop
