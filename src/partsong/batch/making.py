@@ -1,10 +1,10 @@
 """Makes the calls of a round by asking the models, one model after the other, so that a local model is loaded once."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -12,6 +12,7 @@ from partsong.batch.answers import Answers
 from partsong.batch.calls import Calls, Made, Wanted
 from partsong.batch.purse import EmptyError, Purse
 from partsong.batch.rounds import Round
+from partsong.batch.workers import together
 from partsong.call import Call
 from partsong.errors import HOPELESS, ModelError, StoreError
 from partsong.events import Failure
@@ -97,14 +98,8 @@ class Making:
         """Make all calls that wait. Raises `StoppedError` if no further call can be made."""
         for model in list(self.calls.models()):
             async with self.opening(model) as (asked, info):
-                waiting = self.calls.waiting(model)
-                tasks = [asyncio.create_task(self._work(asked, info, waiting, current)) for _ in range(self.at_once)]
-                try:
-                    await asyncio.gather(*tasks)
-                finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.wait(tasks)
+                work = partial(self._work, asked, info, self.calls.waiting(model), current)
+                await together(self.at_once, work)
 
     async def _work(self, model: Model, info: ModelInfo, waiting: Iterator[Wanted], current: Round) -> None:
         for wanted in waiting:

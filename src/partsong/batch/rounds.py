@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -20,6 +21,7 @@ from partsong.batch.answers import Answers
 from partsong.batch.calls import Calls
 from partsong.batch.noting import Counting, Notes
 from partsong.batch.questions import ParsedRequest, Questions
+from partsong.batch.workers import together
 from partsong.bounds import Bounds
 from partsong.engine import perform
 from partsong.errors import PartsongError
@@ -94,14 +96,7 @@ class Rounds:
             await self._make()
         for number in range(1, MOST_ROUNDS + 1):
             self.current = Round(number)
-            requests = self._open()
-            tasks = [asyncio.create_task(self._look(requests)) for _ in range(at_once)]
-            try:
-                await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
+            await together(at_once, partial(self._look, self._open()))
             if not self.calls.models():
                 return
             await self._make()

@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 
 from partsong.batch.answers import Answers, Outcome
 from partsong.batch.purse import Allowance, EmptyError, Purse
 from partsong.batch.questions import ParsedRequest, Place, Questions
+from partsong.batch.workers import together
 from partsong.bounds import DEFAULTS, Bounds
 from partsong.engine import perform
 from partsong.errors import BudgetError, QuestionError, RecipeError, StoreError
@@ -76,13 +78,7 @@ class Batch:
     async def perform(self, at_once: int) -> None:
         """Answer the questions without an answer, in file order, at most `at_once` at the same time."""
         for requests in (self._failed_ones(), self._unread()):
-            tasks = [asyncio.create_task(self._work(requests)) for _ in range(at_once)]
-            try:
-                await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
+            await together(at_once, partial(self._work, requests))
             if self.stopped:
                 break
         self._note()
