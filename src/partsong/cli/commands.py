@@ -82,9 +82,9 @@ SET_UP = (
     Command(
         "models",
         "partsong.cli.models:models",
-        "List the providers, whether their keys are set, and the local models.",
-        ("[OPTIONS]",),
-        ("models",),
+        "List the providers, whether their keys are set, and the local models; or the models of one provider.",
+        ("[PROVIDER] [OPTIONS]",),
+        ("models", "models openrouter", "models ollama"),
     ),
     Command(
         "cost",

@@ -1,20 +1,47 @@
-"""`partsong models`: lists the providers, whether their keys are set, the local models, and the configured ones."""
+"""`partsong models`: lists the providers, whether their keys are set, the local models, and the configured ones.
 
+With a provider, it lists the models that the provider's endpoint has, with what is known of their windows and prices.
+"""
+
+import sys
 from decimal import Decimal
+from typing import Annotated
 
+from cyclopts import Parameter
+
+from partsong import toml
+from partsong.assembly import assembling, info_without_model
+from partsong.cli.loop import complete
 from partsong.cli.options import Config
+from partsong.cli.printable import single_line
 from partsong.cli.table import print_table
-from partsong.configuration import Provider, find_configuration, has_key, known_providers
+from partsong.configuration import Configuration, Provider, find_configuration, has_key, known_providers
+from partsong.errors import ConfigurationError, ModelError
 from partsong.folders import weights_folder
+from partsong.ids import LONGEST_MODEL, fault
+from partsong.model import Usage
 from partsong.weights.catalogue import entries
 from partsong.weights.fetch import is_there
 from partsong.weights.part import in_words
 
+MILLION = 1_000_000
 
-def models(*, config: Config = None) -> int:
-    """List the providers, whether their keys are set, and the local models."""
+
+def models(
+    provider: Annotated[str | None, Parameter(help="Provider whose models to list, such as openrouter.")] = None,
+    /,
+    *,
+    config: Config = None,
+) -> int:
+    """List the providers, whether their keys are set, and the local models; or the models of one provider."""
     configuration = find_configuration(config)
     providers = known_providers() | configuration.providers
+    if provider is not None:
+        if provider not in providers:
+            raise ConfigurationError(
+                f'there is no provider "{provider}"; known: {", ".join(providers)}{toml.closest(provider, providers)}'
+            )
+        return complete(models_of(provider, configuration))
     print_table(
         ("provider", "key", "endpoint"),
         [(name, key_of(provider), provider.base_url) for name, provider in providers.items() if provider.base_url],
@@ -51,9 +78,37 @@ def models(*, config: Config = None) -> int:
     return 0
 
 
+async def models_of(provider: str, configuration: Configuration) -> int:
+    """Print the models that a provider lists; return the exit code.
+
+    Raises `ConfigurationError` if the provider has no list, or needs a key that is not set.
+    """
+    settings = (known_providers() | configuration.providers)[provider]
+    async with assembling(configuration) as assembly:
+        try:
+            names = await assembly.listed(provider)
+        except ModelError as error:
+            refused = error.cause == "auth" or error.status in (401, 403)
+            told = f" (the key is {settings.key_env})" if refused and settings.key_env else ""
+            print(single_line(f"partsong: {provider}: {error}{told}", sys.stderr.encoding), file=sys.stderr)
+            return 1
+        if names is None:
+            raise ConfigurationError(f"{provider}: has no list of models; any id of the form {provider}:MODEL is tried")
+        rows = []
+        for name in sorted(names):
+            identity = f"{provider}:{name}"
+            if fault(identity, LONGEST_MODEL):
+                continue  # no request could name such a model
+            window, dollars = assembly.window(identity), info_without_model(identity, configuration).dollars
+            costs = [dollars(usage) if dollars else None for usage in (Usage(MILLION), Usage(0, MILLION))]
+            rows.append((identity, f"{window:,}" if window else "", *(price(cost) for cost in costs)))
+    print_table(("model", "window", "input $/M", "output $/M"), rows)
+    return 0
+
+
 def price(dollars: Decimal | None) -> str:
     """Return a price as text without a unit; empty if the price is unknown."""
-    return "" if dollars is None else f"{dollars}"
+    return "" if dollars is None else f"{dollars.normalize():f}"
 
 
 def key_of(provider: Provider) -> str:
