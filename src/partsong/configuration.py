@@ -4,7 +4,6 @@ Reading the file makes no model and asks no provider. The file never holds an AP
 variable that holds the key.
 """
 
-import os
 import tomllib
 from decimal import Decimal
 from functools import cache
@@ -19,6 +18,7 @@ from partsong.bounds import Bounds
 from partsong.errors import ConfigurationError
 from partsong.folders import user_folder
 from partsong.ids import LONGEST_MODEL, LONGEST_NAME, fault, shown
+from partsong.provider_keys import key_in
 
 FILE = "partsong.toml"
 CONCURRENCY = 64  # calls at once to one provider, where the configuration says nothing
@@ -291,12 +291,12 @@ def find_configuration(explicit: Path | None = None) -> Configuration:
 
 
 def has_key(provider: Provider) -> bool:
-    """Whether the environment holds the provider's API key, or the provider needs no key."""
-    return provider.key_env is None or bool(os.environ.get(provider.key_env))
+    """Whether the provider's API key is set or kept (see `provider_keys`), or the provider needs no key."""
+    return provider.key_env is None or bool(key_in(provider.key_env))
 
 
 def key_of(name: str, provider: Provider) -> str | None:
-    """The API key of a provider, from the environment; `None` if the provider needs no key.
+    """The API key of a provider, from the environment or as kept; `None` if the provider needs no key.
 
     name: the provider's name, for error messages
 
@@ -304,9 +304,12 @@ def key_of(name: str, provider: Provider) -> str | None:
     """
     if provider.key_env is None:
         return None
-    key = os.environ.get(provider.key_env, "").strip()
+    key = key_in(provider.key_env)
     if not key:
-        raise ConfigurationError(f"{name}: needs a key, but the environment variable {provider.key_env} is not set")
+        raise ConfigurationError(
+            f"{name}: needs a key, but the environment variable {provider.key_env} is not set "
+            f"(partsong keys set {name} keeps a key)"
+        )
     if not key.isascii() or not key.isprintable():
         raise ConfigurationError(f"{name}: the key in {provider.key_env} has characters that no key can have")
     return key

@@ -186,9 +186,9 @@ SERVE = (
     Command(
         "keys",
         "partsong.cli.keys:keys",
-        "Make, list or remove the keys that clients need to call the server.",
-        ("add NAME [OPTIONS]", "list [OPTIONS]", "remove NAME"),
-        ("keys add alice --max-dollars-per-day 5", "keys list", "keys remove alice"),
+        "Make, list or remove the keys that clients need to call the server; or keep the key of a provider.",
+        ("add NAME [OPTIONS]", "list [OPTIONS]", "remove NAME", "set PROVIDER", "unset PROVIDER"),
+        ("keys add alice --max-dollars-per-day 5", "keys list", "keys remove alice", "keys set openrouter"),
     ),
     Command(
         "store",

@@ -1,23 +1,33 @@
-"""`partsong keys`: manages the keys that clients need to call the server. A secret is printed once, when it is made."""
+"""`partsong keys`: manages the keys that clients need to call the server. A secret is printed once, when it is made.
 
+`set` and `unset` are for the keys of providers, which are kept for this user and never printed.
+"""
+
+import os
 import sys
 from decimal import Decimal
+from getpass import getpass
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from partsong import provider_keys, toml
 from partsong.cli import known_keys
 from partsong.cli.ages import read_age, written_age
 from partsong.cli.json_output import print_json
 from partsong.cli.options import Config
 from partsong.cli.table import print_table
-from partsong.configuration import find_configuration
-from partsong.errors import InputError
+from partsong.configuration import Configuration, find_configuration, known_providers
+from partsong.errors import ConfigurationError, InputError
 
 
 def keys(
-    action: Annotated[Literal["add", "list", "remove"], Parameter(help="What to do. Default: list.")] = "list",
-    name: Annotated[str | None, Parameter(help="Name of the key, for add and remove.")] = None,
+    action: Annotated[
+        Literal["add", "list", "remove", "set", "unset"], Parameter(help="What to do. Default: list.")
+    ] = "list",
+    name: Annotated[
+        str | None, Parameter(help="Name of the key, for add and remove; of the provider, for set and unset.")
+    ] = None,
     /,
     *,
     max_dollars_per_day: Annotated[
@@ -40,8 +50,10 @@ def keys(
     json: Annotated[bool, Parameter(help="With list: print each key as a line of JSON.")] = False,
     config: Config = None,
 ) -> int:
-    """Make, list or remove the keys that clients need to call the server."""
+    """Make, list or remove the keys that clients need to call the server; or keep the key of a provider."""
     configuration = find_configuration(config)
+    if action in ("set", "unset"):
+        return of_provider(action, name, configuration)
     if action == "list":
         if json:
             for key in known_keys.all_keys(configuration):
@@ -82,4 +94,30 @@ def keys(
     )
     print(secret)
     print(f"partsong: this is the key of {name}; it is shown this once", file=sys.stderr)
+    return 0
+
+
+def of_provider(action: Literal["set", "unset"], name: str | None, configuration: Configuration) -> int:
+    """Keep or forget the key of a provider. The key is read from the terminal or standard input, and never shown.
+
+    Raises `ConfigurationError` for an unknown provider, and `InputError` without a name or a key.
+    """
+    if name is None:
+        raise InputError(f"keys {action} needs the name of a provider: partsong keys {action} openrouter")
+    providers = known_providers() | configuration.providers
+    if name not in providers:
+        raise ConfigurationError(
+            f'there is no provider "{name}"; known: {", ".join(providers)}{toml.closest(name, providers)}'
+        )
+    if (variable := providers[name].key_env) is None:
+        raise InputError(f"{name} needs no key")
+    if action == "unset":
+        told = "the key is forgotten" if provider_keys.forget(variable) else "no key was kept"
+        print(f"partsong: {name}: {told}", file=sys.stderr)
+        return 0
+    secret = getpass(f"Key of {name}: ") if sys.stdin.isatty() else sys.stdin.readline(provider_keys.LONGEST + 2)
+    provider_keys.keep(variable, secret.strip())
+    print(f"partsong: {name}: the key is kept in {provider_keys.keys_file()}, which only you can read", file=sys.stderr)
+    if os.environ.get(variable):
+        print(f"partsong: {variable} is set too, and goes first", file=sys.stderr)
     return 0
