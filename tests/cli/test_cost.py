@@ -54,6 +54,7 @@ def test_the_layers_add_up(trio: str, capfd: pytest.CaptureFixture[str]) -> None
     assert layer["most"]["output_tokens"] == 2 * 400 + 4096
     assert Decimal(everything["typical"]["dollars"]) < Decimal(everything["most"]["dollars"]) / 2
     assert document["unknown_prices"] == []
+    assert told(capfd, trio) == told(capfd, trio, "--prompt-tokens", "500")  # the default
     table = told(capfd, trio, "--prompt-tokens", "500").splitlines()
     assert [line.split()[0] for line in table[1:]] == ["layer", "aggregator", "all"]
     assert table[-1].split()[-1] in {f"{Decimal(everything['most']['dollars']):f}"}

@@ -90,8 +90,8 @@ SET_UP = (
         "cost",
         "partsong.cli.cost:cost",
         "Estimate what a question costs, typically and at most. No model is called, and no key is needed.",
-        ("RECIPE --prompt-tokens N [OPTIONS]",),
-        ("cost moa-lite --prompt-tokens 500", "cost mine.toml --prompt-tokens 20000 --json"),
+        ("RECIPE [OPTIONS]",),
+        ("cost moa-lite", "cost mine.toml --prompt-tokens 20000 --json"),
     ),
     Command(
         "pull",

@@ -26,13 +26,16 @@ from partsong.recipe import Recipe
 from partsong.recipes.finding import named_recipe
 
 MOST_PROMPT_TOKENS = 100_000_000
+USUAL_TOKENS = 500  # of a question with a paragraph beside it
 
 
 def cost(
     recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")],
     /,
     *,
-    prompt_tokens: Annotated[int, Parameter(metavar="N", help="Length of the question, in tokens.")],
+    prompt_tokens: Annotated[
+        int, Parameter(metavar="N", help=f"Length of the question, in tokens. Default: {USUAL_TOKENS}.")
+    ] = USUAL_TOKENS,
     json: Annotated[bool, Parameter(help="Print the estimate as JSON.")] = False,
     config: Config = None,
 ) -> int:
