@@ -119,8 +119,13 @@ def replica(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     try:
         yield process, port
     finally:
-        process.kill()
-        process.wait()
+        # A server that is killed leaves its worker behind, so the server is told to stop.
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextmanager
