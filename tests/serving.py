@@ -13,6 +13,7 @@ import uvicorn
 
 from partsong.configuration import Configuration, ModelSettings, Provider, Serving, StoreMode
 from partsong.server.application import Application, make_app
+from partsong.server.owner import Owner
 
 THREE = """
 name = "three"
@@ -41,10 +42,12 @@ async def serving(
     server: Serving | None = None,
     configuration: Configuration | None = None,
     models: Sequence[str] = (),
+    owner: Owner | None = None,
 ) -> AsyncIterator[tuple[str, Application]]:
     """The server's address (http://127.0.0.1:PORT) and the application, until the block is left.
 
     models: ids of models that the configuration names, so that requests may name them too
+    owner: the page that may set keys; no page by default
     """
     settings = server or Serving()
     whole = configuration or Configuration(providers=providers or {})
@@ -71,7 +74,7 @@ async def serving(
             log=settings.log,
         ),
     )
-    app = make_app(lambda: (whole, mode))
+    app = make_app(lambda: (whole, mode), owner=owner)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=5, ws="none")

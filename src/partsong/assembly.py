@@ -184,6 +184,7 @@ class Assembly:
         self._shared = _Shared(stack, self.providers, fetching, store, configuration.bounds)
         self._made: dict[str, Model] = {}
         self._making: dict[str, _Making] = {}
+        self.session_keys: dict[str, str] = {}  # by environment variable, and gone with this process
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def check(self, ids: Iterable[str]) -> None:
@@ -197,7 +198,7 @@ class Assembly:
             provider, name = _parts(identity, self.providers)
             settings = self.providers[provider]
             _api(settings).check(name)
-            key_of(provider, settings)
+            key_of(provider, settings, self.session_keys)
 
     def load(self) -> None:
         """Import what the configured providers need, which takes half a second with an HTTP library.
@@ -235,22 +236,32 @@ class Assembly:
         anything is fetched, and `WeightsError` if weights cannot be fetched.
         """
         names = tuple(dict.fromkeys(ids))
-        if new := [name for name in names if name not in self._made]:
+        made = {name: self._made[name] for name in names if name in self._made}
+        if new := [name for name in names if name not in made]:
             self.check(new)
             await self._shared.remember(new)
             for name in new:
-                await self._made_once(name)
-        return {name: self._made[name] for name in names}
+                made[name] = await self._made_once(name)
+        return {name: made[name] for name in names}
 
-    async def listed(self, provider: str) -> frozenset[str] | None:
+    async def listed(self, provider: str, key: str | None = None) -> frozenset[str] | None:
         """The names of the models that a provider lists; `None` if the provider has no list.
+
+        key: a key to try; by default the key of the provider
 
         Raises `ModelError` if the list cannot be read, and `ConfigurationError` for a missing key or a wrong address.
         """
         settings = self.providers[provider]
         if (read := _api(settings).listed) is None:
             return None
-        return await read(await self._shared.connections(), settings.base_url, key_of(provider, settings))
+        key = key or key_of(provider, settings, self.session_keys)
+        return await read(await self._shared.connections(), settings.base_url, key)
+
+    def renew(self, provider: str) -> None:
+        """Make the models of a provider anew when they are next asked, because its key has changed."""
+        for made in (self._made, self._making):
+            for identity in [name for name in made if name.startswith(f"{provider}:")]:
+                del made[identity]
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Start a task that is cancelled, at the latest, when the assembly is closed."""
@@ -271,10 +282,10 @@ class Assembly:
         if not task.cancelled():
             task.exception()  # otherwise asyncio reports errors for which nobody waits any more
 
-    async def _made_once(self, identity: str) -> None:
+    async def _made_once(self, identity: str) -> Model:
         """Make a model, or wait until another caller has made it."""
         if identity in self._made:
-            return
+            return self._made[identity]
         making = self._making.get(identity)
         if making is None:
             making = self._making[identity] = _Making(self.begin(self._made_of(identity)))
@@ -283,7 +294,10 @@ class Assembly:
             await asyncio.wait((making.task,))
             if making.task.cancelled():
                 raise WeightsError(f"{identity}: its making was stopped, because partsong is closing")
-            self._made[identity] = making.task.result()
+            model = making.task.result()
+            if self._making.get(identity) is making:  # else it has a key that has changed meanwhile
+                self._made[identity] = model
+            return model
         finally:
             making.waiters -= 1
             if making.waiters == 0:
@@ -301,7 +315,7 @@ class Assembly:
         settings, known = self.providers[provider], self.configuration.models.get(identity, ModelSettings())
         # A local model makes its calls one after another, so the calls that wait for one must not fill a common gate.
         gate = shared.gate(provider, name if settings.api == "local" else "")
-        key = key_of(provider, settings)
+        key = key_of(provider, settings, self.session_keys)
         making = Making(
             name,
             provider,

@@ -5,6 +5,7 @@ variable that holds the key.
 """
 
 import tomllib
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
 from importlib import resources
@@ -50,6 +51,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     free: whether the provider's models cost nothing (default: no)
     dollars_per_day: dollars that all runs together may spend with the provider in a day (UTC); `None` for no limit
     documents: whether its models are sent PDFs unchanged (default: no); other models are sent the text of a PDF
+    key_page: address of the page on which the provider gives keys, for people (default: "", not known)
     """
 
     api: ApiName
@@ -61,8 +63,11 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     free: bool = False
     dollars_per_day: Decimal | None = None
     documents: bool = False
+    key_page: str = ""
 
     def __post_init__(self) -> None:
+        if self.key_page and not self.key_page.startswith("https://"):
+            raise ValueError(f'key_page is "{self.key_page}", but must begin with https://')
         if is_hosted(self.api) and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f'base_url is "{self.base_url}", but must begin with http:// or https://')
         if self.concurrency < 1:
@@ -295,16 +300,17 @@ def has_key(provider: Provider) -> bool:
     return provider.key_env is None or bool(key_in(provider.key_env))
 
 
-def key_of(name: str, provider: Provider) -> str | None:
+def key_of(name: str, provider: Provider, session: Mapping[str, str] | None = None) -> str | None:
     """The API key of a provider, from the environment or as kept; `None` if the provider needs no key.
 
     name: the provider's name, for error messages
+    session: keys by environment variable that this process knows until it ends; none by default
 
     Raises `ConfigurationError` if the key is missing or has characters that HTTP headers forbid.
     """
     if provider.key_env is None:
         return None
-    key = key_in(provider.key_env)
+    key = key_in(provider.key_env, session)
     if not key:
         raise ConfigurationError(
             f"{name}: needs a key, but the environment variable {provider.key_env} is not set "

@@ -5,6 +5,7 @@ and never holds a key.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,12 +22,14 @@ def keys_file() -> Path:
     return user_folder("config") / "provider-keys.json"
 
 
-def key_in(variable: str) -> str:
-    """The key in this environment variable, or else the key that is kept for it; "" if there is none.
+def key_in(variable: str, session: Mapping[str, str] | None = None) -> str:
+    """The key in this environment variable, or else the key of the session, or else the kept key; "" if there is none.
+
+    session: keys by environment variable that this process knows until it ends; none by default
 
     Raises `ConfigurationError` if the file with the keys cannot be read.
     """
-    return os.environ.get(variable, "").strip() or kept().get(variable, "")
+    return os.environ.get(variable, "").strip() or (session or {}).get(variable, "") or kept().get(variable, "")
 
 
 def kept() -> dict[str, str]:
@@ -40,10 +43,15 @@ def kept() -> dict[str, str]:
         raise ConfigurationError(f"{path}: the keys of providers cannot be read: {_why(problem)}") from None
 
 
-def keep(variable: str, key: str) -> None:
-    """Keep a key. Raises `ConfigurationError` if no provider can have such a key, or if it cannot be written."""
+def check(key: str) -> None:
+    """Raise `ConfigurationError` if no provider can have such a key."""
     if not key or len(key) > LONGEST or not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigurationError(f"this is no key: a key has from 1 to {LONGEST:,} letters, digits and signs")
+
+
+def keep(variable: str, key: str) -> None:
+    """Keep a key. Raises `ConfigurationError` if no provider can have such a key, or if it cannot be written."""
+    check(key)
     _write({**kept(), variable: key})
 
 

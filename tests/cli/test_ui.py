@@ -24,7 +24,12 @@ def test_the_page_is_opened_once_it_is_there(tmp_path: Path) -> None:
                 assert process.poll() is None
                 time.sleep(0.02)
             url = opened.read_text().strip()
+            url, _, code = url.partition("/#/owner/")
             assert url.startswith("http://127.0.0.1:")
+            assert len(code) >= 32
+            started = Path(f"/proc/{process.pid}/environ")
+            if started.exists():  # Linux: whoever reads the environment of the server does not learn the code
+                assert code not in started.read_text(errors="replace")
             with urllib.request.urlopen(url) as response:
                 assert b"<title>partsong</title>" in response.read()
         finally:

@@ -11,8 +11,9 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module {__name__} has no attribute {name}")
     from partsong.server.application import make_app
+    from partsong.server.owner import told_owner
     from partsong.server.settings import server_settings
 
-    app = make_app(server_settings)
+    app = make_app(server_settings, owner=told_owner())
     globals()["app"] = app
     return app

@@ -38,7 +38,8 @@ from partsong.server.deleting import Deleting
 from partsong.server.incoming import headers_of, identify, identity_headers, request_id, until_left
 from partsong.server.memory import give_memory_back
 from partsong.server.metrics import MEDIA_TYPE
-from partsong.server.pages import History, Overview, Recipes, Results, Votes
+from partsong.server.owner import Owner
+from partsong.server.pages import History, Overview, Recipes, Results, Setup, Votes
 from partsong.server.problems import ProblemError, internal, presentable, problem_headers, unusable
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
@@ -62,20 +63,22 @@ FULL_COLLECTION = 100  # collections of the middle generation before a full coll
 Settings = Callable[[], tuple[Configuration, StoreMode | None]]
 
 
-def make_app(settings: Settings, slowest: float = SLOWEST) -> "Application":
+def make_app(settings: Settings, slowest: float = SLOWEST, owner: Owner | None = None) -> "Application":
     """The ASGI application.
 
     settings: returns the configuration and the mode of the store; called when the application starts
     slowest: seconds that a client may take to send a body, or to read what the server has sent
+    owner: the page that may set the keys of providers; no page by default
     """
-    return Application(settings, slowest)
+    return Application(settings, slowest, owner)
 
 
 class Application:
     """The ASGI application: the routes, and the service that answers them between start and end of the lifespan."""
 
-    def __init__(self, settings: Settings, slowest: float = SLOWEST) -> None:
+    def __init__(self, settings: Settings, slowest: float = SLOWEST, owner: Owner | None = None) -> None:
         self.settings, self.slowest = settings, slowest
+        self._owner = owner or Owner()
         self._service: Service | None = None
         self._answering: dict[str, ASGIApp] = {
             "/v1/chat/completions": Answering(Api("chat", chat), self.service),
@@ -161,6 +164,7 @@ class Application:
             *History(self.service).routes(),
             *Recipes(self.service).routes(),
             *Results(self.service).routes(),
+            *Setup(self.service, self._owner).routes(),
             *Votes(self.service).routes(),
             *(Route(path, answering, methods=["POST"]) for path, answering in self._answering.items()),
             Route("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),

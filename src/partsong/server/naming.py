@@ -57,6 +57,10 @@ class Naming:
         """The ids of the models that the configuration or an offered recipe names."""
         return {*self.configuration.models, *(model for recipe in self.recipes.values() for model in recipe.models)}
 
+    def forget(self, provider: str) -> None:
+        """Read the list of a provider again when it is next needed, because its key has changed."""
+        self._listings.pop(provider, None)
+
     async def _refused(self, identity: str) -> str | None:
         provider, _, name = identity.partition(":")
         settings, known = self.assembly.providers.get(provider), ids.shown(identity)

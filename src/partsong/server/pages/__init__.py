@@ -7,6 +7,7 @@ from partsong.server.pages.history import History
 from partsong.server.pages.overview import Overview
 from partsong.server.pages.recipes import Recipes
 from partsong.server.pages.results import Results
+from partsong.server.pages.setup import Setup
 from partsong.server.pages.votes import Votes
 
-__all__ = ["History", "Overview", "Recipes", "Results", "Votes"]
+__all__ = ["History", "Overview", "Recipes", "Results", "Setup", "Votes"]

@@ -1,6 +1,7 @@
 """`GET /api/about`: the recipes and models of the server, with the calls and the typical cost of each recipe."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +15,7 @@ from partsong.server.incoming import headers_of
 from partsong.server.listing import allowed
 from partsong.server.pages.price import price_of
 from partsong.server.pages.request import said, who
+from partsong.server.pages.weights import Missing, missing
 from partsong.server.service import Service
 
 
@@ -36,12 +38,14 @@ class Overview:
         if service.keys.any() and not {"authorization", "x-api-key", "origin"} & headers.keys():
             return said({"version": version("partsong"), "keyed": True})
         key = who(request, service)
+        recipes = [*service.recipes.values()]
+        fetched = await asyncio.to_thread(missing, recipes, service.assembly.providers)
         return said(
             {
                 "version": version("partsong"),
                 "keyed": key is not None,
                 "store": service.store.mode,
-                "recipes": [await entry(service, name) for name in known(service) if allowed(name, key)],
+                "recipes": [await entry(service, name, fetched) for name in known(service) if allowed(name, key)],
                 "models": models(service, key),
             }
         )
@@ -57,18 +61,29 @@ def known(service: Service) -> list[str]:
     return list(dict.fromkeys([*service.recipes, *service.unusable]))
 
 
-async def entry(service: Service, name: str) -> dict[str, Any]:
-    """The summary of a recipe. A file that is no recipe has only the reason why it is unusable."""
+async def entry(service: Service, name: str, fetched: Mapping[str, Missing]) -> dict[str, Any]:
+    """The summary of a recipe. A file that is no recipe has only the reason why it is unusable.
+
+    fetched: the models whose weights must be fetched first, by id
+    """
     recipe = recipe_of(service, name)
     whole: dict[str, Any] = {"name": name, "unusable": None if name in service.recipes else service.unusable[name]}
     if recipe is None:
-        return whole | {"about": "", "layers": [], "aggregator": None, "calls": 0, "typical_dollars": None}
+        return whole | {
+            "about": "",
+            "layers": [],
+            "aggregator": None,
+            "calls": 0,
+            "typical_dollars": None,
+            "fetches": [],
+        }
     return whole | {
         "about": recipe.about,
         "layers": [[agent.model for agent in layer.seats] for layer in recipe.layers],
         "aggregator": recipe.aggregator.model,
         "calls": recipe.calls,
         "typical_dollars": (await price_of(service, recipe)).typical,
+        "fetches": [fetched[model] for model in dict.fromkeys(recipe.models) if model in fetched],
     }
 
 
