@@ -656,6 +656,31 @@ export interface AboutRecipe {
   typical_dollars: string | number | null;
   /** Why the recipe cannot be used here; `null` where it can. */
   unusable: string | null;
+  /** The local models whose weights must be fetched first. */
+  fetches?: { model: string; bytes: number | null; licence: string; about: string }[];
+  layers?: string[][];
+  aggregator?: string | null;
+}
+
+/** A provider that needs a key, and where its key is. */
+export interface KeyedProvider {
+  name: string;
+  variable: string;
+  key: "environment" | "session" | "kept" | null;
+  /** Where a key is had; "" if nobody knows. */
+  page: string;
+  address: string;
+}
+
+export interface SetUp {
+  /** Whether this page may set keys. */
+  owner: boolean;
+  providers: KeyedProvider[];
+  /** What must be installed before local models can be used; "" for nothing. */
+  local: string;
+  /** The recipe whose weights are being fetched. */
+  fetching: string | null;
+  problem: string;
 }
 
 export interface About {

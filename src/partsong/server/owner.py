@@ -64,7 +64,7 @@ def digest_of(code: str) -> str:
 
 
 def told_owner() -> Owner:
-    """The owner that `partsong ui` has told this process. The environment forgets it, so that no child process has it."""
+    """The owner that `partsong ui` has told this process. The environment forgets it, so that no child has it."""
     return Owner(os.environ.pop(VARIABLE, ""))
 
 

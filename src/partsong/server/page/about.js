@@ -33,3 +33,22 @@ function listed({ id, display_name: about, partsong }) {
 function named(model) {
   return typeof model === "string" ? model : (model.id ?? model.name ?? "");
 }
+
+/**
+ * The recipe that can be asked at once; else one whose weights must be fetched first.
+ *
+ * @param {AboutRecipe[]} recipes
+ */
+export function firstOf(recipes) {
+  const usable = recipes.filter(({ unusable }) => !unusable);
+  return usable.find(({ fetches = [] }) => !fetches.length) ?? usable[0];
+}
+
+/**
+ * The bytes of the weights that must be fetched before the recipe can be asked.
+ *
+ * @param {AboutRecipe} recipe
+ */
+export function sizeOf({ fetches = [] }) {
+  return fetches.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0);
+}

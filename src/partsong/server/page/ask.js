@@ -7,6 +7,7 @@ import { rewriteAddress } from "./address.js";
 import { Composer } from "./composer.js";
 import { emptyTurn, messagesOf, turnsOf } from "./conversation.js";
 import { fill, make } from "./dom.js";
+import { greet } from "./greeting.js";
 import { Run } from "./run.js";
 import { messageOf } from "./server.js";
 import { TurnView } from "./turn.js";
@@ -86,9 +87,7 @@ class Ask {
     try {
       const about = await readAbout();
       this.composer.offer(about);
-      if (about.recipes.every((recipe) => recipe.unusable)) {
-        this.problem.textContent = "No recipe can be used here: `partsong doctor` says why.";
-      }
+      await greet(this.empty, about, () => this.offer());
     } catch (problem) {
       this.composer.offer({ recipes: [], models: [] });
       this.problem.textContent = `The list of recipes could not be read: ${messageOf(problem)}`;

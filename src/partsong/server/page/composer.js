@@ -2,6 +2,7 @@
 // Where a question is written: the words, pictures and documents by drop, paste or choice, the recipe with its calls
 // and typical cost, and the button that sends or stops.
 
+import { firstOf, sizeOf } from "./about.js";
 import { fill, make, newId } from "./dom.js";
 import { dollars, many } from "./format.js";
 
@@ -28,6 +29,7 @@ export class Composer {
     // on the list. Nothing else is ever asked in its place.
     this.wanted = "";
     this.picked = false; // whether the reader has chosen it
+    this.guess = ""; // what stands there until anybody has chosen
     this.resolve = () => {};
     /** @type {Promise<void>} */
     this.offered = new Promise((resolve) => (this.resolve = resolve));
@@ -98,7 +100,9 @@ export class Composer {
       models.length ? make("optgroup", { label: "Single models" }, single) : null,
     );
     this.resolve();
-    this.choose(this.wanted || recipes.find(({ unusable }) => !unusable)?.name || "");
+    const chosen = this.picked || this.wanted !== this.guess ? this.wanted : "";
+    this.guess = firstOf(recipes)?.name ?? "";
+    this.choose(chosen || this.guess);
   }
 
   /** @param {string} name of the recipe or model of the conversation */
@@ -185,6 +189,7 @@ export class Composer {
     const known = recipe ? [many(recipe.calls, "call")] : single;
     const typical = recipe?.typical_dollars ?? null;
     if (typical !== null) known.push(`typically ${dollars(typical)}`);
+    if (recipe && sizeOf(recipe)) known.push(`first ${Math.round(sizeOf(recipe) / 1e6)} MB are fetched`);
     this.cost.textContent = known.join(" · ");
   }
 

@@ -38,7 +38,7 @@ export async function showPast(place, id) {
   return () => past.close();
 }
 
-class Past {
+export class Past {
   /**
    * @param {StoredRun} stored
    * @param {HTMLElement} place

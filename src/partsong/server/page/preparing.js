@@ -54,7 +54,7 @@ export function preparedText({ model, state, done, total }) {
 }
 
 /** @param {number} bytes */
-function megabytes(bytes) {
+export function megabytes(bytes) {
   return count(Math.round(bytes / 1e6));
 }
 
