@@ -783,6 +783,7 @@ export interface Listed {
   samples: number;
   /** Unix time. */
   changed: number;
+  state: "finished" | "running" | "stopped";
 }
 
 export interface Contestant {
@@ -818,23 +819,42 @@ export interface Exhibit {
   notes: string[];
 }
 
-/** A prompt on which the contestant `one` was worse than `other`. */
-export interface LostPrompt {
-  one: string;
-  other: string;
+/** A prompt of a study; `by` is how much better a contestant was than the other side. */
+export interface PromptLine {
   sample: string;
-  by: number;
-  question: string | null;
-  /** The answer of `one` and that of `other`. */
-  answers: [string, string];
+  question: string;
+  by: number | null;
+  state: string;
+}
+
+export interface PromptDetails {
+  question: string;
+  reference: string;
+  answers: {
+    contestant: string;
+    attempt: number;
+    text: string;
+    failed: string;
+    value: number | null;
+    judged: string[];
+    seconds: number | null;
+    dollars: string | null;
+  }[];
+  verdicts: { one: string; other: string; value: number | null; judged: string[] }[];
 }
 
 export interface Study extends Omit<Listed, "contestants"> {
-  manifest: { task?: string; judge?: string; seed?: number; attempts?: number; versions?: { partsong?: string }[] };
+  manifest: {
+    contestants?: Record<string, unknown>;
+    task?: string;
+    judge?: string;
+    seed?: number;
+    attempts?: number;
+    versions?: { partsong?: string }[];
+  };
   contestants: Contestant[];
   comparison: { differences?: Difference[] } | null;
   paper: Exhibit | null;
-  lost: LostPrompt[];
 }
 
 // Elements: `dom.js`.

@@ -13,7 +13,12 @@ async def looked_over(page: Page) -> None:
     """Look at the page in light and dark, on a phone and on a desk."""
     for width, height in WINDOWS:
         await page.set_viewport_size({"width": width, "height": height})
-        await page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
+        for _ in range(20):  # a new size is laid out in a while
+            if await page.evaluate("document.documentElement.scrollWidth") <= width:
+                break
+            await page.wait_for_timeout(50)
+        else:
+            raise AssertionError(f"the page is wider than its window of {width} pixels")
         for scheme in SCHEMES:
             await page.emulate_media(color_scheme=scheme)
             await page.wait_for_timeout(150)  # colours change in a while

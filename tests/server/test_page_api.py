@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import stat
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
@@ -663,16 +664,25 @@ async def test_studies_are_read_from_their_folders(page: Page, tmp_path: Path, m
     (tmp_path / "bench" / "empty").mkdir()
     (listed,) = (await page.get("/api/results"))["results"]
     assert (listed["name"], listed["task"], listed["samples"], listed["compared"]) == ("sums-mix", "sums", 2, False)
+    assert listed["state"] == "finished"
     study = await page.get("/api/results/sums-mix")
     mix, alone = study["contestants"]
     assert (mix["name"], mix["n"], mix["value"], mix["dollars"], mix["seconds"]) == ("mix", 2, 0.5, 0.5, 2.0)
     assert mix["interval"] == alone["interval"] == pytest.approx([0.0945, 0.9055], abs=1e-4)
-    assert [(lost["one"], lost["other"], lost["sample"], lost["by"]) for lost in study["lost"]] == [
-        ("mix", "alone", "1", 1.0),
-        ("mix", "alone", "2", 0.5),
+    found = await page.get("/api/results/sums-mix/prompts")
+    assert (found["one"], found["total"], found["bias"]) == ("mix", 2, None)
+    assert [(each["sample"], each["by"], each["state"]) for each in found["prompts"]] == [
+        ("1", -1.0, "lost"),
+        ("2", 1.0, "won"),
     ]
-    assert [lost["question"] for lost in study["lost"]] == ["What is 2 + 2?", "Why?\n\nAnd then?"]
-    assert study["lost"][0]["answers"] == ["mix", "alone"]
+    assert [each["question"] for each in found["prompts"]] == ["What is 2 + 2?", "Why?\n\nAnd then?"]
+    prompt = await page.get("/api/results/sums-mix/prompt?sample=2")
+    assert prompt["question"] == "Why?\n\nAnd then?"
+    assert [(each["contestant"], each["text"], each["value"]) for each in prompt["answers"]] == [
+        ("mix", "mix", 1.0),
+        ("alone", "alone", 0.0),
+    ]
+    assert [(each["one"], each["other"], each["value"]) for each in prompt["verdicts"]] == [("alone", "mix", 0.75)]
     assert study["comparison"] is None
     for name in ("..", "empty", "sums-mix%2F..", "."):
         async with page.session.get(yarl.URL(f"{page.url}/api/results/{name}", encoded=True)) as response:
@@ -680,6 +690,64 @@ async def test_studies_are_read_from_their_folders(page: Page, tmp_path: Path, m
     key = {"x-api-key": Keys(keys_path()).add("alice")}
     await page.get("/api/results", 403, key)
     await page.get("/api/results/sums-mix", 403, key)
+    await page.get("/api/results/sums-mix/prompts", 403, key)
+    await page.get("/api/results/sums-mix/prompt?sample=1", 403, key)
+
+
+async def test_prompts_of_a_study_are_filtered_and_sorted(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "bench" / "sums-mix"
+    write_study(folder)
+
+    async def samples(query: str) -> list[str]:
+        found = await page.get(f"/api/results/sums-mix/prompts?{query}")
+        assert found["total"] >= len(found["prompts"])
+        return [each["sample"] for each in found["prompts"]]
+
+    assert await samples("show=won") == ["2"]
+    assert await samples("show=lost") == ["1"]
+    assert await samples("show=won&one=alone") == ["1"]
+    assert await samples("show=level") == await samples("show=failed") == []
+    assert await samples("sort=best") == ["2", "1"]
+    assert await samples("sort=worst") == ["1", "2"]
+    assert await samples("text=AND+then") == ["2"]
+    assert await samples("other=alone&show=lost") == ["1"]
+    assert await samples("start=1") == ["2"]
+    assert await samples("one=nobody&show=won") == []
+    for wrong in ("show=best", "sort=up", "start=-1", "limit=9", f"text={'x' * 1001}"):
+        await page.get(f"/api/results/sums-mix/prompts?{wrong}", 400)
+    await page.get("/api/results/sums-mix/prompt?sample=9", 404)
+    await page.get("/api/results/none/prompts", 404)
+    # Without grades, the judge's verdicts decide; those in both orders show its bias.
+    (folder / "grades.jsonl").unlink()
+    verdicts = [
+        {"one": "mix", "other": "alone", "sample": "1", "value": 1.0, "parts": {"first": 1.0, "second": 1.0}},
+        {"one": "mix", "other": "alone", "sample": "2", "value": 0.5, "parts": {"first": 1.0, "second": 0.0}},
+        {"one": "mix", "other": "alone", "sample": "3", "value": 0.0, "failed": "no verdict"},
+    ]
+    (folder / "verdicts.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in verdicts))
+    assert (await samples("show=won"), await samples("show=level")) == (["1"], ["2"])
+    bias = (await page.get("/api/results/sums-mix/prompts"))["bias"]
+    assert bias == {"n": 2, "first": 0.75, "turned": 0.5}
+
+
+async def test_a_study_that_goes_on_says_so(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "bench" / "sums-mix"
+    write_study(folder)
+    lines = (folder / "outputs.jsonl").read_text().splitlines()
+    (folder / "outputs.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    assert (await page.get("/api/results"))["results"][0]["state"] == "running"
+    for file in folder.iterdir():
+        os.utime(file, (0, 0))
+    assert (await page.get("/api/results/sums-mix"))["state"] == "stopped"
+    (folder / "comparison.json").write_text("{}")
+    assert (await page.get("/api/results/sums-mix"))["state"] == "finished"
+    (folder / "outputs.jsonl").write_text("\n".join(lines) + "\n")  # it was started again, with more samples
+    os.utime(folder / "comparison.json", (0, 0))
+    assert (await page.get("/api/results/sums-mix"))["state"] == "running"
 
 
 ALONE = """

@@ -17,6 +17,7 @@ from playwright.async_api import Browser, Page, expect
 from partsong.folders import recipes_folder
 from partsong.server.application import Application
 from tests.browsing import browsing, visiting
+from tests.server.page_checks import looked_over
 from tests.serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -208,7 +209,7 @@ async def test_a_recipe_is_edited_with_its_faults_saved_and_asked(
         await expect(page.locator(".answer")).to_have_text("mine too")
 
 
-async def test_studies_of_the_bench_are_shown_with_what_was_lost(
+async def test_studies_of_the_bench_are_shown_with_all_answers(
     browser: Browser, server: tuple[str, Application], tmp_path: Path
 ) -> None:
     url, _ = server
@@ -234,9 +235,30 @@ async def test_studies_of_the_bench_are_shown_with_what_was_lost(
         await expect(page.get_by_role("region", name="Contestants")).to_contain_text("mix")
         await expect(page.get_by_text("no difference shown between").first).to_be_visible()
         await expect(page.get_by_role("figure", name="Value", exact=True)).to_be_visible()
-        await page.locator("details").first.click()
-        await expect(page.locator("details").first).to_contain_text(HOSTILE)
-        await usable_by_everybody(page)
+        prompts = page.locator(".prompts details")
+        await expect(prompts).to_have_count(4)
+        await prompts.first.click()
+        await expect(prompts.first).to_contain_text(HOSTILE)
+        await expect(prompts.first.get_by_role("heading", name="mix", exact=True)).to_be_visible()
+        await expect(prompts.first.locator(".lost-texts > div")).to_have_count(6)
+        await looked_over(page)
+        await page.get_by_label("Outcome").select_option("won")
+        await expect(page.get_by_text("0 prompts")).to_be_visible()
+        await page.get_by_label("Outcome").select_option("all")
+        await page.get_by_label("Words").fill("what is 2?")
+        await expect(prompts).to_have_count(1)
+        await page.get_by_label("Against").select_option("scripted:q?text=5&output=1")
+        await expect(page.locator(".prompts .voice").first).to_have_text("lost -1")
+        await page.get_by_label("Sort").select_option("worst")
+        await expect(prompts).to_have_count(1)
+        comparison = tmp_path / "bench" / "mixed" / "comparison.json"
+        ended = comparison.read_text()
+        comparison.unlink()  # as before its end
+        await page.reload()
+        await expect(page.get_by_text("Still running: the figures change.")).to_be_visible()
+        await looked_over(page)
+        comparison.write_text(ended)
+        await expect(page.get_by_text("Still running: the figures change.")).to_be_hidden()
         await page.goto(f"{url}/#/results/t3")
         await expect(page.get_by_role("region", name="table-3")).to_contain_text("58.8")
         await page.goto(f"{url}/#/results/none")

@@ -1,20 +1,26 @@
 // @ts-check
 // Results: what the bench has found, out of the folders that the bench has left: values with intervals, costs, what may
-// be said, and the prompts on which a mixture lost.
+// be said, and the prompts.
 
 import { intervalChart, pointChart } from "./chart.js";
-import { compareWords } from "./diff.js";
 import { fill, make } from "./dom.js";
 import { count, dollars, many, seconds } from "./format.js";
+import { promptsOf } from "./prompts.js";
 import { getJson, messageOf } from "./server.js";
 import { tableOf } from "./table.js";
 
 /** @import { IntervalRow, PointRow } from "./chart.js" */
-/** @import { Child, Contestant, Difference, Exhibit, Listed, LostPrompt, Study } from "./types.js" */
+/** @import { Child, Contestant, Difference, Exhibit, Listed, Study } from "./types.js" */
 
 const NONE =
   "There are none in bench/, results/ or paper/ where the server was started: " +
   "partsong bench run, compare and paper make some.";
+const PAUSE = 3000; // milliseconds between two looks at a study that is running
+const STATES = {
+  finished: "",
+  running: "Still running: the figures change.",
+  stopped: "Stopped before its end: the same command goes on from here.",
+};
 const HEADS = ["An answer of", "Value", "95 % interval", "n", "Failed", "Dollars", "Seconds", "Tokens"];
 
 /**
@@ -25,7 +31,17 @@ export async function show(place, name) {
   try {
     if (name) {
       const back = make("p", {}, make("a", { href: "#/results" }, "← All results"));
-      fill(place, back, studyOf(await getJson(`/api/results/${encodeURIComponent(name)}`)));
+      const path = `/api/results/${encodeURIComponent(name)}`;
+      const study = await getJson(path);
+      const figures = make("div", { class: "figures" }, figuresOf(study));
+      const names = namesOf(study);
+      fill(place, back, figures, names.length ? promptsOf(name, names) : null);
+      const timer = setInterval(async () => {
+        if (study.state === "running") Object.assign(study, await getJson(path).catch(() => study));
+        else clearInterval(timer);
+        fill(figures, figuresOf(study));
+      }, PAUSE);
+      return () => clearInterval(timer);
     } else {
       fill(place, make("h1", {}, "Results"), listOf((await getJson("/api/results")).results));
     }
@@ -39,27 +55,37 @@ function listOf(results) {
   if (!results.length) return make("p", { class: "note" }, NONE);
   const rows = results.map((each) => [
     make("a", { href: `#/results/${encodeURIComponent(each.name)}` }, each.name),
+    each.state,
     each.task ?? "",
     each.contestants.join(", "),
     count(each.samples),
     new Date(each.changed * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" }),
   ]);
-  return tableWith("Studies", ["Study", "Task", "Contestants", "Samples", "Changed"], rows, 2);
+  return tableWith("Studies", ["Study", "State", "Task", "Contestants", "Samples", "Changed"], rows, 3);
+}
+
+/**
+ * The names of the contestants, first those that the study is about.
+ *
+ * @param {Study} study
+ */
+function namesOf({ manifest, contestants }) {
+  return [...new Set([...Object.keys(manifest.contestants ?? {}), ...contestants.map(({ name }) => name)])];
 }
 
 /** @param {Study} study */
-function studyOf(study) {
-  const { contestants, comparison, lost, paper } = study;
+function figuresOf(study) {
+  const { contestants, comparison, paper } = study;
   const differences = comparison?.differences ?? [];
   const said = differences.map((each) => make("li", {}, differenceOf(each)));
   return [
     make("h1", {}, study.name),
     make("p", { class: "note" }, factsOf(study)),
+    make("p", { role: "status" }, STATES[study.state]),
     tableWith("Contestants", HEADS, contestants.map(cellsOf), 0),
     ...chartsOf(contestants),
     paper ? paperOf(paper) : null,
     said.length ? make("section", {}, make("h2", {}, "What may be said"), make("ul", {}, said)) : null,
-    lost.length ? make("section", {}, make("h2", {}, "Where a mixture lost"), lost.map(lostOf)) : null,
   ];
 }
 
@@ -154,37 +180,6 @@ function differenceOf({ one, other, interval: { mean, low, high, n }, enough }) 
 /** @param {number | null} value */
 function signed(value) {
   return value === null ? "?" : `${value > 0 ? "+" : ""}${value.toFixed(3)}`;
-}
-
-/**
- * A prompt on which a mixture lost. The two answers are compared when the reader opens it.
- *
- * @param {LostPrompt} lost
- */
-function lostOf(lost) {
-  const { one, other, sample, by } = lost;
-  const summary = `${sample}: ${one} was worse than ${other} by ${Number(by.toFixed(3))}`;
-  const body = make("div");
-  const details = make("details", {}, make("summary", {}, summary), body);
-  details.addEventListener("toggle", () => {
-    if (details.open && !body.childElementCount) fill(body, answersOf(lost));
-  });
-  return details;
-}
-
-/** @param {LostPrompt} lost */
-function answersOf({ one, other, question, answers: [left, right] }) {
-  const pieces = compareWords(left, right);
-  const side = (/** @type {"left" | "right"} */ mine, /** @type {string} */ name, /** @type {string} */ text) => {
-    const words = pieces
-      ?.filter(([kind]) => kind === "same" || kind === mine)
-      .map(([kind, piece]) => (kind === "same" ? piece : make("mark", { class: mine }, piece)));
-    return make("div", {}, make("h3", {}, name), make("p", { class: "plain" }, words ?? text));
-  };
-  return [
-    question ? make("p", { class: "plain note" }, question) : null,
-    make("div", { class: "lost-texts" }, side("left", one, left), side("right", other, right)),
-  ];
 }
 
 /**

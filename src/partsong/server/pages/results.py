@@ -5,6 +5,7 @@ the user of the machine, so a request with a key may not read them.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +27,7 @@ from partsong.wire.reply import Problem
 
 T = TypeVar("T")
 PLACES = ("bench", "paper", "results")  # folders of studies, below the working directory
-WORST = 20  # prompts to show on which a mixture lost
+QUIET = 120.0  # seconds without a new line after which a study is taken for stopped
 
 
 class Sample(Struct, frozen=True):
@@ -34,6 +35,7 @@ class Sample(Struct, frozen=True):
 
     id: str
     turns: tuple[str, ...]
+    reference: tuple[str, ...] = ()
 
 
 class Graded(Struct, frozen=True):
@@ -44,6 +46,8 @@ class Graded(Struct, frozen=True):
     value: float
     attempt: int = 0
     failed: str = ""
+    parts: dict[str, float] = {}
+    judged: tuple[str, ...] = ()
 
 
 class Answered(Struct, frozen=True):
@@ -70,16 +74,8 @@ class Preferred(Struct, frozen=True):
     value: float
     attempt: int = 0
     failed: str = ""
-
-
-class Lost(Struct, frozen=True):
-    """A sample on which the contestant `one` was worse than `other`, by the difference `by` (above 0, at most 1)."""
-
-    one: str
-    other: str
-    sample: str
-    attempt: int
-    by: float
+    parts: dict[str, float] = {}
+    judged: tuple[str, ...] = ()
 
 
 class Results:
@@ -96,7 +92,7 @@ class Results:
 
     async def all(self, request: Request) -> Response:
         """The studies, the newest first."""
-        self._check(request)
+        check(request, self.service())
 
         def listed() -> list[dict[str, Any]]:
             folders = sorted(studies().values(), key=lambda folder: -changed(folder))
@@ -105,24 +101,29 @@ class Results:
         return said({"results": await asyncio.to_thread(listed)})
 
     async def one(self, request: Request) -> Response:
-        """A study: its manifest, its contestants with scores and costs, and prompts on which mixtures lost."""
-        self._check(request)
-        name = request.path_params["name"]
-        folder = (await asyncio.to_thread(studies)).get(
-            name
-        )  # looked up among the existing studies, so that no name leads elsewhere
-        if folder is None:
-            raise ProblemError(Problem(404, "not_found", f'there is no study "{name}" here', "name"))
+        """A study: its manifest, and its contestants with scores and costs."""
+        folder = await folder_of(request, self.service())
         return said(await asyncio.to_thread(read_study, folder))
 
-    def _check(self, request: Request) -> Service:
-        service = self.service()
-        if who(request, service) is not None:
-            message = (
-                "the results of the bench belong to the user of the server: a request with a key may not read them"
-            )
-            raise ProblemError(Problem(403, "permission", message))
-        return service
+
+def check(request: Request, service: Service) -> None:
+    """Raise `ProblemError` unless the request comes from the user of the machine."""
+    if who(request, service) is not None:
+        message = "the results of the bench belong to the user of the server: a request with a key may not read them"
+        raise ProblemError(Problem(403, "permission", message))
+
+
+async def folder_of(request: Request, service: Service) -> Path:
+    """The folder of the study in the path of a request. Raises `ProblemError` if there is none, or for a caller's key.
+
+    The name is looked up among the studies that exist, so that no name leads elsewhere.
+    """
+    check(request, service)
+    name = request.path_params["name"]
+    folder = (await asyncio.to_thread(studies)).get(name)
+    if folder is None:
+        raise ProblemError(Problem(404, "not_found", f'there is no study "{name}" here', "name"))
+    return folder
 
 
 def studies() -> dict[str, Path]:
@@ -136,6 +137,27 @@ def changed(folder: Path) -> float:
     return max((path.stat().st_mtime for path in folder.glob("*.json*")), default=0.0)
 
 
+def state_of(folder: Path, manifest: Any) -> str:
+    """Whether a study has "finished", is "running", or has "stopped" before its end.
+
+    A study writes its comparison, or the answer to its last sample, at its end. One that writes nothing for a while is
+    taken for stopped: it may wait for a slow model, but nobody can tell.
+    """
+    lines = [folder / f"{name}.jsonl" for name in ("outputs", "grades", "verdicts")]
+    last = max((path.stat().st_mtime for path in lines if path.is_file()), default=0.0)
+    comparison = folder / "comparison.json"
+    if comparison.is_file():
+        ended = comparison.stat().st_mtime >= last
+    else:
+        named = manifest.get("contestants") or ()
+        asked = len(manifest.get("samples") or ()) * len(named) * (manifest.get("attempts") or 1)
+        answered = sum(1 for each in rows(lines[0], Answered) if each.contestant in named)
+        ended = not manifest.get("baselines") and answered >= asked  # baselines are answered before a comparison alone
+    if ended:
+        return "finished"
+    return "running" if time.time() - changed(folder) < QUIET else "stopped"
+
+
 def line(folder: Path) -> dict[str, Any]:
     """The summary of the study in a folder, for the list of studies."""
     manifest = document(folder / "manifest.json") or {}
@@ -147,22 +169,15 @@ def line(folder: Path) -> dict[str, Any]:
         "samples": len(manifest.get("samples") or ()),
         "compared": (folder / "comparison.json").is_file(),
         "changed": round(changed(folder)),
+        "state": state_of(folder, manifest),
     }
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """The study in a folder with all data that the page shows: manifest, contestants, comparison, and lost samples."""
+    """The study in a folder with all data that the page shows: manifest, contestants and comparison."""
     outputs = {(each.contestant, each.sample, each.attempt): each for each in rows(folder / "outputs.jsonl", Answered)}
     grades = {(each.contestant, each.sample, each.attempt): each for each in rows(folder / "grades.jsonl", Graded)}
-    verdicts = {
-        (each.one, each.other, each.sample, each.attempt): each for each in rows(folder / "verdicts.jsonl", Preferred)
-    }
     manifest = document(folder / "manifest.json") or {}
-    mixtures = [name for name, each in (manifest.get("contestants") or {}).items() if has_layers(each)]
-    worst = sorted(
-        [*lost_by_grades(grades, mixtures), *lost_by_verdicts(verdicts.values(), mixtures)], key=lambda each: -each.by
-    )
-    questions = {each.id: "\n\n".join(each.turns) for each in rows(folder / "samples.jsonl", Sample)}
     names = dict.fromkeys(contestant for contestant, _, _ in (*outputs, *grades))
     return {
         **line(folder),
@@ -170,7 +185,6 @@ def read_study(folder: Path) -> dict[str, Any]:
         "contestants": [scored(name, outputs, grades) for name in names],
         "comparison": document(folder / "comparison.json"),
         "paper": document(folder / "paper.json"),
-        "lost": [shown(each, outputs, questions) for each in worst[:WORST]],
     }
 
 
@@ -202,56 +216,6 @@ def scored(
         "tokens": sum(each.usage.input_tokens + each.usage.output_tokens for each in own),
         "seconds": fmean(seconds) if seconds else None,
     }
-
-
-def lost_by_grades(grades: dict[tuple[str, str, int], Graded], mixtures: list[str]) -> Iterator[Lost]:
-    """The samples on which a mixture has a lower grade than the best other contestant.
-
-    grades: by contestant, sample and attempt
-    mixtures: names of the contestants that are mixtures
-    """
-    best: dict[tuple[str, int], list[Graded]] = {}
-    for each in grades.values():
-        if not each.failed:
-            best.setdefault((each.sample, each.attempt), []).append(each)
-    for (sample, attempt), those in best.items():
-        for own in those:
-            others = [each for each in those if each.contestant != own.contestant]
-            if own.contestant in mixtures and others:
-                other = max(others, key=lambda each: each.value)
-                if other.value > own.value:
-                    yield Lost(own.contestant, other.contestant, sample, attempt, other.value - own.value)
-
-
-def lost_by_verdicts(verdicts: Any, mixtures: list[str]) -> Iterator[Lost]:
-    """The samples on which a judge preferred another contestant to a mixture.
-
-    mixtures: names of the contestants that are mixtures
-    """
-    for each in verdicts:
-        if each.failed:
-            continue
-        if each.one in mixtures and each.value < 0.5:
-            yield Lost(each.one, each.other, each.sample, each.attempt, 1 - 2 * each.value)
-        elif each.other in mixtures and each.value > 0.5:
-            yield Lost(each.other, each.one, each.sample, each.attempt, 2 * each.value - 1)
-
-
-def shown(lost: Lost, outputs: dict[tuple[str, str, int], Answered], questions: dict[str, str]) -> dict[str, Any]:
-    """A sample on which a mixture lost, with its question and the last answer of both sides, as plain values.
-
-    outputs: by contestant, sample and attempt
-    questions: texts of the prompts, by id of the sample
-    """
-    sides = [outputs.get((name, lost.sample, lost.attempt)) for name in (lost.one, lost.other)]
-    answers = ["" if each is None or not each.answers else each.answers[-1] for each in sides]
-    return {**msgspec.to_builtins(lost), "question": questions.get(lost.sample), "answers": answers}
-
-
-def has_layers(contestant: Any) -> bool:
-    """Whether the contestant is a mixture, and not a single model."""
-    recipe = contestant.get("recipe") if isinstance(contestant, dict) else None
-    return bool(isinstance(recipe, dict) and recipe.get("layers"))
 
 
 def document(file: Path) -> Any:
