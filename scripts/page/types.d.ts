@@ -765,6 +765,7 @@ export interface EditedRecipe {
   typical_dollars?: string | number | null;
   worst_dollars?: string | number | null;
   unusable?: string | null;
+  saved?: boolean;
 }
 
 export interface Fault {

@@ -854,7 +854,7 @@ async def test_all_files_together_are_small() -> None:
 async def test_files_are_served_strictly_and_only_those(server: tuple[str, Application]) -> None:
     url = server[0]
     async with aiohttp.ClientSession(auto_decompress=False) as session:
-        for path in ("/", "/page/fold.js", "/page/vendor/speed-highlight/languages/py.js"):
+        for path in ("/", "/page/fold.js", "/page/vendor/speed-highlight.js"):
             async with session.get(url + path) as response:
                 assert response.status == 200, path
                 policy = response.headers["content-security-policy"]

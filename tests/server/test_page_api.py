@@ -771,3 +771,48 @@ async def test_a_recipe_without_layers_answers_on_every_api(tmp_path: Path) -> N
             async with session.post(url + path, json={"model": "alone", **body}) as response:
                 assert response.status == 200
                 assert "So it is" in await response.text()
+
+
+async def test_a_recipe_of_ones_own_is_deleted_and_no_other(tmp_path: Path) -> None:
+    recipes_folder().mkdir(parents=True)
+    own, named = recipes_folder() / "mine.toml", recipes_folder() / "named.toml"
+    (recipes_folder() / "broken.toml").write_text("x =")
+    own.write_text(DRAWN)
+    named.write_text(DRAWN.replace('name = "mine"', 'name = "named"'))
+    async with serving([]) as (url, app), aiohttp.ClientSession() as session:
+        page = Page(session, url, app)
+        for name, status in (("moa", 409), ("nobody", 404), ("..%2Fmine", 404), ("mine.toml", 404)):
+            async with session.delete(yarl.URL(f"{url}/api/recipes/{name}", encoded=True)) as response:
+                assert response.status == status, name
+        assert own.exists()
+        for name in ("mine", "broken"):
+            assert (await page.send("DELETE", f"/api/recipes/{name}", {}))["deleted"]
+            assert not (recipes_folder() / f"{name}.toml").exists()
+            await page.get(f"/api/recipes/{name}", 404)
+    async with serving([str(named)]) as (url, app), aiohttp.ClientSession() as session:
+        error = (await Page(session, url, app).send("DELETE", "/api/recipes/named", {}, 409))["error"]
+        assert "your configuration names the recipe" in error["message"]
+    folder = [str(recipes_folder())]
+    async with serving(folder, server=Serving(host="0.0.0.0")) as (url, app), aiohttp.ClientSession() as session:
+        await Page(session, url, app).send("DELETE", "/api/recipes/named", {}, 403)
+    assert named.exists()
+
+
+async def test_models_are_searched_by_words(tmp_path: Path) -> None:
+    async with serving([recipe_file(tmp_path)], models=["scripted:own?text=mine"]) as (url, app):
+        async with aiohttp.ClientSession() as session:
+            page = Page(session, url, app)
+            found = await page.get("/api/models?text=OWN+scripted")
+            assert found == {
+                "models": [{"id": "scripted:own?text=mine", "window": None, "input": 0, "output": 0}],
+                "total": 1,
+                "unread": [],
+            }
+            assert (await page.get("/api/models?text=no+such"))["total"] == 0
+            await page.get(f"/api/models?text={'x' * 201}", 400)
+            few = {"x-api-key": Keys(keys_path()).add("few", recipes=("three",))}
+            await page.get("/api/models", 403, few)
+    keys_path().unlink()
+    closed = Serving(models=False)
+    async with serving([recipe_file(tmp_path)], server=closed) as (url, app), aiohttp.ClientSession() as session:
+        await Page(session, url, app).get("/api/models", 403)

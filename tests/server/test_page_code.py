@@ -23,9 +23,8 @@ IMPORTS = re.compile(r"""^(?:import|export)\b[^"';]*?\bfrom "\./([^"]+)";|\bimpo
 
 
 def written() -> list[Path]:
-    """The files of the page that are ours, without the recorded run, which is packed."""
-    files = (path for path in sorted(PAGE.rglob("*")) if path.is_file() and path.suffix != ".gz")
-    return [TYPES, *(path for path in files if "vendor" not in path.parts)]
+    """The files of the page that are ours."""
+    return [TYPES, *(path for path in sorted(PAGE.rglob("*")) if path.is_file() and "vendor" not in path.parts)]
 
 
 def structs_in(kind: inspect.Type) -> Iterator[inspect.StructType]:

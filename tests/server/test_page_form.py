@@ -186,15 +186,15 @@ async def test_words_without_a_field_are_kept_tables_too(page: Page) -> None:
     }
 
 
-async def test_every_word_has_a_field_but_dates_and_stops(page: Page) -> None:
+async def test_every_word_has_a_field(page: Page) -> None:
     recipe = Recipe("x", (Layer((Agent("s:a"),)),), Aggregator("s:z"))
     ((_, paths),) = await through(page, [{"name": "x", "drawn": drawn(recipe)}], False)
     words = {
-        "": {*Recipe.__struct_fields__} - {"layers", "aggregator", "analyst", "date"},
-        "analyst.": {*Analyst.__struct_fields__} - {"stop", "samples"},
+        "": {*Recipe.__struct_fields__} - {"layers", "aggregator", "analyst"},
+        "analyst.": {*Analyst.__struct_fields__} - {"samples"},
         "layers.0.": {*Layer.__struct_fields__} - {"agents"},
-        "layers.0.agents.0.": {*Agent.__struct_fields__} - {"stop"},
-        "aggregator.": {*Aggregator.__struct_fields__} - {"stop", "samples"},
+        "layers.0.agents.0.": {*Agent.__struct_fields__},
+        "aggregator.": {*Aggregator.__struct_fields__} - {"samples"},
     }
     assert {*paths} == {start + name for start, names in words.items() for name in names}
 

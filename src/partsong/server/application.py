@@ -39,7 +39,7 @@ from partsong.server.incoming import headers_of, identify, identity_headers, req
 from partsong.server.memory import give_memory_back
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.owner import Owner
-from partsong.server.pages import History, Overview, Prompts, Recipes, Results, Setup, Votes
+from partsong.server.pages import History, Models, Overview, Prompts, Recipes, Results, Setup, Votes
 from partsong.server.problems import ProblemError, internal, presentable, problem_headers, unusable
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
@@ -163,6 +163,7 @@ class Application:
             *Overview(self.service).routes(),
             *History(self.service).routes(),
             *Recipes(self.service).routes(),
+            *Models(self.service).routes(),
             *Results(self.service).routes(),
             *Prompts(self.service).routes(),
             *Setup(self.service, self._owner).routes(),

@@ -25,7 +25,6 @@ KINDS = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
-    "json": "application/json",
 }
 PACKED = ".gz"  # the largest library is stored compressed, as it is sent
 

@@ -57,6 +57,13 @@ class Naming:
         """The ids of the models that the configuration or an offered recipe names."""
         return {*self.configuration.models, *(model for recipe in self.recipes.values() for model in recipe.models)}
 
+    async def listed(self, provider: str) -> frozenset[str] | None:
+        """The models that a provider lists, as read some time ago or now; `None` if the provider has no list.
+
+        Raises `ModelError` if the list cannot be read.
+        """
+        return await self._listings.setdefault(provider, Listing(self.assembly, provider)).read("")
+
     def forget(self, provider: str) -> None:
         """Read the list of a provider again when it is next needed, because its key has changed."""
         self._listings.pop(provider, None)

@@ -11,6 +11,7 @@ import { greet } from "./greeting.js";
 import { Run } from "./run.js";
 import { messageOf } from "./server.js";
 import { TurnView } from "./turn.js";
+import { asWished } from "./wishes.js";
 
 /** @import { Turn } from "./turn.js" */
 /** @import { ChatMessage, PlainTurn, Question } from "./types.js" */
@@ -103,7 +104,9 @@ class Ask {
   send(question, model) {
     const run = this.begin({ question, answer: "" });
     const turns = this.views.map((view) => view.turn);
-    run.perform({ model, messages: messagesOf(turns, this.system), ...this.options });
+    const body = { model, messages: messagesOf(turns, this.system), ...this.options };
+    const runs = this.views.flatMap((view) => view.turn.run ?? []);
+    run.perform(asWished(body, runs.slice(0, -1)));
     this.options = {};
   }
 

@@ -1,10 +1,10 @@
 // @ts-check
 // The worker behind `colours.js`: gets a text and its language, and answers with pieces, each with what it is.
 
-import { tokenizer } from "./vendor/speed-highlight/tokenize.js";
+import { languages, tokenizer } from "./vendor/speed-highlight.js";
 
 /** @param {MessageEvent<{ text: string, language: string }>} event */
-onmessage = async ({ data: { text, language } }) => {
+onmessage = ({ data: { text, language } }) => {
   /** @type {[string, string?][]} */
   const pieces = [];
   const reading = tokenizer(text, language, (piece, type) => {
@@ -12,9 +12,7 @@ onmessage = async ({ data: { text, language } }) => {
   });
   let step = reading.next();
   while (!step.done) {
-    const named = /^[a-z]+$/.test(step.value);
-    const module = named ? await import(`./vendor/speed-highlight/languages/${step.value}.js`).catch(() => null) : null;
-    step = reading.next(module?.default);
+    step = reading.next(Object.hasOwn(languages, step.value) ? languages[step.value] : undefined);
   }
   postMessage(pieces);
 };

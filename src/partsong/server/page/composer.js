@@ -3,13 +3,14 @@
 // and typical cost, and the button that sends or stops.
 
 import { firstOf, sizeOf } from "./about.js";
+import { acceptDrops, isPicture, refusalOf } from "./attachments.js";
 import { fill, make, newId } from "./dom.js";
 import { dollars, many } from "./format.js";
+import { settings } from "./wishes.js";
 
 /** @import { About, AboutRecipe, AttachedFile, Question } from "./types.js" */
 
 const LARGEST = 20 * 1024 * 1024; // bytes of all files: the server takes 32 MiB, and base64 adds a third
-const PICTURES = /^image\/(png|jpeg|gif|webp)$/;
 
 export class Composer {
   /**
@@ -82,8 +83,7 @@ export class Composer {
     this.text.addEventListener("keydown", (event) => this.key(event));
     this.file.addEventListener("change", () => this.take([...(this.file.files ?? [])]));
     this.text.addEventListener("paste", (event) => this.takeFrom(event, event.clipboardData));
-    this.element.addEventListener("dragover", (event) => event.preventDefault());
-    this.element.addEventListener("drop", (event) => this.takeFrom(event, event.dataTransfer));
+    acceptDrops(this.element, (event) => this.takeFrom(event, event.dataTransfer));
   }
 
   /**
@@ -101,7 +101,7 @@ export class Composer {
     );
     this.resolve();
     const chosen = this.picked || this.wanted !== this.guess ? this.wanted : "";
-    this.guess = firstOf(recipes)?.name ?? "";
+    this.guess = settings().recipe ?? firstOf(recipes)?.name ?? "";
     this.choose(chosen || this.guess);
   }
 
@@ -213,11 +213,12 @@ export class Composer {
     this.file.value = "";
     this.problem.textContent = "";
     for (const file of files) {
-      if (file.type.startsWith("image/") && !PICTURES.test(file.type)) {
-        this.problem.textContent = `${file.name}: pictures must be PNG, JPEG, GIF or WebP`;
+      const refusal = await refusalOf(file);
+      if (refusal) {
+        this.problem.append(refusal, make("br"));
       } else if (file.size + this.length() > LARGEST) {
-        this.problem.textContent = `${file.name}: all files together may have 20 MB`;
-      } else if (PICTURES.test(file.type)) {
+        this.problem.append(`${file.name}: all files together may have 20 MB`, make("br"));
+      } else if (isPicture(file)) {
         this.images = [...this.images, await addressOf(file)];
       } else {
         this.files = [...this.files, { name: file.name, url: await addressOf(file) }];

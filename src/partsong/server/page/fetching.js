@@ -11,7 +11,6 @@ import { call, getJson, messageOf, post } from "./server.js";
 /** @import { AboutRecipe, Prepared } from "./types.js" */
 
 const PAUSE = 500; // milliseconds between two looks
-const KEPT = 20; // looks of which the speed is worked out
 
 /**
  * @param {AboutRecipe} recipe
@@ -39,72 +38,67 @@ export function fetchingOf(recipe, done) {
     make("p", { class: "actions" }, begin, stop),
   );
   let going = false;
-  /** @param {boolean} now */
-  const turn = (now) => {
+  const turn = (/** @type {boolean} */ now) => {
     going = now;
     bar.hidden = stop.hidden = !now;
     begin.hidden = now;
-    if (!now) say(told, "");
+    say(told, "");
+  };
+  const trying = (/** @type {() => Promise<void>} */ work) =>
+    work().catch((trouble) => {
+      turn(false);
+      say(problem, messageOf(trouble));
+    });
+  const look = async () => {
+    const { models } = await getJson("/api/preparing");
+    const ids = recipe.fetches?.map(({ model }) => model);
+    const model = models.find((/** @type {Prepared} */ each) => ids?.includes(each.model));
+    const { fetching, problem: why } = await readSetUp();
+    if (!going) return;
+    if (model) say(told, tell(model, bar));
+    if (fetching === recipe.name) return;
+    turn(false);
+    say(problem, why);
+    if (!why) done();
   };
   const watch = async () => {
     turn(true);
-    /** @type {[number, number][]} */
-    const looks = [];
     while (going && element.isConnected) {
-      try {
-        const { models } = await getJson("/api/preparing");
-        const model = models.find((/** @type {Prepared} */ each) =>
-          recipe.fetches?.some(({ model }) => model === each.model),
-        );
-        if (model && going) tell(model, bar, told, looks);
-        const { fetching, problem: why } = await readSetUp();
-        if (going && fetching !== recipe.name) {
-          turn(false);
-          say(problem, why);
-          if (!why) done();
-        }
-      } catch (trouble) {
-        turn(false);
-        say(problem, messageOf(trouble));
-      }
+      await trying(look);
       await new Promise((resolve) => setTimeout(resolve, PAUSE));
     }
   };
-  begin.addEventListener("click", async () => {
-    say(problem, "");
-    try {
+  begin.addEventListener("click", () =>
+    trying(async () => {
+      say(problem, "");
       await post("/api/setup/fetching", { recipe: recipe.name });
       watch();
-    } catch (trouble) {
-      say(problem, messageOf(trouble));
-    }
-  });
-  stop.addEventListener("click", async () => {
-    turn(false);
-    say(told, "Stopped. What has arrived is kept.");
-    await call("/api/setup/fetching", { method: "DELETE" }).catch(() => {});
-  });
+    }),
+  );
+  stop.addEventListener("click", () =>
+    trying(async () => {
+      turn(false);
+      say(told, "Stopped. What has arrived is kept.");
+      await call("/api/setup/fetching", { method: "DELETE" });
+    }),
+  );
   turn(false);
   return { element, watch };
 }
 
+/** @type {{ model: string, at: number, done: number } | null} */
+let first = null; // the first look at a file that is fetched
+
 /**
- * @param {Prepared} model
+ * @param {Prepared} prepared
  * @param {HTMLProgressElement} bar
- * @param {HTMLElement} told
- * @param {[number, number][]} looks times in milliseconds and bytes, the last ones
  */
-function tell(model, bar, told, looks) {
-  const { state, done, total } = model;
+function tell(prepared, bar) {
+  const { model, state, done, total } = prepared;
   if (state === "loading" || !total) bar.removeAttribute("value");
   else bar.value = done / total;
-  const last = looks.at(-1);
-  if (last && done < last[1]) looks.length = 0; // another file, or its check
-  looks.push([performance.now(), done]);
-  if (looks.length > KEPT) looks.shift();
-  const [[then, before]] = looks;
-  const speed = (done - before) / (performance.now() - then); // bytes a millisecond
-  const left =
-    state === "fetching" && total && speed > 0 ? ` about ${seconds((total - done) / speed / 1000)} left` : "";
-  say(told, preparedText(model) + left);
+  if (first?.model !== model || done < first.done) first = { model, at: performance.now(), done };
+  const speed = (done - first.done) / (performance.now() - first.at); // bytes a millisecond
+  const left = state === "fetching" && total && speed > 0 && (total - done) / speed / 1000;
+  return preparedText(prepared) + (left ? ` about ${seconds(left)} left` : "");
 }

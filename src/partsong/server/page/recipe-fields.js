@@ -5,9 +5,10 @@
 
 /**
  * A choice and a check leave the word out at its default, which is the first of the choices, or no check. A "number or
- * word" is written as a number where it is one. "Lines" are a list with one item a line.
+ * word" is written as a number where it is one. "Lines" are a list with one item a line. So are "texts", with `\n`
+ * for a new line and `\\` for a backslash.
  *
- * @typedef {"text" | "number" | "number or word" | "long" | "lines" | "choice" | "check"} Kind
+ * @typedef {"text" | "number" | "number or word" | "long" | "lines" | "texts" | "date" | "choice" | "check"} Kind
  * @typedef {{ key: string, words?: string, type: Kind, choices?: string[] }} Field
  */
 
@@ -25,6 +26,7 @@ export const MORE_OF_AGENT = [
   { key: "seed", type: "number" },
   { key: "effort", type: "text" },
   { key: "fallback", words: "Fallbacks, one a line", type: "lines" },
+  { key: "stop", words: "Stop at, one a line", type: "texts" },
   { key: "system", words: "System prompt", type: "long" },
   { key: "instruction", type: "long" },
 ];
@@ -65,6 +67,7 @@ export const RECIPE = [
   { key: "reserve", type: "number" },
   { key: "max_dollars", type: "text" },
   { key: "seed", type: "number" },
+  { key: "date", words: "Date of the model ids", type: "date" },
   { key: "strict", type: "check" },
   { key: "instruction", type: "long" },
 ];
@@ -79,7 +82,7 @@ export const wordsOf = ({ key, words = key.replaceAll("_", " ") }) => words[0].t
  * @param {Field} field
  */
 export function textOf(value, { type, choices }) {
-  if (Array.isArray(value)) return value.join("\n");
+  if (Array.isArray(value)) return value.map((each) => (type === "texts" ? escaped(String(each)) : each)).join("\n");
   if (type === "choice") return String(value ?? choices?.[0] ?? "");
   return String(value ?? "");
 }
@@ -92,13 +95,34 @@ export function textOf(value, { type, choices }) {
  * @param {string} text
  */
 export function keep(table, { key, type, choices }, text) {
-  const lines = type === "lines" ? text.split("\n").map((each) => each.trim()) : [];
-  const value = type === "lines" ? lines.filter(Boolean) : text;
-  const left = text.trim() === "" || text === choices?.[0] || (type === "check" && text !== "true");
+  /** @type {string | string[]} */
+  let value = text;
+  if (type === "lines") value = text.split("\n").map((each) => each.trim());
+  if (type === "texts") value = text.split("\n").map(unescaped);
+  if (Array.isArray(value)) value = value.filter(Boolean);
+  const left =
+    (type !== "texts" && text.trim() === "") ||
+    text === "" ||
+    text === choices?.[0] ||
+    (type === "check" && text !== "true");
   if (left && key !== "model") delete table[key];
   else if (type === "check") table[key] = true;
   else if (type === "number" || (type === "number or word" && /^\d+$/.test(text))) table[key] = numberOf(text);
   else table[key] = value;
+}
+
+/** @param {string} text */
+function escaped(text) {
+  return JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"');
+}
+
+/** @param {string} line */
+function unescaped(line) {
+  try {
+    return JSON.parse(`"${line.replace(/\\.|"/g, (found) => (found === '"' ? '\\"' : found))}"`);
+  } catch {
+    return line; // the reader is still writing
+  }
 }
 
 /**

@@ -3,6 +3,7 @@
 // they are.
 
 import { fill, make, newId } from "./dom.js";
+import { offerModels } from "./picker.js";
 import {
   AGENT,
   keep,
@@ -259,7 +260,8 @@ export class RecipeForm {
     });
     this.inputs.set(path, { input, fault });
     const label = make("label", { for: input.id }, make("span", { class: "unseen" }, whose), wordsOf(field));
-    return make("div", { class: "field" }, label, input, fault);
+    const list = field.key === "model" && input instanceof HTMLInputElement && offerModels(input);
+    return make("div", { class: "field" }, label, input, list, fault);
   }
 
   /**
@@ -290,13 +292,13 @@ export class RecipeForm {
  */
 function inputOf({ type, choices = [] }, value, fault) {
   const common = { id: newId("field"), autocomplete: "off", spellcheck: "false", "aria-describedby": fault };
-  if (type === "long" || type === "lines") return make("textarea", { ...common, rows: 3, value });
+  if (type === "long" || type === "lines" || type === "texts") return make("textarea", { ...common, rows: 3, value });
   if (type === "check") return make("input", { ...common, type: "checkbox", checked: value === "true" });
   if (type === "choice") {
     const options = choices.map((each) => make("option", { value: each, selected: each === value }, each));
     return make("select", { id: common.id, "aria-describedby": fault }, options);
   }
-  const kind = type === "number" ? { type, step: "any" } : { type: "text" };
+  const kind = type === "number" ? { type, step: "any" } : { type: type === "date" ? type : "text" };
   return make("input", { ...common, ...kind, value });
 }
 

@@ -103,6 +103,7 @@ class Editor {
    */
   constructor(place, recipe, fresh) {
     this.saved = !fresh;
+    this.own = Boolean(recipe.saved); // whether the recipe is a file of the reader's
     this.name = recipe.name;
     /** @type {number | undefined} */
     this.timer = undefined;
@@ -148,6 +149,7 @@ class Editor {
       make("button", { type: "button", class: "main", onclick: () => this.save() }, "Save"),
       this.trying,
       make("button", { type: "button", class: "quiet", onclick: () => this.download() }, "Download"),
+      this.own && make("button", { type: "button", class: "quiet", onclick: () => this.delete() }, "Delete"),
     );
   }
 
@@ -241,6 +243,20 @@ class Editor {
     } else {
       say(this.said, `It is not saved: ${message}`);
     }
+  }
+
+  // Ask first: nothing brings the file back.
+  delete() {
+    const act = async () => {
+      try {
+        await call(`/api/recipes/${encodeURIComponent(this.title.textContent ?? "")}`, { method: "DELETE" });
+        location.hash = "#/recipes";
+      } catch (problem) {
+        say(this.said, messageOf(problem));
+      }
+    };
+    const sure = make("button", { type: "button", class: "quiet", onclick: act }, "Delete the file");
+    fill(this.said, `${this.title.textContent} will be gone for good. `, sure);
   }
 
   download() {

@@ -17,6 +17,7 @@ const VIEWS = new Map([
   ["history", { title: "History", load: () => import("./history.js") }],
   ["recipes", { title: "Recipes", load: () => import("./recipes.js") }],
   ["results", { title: "Results", load: () => import("./results.js") }],
+  ["settings", { title: "Settings", load: () => import("./settings.js") }],
   ["demonstration", { title: "A recorded run", load: () => import("./demonstration.js") }],
   ["owner", { title: "Ask", load: () => import("./owner.js") }],
 ]);

@@ -74,10 +74,11 @@ export class Run {
   /**
    * Ask the server, and hear the run until it is over. Throws nothing: `problem` says what went wrong.
    *
-   * @param {{ model: string, messages: object[], partsong?: object }} body in the shape of Chat Completions
+   * @param {object | Promise<object>} wanted in the shape of Chat Completions
    */
-  async perform(body) {
+  async perform(wanted) {
     await this.listening(async () => {
+      const body = /** @type {{ partsong?: object }} */ (await wanted);
       const partsong = { ...body.partsong, events: true, stay: true };
       const asked = { ...body, stream: true, stream_options: { include_usage: true }, partsong };
       const response = await post("/v1/chat/completions", asked, { signal: this.abort.signal });

@@ -4,6 +4,7 @@ Callers use the same keys as for the other routes, and see their own runs, votes
 """
 
 from partsong.server.pages.history import History
+from partsong.server.pages.models import Models
 from partsong.server.pages.overview import Overview
 from partsong.server.pages.prompts import Prompts
 from partsong.server.pages.recipes import Recipes
@@ -11,4 +12,4 @@ from partsong.server.pages.results import Results
 from partsong.server.pages.setup import Setup
 from partsong.server.pages.votes import Votes
 
-__all__ = ["History", "Overview", "Prompts", "Recipes", "Results", "Setup", "Votes"]
+__all__ = ["History", "Models", "Overview", "Prompts", "Recipes", "Results", "Setup", "Votes"]

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from importlib import resources
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -29,6 +31,7 @@ class Overview:
         return [
             Route("/api/about", self.about, methods=["GET"]),
             Route("/api/preparing", self.preparing, methods=["GET"]),
+            Route("/api/demonstration", self.demonstration, methods=["GET"]),
         ]
 
     async def about(self, request: Request) -> Response:
@@ -54,6 +57,11 @@ class Overview:
         """The local models that are being fetched or loaded, for the page while a run waits."""
         service = self.service()
         return said({"models": service.prepared(who(request, service))})
+
+    async def demonstration(self, request: Request) -> Response:
+        """A run that was recorded, in the shape of `/api/runs/{run}`, for readers who cannot ask yet."""
+        who(request, self.service())
+        return said(msgspec.Raw((resources.files("partsong.server.pages") / "demonstration.json").read_bytes()))
 
 
 def known(service: Service) -> list[str]:

@@ -65,6 +65,7 @@ class Recipes:
             Route("/api/recipes/check", self.check, methods=["POST"]),
             Route("/api/recipes/{name:path}", self.one, methods=["GET"]),
             Route("/api/recipes/{name:path}", self.save, methods=["PUT"]),
+            Route("/api/recipes/{name:path}", self.delete, methods=["DELETE"]),
         ]
 
     async def one(self, request: Request) -> Response:
@@ -110,9 +111,7 @@ class Recipes:
         """Save a recipe as the user's own, and offer it from now on."""
         service, name = self.service(), request.path_params["name"]
         key = who(request, service)
-        if service.keys.any() or not on_loopback(service.serving.host):
-            message = "only a server that listens on this machine alone and has no keys saves recipes"
-            raise ProblemError(Problem(403, "permission", message))
+        check_writable(service)
         if not re.fullmatch(NAME, name) or DEVICES.fullmatch(name):
             message = (
                 f'name: is {name!r}, but must be 1 to 64 letters (a-z), digits, "-" or "_", first a letter or digit'
@@ -145,6 +144,35 @@ class Recipes:
         lasts = await asyncio.to_thread(offers_at_start, service.configuration, path)
         # The other workers of this server read recipes only when they start, and only those that are configured.
         return said({"name": name, "path": str(path), "restart": lasts and service.serving.workers > 1, "lasts": lasts})
+
+    async def delete(self, request: Request) -> Response:
+        """Delete the file of a recipe of the user's own, and offer the recipe no more."""
+        service, name = self.service(), request.path_params["name"]
+        who(request, service)
+        check_writable(service)
+        if name not in known(service):
+            raise ProblemError(Problem(404, "not_found", f'there is no recipe "{shown_id(name)}"', "name"))
+        path = Path(service.shelf[name].source) if name in service.shelf else recipes_folder() / f"{name}.toml"
+        if not is_own(str(path)):
+            raise wrong(f'the recipe "{name}" is no recipe of your own, so it cannot be deleted here', "name", 409)
+        if await asyncio.to_thread(is_configured, service.configuration, path):
+            message = f'your configuration names the recipe "{name}": without it, no server would start'
+            raise wrong(message, "name", 409)
+        try:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        except OSError as problem:
+            message = f"{path}: cannot be deleted: {problem.strerror}"
+            raise ProblemError(Problem(500, "server", message)) from None
+        for table in (service.shelf, service.recipes, service.unusable):
+            table.pop(name, None)
+        return said({"name": name, "deleted": True})
+
+
+def check_writable(service: Service) -> None:
+    """Raise `ProblemError` where requests may not change files of recipes."""
+    if service.keys.any() or not on_loopback(service.serving.host):
+        message = "only a server that listens on this machine alone and has no keys saves or deletes recipes"
+        raise ProblemError(Problem(403, "permission", message))
 
 
 async def shown(service: Service, recipe: Recipe, unusable: str | None) -> dict[str, Any]:
@@ -217,6 +245,12 @@ def offers_at_start(configuration: Configuration, path: Path) -> bool:
     named = configuration.server.recipes
     places = {Path(name).expanduser().absolute() for name in named} | {Path(source_named(name)) for name in named}
     return not named or bool({path.absolute(), path.parent.absolute()} & places)
+
+
+def is_configured(configuration: Configuration, path: Path) -> bool:
+    """Whether the configuration names the recipe in this file, so that no server would start without it."""
+    named = [*configuration.server.recipes, *([configuration.recipe] if configuration.recipe else [])]
+    return path.absolute() in {Path(source_named(each)).absolute() for each in named}
 
 
 def is_own(source: str) -> bool:

@@ -5,3 +5,5 @@ export function tokenizer(
   language: string,
   take: (piece: string, type?: string) => void,
 ): Generator<string, void, object | undefined>;
+
+export const languages: Record<string, object>;
