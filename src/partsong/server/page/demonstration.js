@@ -14,7 +14,7 @@ export async function show(place) {
   const problem = make("p", { class: "problem", role: "alert" });
   const shown = make("div", { class: "turns" });
   const recorded = await getJson("/api/demonstration");
-  const past = new Past({ ...recorded, state: "finished" }, shown, problem);
+  const past = new Past({ ...recorded, id: "", state: "finished" }, shown, problem);
   const button = (/** @type {string} */ words, /** @type {() => void} */ act) =>
     make("button", { type: "button", class: "quiet", onclick: act }, words);
   const actions = [

@@ -86,7 +86,7 @@ export class Past {
   begin() {
     this.close();
     const run = new Run();
-    run.id = this.stored.id;
+    run.id = this.stored.id || null; // a recorded run is in no store
     const [{ event }] = this.stored.events;
     const turns = event.event === "run_started" ? turnsOf(event.conversation).turns : [];
     const last = turns.pop() ?? emptyTurn();

@@ -22,7 +22,7 @@ export async function show(place) {
   const { recipes } = await readAbout();
   const wishes = settings();
   const names = ["", ...recipes.filter(({ unusable }) => !unusable).map(({ name }) => name)];
-  const options = names.map((name) => make("option", { value: name }, name || "the first that can be asked"));
+  const options = names.map((name) => make("option", { value: name }, name || "none"));
   const recipe = make("select", { id: newId("wish") }, options);
   const system = make("textarea", { id: newId("wish"), rows: 4 });
   recipe.value = wishes.recipe ?? "";
