@@ -32,7 +32,7 @@ from partsong.server.response import Scope
 from partsong.server.service import Service
 from partsong.server.stored import died
 from partsong.store import StoredRun
-from partsong.store.runs import AGAIN, CONVERSATION
+from partsong.store.runs import AFTER, AGAIN, CONVERSATION
 from partsong.transcript import Transcript
 from partsong.wire.json import decode_field
 from partsong.wire.parsed import Options, ParsedRequest, parse_options
@@ -91,6 +91,8 @@ async def ask_again(
         raise RequestError(str(problem), None) from None
     await _check_models(service, models_asked(recipe, again), recipe.name, "aggregator", key)
     labels = {AGAIN: run.id, CONVERSATION: run.labels.get(CONVERSATION, run.id)}
+    if AFTER in run.labels:
+        labels[AFTER] = run.labels[AFTER]
     parsed = ParsedRequest(
         recipe.name, conversation, stream=wanted.stream, usage_in_stream=True, labels=labels, options=options
     )

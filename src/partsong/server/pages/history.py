@@ -35,6 +35,7 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
     after: str = ""
     limit: Annotated[int, Meta(ge=1, le=MOST)] = 50
     before: str = ""
+    apart: bool = False
 
 
 class Days(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +82,7 @@ class History:
                 moment(wanted.after),
                 wanted.before,
                 wanted.limit,
+                wanted.apart,
             )
         )
         return said({"runs": [line(run) for run in runs], "more": more})
@@ -178,6 +180,7 @@ def line(run: StoredRun) -> dict[str, Any]:
         "layers": run.layers or None,
         "kept": run.mode == "full",
         "again": run.labels.get(AGAIN),
+        "source": run.source or None,
     }
 
 
