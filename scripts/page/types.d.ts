@@ -679,6 +679,22 @@ export interface RunLine {
   lost: number;
   /** The id of the earlier run whose proposals were found again. */
   again: string | null;
+  /** "batch" or "bench" for a run that nobody has asked himself. */
+  source: string | null;
+}
+
+/** One conversation in the list of `/api/conversations`. */
+export interface ConversationEntry {
+  id: string;
+  title: string;
+  /** Whether somebody has named it; else the title is the first question. */
+  named: boolean;
+  pinned: boolean;
+  archived: boolean;
+  /** The id of the newest run. */
+  last: string;
+  /** When this run began, in ISO 8601. */
+  at: string;
 }
 
 /** `/api/runs/RUN`: an event with the seconds since the run's start. */

@@ -3,10 +3,10 @@
 
 import { emptyTurn, turnsOf } from "./conversation.js";
 import { fill, make } from "./dom.js";
-import { offerFile } from "./download.js";
+import { saveRun } from "./download.js";
 import { dollars, many, seconds } from "./format.js";
 import { Run } from "./run.js";
-import { call, getJson, messageOf } from "./server.js";
+import { getJson, messageOf } from "./server.js";
 import { TurnView } from "./turn.js";
 
 /** @import { Turn } from "./turn.js" */
@@ -161,10 +161,5 @@ function notKept({ question }) {
  * @param {HTMLElement} problem
  */
 async function save(id, form, problem) {
-  try {
-    const response = await call(`/api/runs/${encodeURIComponent(id)}/export?form=${form}`);
-    offerFile(await response.blob(), `partsong-${id}.${form === "json" ? "json" : "md"}`);
-  } catch (trouble) {
-    problem.textContent = messageOf(trouble);
-  }
+  problem.textContent = await saveRun(id, form);
 }

@@ -74,7 +74,7 @@ export class Run {
   /**
    * Ask the server, and hear the run until it is over. Throws nothing: `problem` says what went wrong.
    *
-   * @param {{ model: string, messages: object[], partsong?: object }} body in the shape of Chat Completions
+   * @param {{ model: string, messages: object[], metadata?: object, partsong?: object }} body of Chat Completions
    */
   async perform(body) {
     await this.listening(async () => {

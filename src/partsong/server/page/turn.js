@@ -3,14 +3,17 @@
 
 import { copyText } from "./code.js";
 import { fill, make, say } from "./dom.js";
+import { saveRun } from "./download.js";
 import { Growing } from "./markdown.js";
 import { preparedText } from "./preparing.js";
+import { Run } from "./run.js";
 import { Score } from "./score.js";
 
-/** @import { Run } from "./run.js" */
 /** @import { PlainTurn, Question } from "./types.js" */
 
 /** @typedef {PlainTurn & { run?: Run }} Turn */
+
+const SHARE = 8; // milliseconds of a frame in which answers are made into elements
 
 export class TurnView {
   /**
@@ -19,6 +22,8 @@ export class TurnView {
    */
   constructor(turn, { edit, retry }) {
     this.turn = turn;
+    /** @type {string | null} */
+    this.id = turn.run?.id ?? null; // of the turn's run, as far as it is known
     /** @type {Score | null} */
     this.score = null;
     /** @type {(() => void) | null} */
@@ -28,18 +33,24 @@ export class TurnView {
     this.answer = make("div", { class: "answer" });
     this.growing = new Growing(this.answer);
     this.problem = make("div", { class: "failure", role: "alert", hidden: true });
-    this.copy = make("button", { type: "button", class: "quiet" }, "Copy the answer");
+    this.branches = make("span", { class: "branches", role: "group", "aria-label": "Branches", hidden: true });
+    this.copy = make("button", { type: "button", class: "quiet" }, "Copy as Markdown");
     this.copy.addEventListener("click", () => copyText(this.turn.answer, this.copy));
+    this.keep = make("button", { type: "button", class: "quiet", onclick: () => this.save() }, "Save as Markdown");
+    this.look = make("button", { type: "button", class: "quiet", hidden: true }, "Show the score");
+    this.look.addEventListener("click", () => this.find());
     this.actions = make(
       "p",
       { class: "actions", hidden: true },
       this.copy,
+      this.keep,
       make("button", { type: "button", class: "quiet", onclick: retry }, "Retry"),
+      this.look,
     );
     this.element = make(
       "article",
       { class: "turn" },
-      questionOf(turn.question, edit),
+      questionOf(turn.question, edit, this.branches),
       this.place,
       this.waiting,
       make("h2", { class: "unseen" }, "Answer"),
@@ -48,7 +59,61 @@ export class TurnView {
       this.actions,
     );
     if (turn.run) this.watch(turn.run);
-    else this.growing.show(turn.answer, true);
+    else this.rest();
+  }
+
+  // A turn before the last one: its answer is shown soon, and its score when the reader wants it.
+  rest() {
+    later(() => this.growing.show(this.turn.answer, true));
+    this.actions.hidden = this.turn.answer === "";
+    this.keep.hidden = true;
+  }
+
+  find() {
+    const run = new Run();
+    this.look.hidden = true;
+    this.turn.run = run;
+    this.watch(run);
+    run.follow(this.id ?? "");
+  }
+
+  async save() {
+    const problem = await saveRun(this.id ?? this.turn.run?.id ?? "", "markdown");
+    if (problem) this.say(problem);
+  }
+
+  /** @param {string} words that stand at the answer for a while */
+  say(words) {
+    say(this.waiting, words);
+  }
+
+  /**
+   * @param {number} index of this branch
+   * @param {number} number of branches
+   * @param {(index: number) => void} go shows another branch
+   */
+  showBranches(index, number, go) {
+    this.keep.hidden = !this.id;
+    this.look.hidden = !this.id || Boolean(this.turn.run);
+    this.branches.hidden = number < 2;
+    const step = (/** @type {number} */ to, /** @type {string} */ words, /** @type {string} */ sign) =>
+      make(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          "aria-label": words,
+          disabled: to < 0 || to >= number,
+          onclick: () => go(to),
+        },
+        sign,
+      );
+    fill(
+      this.branches,
+      step(index - 1, "Earlier branch", "‹"),
+      `${index + 1}/${number}`,
+      step(index + 1, "Later branch", "›"),
+    );
   }
 
   /**
@@ -77,6 +142,8 @@ export class TurnView {
     say(this.waiting, waitingFor(run));
     this.actions.hidden = !run.over;
     this.copy.hidden = transcript.text === "";
+    this.id ??= run.id;
+    this.keep.hidden = !this.id;
     const why = run.stopped ? "Stopped. The calls made until then cost what they have used." : failureOf(run);
     this.problem.hidden = why === null;
     this.problem.classList.toggle("calm", run.stopped);
@@ -84,11 +151,30 @@ export class TurnView {
   }
 }
 
+/** @type {(() => void)[]} */
+const waiting = [];
+
+/**
+ * Do this in one of the next frames, the last one first: many answers at once would stop the page for a while.
+ *
+ * @param {() => void} work
+ */
+function later(work) {
+  if (waiting.push(work) === 1) requestAnimationFrame(workOff);
+}
+
+function workOff() {
+  const until = performance.now() + SHARE;
+  while (waiting.length && performance.now() < until) waiting.pop()?.();
+  if (waiting.length) requestAnimationFrame(workOff);
+}
+
 /**
  * @param {Question} question
  * @param {(() => void) | null} edit
+ * @param {HTMLElement} branches
  */
-function questionOf({ text, images, files }, edit) {
+function questionOf({ text, images, files }, edit, branches) {
   return make(
     "div",
     { class: "question" },
@@ -100,6 +186,7 @@ function questionOf({ text, images, files }, edit) {
         : make("p", {}, `picture: ${url}`),
     ),
     make("p", { class: "plain" }, text),
+    branches,
     make("button", { type: "button", class: "quiet edit", onclick: edit }, "Edit"),
   );
 }
