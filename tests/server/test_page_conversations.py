@@ -370,7 +370,7 @@ async def test_three_are_compared_for_several_turns_and_found_again(
         await expect(page).to_have_title("Which? · partsong")
         await usable_by_everybody(page)
         await page.get_by_label("Your question").fill("And now?")
-        await page.get_by_role("button", name="Ask all again").click()
+        await page.get_by_role("button", name="Ask all").click()
         await expect(sides).to_have_count(6)
         await expect(page.get_by_role("button", name="slow is best")).to_be_visible(timeout=20_000)
         said = [each["content"] for each in next(each for each in bodies[::-1] if each["model"] == "plain")["messages"]]

@@ -259,11 +259,12 @@ class Compare {
     const begun = sides.length > 0;
     const number = begun ? sides.length : this.pickers.length;
     const all = number > 2 ? "all" : "both";
-    this.button.textContent = `${running ? "Stop" : "Ask"} ${all}${begun && !running ? " again" : ""}`;
+    this.button.textContent = `${running ? "Stop" : "Ask"} ${all}`;
     this.fields.hidden = this.adding.hidden = this.removing.hidden = begun;
     this.adding.disabled = number >= MOST;
     this.removing.disabled = number < 3;
     this.blind.disabled = begun;
+    this.blind.parentElement?.toggleAttribute("hidden", begun);
     this.fresh.hidden = !begun;
     if (!begun) return;
     const whole = sides.every((side) => side.run.transcript.answer !== null);
