@@ -83,7 +83,7 @@ def test_runs_are_listed_newest_first(state: Path, capfd: pytest.CaptureFixture[
 
 
 def test_runs_of_a_batch_are_listed_only_if_asked_for(state: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Path("questions.jsonl").write_text('{"prompt": "Of a batch"}\n')
+    Path("questions.jsonl").write_text('{"question": "Of a batch"}\n')
     assert code_of("batch", "questions.jsonl", "--model", "scripted:a?text=So", "--out", "answers.jsonl") == 0
     capfd.readouterr()
     assert code_of("history") == 0
