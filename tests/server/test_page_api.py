@@ -297,6 +297,39 @@ async def test_a_run_is_exported_as_json_and_as_markdown(page: Page) -> None:
     assert (await page.get(f"/api/runs/{run}/export?form=pdf", 400))["error"]["param"] == "form"
 
 
+async def test_what_a_seat_was_sent_is_told_and_exported(page: Page) -> None:
+    run = await page.ask("Is it so?", "losing")
+    (first,) = (await page.get(f"/api/runs/{run}/sent?layer=0&seat=0"))["sent"]
+    assert [(each["role"], each["text"]) for each in first["messages"]] == [("user", "Is it so?")]
+    assert first["calls"][0]["model"] == "scripted:a?text=one"
+    (last,) = (await page.get(f"/api/runs/{run}/sent?layer=1&seat=0"))["sent"]
+    assert "number=1>\none\n" in last["messages"][-1]["text"]
+    assert (await page.get(f"/api/runs/{run}/sent?layer=7&seat=7"))["sent"] == []
+    for query in ("layer=x&seat=0", "layer=0", "layer=-1&seat=0"):
+        await page.get(f"/api/runs/{run}/sent?{query}", 400)
+    await page.get("/api/runs/none/sent?layer=0&seat=0", 404)
+    async with page.session.get(f"{page.url}/api/runs/{run}/export?form=markdown&prompts=true") as response:
+        text = await response.text()
+    assert "## Sent to layer 1, seat 2" in text
+    assert "## Sent to aggregator" in text
+    async with page.session.get(f"{page.url}/api/runs/{run}/export?prompts=true") as response:
+        assert len((await response.json())["sent"]) == 3
+
+
+async def test_what_a_new_run_would_ask_is_told_with_its_price(page: Page) -> None:
+    run = await page.ask("Is it so?", "losing")
+    path = f"/api/runs/{run}/again"
+    told = await page.send("POST", path, {"retry": [[0, 1]]}, 200)
+    assert (told["calls"], told["models"]) == (2, ["scripted:b?fail=server", "scripted:z?text=So+it+is"])
+    assert (await page.send("POST", path, {}, 200))["calls"] == 1
+    assert await page.send("POST", path, {"best": True}, 200) == {"calls": 0, "models": [], "typical_dollars": 0}
+    dear = await page.send("POST", path, {"aggregator": PRICED.format("dear")}, 200)
+    assert dear["typical_dollars"] > (await page.send("POST", path, {}, 200))["typical_dollars"]
+    for body in ({"retry": [[0, 0]]}, {"without": [[9, 9]]}, {"aggregator": "nonsense"}, {"method": "guess"}, []):
+        await page.send("POST", path, body, 400)
+    await page.send("POST", "/api/runs/none/again", {}, 404)
+
+
 async def test_an_open_fence_of_the_answers_is_closed(page: Page) -> None:
     run = await page.ask("Code?", "scripted:c?text=%60%60%60%60sh%0Als%0A%60%60%60%0A")
     async with page.session.get(f"{page.url}/api/runs/{run}/export?form=markdown") as response:

@@ -79,7 +79,7 @@ def models_asked(recipe: Recipe, again: Again) -> tuple[str, ...]:
 
 
 def agents_asked(recipe: Recipe, again: Again) -> tuple[Agent, ...]:
-    """The agents that the new run asks, one for each seat: those of all seats that are not found, and the aggregator."""
+    """The agents that the new run asks, one a seat: those of the seats that are not found, and the aggregator."""
     agents: list[Agent] = [
         agent
         for index, layer in enumerate(recipe.layers)

@@ -38,7 +38,7 @@ from partsong.server.deleting import Deleting
 from partsong.server.incoming import headers_of, identify, identity_headers, request_id, until_left
 from partsong.server.memory import give_memory_back
 from partsong.server.metrics import MEDIA_TYPE
-from partsong.server.pages import Conversations, History, Overview, Recipes, Results, Votes
+from partsong.server.pages import Conversations, GoingOn, History, Overview, Recipes, Results, Votes
 from partsong.server.problems import ProblemError, internal, presentable, problem_headers, unusable
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
@@ -160,6 +160,7 @@ class Application:
             *Overview(self.service).routes(),
             *Conversations(self.service).routes(),
             *History(self.service).routes(),
+            *GoingOn(self.service).routes(),
             *Recipes(self.service).routes(),
             *Results(self.service).routes(),
             *Votes(self.service).routes(),

@@ -3,6 +3,7 @@
 Callers use the same keys as for the other routes, and see their own runs, votes and recipes only.
 """
 
+from partsong.server.pages.again import GoingOn
 from partsong.server.pages.conversations import Conversations
 from partsong.server.pages.history import History
 from partsong.server.pages.overview import Overview
@@ -10,4 +11,4 @@ from partsong.server.pages.recipes import Recipes
 from partsong.server.pages.results import Results
 from partsong.server.pages.votes import Votes
 
-__all__ = ["Conversations", "History", "Overview", "Recipes", "Results", "Votes"]
+__all__ = ["Conversations", "GoingOn", "History", "Overview", "Recipes", "Results", "Votes"]
