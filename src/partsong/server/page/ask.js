@@ -17,7 +17,7 @@ import { Tree } from "./tree.js";
 import { TurnView } from "./turn.js";
 
 /** @import { Turn } from "./turn.js" */
-/** @import { ChatMessage, Question, ConversationEntry, RunLine } from "./types.js" */
+/** @import { AgainChanges, ChatMessage, Question, ConversationEntry, RunLine } from "./types.js" */
 
 const NEAR = 120; // pixels: so near to its end, the page follows a growing answer
 const INTRODUCTION =
@@ -217,7 +217,11 @@ class Ask {
   put(turns, at) {
     const views = turns.map((turn, place) => {
       const index = at + place;
-      return new TurnView(turn, { edit: () => this.edit(index), retry: () => this.retry(index) });
+      return new TurnView(turn, {
+        edit: () => this.edit(index),
+        retry: () => this.retry(index),
+        again: (changes) => this.again(index, changes),
+      });
     });
     for (const view of this.views.splice(at, Infinity, ...views)) {
       view.close();
@@ -242,6 +246,18 @@ class Ask {
     if (!model) return;
     // A stored answer would be no second try.
     this.send(this.views[index].turn.question, model, index, { partsong: { cache: false } });
+  }
+
+  /**
+   * Make the run of this turn again with what it has, as a branch.
+   *
+   * @param {number} index
+   * @param {AgainChanges} changes
+   */
+  again(index, changes) {
+    const { id, turn } = this.views[index];
+    const after = this.views.slice(0, index).findLast((view) => view.id)?.id ?? null;
+    if (id) this.begin({ question: turn.question, answer: "" }, index, after).again(id, changes);
   }
 
   /**

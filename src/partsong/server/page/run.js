@@ -8,7 +8,7 @@ import { call, messageOf, post, ServerError } from "./server.js";
 import { readEvents } from "./sse.js";
 import { newTimes, note } from "./times.js";
 
-/** @import { AnyEvent, Prepared } from "./types.js" */
+/** @import { AgainChanges, AnyEvent, Prepared } from "./types.js" */
 
 export class Run {
   constructor() {
@@ -77,10 +77,27 @@ export class Run {
    * @param {{ model: string, messages: object[], metadata?: object, partsong?: object }} body of Chat Completions
    */
   async perform(body) {
+    await this.ask("/v1/chat/completions", { ...body, stream_options: { include_usage: true } });
+  }
+
+  /**
+   * Make an earlier run again, with what it has.
+   *
+   * @param {string} earlier its id
+   * @param {AgainChanges} changes
+   */
+  async again(earlier, changes) {
+    await this.ask(`/v1/runs/${encodeURIComponent(earlier)}/again`, changes);
+  }
+
+  /**
+   * @param {string} path
+   * @param {object} body
+   */
+  async ask(path, body) {
     await this.listening(async () => {
-      const partsong = { ...body.partsong, events: true, stay: true };
-      const asked = { ...body, stream: true, stream_options: { include_usage: true }, partsong };
-      const response = await post("/v1/chat/completions", asked, { signal: this.abort.signal });
+      const partsong = { ...("partsong" in body ? Object(body.partsong) : null), events: true, stay: true };
+      const response = await post(path, { ...body, stream: true, partsong }, { signal: this.abort.signal });
       this.id = response.headers.get("x-partsong-run");
       await readEvents(response, (pieces) => {
         for (const { data } of pieces) if (data !== "[DONE]") this.hearChunk(JSON.parse(data));

@@ -1,37 +1,58 @@
 // @ts-check
 // One turn of a conversation on the page: the question, the score of its run, and the answer as it grows.
 
+import { canGoOn, lacksAggregation, openAgain, rescueOf } from "./again.js";
+import { openSeat } from "./closeup.js";
 import { copyText } from "./code.js";
+import { Differences } from "./differences.js";
 import { fill, make, say } from "./dom.js";
 import { saveRun } from "./download.js";
 import { Growing } from "./markdown.js";
 import { preparedText } from "./preparing.js";
 import { Run } from "./run.js";
-import { Score } from "./score.js";
+import { lossesOf, Score } from "./score.js";
+import { Sources } from "./sources.js";
 
+/** @import { Again } from "./again.js" */
 /** @import { PlainTurn, Question } from "./types.js" */
 
 /** @typedef {PlainTurn & { run?: Run }} Turn */
 
+const CHIPS = 4; // losses that stand at the answer; the others are in the score
 const SHARE = 8; // milliseconds of a frame in which answers are made into elements
 
 export class TurnView {
   /**
    * @param {Turn} turn
-   * @param {{ edit: (() => void) | null, retry: (() => void) | null }} wishes called when the reader asks again
+   * @param {{ edit: (() => void) | null, retry: (() => void) | null, again: Again | null }} wishes called when the
+   *   reader asks again
    */
-  constructor(turn, { edit, retry }) {
+  constructor(turn, { edit, retry, again }) {
+    this.again = again;
     this.turn = turn;
     /** @type {string | null} */
     this.id = turn.run?.id ?? null; // of the turn's run, as far as it is known
     /** @type {Score | null} */
     this.score = null;
+    /** @type {Differences | null} */
+    this.differences = null;
+    /** @type {Sources | null} */
+    this.sources = null;
     /** @type {(() => void) | null} */
     this.deaf = null;
     this.place = make("div", { class: "score-place" });
     this.waiting = make("p", { class: "note" });
     this.answer = make("div", { class: "answer" });
     this.growing = new Growing(this.answer);
+    this.report = make("div", { class: "report" }); // beside the answer
+    this.answered = make("div", { class: "answered" }, this.answer, this.report);
+    this.chips = make("p", { class: "chips" });
+    this.rescue = make("div");
+    this.looks = make("span", { class: "actions" }); // what shows more of the run
+    this.more = make("button", { type: "button", class: "quiet", hidden: true }, "Aggregate again …");
+    this.more.addEventListener("click", () => {
+      if (this.turn.run && this.again) openAgain(this.turn.run, this.again);
+    });
     this.problem = make("div", { class: "failure", role: "alert", hidden: true });
     this.branches = make("span", { class: "branches", role: "group", "aria-label": "Branches", hidden: true });
     this.copy = make("button", { type: "button", class: "quiet" }, "Copy as Markdown");
@@ -44,9 +65,12 @@ export class TurnView {
       { class: "actions", hidden: true },
       this.copy,
       this.keep,
-      make("button", { type: "button", class: "quiet", onclick: retry }, "Retry"),
+      make("button", { type: "button", class: "quiet", hidden: !retry, onclick: retry }, "Retry"),
+      this.more,
+      this.looks,
       this.look,
     );
+    this.below = make("div"); // where the answer comes from
     this.element = make(
       "article",
       { class: "turn" },
@@ -54,9 +78,12 @@ export class TurnView {
       this.place,
       this.waiting,
       make("h2", { class: "unseen" }, "Answer"),
-      this.answer,
+      this.answered,
       this.problem,
+      this.rescue,
+      this.chips,
       this.actions,
+      this.below,
     );
     if (turn.run) this.watch(turn.run);
     else this.rest();
@@ -74,6 +101,7 @@ export class TurnView {
     this.look.hidden = true;
     this.turn.run = run;
     this.watch(run);
+    this.score?.unfold();
     run.follow(this.id ?? "");
   }
 
@@ -123,8 +151,15 @@ export class TurnView {
    */
   watch(run) {
     this.close();
-    this.score = new Score(run);
+    this.score = new Score(run, this.again);
+    this.differences = new Differences(run);
+    this.sources = new Sources(run);
     fill(this.place, this.score.element);
+    fill(this.report, this.differences.element);
+    fill(this.looks, this.differences.button, this.sources.button);
+    fill(this.below, this.sources.element);
+    fill(this.rescue);
+    fill(this.chips);
     this.deaf = run.listen(() => this.show(run));
   }
 
@@ -137,6 +172,8 @@ export class TurnView {
   /** @param {Run} run */
   show(run) {
     const { transcript } = run;
+    if (transcript.text) this.score?.makePlace();
+    this.answered.hidden = !run.over && !transcript.text; // what grows from nothing counts as moved
     this.growing.show(transcript.text, run.over);
     this.turn.answer = transcript.text;
     say(this.waiting, waitingFor(run));
@@ -148,7 +185,41 @@ export class TurnView {
     this.problem.hidden = why === null;
     this.problem.classList.toggle("calm", run.stopped);
     say(this.problem, why ?? "");
+    this.element.classList.toggle("whole", run.over && transcript.text !== "");
+    this.differences?.show();
+    this.sources?.show();
+    if (run.over) this.end(run);
   }
+
+  /**
+   * Show what is known at the end of a run alone.
+   *
+   * @param {Run} run
+   */
+  end(run) {
+    const { again } = this;
+    this.more.hidden = !again || !canGoOn(run);
+    if (again && lacksAggregation(run) && !this.rescue.childElementCount) fill(this.rescue, rescueOf(run, again));
+    const losses = lossesOf(run);
+    if (this.chips.childElementCount || !losses.length) return;
+    const rest = losses.length - CHIPS;
+    fill(
+      this.chips,
+      losses
+        .slice(0, CHIPS)
+        .map(({ address, words, told }) => chipOf(words, told, () => openSeat(run, address, { again }))),
+      rest > 0 ? chipOf(`and ${rest} more`, "Show the score", () => this.score?.unfold()) : null,
+    );
+  }
+}
+
+/**
+ * @param {string} words
+ * @param {string} title
+ * @param {() => void} open
+ */
+function chipOf(words, title, open) {
+  return make("button", { type: "button", class: "chip", title, onclick: open }, words);
 }
 
 /** @type {(() => void)[]} */
@@ -200,6 +271,11 @@ function waitingFor({ over, transcript, preparing }) {
 
 /** @param {Run} run */
 function failureOf({ transcript, problem }) {
-  if (transcript.error) return `There is no answer: ${transcript.error.message} (${transcript.error.cause})`;
+  const { error } = transcript;
+  if (error) {
+    // The message of a layer without proposals has its number and those of its seats as the server counts them.
+    const lost = error.cause === "no_proposals" && `every seat of layer ${transcript.layers.length} was lost`;
+    return `There is no answer: ${lost || error.message} (${error.cause})`;
+  }
   return problem === null ? null : `There is no answer: ${problem}`;
 }
