@@ -24,7 +24,7 @@ export function offerFile(blob, name) {
  */
 export async function saveRun(id, form) {
   try {
-    const response = await call(`/api/runs/${encodeURIComponent(id)}/export?form=${form}`);
+    const response = await call(`/api/runs/${encodeURIComponent(id)}/export?form=${form}&prompts=${form === "json"}`);
     offerFile(await response.blob(), `partsong-${id}.${form === "json" ? "json" : "md"}`);
     return "";
   } catch (problem) {

@@ -185,7 +185,7 @@ export class TurnView {
     this.problem.hidden = why === null;
     this.problem.classList.toggle("calm", run.stopped);
     say(this.problem, why ?? "");
-    this.element.classList.toggle("whole", run.over && transcript.text !== "");
+    this.element.classList.toggle("answering", transcript.text !== "");
     this.differences?.show();
     this.sources?.show();
     if (run.over) this.end(run);
