@@ -74,10 +74,10 @@ export class Run {
   /**
    * Ask the server, and hear the run until it is over. Throws nothing: `problem` says what went wrong.
    *
-   * @param {{ model: string, messages: object[], metadata?: object, partsong?: object }} body of Chat Completions
+   * @param {object | Promise<object>} wanted the body, in the shape of Chat Completions
    */
-  async perform(body) {
-    await this.ask("/v1/chat/completions", { ...body, stream_options: { include_usage: true } });
+  async perform(wanted) {
+    await this.ask("/v1/chat/completions", wanted, { stream_options: { include_usage: true } });
   }
 
   /**
@@ -92,12 +92,14 @@ export class Run {
 
   /**
    * @param {string} path
-   * @param {object} body
+   * @param {object | Promise<object>} wanted
+   * @param {object} more of the body
    */
-  async ask(path, body) {
+  async ask(path, wanted, more = {}) {
     await this.listening(async () => {
-      const partsong = { ...("partsong" in body ? Object(body.partsong) : null), events: true, stay: true };
-      const response = await post(path, { ...body, stream: true, partsong }, { signal: this.abort.signal });
+      const body = /** @type {{ partsong?: object }} */ (await wanted);
+      const partsong = { ...body.partsong, events: true, stay: true };
+      const response = await post(path, { ...body, ...more, stream: true, partsong }, { signal: this.abort.signal });
       this.id = response.headers.get("x-partsong-run");
       await readEvents(response, (pieces) => {
         for (const { data } of pieces) if (data !== "[DONE]") this.hearChunk(JSON.parse(data));
