@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WATCH = """
@@ -65,3 +65,9 @@ async def visiting(browser: Browser, url: str, path: str = "/", **context: Any) 
         assert wrong == []
     finally:
         await visit.close()
+
+
+async def unfold(place: Page | Locator) -> None:
+    """Unfold every score that has folded to one line, because its answer is there."""
+    for head in await place.locator("details.score:not([open]) > summary").all():
+        await head.click()

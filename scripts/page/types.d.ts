@@ -510,8 +510,8 @@ export interface Bar {
   /** When the model began to write; `null` if it has written nothing. */
   first: number | null;
   end: number;
-  /** Whether the call failed; `null` while the seat's state says so. */
-  lost: boolean | null;
+  /** How the call ended; `null` while the seat's state says so. */
+  how: "" | "lost" | "stopped" | null;
 }
 
 /** The times of one seat: `times.js`. */
@@ -647,7 +647,35 @@ export interface ChatMessage {
   content: string | object[];
 }
 
+/** What a new run does otherwise than an earlier one. Seats are pairs of a layer and a seat, counted from 0. */
+export interface AgainChanges {
+  aggregator?: string;
+  method?: string;
+  without?: [number, number][];
+  retry?: [number, number][];
+  best?: boolean;
+}
+
 // What the server's routes below `/api` return.
+
+/** What a seat was sent: `/api/runs/RUN/sent`. */
+export interface Sent {
+  /** The step of an aggregator that read the proposals in several steps; 0 for the last one. */
+  step: number;
+  messages: { role: string; text: string; tokens: number }[];
+  sampling: Record<string, string | number | boolean | string[]>;
+  tools: string[];
+  schema: boolean;
+  calls: {
+    model: string;
+    input_tokens: number | null;
+    cached_input_tokens: number | null;
+    output_tokens: number | null;
+    error: string | null;
+    stored: boolean;
+  }[];
+  notes: string[];
+}
 
 export interface AboutRecipe {
   name: string;
@@ -704,6 +732,22 @@ export interface RunLine {
   lost: number;
   /** The id of the earlier run whose proposals were found again. */
   again: string | null;
+  /** "batch" or "bench" for a run that nobody has asked himself. */
+  source: string | null;
+}
+
+/** One conversation in the list of `/api/conversations`. */
+export interface ConversationEntry {
+  id: string;
+  title: string;
+  /** Whether somebody has named it; else the title is the first question. */
+  named: boolean;
+  pinned: boolean;
+  archived: boolean;
+  /** The id of the newest run. */
+  last: string;
+  /** When this run began, in ISO 8601. */
+  at: string;
 }
 
 /** `/api/runs/RUN`: an event with the seconds since the run's start. */

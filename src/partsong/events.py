@@ -19,7 +19,8 @@ a time and are awaited. Layers and seats are counted from 0. The address of the 
 seat 0; the analyst is seat 1 beside it.
 
 A seat without ProposalStarted was never asked: its layer asks few seats at once, and ended before. After VotesCounted
-with a winner, no further layer and no aggregator is asked: one AggregationDelta says the whole answer.
+with a winner, no further layer and no aggregator is asked: one AggregationDelta says the whole answer. A run that is to
+take the best proposal of an earlier run asks no aggregator and no analyst: it ends with its layers.
 
 There is one CallFinished for each call to a model, said before the event that ends its seat. A call that is still open
 when its seat or the run ends is given up: its CallFinished has an error and an estimated usage. The usages of a run's
@@ -396,7 +397,8 @@ class RunFinished(Event, frozen=True):
         proposer
     planned: number of proposers' seats in all layers, dropped seats included
     answered: number of these seats that have a proposal
-    last_resort: whether the aggregator failed and the answer is the proposal that is most like the others
+    last_resort: whether the aggregator failed, or was not to be asked, and the answer is the proposal that is most like
+        the others
     seat: if the answer is a proposal (selected, elected, or the last resort), the index of its seat; else `None`
     layer: if the answer is a proposal, the index of its layer; else `None`. Runs that earlier versions stored have no
         `layer`, and it is the last

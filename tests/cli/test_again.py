@@ -54,6 +54,19 @@ def test_a_run_that_failed_at_its_aggregator_is_continued(capfd: pytest.CaptureF
     assert capfd.readouterr().out == "In 1969.\n"
 
 
+def test_the_best_proposal_is_taken_without_an_aggregator(capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask() == 1
+    capfd.readouterr()
+    assert code_of("again", "last", "--best") == 0
+    said = capfd.readouterr()
+    assert "in 1969." in said.out
+    assert "no aggregator answered: this is the proposal most like the others" in said.err
+    assert code_of("show", "last") == 0
+    assert "## no aggregator answered: this is the proposal most like the others" in capfd.readouterr().out
+    assert code_of("replay", "last", "--at-once") == 0
+    assert "in 1969." in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -47,7 +47,7 @@ def test_turns_remember_what_was_said(folder: Path) -> None:
     assert Path("said.md").read_text().count("## Answer") == 2
     with closing(sqlite3.connect("state/journal.db")) as connection:
         rows = connection.execute("SELECT id, conversation FROM runs ORDER BY started").fetchall()
-    assert [conversation for _, conversation in rows] == ["", rows[0][0]]
+    assert [conversation for _, conversation in rows] == [rows[0][0]] * 2
     # Another chat goes on from it.
     done = piped("Third?\n", "--continue", "last")
     assert done.stdout == "Third?\n"

@@ -44,7 +44,7 @@ def test_an_earlier_run_is_continued_with_its_recipe(folder: Path, capfd: pytest
     with closing(sqlite3.connect("state/journal.db")) as connection:
         rows = connection.execute("SELECT id, conversation, recipe FROM runs ORDER BY started").fetchall()
     assert [recipe for *_, recipe in rows] == ["echoes"] * 3
-    assert [conversation for _, conversation, _ in rows] == ["", rows[0][0], rows[0][0]]
+    assert [conversation for _, conversation, _ in rows] == [rows[0][0]] * 3
 
 
 def test_another_model_may_go_on(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,21 @@ def test_runs_are_listed_newest_first(state: Path, capfd: pytest.CaptureFixture[
     assert cells[1][0] == listed[0]["id"]
 
 
+def test_runs_of_a_batch_are_listed_only_if_asked_for(state: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("questions.jsonl").write_text('{"question": "Of a batch"}\n')
+    assert code_of("batch", "questions.jsonl", "--model", "scripted:a?text=So", "--out", "answers.jsonl") == 0
+    capfd.readouterr()
+    assert code_of("history") == 0
+    assert "partsong history --all" in capfd.readouterr().err
+    ask("Of a person")
+    capfd.readouterr()
+    assert code_of("history", "--json") == 0
+    assert [json.loads(line)["question"] for line in capfd.readouterr().out.splitlines()] == ["Of a person"]
+    assert code_of("history", "--all", "--json") == 0
+    listed = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(run["question"], run["source"]) for run in listed] == [("Of a person", ""), ("Of a batch", "batch")]
+
+
 def test_each_run_is_one_line_of_a_terminal(state: Path) -> None:
     ask("Why " + "is it 空 " * 60 + "?")
     screen = Screen("history", columns=90)

@@ -286,3 +286,39 @@ async def test_of_a_run_that_has_no_two_proposals_there_is_nothing_to_compare() 
         to_compare("earlier", earlier)
     with pytest.raises(InputError, match="the model of the analyst"):
         to_compare("earlier", earlier, "nonsense")
+
+
+async def test_the_best_proposal_is_taken_and_nobody_is_asked() -> None:
+    every = known(z=Says(error=DOWN), y=Says(error=DOWN))
+    _, earlier = await heard(two_layers(strict=True), every)
+    assert earlier.error is not None
+    events, transcript = await again(earlier, Changes(best=True), known())
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert (end.last_resort, end.layer, end.usage.dollars) == (True, 1, Decimal(0))
+    assert end.answer.text == earlier.layers[1][end.seat or 0].text
+    assert transcript.aggregator == ""
+    assert [(loss.layer, loss.seat, loss.message) for loss in end.losses] == [(2, 0, earlier.error.message)]
+    assert all(stored(events).values())
+    # Of a run that has an answer, too, and with a seat that is asked again.
+    _, whole = await heard(two_layers(), known(c=Says(error=DOWN)))
+    every = known()
+    events, transcript = await again(whole, Changes(retry=((0, 2),), best=True), every)
+    assert transcript.last_resort
+    assert not every["m:z"].asked
+    assert every["m:c"].asked
+    assert transcript.losses[-1].message == "the best proposal was taken in place of an aggregation"
+
+
+async def test_the_best_proposal_is_refused_where_it_would_be_no_answer() -> None:
+    _, earlier = await heard(two_layers(), known())
+    for changes in (Changes("m:y", best=True), Changes(method="select", best=True)):
+        with pytest.raises(InputError, match="without an aggregator"):
+            begin_again("r", earlier, changes)
+    _, alone = await heard(Recipe("r", (), Aggregator("m:z")), known())
+    with pytest.raises(InputError, match="no proposers"):
+        begin_again("r", alone, Changes(best=True))
+    asked = Conversation(asking("Why?").messages, response_format=b'{"type":"object"}')
+    _, told = await heard(two_layers(), known(z=Says("{}")), asked)
+    with pytest.raises(InputError, match="advice about an answer"):
+        begin_again("r", told, Changes(best=True))

@@ -109,6 +109,22 @@ async def test_a_run_that_failed_is_continued_and_only_the_aggregator_is_paid(
         assert text.rstrip().endswith("data: [DONE]")
 
 
+async def test_the_best_proposal_of_a_run_that_failed_is_its_answer_for_nothing(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with serving(recipes(tmp_path)) as (url, application):
+        caller = Caller(session, url)
+        run = await caller.ask("fails")
+        status, said = await caller.post(f"/v1/runs/{run}/again", {"best": True})
+        assert status == 200, said
+        assert "It was in 1969" in said["choices"][0]["message"]["content"]
+        report = said["partsong"]
+        assert (report["last_resort"], report["again"], Decimal(report["dollars"])) == (True, run, 0)
+        status, said = await caller.post(f"/v1/runs/{run}/again", {"best": True, "method": "select"})
+        assert (status, said["error"]["type"]) == (400, "invalid_request_error")
+        assert application.service().store.problem is None
+
+
 async def test_an_analysis_is_made_once_and_then_found(tmp_path: Path, session: aiohttp.ClientSession) -> None:
     async with serving(recipes(tmp_path)) as (url, application):
         caller = Caller(session, url)

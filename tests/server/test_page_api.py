@@ -73,9 +73,9 @@ class Page:
             assert response.status == status, await response.text()
             return await response.json()
 
-    async def ask(self, question: str, model: str = "three", headers: Mapping[str, str] = NONE) -> str:
+    async def ask(self, question: str, model: str = "three", headers: Mapping[str, str] = NONE, **metadata: str) -> str:
         """Ask, and return the run's id."""
-        body = {"model": model, "messages": [{"role": "user", "content": question}]}
+        body = {"model": model, "messages": [{"role": "user", "content": question}], "metadata": metadata}
         answer = await self.send("POST", "/v1/chat/completions", body, headers=headers)
         run: str = answer["partsong"]["run"]
         return run
@@ -167,6 +167,82 @@ async def test_a_search_that_makes_no_sense_names_the_field(page: Page) -> None:
         assert error["message"].startswith(f"{field}: ")
 
 
+async def test_conversations_are_listed_searched_changed_and_deleted(page: Page) -> None:
+    await page.ask("Of a program")
+    first = await page.ask("What is a fugue?", conversation="c1", after="")
+    second = await page.ask("And a canon?", conversation="c1", after=first)
+    await page.ask("Is it so?", conversation="c2")
+
+    async def listed(query: str = "") -> list[str]:
+        return [each["id"] for each in (await page.get(f"/api/conversations?{query}"))["conversations"]]
+
+    (_, entry) = (await page.get("/api/conversations"))["conversations"]
+    assert (entry["id"], entry["title"], entry["last"], entry["named"]) == ("c1", "What is a fugue?", second, False)
+    assert await listed() == ["c2", "c1"]
+    assert await listed("text=CANON+fugue") == ["c1"]
+    assert await listed("text=so+it+is") == ["c2", "c1"]  # words of the answers
+    assert await listed("limit=1&before=c2") == ["c1"]
+    changed = await page.send("PATCH", "/api/conversations/c1", {"title": " On \n fugues ", "pinned": True})
+    assert (changed["title"], changed["named"], changed["pinned"]) == ("On fugues", True, True)
+    assert await listed() == ["c1", "c2"]
+    await page.send("PATCH", "/api/conversations/c2", {"archived": True})
+    assert (await listed(), await listed("archived=1")) == (["c1"], ["c2"])
+    for path, body, status, field in (
+        ("c1", {}, 400, None),
+        ("c1", {"title": "x" * 201}, 400, "title"),
+        ("c1", {"colour": "red"}, 400, "colour"),
+        ("nobody", {"pinned": True}, 404, "conversation"),
+    ):
+        error = (await page.send("PATCH", f"/api/conversations/{path}", body, status))["error"]
+        assert error["param"] == field
+    assert (await page.get("/api/conversations?before=nobody", 400))["error"]["param"] == "before"
+    await page.send("DELETE", "/v1/runs?conversation=c1", None)
+    assert (await listed(), await listed("archived=1")) == ([], ["c2"])
+
+
+async def test_the_runs_of_a_conversation_say_what_they_go_on_from(page: Page) -> None:
+    first = await page.ask("One", conversation="c", after="")
+    second = await page.ask("Two", conversation="c", after=first)
+    again = (await page.send("POST", f"/v1/runs/{second}/again", {"aggregator": "scripted:e"}))["partsong"]["run"]
+    other = await page.ask("One, in other words", conversation="c", after="")
+    unsaid = await page.ask("A client that names the conversation alone", conversation="c")
+    whole = await page.get(f"/api/runs/{again}/conversation")
+    assert (whole["id"], whole["title"], whole["listed"]) == ("c", "One", True)
+    after = {run["id"]: run["after"] for run in whole["runs"]}
+    assert after == {first: None, second: first, again: first, other: None, unsaid: other}
+    alone = await page.ask("Alone")
+    whole = await page.get(f"/api/runs/{alone}/conversation")
+    assert (whole["id"], whole["title"], whole["listed"]) == (alone, "Alone", False)
+    await page.ask("Gone on", conversation=alone, after=alone)
+    whole = await page.get(f"/api/runs/{alone}/conversation")
+    assert ([run["after"] for run in whole["runs"]], whole["listed"]) == ([None, alone], True)
+    lost = await page.ask("After a run that is gone", conversation="c", after="nothing")
+    assert (await page.get(f"/api/runs/{lost}/conversation"))["runs"][-1]["after"] is None
+
+
+async def test_conversations_are_those_of_the_caller(tmp_path: Path) -> None:
+    alice, bob = ({"x-api-key": Keys(keys_path()).add(name)} for name in ("alice", "bob"))
+    async with serving([recipe_file(tmp_path)]) as (url, app), aiohttp.ClientSession() as session:
+        page = Page(session, url, app)
+        run = await page.ask("A secret", headers=alice, conversation="c")
+        assert (await page.get("/api/conversations", headers=bob))["conversations"] == []
+        await page.get(f"/api/runs/{run}/conversation", 404, bob)
+        await page.send("PATCH", "/api/conversations/c", {"title": "Mine"}, 404, bob)
+        await page.send("DELETE", "/v1/runs?conversation=c", None, headers=bob)
+        assert (await page.get(f"/api/runs/{run}/conversation", headers=alice))["title"] == "A secret"
+
+
+async def test_runs_of_batches_are_listed_only_if_asked_for(page: Page) -> None:
+    asked = await page.ask("Of a person")
+    recorder = page.app.service().store.record(source="batch")
+    for _, event in await page.app.service().store.events(asked):
+        await recorder.hear(event)
+    await recorder.close()
+    assert [run["id"] for run in (await page.get("/api/runs"))["runs"]] == [asked]
+    both = (await page.get("/api/runs?apart=1"))["runs"]
+    assert [(run["id"], run["source"]) for run in both] == [(recorder.id, "batch"), (asked, None)]
+
+
 async def test_a_run_is_told_as_it_happened(page: Page) -> None:
     run = await page.ask(HOSTILE, "losing")
     told = await page.get(f"/api/runs/{run}")
@@ -222,6 +298,39 @@ async def test_a_run_is_exported_as_json_and_as_markdown(page: Page) -> None:
     assert (await page.get(f"/api/runs/{run}/export?form=pdf", 400))["error"]["param"] == "form"
 
 
+async def test_what_a_seat_was_sent_is_told_and_exported(page: Page) -> None:
+    run = await page.ask("Is it so?", "losing")
+    (first,) = (await page.get(f"/api/runs/{run}/sent?layer=0&seat=0"))["sent"]
+    assert [(each["role"], each["text"]) for each in first["messages"]] == [("user", "Is it so?")]
+    assert first["calls"][0]["model"] == "scripted:a?text=one"
+    (last,) = (await page.get(f"/api/runs/{run}/sent?layer=1&seat=0"))["sent"]
+    assert "number=1>\none\n" in last["messages"][-1]["text"]
+    assert (await page.get(f"/api/runs/{run}/sent?layer=7&seat=7"))["sent"] == []
+    for query in ("layer=x&seat=0", "layer=0", "layer=-1&seat=0"):
+        await page.get(f"/api/runs/{run}/sent?{query}", 400)
+    await page.get("/api/runs/none/sent?layer=0&seat=0", 404)
+    async with page.session.get(f"{page.url}/api/runs/{run}/export?form=markdown&prompts=true") as response:
+        text = await response.text()
+    assert "## Sent to layer 1, seat 2" in text
+    assert "## Sent to aggregator" in text
+    async with page.session.get(f"{page.url}/api/runs/{run}/export?prompts=true") as response:
+        assert len((await response.json())["sent"]) == 3
+
+
+async def test_what_a_new_run_would_ask_is_told_with_its_price(page: Page) -> None:
+    run = await page.ask("Is it so?", "losing")
+    path = f"/api/runs/{run}/again"
+    told = await page.send("POST", path, {"retry": [[0, 1]]}, 200)
+    assert (told["calls"], told["models"]) == (2, ["scripted:b?fail=server", "scripted:z?text=So+it+is"])
+    assert (await page.send("POST", path, {}, 200))["calls"] == 1
+    assert await page.send("POST", path, {"best": True}, 200) == {"calls": 0, "models": [], "typical_dollars": 0}
+    dear = await page.send("POST", path, {"aggregator": PRICED.format("dear")}, 200)
+    assert dear["typical_dollars"] > (await page.send("POST", path, {}, 200))["typical_dollars"]
+    for body in ({"retry": [[0, 0]]}, {"without": [[9, 9]]}, {"aggregator": "nonsense"}, {"method": "guess"}, []):
+        await page.send("POST", path, body, 400)
+    await page.send("POST", "/api/runs/none/again", {}, 404)
+
+
 async def test_an_open_fence_of_the_answers_is_closed(page: Page) -> None:
     run = await page.ask("Code?", "scripted:c?text=%60%60%60%60sh%0Als%0A%60%60%60%0A")
     async with page.session.get(f"{page.url}/api/runs/{run}/export?form=markdown") as response:
@@ -257,6 +366,7 @@ async def test_a_server_without_a_store_says_so(tmp_path: Path) -> None:
         page = Page(session, url, app)
         assert (await page.get("/api/about"))["store"] == "off"
         assert await page.get("/api/runs") == {"runs": [], "more": False}
+        assert await page.get("/api/conversations") == {"conversations": [], "more": False}
         assert (await page.get("/api/totals?days=1"))["models"] == []
         assert "the store is off" in (await page.get("/api/runs/some", 503))["error"]["message"]
 

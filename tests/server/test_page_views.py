@@ -111,7 +111,7 @@ async def test_runs_are_found_opened_replayed_and_taken_away(browser: Browser, s
         await expect(page.locator(".answer")).to_have_text("A plain answer.")
         for form, words in (("As JSON", '"Why is the sky blue?"'), ("As Markdown", "Why is the sky blue?")):
             async with page.expect_download() as taken:
-                await page.get_by_role("button", name=form).click()
+                await page.get_by_role("button", name=form, exact=True).click()
             path = await (await taken.value).path()
             assert words in path.read_text()
         await page.goto(f"{url}/#/history/nonsense")

@@ -29,10 +29,10 @@ def made(request: Request = REQUEST, text: str = "Rayleigh.", model: str = "lab:
 
 
 async def recorded(
-    store: Store, recipe: Recipe = RECIPE, question: str = "Why?\nSay it."
+    store: Store, recipe: Recipe = RECIPE, question: str = "Why?\nSay it.", *, begins: bool = False
 ) -> tuple[str, list[AnyEvent]]:
     """Perform and record a run; its id and its events."""
-    recorder, events = store.record(), list[AnyEvent]()
+    recorder, events = store.record(begins=begins), list[AnyEvent]()
 
     async def hear(event: AnyEvent) -> None:
         events.append(event)

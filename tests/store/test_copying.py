@@ -15,7 +15,7 @@ import pytest
 
 from partsong.errors import ConfigurationError, StoreError
 from partsong.keys import Keys
-from partsong.store import Mode, Search, Store, Vote, call_key, open_store
+from partsong.store import Change, ConversationSearch, Mode, Search, Store, Vote, call_key, open_store
 from partsong.store.copying import Copied, copy_store
 from partsong.store.sqlite.schema import MIGRATIONS
 from tests.postgres import Cluster
@@ -36,7 +36,9 @@ def address(postgres: Cluster) -> str:
 async def filled(path: Path, mode: Mode = "full", runs: int = 3) -> list[str]:
     """Fill a store with runs, calls, votes and money; the ids of its runs."""
     async with open_store(path, mode) as store:
-        ids = [(await recorded(store, question=f"Why {number}? {ODD}"))[0] for number in range(runs)]
+        ids = [(await recorded(store, question=f"Why {number}? {ODD}", begins=True))[0] for number in range(runs)]
+        if ids and mode == "full":
+            assert await store.change_conversation("", ids[0], Change("Named", True, False))
         for number in range(5):
             await store.keep_call(made(text=f"{number} {ODD}", started=1e9 + number, run=ids[0]))
         await store.keep_call(made(text="again", started=2e9, run=ids[0]))  # the same call, a little later
@@ -51,6 +53,7 @@ async def whole(store: Store) -> dict[str, Any]:
     """All that a store says of itself."""
     found: dict[str, Any] = {"runs": (await store.search(Search(limit=1000)))[0]}
     found["events"] = {run.id: await store.events(run.id) for run in found["runs"] if run.mode == "full"}
+    found["conversations"] = [await store.conversations(ConversationSearch(text=text)) for text in ("", "why rayleigh")]
     found["totals"] = await store.totals("", 0)
     found["votes"] = await store.tally("alice")
     found["answer"] = await store.find_call(call_key("lab:a", REQUEST))

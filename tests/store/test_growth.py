@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from partsong import InputError
-from partsong.store import Search, StoredRun, Vote, open_store
+from partsong.store import Change, ConversationSearch, Search, StoredRun, Vote, open_store
 from partsong.store.shares import Share
 from partsong.store.sqlite import runs
 from partsong.store.sqlite.backend import SQLite
@@ -19,7 +19,7 @@ from partsong.store.sqlite.database import Database
 from tests.store.contract.test_runs import EVENTS, summary
 from tests.store.samples import made, recorded
 
-TABLES = "runs|calls|pieces|prompts|shares|votes|spent|holds|places|day_totals|model_totals"
+TABLES = "conversations|words|runs|calls|pieces|prompts|shares|votes|spent|holds|places|day_totals|model_totals"
 
 
 async def everything(backend: SQLite) -> None:
@@ -27,7 +27,12 @@ async def everything(backend: SQLite) -> None:
     share = Share("lab:a", 1, 10, Decimal("0.001"))
     for index, event in enumerate(EVENTS):
         await backend.save_run(summary("a"), index, [event], [share])
-    await backend.save_run(summary("b", 1), 0, EVENTS, [share])
+    await backend.save_run(summary("b", 1, labels={"conversation": "c"}), 0, EVENTS, [share])
+    for text in ("", "so why"):
+        await backend.conversations(ConversationSearch(text=text, before="c"))
+    await backend.change_conversation("", "c", Change(title="C"))
+    await backend.find_conversation("", "c")
+    await backend.runs_in("", "c", 9)
     await backend.join_events("a")
     await backend.keep_call(made(), words=True)
     await backend.find_answer(made().key)
@@ -35,7 +40,12 @@ async def everything(backend: SQLite) -> None:
     await backend.find_run("a")
     await backend.read_events("a")
     await backend.run_ids("a")
-    for search in (Search(), Search(before="b"), Search("", "why", "solo", "lab:a", 0.0, True, 1.0, "b")):
+    for search in (
+        Search(),
+        Search(before="b"),
+        Search("", "why", "solo", "lab:a", 0.0, True, 1.0, "b"),
+        Search(apart=True),
+    ):
         await backend.search_runs(search)
     await backend.day_totals("", 0.0)
     await backend.model_totals("", 0.0)

@@ -172,7 +172,7 @@ class Batch:
 
     async def _run(self, request: ParsedRequest, recipe: Recipe, funds: Funds | None) -> tuple[Outcome, Decimal]:
         listener = Listener()
-        recorder = self.store.record()
+        recorder = self.store.record(source="batch")
 
         async def hear(event: AnyEvent) -> None:
             await recorder.hear(event)

@@ -44,6 +44,9 @@ def again(
         tuple[str, ...],
         Parameter(metavar="SEAT", consume_multiple=False, help="Lost seat to ask again; repeat for more."),
     ] = (),
+    best: Annotated[
+        bool, Parameter(help="Take the proposal that is most like the others, and ask no aggregator.")
+    ] = False,
     max_dollars: Annotated[
         Decimal | None, Parameter(metavar="D", help="Most that the new run may cost, in dollars.")
     ] = None,
@@ -56,7 +59,7 @@ def again(
     config: Config = None,
 ) -> int:
     """Aggregate the proposals of a stored run again, in a new run."""
-    changes = Changes(aggregator, method, tuple(map(seat_of, without)), tuple(map(seat_of, retry)))
+    changes = Changes(aggregator, method, tuple(map(seat_of, without)), tuple(map(seat_of, retry)), best)
     return complete(
         answer_again(
             run,

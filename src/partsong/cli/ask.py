@@ -218,7 +218,7 @@ async def answer(
             )
         if again is not None:
             models = {name: models.get(name) or Unasked() for name in recipe.models}
-        recorder = store.record(labels=labels or {})
+        recorder = store.record(labels=labels or {}, begins=True)
         stack.push_async_callback(recorder.close)
         listener = await listen(stack, drawn=drawn, proposals=proposals, json=json, quiet=quiet)
 

@@ -34,7 +34,7 @@ from partsong.folders import user_folder
 from partsong.model import Conversation, Message, Text
 from partsong.recipe import Recipe, single
 from partsong.recipes.finding import named_recipe
-from partsong.store import CONVERSATION, Store
+from partsong.store import AFTER, CONVERSATION, Store
 
 PROMPT = "> "
 KEPT = 1000  # lines of the history of questions
@@ -192,7 +192,7 @@ class Chat:
         """Perform, show and store one turn."""
         ends: list[RunFinished | RunFailed] = []
         models = await self._assembly.models(self.recipe.models)
-        recorder = self._store.record(labels=self.labels)
+        recorder = self._store.record(labels=self.labels, begins=True)
         drawn = sys.stdout.isatty()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(recorder.close)
@@ -218,7 +218,7 @@ class Chat:
                 record=recorder.id,
                 bounds=self.configuration.bounds,
             )
-        self.labels = self.labels or {CONVERSATION: recorder.id}
+        self.labels = {CONVERSATION: recorder.id, **self.labels, AFTER: recorder.id}
         return ends[-1]
 
     def as_markdown(self) -> str:

@@ -7,7 +7,7 @@ from partsong.errors import InputError
 from partsong.events import RunFinished, RunStarted
 from partsong.model import Message, Text
 from partsong.recipe import Recipe
-from partsong.store import CONVERSATION
+from partsong.store import AFTER, CONVERSATION
 
 
 class Earlier(Struct, frozen=True):
@@ -35,5 +35,5 @@ async def earlier(name: str) -> Earlier:
     if not isinstance(first, RunStarted) or not isinstance(last, RunFinished):
         raise InputError(f"the run {run.id} has no answer to go on from")
     answer = Message("assistant", (Text(last.answer.text),))
-    labels = {CONVERSATION: run.labels.get(CONVERSATION, run.id)}
+    labels = {CONVERSATION: run.labels.get(CONVERSATION, run.id), AFTER: run.id}
     return Earlier((*first.conversation.messages, answer), first.recipe, labels)

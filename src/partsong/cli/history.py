@@ -27,6 +27,7 @@ from partsong.store.runs import AGAIN
 
 SHOWN = 20  # number of runs listed by default, which fit on a screen
 MEGABYTE = 1e6
+APART = "all stored runs are those of batches and benches: partsong history --all"
 
 
 def history(
@@ -40,6 +41,7 @@ def history(
     /,
     *,
     limit: Annotated[int, Parameter(name=("--limit", "-n"), metavar="N", help="List the N newest runs.")] = (SHOWN),
+    apart: Annotated[bool, Parameter(name="--all", help="List the runs of batches and benches too.")] = False,
     json: Annotated[bool, Parameter(help="Print each run as a line of JSON.")] = False,
     older_than: Annotated[
         str | None, Parameter(metavar="AGE", help="With prune: remove runs older than this, such as 30d, 12h or 2w.")
@@ -66,19 +68,23 @@ def history(
         raise InputError("--older-than belongs to pruning: partsong history prune --older-than AGE")
     if limit < 1:
         raise InputError(f"--limit is {limit}, but must be at least 1")
-    return complete(print_runs(limit, json=json))
+    return complete(print_runs(limit, json=json, apart=apart))
 
 
-async def print_runs(limit: int, *, json: bool) -> int:
-    """Print the `limit` newest runs as a table, or as JSON lines; return the exit code."""
+async def print_runs(limit: int, *, json: bool, apart: bool = False) -> int:
+    """Print the `limit` newest runs as a table, or as JSON lines; return the exit code.
+
+    apart: whether the runs of batches and benches are listed too (default: no)
+    """
     async with reading() as store:
-        runs = [] if store is None else await store.runs(limit)
+        runs = [] if store is None else await store.runs(limit, apart=apart)
+        hidden = not runs and store is not None and bool(await store.runs(1))
     if json:
         for run in runs:
             print_json(plain(run))
         return 0
     if not runs:
-        print(how_it_is_empty(), file=sys.stderr)
+        print(APART if hidden else how_it_is_empty(), file=sys.stderr)
         return 0
     now = datetime.now().astimezone()
     print_table(

@@ -191,6 +191,8 @@ def texts(rows: "Sequence[Row]", transcript: Transcript, model: str) -> Iterator
         )
         if text.strip():
             yield f"## {row.address} {title}", printable(text)
+    if transcript.last_resort and not transcript.aggregator:  # it was taken, and no aggregator has a row
+        yield f"## {LAST_RESORT}, of {short_id(model)}", printable(transcript.text)
 
 
 def analysis_text(transcript: Transcript) -> str:

@@ -174,7 +174,7 @@ async def open_study(
             return await folder.money.pay(models[judge], request, f"the judge {judge}")
 
         def record() -> tuple[Emit, Callable[[], Awaitable[object]]]:
-            recorder = store.record()
+            recorder = store.record(source="bench")
             return recorder.hear, recorder.close
 
         yield Study(

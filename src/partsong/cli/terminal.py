@@ -223,9 +223,9 @@ class Terminal:
         self.hear_words()
         if not self.wrote:  # nothing was streamed
             self.said.append(event.answer.text)
-        if event.last_resort:
+        if event.last_resort and self.rows:
             self.rows[0].give_way(why(event), self.clock())
-        elif self.rows:
+        elif self.rows:  # there are none without an aggregator: an answer that was elected, or taken
             self.rows[0].finish(event.answer, self.clock())
         self.leave(event)
 

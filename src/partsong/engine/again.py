@@ -15,6 +15,7 @@ from partsong.engine.analyst import Comparison
 from partsong.engine.performance import Proposal
 from partsong.engine.recalled import Address, Again, RecalledAnalysis, RecalledSeat
 from partsong.errors import InputError
+from partsong.events import Failure
 from partsong.model import NOTHING_USED, Conversation
 from partsong.recipe import ANALYST_SEAT, Agent, Aggregator, Analyst, Layer, Method, Recipe
 from partsong.recipe import replace as checked
@@ -28,12 +29,14 @@ class Changes(Struct, frozen=True):
     method: the aggregator's method; `None` (default) for the earlier one
     without: seats of the earlier run that are left out (default: none)
     retry: lost seats of the earlier run that are asked again (default: none)
+    best: whether the answer is the proposal that is most like the others, and no aggregator is asked (default: no)
     """
 
     aggregator: str | None = None
     method: Method | None = None
     without: tuple[Address, ...] = ()
     retry: tuple[Address, ...] = ()
+    best: bool = False
 
 
 def begin_again(run: str, earlier: Transcript, changes: Changes) -> tuple[Recipe, Conversation, Again]:
@@ -62,11 +65,21 @@ def begin_again(run: str, earlier: Transcript, changes: Changes) -> tuple[Recipe
         seats |= {(index, seat): recalled for seat, recalled in found.items()}
         layers.append(_without(layer, kept, partly=0 < len(found) < len(kept)))
     recipe = checked(before, layers=tuple(layers), aggregator=_aggregator(before.aggregator, changes))
-    return recipe, earlier.conversation, Again(run, seats, _analysis(earlier) if new == len(layers) else None)
+    analysis = _analysis(earlier) if new == len(layers) else None
+    if not changes.best:
+        return recipe, earlier.conversation, Again(run, seats, analysis)
+    # Nobody reads an analysis then, and what the reader wants is no loss that a strict recipe refuses.
+    recipe = checked(recipe, analyst=None, strict=False)
+    return recipe, earlier.conversation, Again(run, seats, unasked=_why_unasked(earlier))
 
 
 def models_asked(recipe: Recipe, again: Again) -> tuple[str, ...]:
-    """The ids of the models that the new run may ask: those of all seats that are not found, and of the aggregator."""
+    """The ids of the models that the new run may ask."""
+    return tuple(dict.fromkeys(name for agent in agents_asked(recipe, again) for name in agent.models))
+
+
+def agents_asked(recipe: Recipe, again: Again) -> tuple[Agent, ...]:
+    """The agents that the new run asks, one a seat: those of the seats that are not found, and the aggregator."""
     agents: list[Agent] = [
         agent
         for index, layer in enumerate(recipe.layers)
@@ -75,7 +88,9 @@ def models_asked(recipe: Recipe, again: Again) -> tuple[str, ...]:
     ]
     if recipe.analyst is not None and again.analysis is None:
         agents.append(recipe.analyst)
-    return tuple(dict.fromkeys(name for agent in (*agents, recipe.aggregator) for name in agent.models))
+    if again.unasked is None:
+        agents.append(recipe.aggregator)
+    return tuple(agents)
 
 
 class Compared(Struct, frozen=True):
@@ -149,9 +164,29 @@ def _check(recipe: Recipe, earlier: Transcript, changes: Changes) -> None:
     for layer, seat in changes.retry:
         if layer < len(earlier.layers) and earlier.layers[layer][seat].answer is not None:
             raise InputError(f"seat ({layer}, {seat}) has a proposal; only a lost seat can be asked again")
+    if changes.best:
+        _check_best(recipe, earlier, changes)
     for index, each in enumerate(recipe.layers):
         if {(index, seat) for seat in range(len(each.seats))} <= set(changes.without):
             raise InputError(f"layer {index} would have no seat left")
+
+
+def _check_best(recipe: Recipe, earlier: Transcript, changes: Changes) -> None:
+    """Raise `InputError` if no proposal can be the answer, or if an aggregator is named that is not to be asked."""
+    if changes.aggregator is not None or changes.method is not None:
+        raise InputError("the best proposal is taken without an aggregator; leave out its model and its method")
+    conversation = earlier.conversation
+    if conversation is not None and (conversation.tools or conversation.response_format is not None):
+        raise InputError("with tools or a schema a proposal is advice about an answer, and cannot be the answer")
+    if recipe.last_proposers is None:
+        raise InputError("the recipe has no proposers, so there is no proposal to take")
+
+
+def _why_unasked(earlier: Transcript) -> Failure:
+    """Why the aggregator is not asked: what it failed with, or that nobody wants it."""
+    if earlier.aggregator and earlier.error is not None:
+        return earlier.error
+    return Failure("cancelled", "the best proposal was taken in place of an aggregation")
 
 
 def _found(earlier: Transcript, index: int, kept: Sequence[int], retry: Collection[Address]) -> dict[int, RecalledSeat]:

@@ -30,6 +30,9 @@ from partsong.model_info import ModelInfo, info_of
 from partsong.prompts import fenced_texts
 from partsong.recipe import ANALYST_SEAT
 
+# The loss of an aggregator that answers without the analysis.
+NO_ROOM = "the aggregator did not read the analysis: its window has no room for it"
+
 
 class Aggregated(Struct, frozen=True):
     """The answer of a run.
@@ -116,7 +119,7 @@ class _Aggregating:
         # Without the analysis the run would have its answer, so it must have one with it, too.
         self.analysis = None
         analyst = self.run.recipe.analyst
-        lacking = ModelError("the aggregator did not read the analysis: its window has no room for it", "window")
+        lacking = ModelError(NO_ROOM, "window")
         self.run.losses.add(seat.address[0], ANALYST_SEAT, analyst.model if analyst else "", lacking, "shortened")
         return await self.fit_all(seat, model, info)
 
@@ -217,30 +220,36 @@ class _Aggregating:
     def messages(
         self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...], analysis: str = ""
     ) -> tuple[Message, ...]:
-        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
-        marks = self.table.marks(indexes)
+        truncated, marks = self.table.truncated_at(indexes), self.table.marks(indexes)
         return prompt(told, self.agent.system, texts, truncated, self.tool_calls, marks, analysis)
 
     def analysis_of(self, indexes: tuple[int, ...]) -> str:
-        """The analysis for a prompt with the proposals at these indexes, which are named by their numbers in it.
-
-        A proposal that only a draft stands for is called "earlier".
-        """
-        if self.analysis is None:
-            return ""
-        marked = bool(self.table.marks(indexes))
-        numbers = {
-            self.table.proposals[index].seat: f"{index + 1 if marked else place}"
-            for place, index in enumerate(indexes, 1)
-            if index != DRAFT and index < len(self.table.proposals)
-        }
-        return as_text(self.analysis, lambda seat: numbers.get(seat, "earlier"))
+        """The analysis for a prompt with the proposals at these indexes; "" if there is none."""
+        return "" if self.analysis is None else analysis_for(self.analysis, self.table, indexes)
 
     def sampling(self, model: str) -> Sampling:
         """The recipe's sampling for the aggregator, with the caller's settings in their place unless it selects."""
         sampling = self.run.sampling(self.agent, len(self.run.recipe.layers), 0, 0)
         if self.role == "selector":
             return self.run.limited(model, sampling)
-        caller = self.run.conversation.sampling
-        asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
-        return self.run.limited(model, replace(sampling, **asked) if asked else sampling)
+        return self.run.limited(model, as_asked(sampling, self.run.conversation.sampling))
+
+
+def analysis_for(analysis: Analysis, table: Table, indexes: tuple[int, ...]) -> str:
+    """The analysis for a prompt with the proposals at these indexes, which are named by their numbers in it.
+
+    A proposal that only a draft stands for is called "earlier".
+    """
+    marked = bool(table.marks(indexes))
+    numbers = {
+        table.proposals[index].seat: f"{index + 1 if marked else place}"
+        for place, index in enumerate(indexes, 1)
+        if index != DRAFT and index < len(table.proposals)
+    }
+    return as_text(analysis, lambda seat: numbers.get(seat, "earlier"))
+
+
+def as_asked(sampling: Sampling, caller: Sampling) -> Sampling:
+    """The sampling of an aggregator, with the caller's settings in place of its own."""
+    asked = {name: value for name in caller.__struct_fields__ if (value := getattr(caller, name)) not in (None, ())}
+    return replace(sampling, **asked) if asked else sampling

@@ -264,6 +264,10 @@ async def _perform_recipe(run: Performance) -> None:
             await _finish(run, elected)
             return
         table = Table((*table.all, *made) if layer.comments else made)
+    if run.again is not None and (why := run.again.unasked) is not None:
+        losses.add(len(recipe.layers), 0, recipe.aggregator.model, ModelError(why.message, why.cause))
+        await _finish(run, await _most_alike(table.proposals), last_resort=True)
+        return
     analysis = await analyse(run, table.proposals)
     await run.say(AggregationStarted(recipe.aggregator.model))
     last_resort = False

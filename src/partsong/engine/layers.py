@@ -108,9 +108,8 @@ class _Reading:
 
     def messages(self, texts: tuple[str, ...], indexes: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
         """The messages for an agent that reads `texts`; `indexes` holds the index on the table of each text."""
-        truncated = frozenset(place for place, index in enumerate(indexes) if index in self.table.truncated)
-        told = instructed(self.told, self.layer, agent)
-        return prompt(told, agent.system, texts, truncated, marks=self.table.marks(indexes))
+        told, table = instructed(self.told, self.layer, agent), self.table
+        return prompt(told, agent.system, texts, table.truncated_at(indexes), marks=table.marks(indexes))
 
 
 class _Proposing:

@@ -159,14 +159,8 @@ class Performance:
 
         layer, seat: indexes of the layer and of the seat in it
         sample: index of the seat among the samples of its agent
-
-        The seed is the agent's seed plus `sample`, else derived from the recipe's seed, else the provider's choice.
         """
-        if agent.seed is not None:
-            return replace(agent.sampling, seed=agent.seed + sample)
-        if self.recipe.seed is not None:
-            return replace(agent.sampling, seed=derived_seed(self.recipe.seed, layer, seat))
-        return agent.sampling
+        return sampling_of(self.recipe, agent, layer, seat, sample)
 
     def limited(self, name: str, sampling: Sampling) -> Sampling:
         """The sampling settings, under a budget with a token limit, without which a call has no worst case.
@@ -244,6 +238,18 @@ class Performance:
             raise
         self.tally.answer(call, answer)
         return answer
+
+
+def sampling_of(recipe: Recipe, agent: Agent, layer: int, seat: int, sample: int) -> Sampling:
+    """The sampling settings for a sample of an agent, in one seat of a run of `recipe`.
+
+    The seed is the agent's seed plus `sample`, else derived from the recipe's seed, else the provider's choice.
+    """
+    if agent.seed is not None:
+        return replace(agent.sampling, seed=agent.seed + sample)
+    if recipe.seed is not None:
+        return replace(agent.sampling, seed=derived_seed(recipe.seed, layer, seat))
+    return agent.sampling
 
 
 def derived_seed(seed: int, layer: int, seat: int) -> int:

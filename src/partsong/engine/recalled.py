@@ -45,11 +45,14 @@ class Again(Struct, frozen=True):
     run: id of the earlier run
     seats: the seats that are found, by their addresses in the new run; all others are asked
     analysis: the analysis, if the proposals that it compares are all found; else `None`
+    unasked: why no aggregator is asked, so that the answer is the proposal that is most like the others; `None`
+        (default) to ask it
     """
 
     run: str
     seats: Mapping[Address, RecalledSeat]
     analysis: RecalledAnalysis | None = None
+    unasked: Failure | None = None
 
 
 def free_of(recipe: Recipe, again: Again) -> Free:

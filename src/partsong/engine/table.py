@@ -55,6 +55,10 @@ class Table:
             for index in indexes
         )
 
+    def truncated_at(self, indexes: tuple[int, ...]) -> frozenset[int]:
+        """The places in `indexes` of texts that stopped at their token limit."""
+        return frozenset(place for place, index in enumerate(indexes) if index in self.truncated)
+
     def seen(self, layer: Layer, index: int, seat: int, seed: int | None) -> tuple[int, ...]:
         """The indexes in `all` of what a seat reads, in their order.
 

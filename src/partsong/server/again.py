@@ -32,7 +32,7 @@ from partsong.server.response import Scope
 from partsong.server.service import Service
 from partsong.server.stored import died
 from partsong.store import StoredRun
-from partsong.store.runs import AGAIN, CONVERSATION
+from partsong.store.runs import AFTER, AGAIN, CONVERSATION
 from partsong.transcript import Transcript
 from partsong.wire.json import decode_field
 from partsong.wire.parsed import Options, ParsedRequest, parse_options
@@ -48,6 +48,7 @@ class AgainBody(Struct, frozen=True, forbid_unknown_fields=True):
     method: the aggregator's method; `None` (default) for the earlier one
     without: seats that are left out (default: none)
     retry: lost seats that are asked again (default: none)
+    best: whether the proposal that is most like the others is the answer, without an aggregator (default: no)
     stream: whether the response is streamed (default: no)
     partsong: options, as in Chat Completions
     """
@@ -56,6 +57,7 @@ class AgainBody(Struct, frozen=True, forbid_unknown_fields=True):
     method: Method | None = None
     without: tuple[tuple[int, int], ...] = ()
     retry: tuple[tuple[int, int], ...] = ()
+    best: bool = False
     stream: bool = False
     partsong: dict[str, Any] = {}
 
@@ -84,13 +86,15 @@ async def ask_again(
     if options.recipe:
         raise RequestError("partsong.recipe: the recipe of a run cannot be changed", "partsong.recipe")
     run, earlier = await _earlier(service, scope["path_params"]["run"], key)
-    changes = Changes(wanted.aggregator, wanted.method, wanted.without, wanted.retry)
+    changes = Changes(wanted.aggregator, wanted.method, wanted.without, wanted.retry, wanted.best)
     try:
         recipe, conversation, again = begin_again(run.id, earlier, changes)
     except InputError as problem:
         raise RequestError(str(problem), None) from None
     await _check_models(service, models_asked(recipe, again), recipe.name, "aggregator", key)
     labels = {AGAIN: run.id, CONVERSATION: run.labels.get(CONVERSATION, run.id)}
+    if AFTER in run.labels:
+        labels[AFTER] = run.labels[AFTER]
     parsed = ParsedRequest(
         recipe.name, conversation, stream=wanted.stream, usage_in_stream=True, labels=labels, options=options
     )

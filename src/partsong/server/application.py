@@ -39,7 +39,18 @@ from partsong.server.incoming import headers_of, identify, identity_headers, req
 from partsong.server.memory import give_memory_back
 from partsong.server.metrics import MEDIA_TYPE
 from partsong.server.owner import Owner
-from partsong.server.pages import History, Models, Overview, Prompts, Recipes, Results, Setup, Votes
+from partsong.server.pages import (
+    Conversations,
+    GoingOn,
+    History,
+    Models,
+    Overview,
+    Prompts,
+    Recipes,
+    Results,
+    Setup,
+    Votes,
+)
 from partsong.server.problems import ProblemError, internal, presentable, problem_headers, unusable
 from partsong.server.response import SLOWEST
 from partsong.server.service import Service, caller_of, open_service
@@ -161,7 +172,9 @@ class Application:
     def routes(self) -> list[Route]:
         return [
             *Overview(self.service).routes(),
+            *Conversations(self.service).routes(),
             *History(self.service).routes(),
+            *GoingOn(self.service).routes(),
             *Recipes(self.service).routes(),
             *Models(self.service).routes(),
             *Results(self.service).routes(),

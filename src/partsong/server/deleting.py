@@ -18,6 +18,7 @@ from partsong.server.service import Service, caller_of
 from partsong.store import Deleted
 from partsong.wire.reply import Problem
 
+LATEST = 20  # runs of a conversation among which are those that go on
 ENDING = 5.0  # seconds that a run which is stopped may take to end
 
 
@@ -49,6 +50,9 @@ class Deleting:
         match asked:
             case {"conversation": name} if len(asked) == 1:
                 service.check_id(name, "conversation")
+                for run in await service.store.runs_in(caller, name, LATEST):
+                    if run.status == "open":
+                        await ending.end(service, run.id, caller, ENDING)
                 return deleted(await service.store.delete_conversation(caller, name))
             case {"all": "yes"} if len(asked) == 1:
                 return deleted(await service.store.delete_everything(caller))

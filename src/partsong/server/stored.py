@@ -20,7 +20,7 @@ from partsong.server import ending
 from partsong.server.problems import ProblemError, failed
 from partsong.server.report import Report
 from partsong.server.service import Service, caller_of
-from partsong.store import CONVERSATION, StoredRun
+from partsong.store import AFTER, CONVERSATION, StoredRun
 from partsong.wire import responses
 from partsong.wire.parsed import Options, ParsedRequest
 from partsong.wire.reply import Head, Problem
@@ -168,7 +168,8 @@ async def going_on(service: Service, parsed: ParsedRequest, key: Key | None) -> 
     told = 1 if parsed.echo.get("instructions") else 0
     answer = Message("assistant", end.answer.parts)
     whole = (*messages[:told], *before.messages, answer, *messages[told:])
-    labels = {**parsed.labels, CONVERSATION: before.run.labels.get(CONVERSATION, before.run.id)}
+    conversation = before.run.labels.get(CONVERSATION, before.run.id)
+    labels = {**parsed.labels, CONVERSATION: conversation, AFTER: before.run.id}
     return replace(parsed, conversation=replace(parsed.conversation, messages=whole), labels=labels)
 
 

@@ -6,19 +6,23 @@ models. The database is behind `backend.Backend`; today that is one SQLite file.
 
 from partsong.call import Call, call_key
 from partsong.store.backend import StoreOffError
+from partsong.store.conversations import Change, ConversationSearch, StoredConversation
 from partsong.store.limits import Refusal, owed
 from partsong.store.patience import patient
 from partsong.store.recorder import Recorder, new_id
-from partsong.store.runs import CONVERSATION, Deleted, Pruned, Search, StoredRun, Timed
+from partsong.store.runs import AFTER, CONVERSATION, Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.store import Mode, Store, open_store
 from partsong.store.throughput import Throughput
 from partsong.store.totals import DayTotal, ModelTotal
 from partsong.store.votes import Choice, Vote, VoteTally
 
 __all__ = [
+    "AFTER",
     "CONVERSATION",
     "Call",
+    "Change",
     "Choice",
+    "ConversationSearch",
     "DayTotal",
     "Deleted",
     "Mode",
@@ -29,6 +33,7 @@ __all__ = [
     "Search",
     "Store",
     "StoreOffError",
+    "StoredConversation",
     "StoredRun",
     "Throughput",
     "Timed",

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from partsong.call import Call
 from partsong.errors import StoreError
 from partsong.model import Answer
+from partsong.store.conversations import Change, ConversationSearch, StoredConversation
 from partsong.store.limits import Refusal
 from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.shares import Share
@@ -101,14 +102,15 @@ class Backend(Protocol):
         For the command line alone: with a short prefix, the number of ids grows with the table.
         """
 
-    async def latest_runs(self, limit: int) -> list[StoredRun]:
-        """The newest runs of all callers, newest first."""
+    async def latest_runs(self, limit: int, *, apart: bool = True) -> list[StoredRun]:
+        """The newest runs of all callers, newest first. `apart`: also those of batches and benches."""
 
     async def search_runs(self, search: Search) -> tuple[list[StoredRun], bool]:
         """The summaries of the runs that match, newest first, and whether there are more than `search.limit`.
 
-        `search.before` must be empty or the id of a stored run. A search with conditions other than `caller`, `before`
-        and `after` looks at the newest 20,000 runs within these, so that no search takes longer as the table grows.
+        `search.before` must be empty or the id of a stored run. A search with conditions other than `caller`, `before`,
+        `after` and `apart` looks at the newest 20,000 runs within these, so that no search takes longer as the table
+        grows.
         """
 
     async def read_events(self, run: str) -> tuple[str, list[Timed]] | None:
@@ -120,7 +122,7 @@ class Backend(Protocol):
     def delete_run(self, run: str) -> "asyncio.Future[Deleted]":
         """Delete the run with this id, its events, shares and calls, and the questions of votes on the run.
 
-        Later pieces of the run are dropped.
+        Later pieces of the run are dropped. A conversation goes with its last run.
         """
 
     async def delete_runs(self, caller: str, *, conversation: str = "", before: float | None = None) -> Deleted:
@@ -144,6 +146,27 @@ class Backend(Protocol):
 
     async def model_totals(self, caller: str, since: float) -> list[ModelTotal]:
         """The totals of each model in the caller's runs on the days of `day_totals`, the most expensive model first."""
+
+    # Conversations
+
+    async def conversations(self, search: ConversationSearch) -> tuple[list[StoredConversation], bool]:
+        """The conversations that match, and whether there are more than `search.limit`.
+
+        `search.before` must be empty or the id of a listed conversation. A search for words looks at the first 2,000
+        conversations that follow.
+        """
+
+    async def find_conversation(self, caller: str, conversation: str) -> StoredConversation | None:
+        """The listed conversation with this id; `None` if the caller has none."""
+
+    async def runs_in(self, caller: str, conversation: str, limit: int) -> list[StoredRun]:
+        """The newest `limit` runs of a conversation of the caller, the oldest of them first."""
+
+    def change_conversation(self, caller: str, conversation: str, change: Change) -> "asyncio.Future[bool]":
+        """Change a conversation. Returns `False`, and changes nothing, if the caller has no run in it.
+
+        A conversation that was not listed is listed from then on.
+        """
 
     # Votes
 

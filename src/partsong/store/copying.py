@@ -14,6 +14,7 @@ from pathlib import Path
 
 from partsong.addresses import fault_of, shown
 from partsong.errors import ConfigurationError, StoreError
+from partsong.store.portable import Row
 from partsong.store.sqlite import leaving
 from partsong.store.sqlite.database import Database
 
@@ -41,7 +42,7 @@ class Copied:
 
 
 async def copy_store(source: Path, address: str, copied: Copied) -> None:
-    """Copy all runs, calls and votes, and the money of each day.
+    """Copy all runs with their conversations, calls and votes, and the money of each day.
 
     source: the SQLite file; it is brought to the schema of this version, as by any command that opens the file
     address: the database, as `postgresql://…`
@@ -81,6 +82,10 @@ async def copy_store(source: Path, address: str, copied: Copied) -> None:
                 break
             copied.new_runs += await target.write(partial(arriving.take_runs, leaving=runs))
             copied.runs += len(runs)
+        last: Row = (b"", b"")
+        while rows := await file.read(partial(leaving.conversations, after=last, most=ROWS)):
+            await target.write(partial(arriving.take_conversations, rows=rows))
+            last = rows[-1]
         after = 0
         while True:
             after, calls = await file.read(partial(leaving.calls, after=after, most=ROWS, size=SIZE))

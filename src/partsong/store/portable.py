@@ -15,18 +15,25 @@ class LeavingRun:
     """A run with its events.
 
     row: its columns: id, mode, started, seconds, recipe, model, question, status, cause, calls, stored, tokens,
-        dollars, losses, caller, labels, layers, conversation
+        dollars, losses, caller, labels, layers, conversation, source
     pieces: numbers and events
     shares: for each model: its id, calls, tokens, dollars, losses
+    words: what a search of its conversation looks at; `None` for nothing
     """
 
     row: Row
     pieces: list[tuple[int, bytes]]
     shares: list[Row]
+    words: bytes | None
 
     @property
     def size(self) -> int:
-        return sum(len(events) for _, events in self.pieces) + len(self.row[6]) + len(self.row[15])
+        return (
+            sum(len(events) for _, events in self.pieces)
+            + len(self.row[6])
+            + len(self.row[15])
+            + len(self.words or b"")
+        )
 
 
 @dataclass(frozen=True, slots=True)

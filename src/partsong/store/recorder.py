@@ -25,7 +25,7 @@ from partsong.events import (
 )
 from partsong.model import NOTHING_USED
 from partsong.store.backend import Backend
-from partsong.store.runs import StoredRun, Timed
+from partsong.store.runs import Source, StoredRun, Timed
 from partsong.store.shares import Shares, is_counted, sum_of_dollars
 
 DELTAS = 0.25  # seconds until deltas are stored
@@ -46,6 +46,7 @@ class Recorder:
     words: whether events, question and labels are stored, or the summary alone
     caller: owner of the run: `Key.owner` of the key that asked for it; "" (default) for the user of the command line
     labels: what the caller calls the run
+    source: whether a batch or a bench makes the run; "" (default) for neither
     """
 
     def __init__(
@@ -58,8 +59,9 @@ class Recorder:
         words: bool,
         caller: str = "",
         labels: Mapping[str, str] = MappingProxyType({}),
+        source: Source = "",
     ) -> None:
-        self.id = run
+        self.id, self._source = run, source
         self._caller, self._labels = caller, dict(labels) if words else {}
         self._backend, self._note, self._wait, self._words = backend, note, wait, words
         self._failed = False
@@ -171,6 +173,7 @@ class Recorder:
             caller=self._caller,
             labels=self._labels,
             layers=len(event.recipe.layers) + 1,
+            source=self._source,
         )
 
 

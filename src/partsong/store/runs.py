@@ -10,7 +10,9 @@ from partsong.events import AnyEvent
 
 CONVERSATION = "conversation"  # the label that names the conversation of a run: the id of its first run, or any name
 AGAIN = "again"  # the label that names the earlier run of a run that was made from it
+AFTER = "after"  # the label that names the run whose answer a run goes on from; empty for the first of a conversation
 Status = Literal["open", "finished", "failed"]
+Source = Literal["", "batch", "bench"]  # who asked: "" for a person or a program
 Timed = tuple[float, AnyEvent]  # seconds since the run's start, and the event
 
 
@@ -34,6 +36,7 @@ class StoredRun(Struct, frozen=True):
     caller: owner of the run: `Key.owner` of the key that asked for it; empty for the user of the command line
     labels: what the caller called the run
     layers: number of layers, counting the aggregator; 0 for a run that was stored before layers were counted
+    source: whether a batch or a bench made the run; such runs are apart from those that somebody asks
     """
 
     id: str
@@ -53,6 +56,7 @@ class StoredRun(Struct, frozen=True):
     caller: str = ""
     labels: dict[str, str] = {}
     layers: int = 0
+    source: Source = ""
 
 
 class Search(Struct, frozen=True):
@@ -67,6 +71,7 @@ class Search(Struct, frozen=True):
     after: Unix time; only runs that began then or later
     before: id of a run; only runs older than this one, so that new runs never shift a page
     limit: most runs to find
+    apart: whether runs of batches and benches are found too
     """
 
     caller: str = ""
@@ -78,6 +83,7 @@ class Search(Struct, frozen=True):
     after: float | None = None
     before: str = ""
     limit: int = 50
+    apart: bool = False
 
 
 class Pruned(Struct, frozen=True):

@@ -31,13 +31,14 @@ from partsong.errors import ConfigurationError, InputError, RequestError, StoreE
 from partsong.events import AnyEvent
 from partsong.model import Answer
 from partsong.store.backend import LEASE, Backend, Shared, StoreOffError
+from partsong.store.conversations import Change, ConversationSearch, StoredConversation
 from partsong.store.finding import find_run
 from partsong.store.health import Health
 from partsong.store.leases import Leases
 from partsong.store.limits import Refusal
 from partsong.store.patience import OF_THIS_REQUEST, Patience
 from partsong.store.recorder import Recorder, new_id
-from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
+from partsong.store.runs import CONVERSATION, Deleted, Pruned, Search, Source, StoredRun, Timed
 from partsong.store.sqlite.backend import SQLite
 from partsong.store.sqlite.database import LOCK_TIMEOUT
 from partsong.store.throughput import Throughput
@@ -171,20 +172,31 @@ class Store:
             await self._write(partial(self._backend.keep_call, call, words=self.mode == "full"))
 
     def record(
-        self, run: str | None = None, *, caller: str = "", labels: Mapping[str, str] = MappingProxyType({})
+        self,
+        run: str | None = None,
+        *,
+        caller: str = "",
+        labels: Mapping[str, str] = MappingProxyType({}),
+        begins: bool = False,
+        source: Source = "",
     ) -> Recorder:
         """A listener that records a run under a new id, or anew under the id `run`.
 
         caller: owner of the run: `Key.owner` of the key that asked for it; "" (default) for the command line
         labels: names and values by which the caller labels the run (default: none)
+        begins: whether the run begins a conversation, unless its labels name one (default: no)
+        source: whether a batch or a bench makes the run; "" (default) for neither
         """
-        words = self.mode == "full"
+        words, name = self.mode == "full", run or new_id()
         note, wait = partial(self.health.failed, writing=True), self._wait
-        return Recorder(self._backend, run or new_id(), note, wait, words=words, caller=caller, labels=labels)
+        told = {CONVERSATION: name, **labels} if begins else labels
+        return Recorder(self._backend, name, note, wait, words=words, caller=caller, labels=told, source=source)
 
-    async def runs(self, limit: int = 20) -> list[StoredRun]:
-        """The newest runs, newest first."""
-        return [] if self._backend is None else await self._read(partial(self._backend.latest_runs, limit))
+    async def runs(self, limit: int = 20, *, apart: bool = True) -> list[StoredRun]:
+        """The newest runs, newest first. `apart`: also those of batches and benches (default: yes)."""
+        if self._backend is None:
+            return []
+        return await self._read(partial(self._backend.latest_runs, limit, apart=apart))
 
     async def search(self, wanted: Search) -> tuple[list[StoredRun], bool]:
         """The runs that the search wants, newest first, and whether there are more.
@@ -203,7 +215,7 @@ class Store:
         """The events of the newest finished runs of the recipe with this name that were stored with their events."""
         if self._backend is None:
             return []
-        found, _ = await self.search(Search(recipe=recipe, limit=limit))
+        found, _ = await self.search(Search(recipe=recipe, limit=limit, apart=True))
         wanted = [run for run in found if run.status == "finished" and run.mode == "full"]
         return [[event for _, event in await self.events(run.id)] for run in wanted]
 
@@ -213,6 +225,31 @@ class Store:
             return [], []
         days = await self._read(partial(self._backend.day_totals, caller, since))
         return days, await self._read(partial(self._backend.model_totals, caller, since))
+
+    async def conversations(self, wanted: ConversationSearch) -> tuple[list[StoredConversation], bool]:
+        """The conversations that the search wants, and whether there are more.
+
+        Raises `RequestError` if `before` is not a listed conversation of the caller.
+        """
+        if self._backend is None:
+            return [], False
+        if wanted.before and await self.conversation(wanted.caller, wanted.before) is None:
+            raise RequestError(f'before: there is no conversation "{wanted.before}" of yours', "before")
+        return await self._read(partial(self._backend.conversations, wanted))
+
+    async def conversation(self, caller: str, conversation: str) -> StoredConversation | None:
+        """The listed conversation of the caller with this id; `None` if there is none."""
+        return await self._read(partial(self._needed().find_conversation, caller, conversation))
+
+    async def runs_in(self, caller: str, conversation: str, limit: int) -> list[StoredRun]:
+        """The newest `limit` runs of a conversation of the caller, the oldest of them first."""
+        return await self._read(partial(self._needed().runs_in, caller, conversation, limit))
+
+    async def change_conversation(self, caller: str, conversation: str, change: Change) -> bool:
+        """Change a conversation. Returns `False`, and changes nothing, if the caller has no run in it."""
+        if self.mode != "full" and change.title:
+            raise RequestError("title: this store keeps no words", "title")
+        return await self._write(partial(self._needed().change_conversation, caller, conversation, change))
 
     async def vote(self, vote: Vote) -> None:
         """Store a vote, without its question where no words are kept."""

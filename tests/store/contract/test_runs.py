@@ -100,6 +100,9 @@ async def test_each_field_of_a_search_restricts_it(opening: Opening) -> None:
         assert await found(lost=True) == "b"
         assert await found(after=NOON.timestamp() + 60) == "cb"
         assert await found(before="c", after=NOON.timestamp() + 60) == "b"
+        await backend.save_run(summary("e", 4, source="batch"), 0, [], [])
+        assert await found() == "cba"
+        assert await found(apart=True) == "ecba"
         assert await found(before="c", model="lab:z", recipe="solo", text="aus") == "a"
 
 

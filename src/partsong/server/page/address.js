@@ -34,8 +34,11 @@ export function keepAddress(view, hash) {
  * @param {string} hash
  */
 export function rewriteAddress(hash) {
-  history.replaceState(null, "", hash); // raises no hashchange
-  keepAddress(partsOf(hash).view, hash);
+  const { view } = partsOf(hash);
+  const there = partsOf(location.hash).view;
+  // A reader who has just clicked on another view goes there, although this view has not been left yet.
+  if (!there || there === view) history.replaceState(null, "", hash); // raises no hashchange
+  keepAddress(view, hash);
 }
 
 /** @param {string} step */

@@ -1,20 +1,25 @@
 // @ts-check
-// Ask: a conversation of several turns. The address names the last run, so that a page that is loaded again finds the
-// run, even while it goes on, and the conversation that led to it.
+// Ask: a conversation of several turns, beside the list of all conversations. The address names the last run, so that a
+// page that is loaded again, on this device or another, finds the run and the conversation that led to it.
+//
+// To ask a question again or to change it makes a branch. What was there stays until the new run has begun.
 
 import { readAbout } from "./about.js";
 import { rewriteAddress } from "./address.js";
 import { Composer } from "./composer.js";
 import { emptyTurn, messagesOf, turnsOf } from "./conversation.js";
+import { conversations, titleOf } from "./conversations.js";
 import { fill, make } from "./dom.js";
 import { greet } from "./greeting.js";
 import { Run } from "./run.js";
-import { messageOf } from "./server.js";
+import { getJson, messageOf } from "./server.js";
+import { onEscape } from "./shortcuts.js";
+import { Tree } from "./tree.js";
 import { TurnView } from "./turn.js";
 import { asWished } from "./wishes.js";
 
 /** @import { Turn } from "./turn.js" */
-/** @import { ChatMessage, PlainTurn, Question } from "./types.js" */
+/** @import { AgainChanges, ChatMessage, Question, ConversationEntry, RunLine } from "./types.js" */
 
 const NEAR = 120; // pixels: so near to its end, the page follows a growing answer
 const INTRODUCTION =
@@ -40,8 +45,10 @@ class Ask {
     this.system = [];
     /** @type {Run | null} */
     this.run = null;
-    this.options = {}; // of the next request
-    this.list = make("div", { class: "turns" });
+    this.tree = new Tree();
+    /** @type {number | null} */
+    this.editing = null; // the index of the turn whose question is being changed
+    this.turns = make("div", { class: "turns" });
     this.empty = make(
       "div",
       { class: "empty" },
@@ -50,8 +57,9 @@ class Ask {
     );
     this.problem = make("p", { class: "problem", role: "alert" });
     this.composer = new Composer({
-      send: (question, model) => this.send(question, model),
+      send: (question, model) => this.send(question, model, this.editing ?? this.views.length),
       stop: () => this.run?.stop(),
+      cancel: () => (this.editing = null),
     });
     this.following = true; // whether the page follows the answer, as it does while the page's end is in sight
     this.placed = true; // whether the new turn has been brought into sight
@@ -60,17 +68,31 @@ class Ask {
     };
     addEventListener("scroll", this.scrolled, { passive: true });
     this.sizes = new ResizeObserver(() => this.scroll());
-    this.sizes.observe(this.list);
-    fill(place, this.empty, this.list, this.problem, this.composer.element);
-    this.composer.text.focus({ preventScroll: true });
+    this.sizes.observe(this.turns);
+    this.deaf = onEscape(() => this.escape());
+    this.list = conversations();
+    const aside = this.list.placeFor((entry) => this.changed(entry));
+    const talk = make("div", { class: "talk" }, this.empty, this.turns, this.problem, this.composer.element);
+    fill(place, aside, talk);
+    if (this.list.seeking) this.list.seek();
+    else this.composer.text.focus({ preventScroll: true });
   }
 
   leave() {
     removeEventListener("scroll", this.scrolled);
     this.sizes.disconnect();
+    this.deaf();
     for (const view of this.views) view.close();
     this.run?.leave();
     this.run = null; // whose last words must not change the address of the next view
+  }
+
+  // End what can be ended, and say whether there was something.
+  escape() {
+    if (this.list.escape() || this.composer.cancel()) return true;
+    if (!this.run || this.run.over) return false;
+    this.run.stop();
+    return true;
   }
 
   // Follow a turn that grows. A new turn that is taller than the window begins at the window's top.
@@ -95,77 +117,148 @@ class Ask {
     }
   }
 
+  /** @param {ConversationEntry | null} entry of this conversation; `null` if it was deleted */
+  changed(entry) {
+    if (entry) this.name(titleOf(entry));
+    else location.hash = "#/ask";
+  }
+
+  /** @param {string} title of the conversation, for the tab */
+  name(title) {
+    const [line] = title.trim().split("\n", 1);
+    if (line) document.title = `${line} · partsong`;
+  }
+
   /**
-   * Ask the question after all turns that are there.
+   * Ask the question in this place: after all turns, or as a branch.
    *
    * @param {Question} question
    * @param {string} model
+   * @param {number} at
+   * @param {object} options of the request
    */
-  send(question, model) {
-    const run = this.begin({ question, answer: "" });
-    const turns = this.views.map((view) => view.turn);
-    const body = { model, messages: messagesOf(turns, this.system), ...this.options };
-    const runs = this.views.flatMap((view) => view.turn.run ?? []);
-    run.perform(asWished(body, runs.slice(0, -1)));
-    this.options = {};
+  send(question, model, at, options = {}) {
+    this.editing = null;
+    const before = this.views.slice(0, at);
+    const after = before.findLast((view) => view.id)?.id ?? null;
+    if (!this.views.length) this.name(question.text);
+    const turn = { question, answer: "" };
+    const messages = messagesOf([...before.map((view) => view.turn), turn], this.system);
+    const run = this.begin(turn, at, after);
+    const body = { model, messages, metadata: { conversation: this.tree.id, after: after ?? "" }, ...options };
+    run.perform(asWished(body, [...this.tree.after.keys()]));
   }
 
-  /** @param {PlainTurn} turn */
-  begin(turn) {
+  /**
+   * @param {Turn} turn
+   * @param {number} at
+   * @param {string | null} after the run that the turn goes on from
+   */
+  begin(turn, at, after) {
     const run = new Run();
-    this.run = run;
-    this.add({ ...turn, run });
-    this.composer.run(true);
+    this.take(run);
+    const old = this.views[at] ?? null;
+    let shown = !old;
+    if (old) old.say("Asking again …");
+    else this.put([{ ...turn, run }], at);
     this.placed = false;
+    let named = false;
     run.listen(() => {
       if (this.run !== run) return;
-      if (run.id) rewriteAddress(`#/ask/${run.id}`);
-      if (run.over) this.composer.run(false);
+      if (!shown && run.transcript.recipe) {
+        shown = true;
+        this.put([{ ...turn, run }], at);
+      }
+      if (run.id && !named && shown) {
+        named = true;
+        this.tree.add(run.id, after);
+        rewriteAddress(`#/ask/${run.id}`);
+        this.mark();
+        this.list.mark(this.tree.id);
+        this.list.soon();
+      }
+      if (!run.over) return;
+      this.composer.run(false);
+      if (shown) this.list.soon();
+      else if (old) this.keep(old, turn, run);
     });
     return run;
   }
 
-  /** @param {Turn} turn */
-  add(turn) {
-    const index = this.views.length;
-    const view = new TurnView(turn, { edit: () => this.edit(index), retry: () => this.retry(index) });
-    this.views.push(view);
-    this.list.append(view.element);
+  /**
+   * Leave everything as it is, because a branch has not begun.
+   *
+   * @param {TurnView} old
+   * @param {Turn} turn
+   * @param {Run} run
+   */
+  keep(old, { question }, run) {
+    old.say("");
+    this.run = null;
+    if (run.stopped) return;
+    this.problem.textContent = `It was not asked again: ${run.problem ?? ""}`;
+    if (question !== old.turn.question) this.edit(this.views.indexOf(old), question);
+  }
+
+  // Make this run the one that is stopped by the button, and that the composer waits for.
+  /** @param {Run} run */
+  take(run) {
+    if (this.run && !this.run.over) this.run.stop();
+    this.run = run;
+    this.problem.textContent = "";
+    this.composer.run(true);
+  }
+
+  /**
+   * Put these turns in the place of all turns from `at` on.
+   *
+   * @param {Turn[]} turns
+   * @param {number} at
+   */
+  put(turns, at) {
+    const views = turns.map((turn, place) => {
+      const index = at + place;
+      return new TurnView(turn, {
+        edit: () => this.edit(index),
+        retry: () => this.retry(index),
+        again: (changes) => this.again(index, changes),
+      });
+    });
+    for (const view of this.views.splice(at, Infinity, ...views)) {
+      view.close();
+      view.element.remove();
+    }
+    this.turns.append(...views.map((view) => view.element));
     this.empty.hidden = true;
   }
 
   /**
-   * Remove the turns from this one on, and take up its question again.
-   *
    * @param {number} index
+   * @param {Question} question
    */
-  edit(index) {
-    this.composer.edit(this.cut(index).question);
+  edit(index, question = this.views[index].turn.question) {
+    this.editing = index;
+    this.composer.edit(question);
   }
 
   /** @param {number} index */
   retry(index) {
     const model = this.composer.chosen();
     if (!model) return;
-    const { question } = this.cut(index);
-    this.options = { partsong: { cache: false } }; // a stored answer would be no second try
-    this.send(question, model);
+    // A stored answer would be no second try.
+    this.send(this.views[index].turn.question, model, index, { partsong: { cache: false } });
   }
 
   /**
-   * Remove the turns from this one on, and return this one.
+   * Make the run of this turn again with what it has, as a branch.
    *
    * @param {number} index
+   * @param {AgainChanges} changes
    */
-  cut(index) {
-    this.run?.stop();
-    const gone = this.views.splice(index);
-    for (const view of gone) {
-      view.close();
-      view.element.remove();
-    }
-    this.empty.hidden = this.views.length > 0;
-    return gone[0].turn;
+  again(index, changes) {
+    const { id, turn } = this.views[index];
+    const after = this.views.slice(0, index).findLast((view) => view.id)?.id ?? null;
+    if (id) this.begin({ question: turn.question, answer: "" }, index, after).again(id, changes);
   }
 
   /**
@@ -174,32 +267,72 @@ class Ask {
    * @param {string} id
    */
   async find(id) {
+    const around = getJson(`/api/runs/${encodeURIComponent(id)}/conversation`);
+    this.follow(id, 0);
+    try {
+      /** @type {ConversationEntry & { runs: (RunLine & { after: string | null })[] }} */
+      const { runs, ...entry } = await around;
+      this.tree.id = entry.id;
+      this.tree.know(runs);
+      this.name(entry.title);
+      this.list.mark(entry.id);
+      this.mark();
+    } catch {
+      // What is wrong with the run is told where its events are read.
+    }
+  }
+
+  /**
+   * @param {string} id of a run
+   * @param {number} at the turn from which on its conversation differs from what is shown
+   */
+  follow(id, at) {
     const run = new Run();
-    this.run = run;
-    this.composer.run(true);
+    this.take(run);
     let known = false;
     run.listen(() => {
+      if (this.run !== run) return;
       if (!known && run.transcript.conversation) {
         known = true;
-        this.addAll(run);
+        const { turns, system } = turnsOf(run.transcript.conversation);
+        const last = turns.pop() ?? emptyTurn();
+        this.system = system;
+        this.put([...turns.slice(at), { ...last, run }], Math.min(at, turns.length));
+        this.composer.choose(run.transcript.recipe?.name ?? "");
+        this.mark();
       }
-      if (run.over && this.run === run) this.composer.run(false);
+      if (run.over) this.composer.run(false);
       if (run.problem && !known) this.problem.textContent = `The run ${id} cannot be shown: ${run.problem}`;
     });
     run.follow(id);
   }
 
+  // Say of each turn which run it is, and which branches there are beside it.
+  mark() {
+    const last = this.views.at(-1)?.turn.run?.id;
+    const path = last ? this.tree.path(last) : [];
+    for (const [index, view] of this.views.entries()) {
+      view.id = path[path.length - this.views.length + index] ?? view.turn.run?.id ?? null;
+      const branches = view.id ? this.tree.branches(view.id) : [];
+      view.showBranches(branches.indexOf(view.id ?? ""), branches.length, (place) => this.go(branches[place], index));
+    }
+  }
+
   /**
-   * Show the conversation of a run that is followed.
+   * Show another branch, as far as it goes.
    *
-   * @param {Run} run
+   * @param {string} branch
+   * @param {number} at
    */
-  addAll(run) {
-    const { conversation, recipe } = run.transcript;
-    const { turns, system } = turnsOf(conversation ?? { messages: [] });
-    this.system = system;
-    for (const turn of turns.slice(0, -1)) this.add(turn);
-    this.add({ ...(turns.at(-1) ?? emptyTurn()), run });
-    this.composer.choose(recipe?.name ?? "");
+  go(branch, at) {
+    this.composer.cancel();
+    if (this.run && !this.run.over) {
+      this.run.leave(); // the run goes on
+      this.run = null;
+    }
+    const leaf = this.tree.newest(branch);
+    rewriteAddress(`#/ask/${leaf}`);
+    this.following = false;
+    this.follow(leaf, at);
   }
 }

@@ -1,13 +1,15 @@
 // @ts-check
-// A card: one seat of the score. Its size never changes, and it shows the end of a text that grows, so that a hundred
-// tokens a second cost one change of a short text.
+// A card: one seat of the score. Its size never changes. It shows the end of a text that grows, so that a hundred
+// tokens a second cost one change of a short text; and then the first lines, without the marks of Markdown.
 
 import { make, say } from "./dom.js";
 import { modelName } from "./format.js";
+import { piecesOf } from "./markdown.js";
 
 /** @import { SeatState, ShownSeat } from "./types.js" */
 
 const SHOWN = 900; // characters at most
+const FIRST = 400; // characters of a finished text that are read for its first lines
 /** @type {Record<SeatState, string>} */
 const MARKS = {
   waiting: "○",
@@ -29,6 +31,8 @@ export class Card {
     this.state = make("span", { class: "state" });
     this.model = make("span", { class: "model" });
     this.words = document.createTextNode("");
+    this.whole = ""; // the finished text whose first lines are known
+    this.first = "";
     this.start = 0; // where in the text the shown part begins
     this.facts = make("p", { class: "facts" });
     this.button = make("button", { type: "button", class: "card-open", onclick: open }, this.model);
@@ -53,9 +57,21 @@ export class Card {
       this.button.title = seat.model;
       this.button.setAttribute("aria-label", `Open ${this.address}, ${seat.name}`);
     }
-    const text = seat.error ? `${seat.error.cause}: ${seat.error.message}` : this.end(seat.text || insteadOf(seat));
+    const text = this.wordsOf(seat);
     if (this.words.data !== text) this.words.data = text;
     say(this.facts, seat.facts.join(" · "));
+  }
+
+  /** @param {ShownSeat} seat */
+  wordsOf(seat) {
+    if (seat.error) return `${seat.error.cause}: ${seat.error.message}`;
+    if (seat.state !== "done" && seat.state !== "stopped") return this.end(seat.text || insteadOf(seat));
+    if (this.whole !== seat.text) {
+      this.whole = seat.text;
+      const pieces = piecesOf(seat.text.slice(0, FIRST)).map((piece) => piece.text.trim());
+      this.first = pieces.filter((text) => text).join("\n");
+    }
+    return this.first;
   }
 
   /**

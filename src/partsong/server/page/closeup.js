@@ -1,47 +1,70 @@
 // @ts-check
-// A seat at full length, in a dialog: its whole text while it grows, its calls, and beside it another seat's text with
-// the differences marked.
+// A seat at full length, in a dialog: its whole text while it grows, its calls, what it was sent, and beside it another
+// seat's text, as it reads or with the differences in words marked.
 
 import { copyText } from "./code.js";
 import { compareWords } from "./diff.js";
 import { fill, make, newId, say } from "./dom.js";
 import { count, dollars, modelName, seconds } from "./format.js";
-import { Growing } from "./markdown.js";
-import { seatsOf } from "./seats.js";
+import { Growing, rendered } from "./markdown.js";
+import { placeOf, seatsOf } from "./seats.js";
+import { showSent } from "./sent.js";
 
 /** @import { Piece } from "./diff.js" */
 /** @import { Run } from "./run.js" */
-/** @import { CallFinished, Quote, ShownSeat } from "./types.js" */
+/** @import { AgainChanges, CallFinished, Quote, ShownSeat } from "./types.js" */
+
+/**
+ * How a seat is opened: beside which other seat, with which words marked, and what begins a run again if it can be.
+ *
+ * @typedef {{ beside?: string, quote?: Quote | null, again?: ((changes: AgainChanges) => void) | null }} Opened
+ */
 
 /**
  * Open the seat at this address. The dialog removes itself when it is closed.
  *
  * @param {Run} run
  * @param {string} address
- * @param {string} beside the address of another seat, or "" for none
- * @param {Quote | null} quote words of the seat's text to mark; the text is then shown as it was written
+ * @param {Opened} opened
  */
-export function openSeat(run, address, beside = "", quote = null) {
-  new Closeup(run, address, beside, quote).open();
+export function openSeat(run, address, opened = {}) {
+  new Closeup(run, address, opened).open();
 }
 
 class Closeup {
   /**
    * @param {Run} run
    * @param {string} address
-   * @param {string} beside
-   * @param {Quote | null} quote
+   * @param {Opened} opened
    */
-  constructor(run, address, beside, quote) {
+  constructor(run, address, { beside = "", quote = null, again = null }) {
     this.run = run;
     this.address = address;
-    this.quote = quote;
+    this.quote = quote; // its text is shown as it was written
+    this.again = again;
     const id = newId("closeup");
     this.title = make("h2", { id });
     this.facts = make("p", { class: "facts" });
     this.notes = make("div", { class: "notes" });
     this.other = make("select", { id: newId("beside"), onchange: () => this.show() });
     this.body = make("div", { class: "closeup-body" });
+    this.marks = make("input", { type: "checkbox", id: newId("marks"), onchange: () => this.show() });
+    this.marking = make(
+      "span",
+      { hidden: true },
+      this.marks,
+      make("label", { for: this.marks.id }, " Mark the differences"),
+    );
+    this.sending = make(
+      "button",
+      { type: "button", class: "quiet", "aria-expanded": "false", onclick: () => this.toggleSent() },
+      "What it was sent",
+    );
+    this.retry = make(
+      "button",
+      { type: "button", class: "quiet", hidden: true, onclick: () => this.askAgain() },
+      "Ask this seat again",
+    );
     this.copy = make("button", { type: "button", class: "quiet", onclick: () => this.copyWhole() }, "Copy");
     const close = make("button", { type: "button", class: "quiet" }, "Close");
     this.dialog = make(
@@ -50,13 +73,22 @@ class Closeup {
       make("header", {}, this.title, close),
       this.facts,
       this.notes,
-      make("p", { class: "actions" }, make("label", { for: this.other.id }, "Beside it"), this.other, this.copy),
+      make(
+        "p",
+        { class: "actions" },
+        make("label", { for: this.other.id }, "Beside it"),
+        this.other,
+        this.marking,
+        this.sending,
+        this.retry,
+        this.copy,
+      ),
       this.body,
     );
     close.addEventListener("click", () => this.dialog.close());
     /** @type {Growing | null} */
     this.growing = null;
-    this.shown = ""; // which two texts are compared, at which lengths
+    this.shown = ""; // what is shown in place of the growing text
     this.offer(beside);
   }
 
@@ -90,6 +122,20 @@ class Closeup {
       .find((seat) => seat.address === address);
   }
 
+  get sent() {
+    return this.sending.getAttribute("aria-expanded") === "true";
+  }
+
+  toggleSent() {
+    this.sending.setAttribute("aria-expanded", String(!this.sent));
+    this.show();
+  }
+
+  askAgain() {
+    this.dialog.close();
+    this.again?.({ retry: [placeOf(this.run, this.address)] });
+  }
+
   copyWhole() {
     copyText(this.find(this.address)?.text ?? "", this.copy);
   }
@@ -109,9 +155,23 @@ class Closeup {
       );
     }
     const other = this.other.value ? this.find(this.other.value) : null;
-    if (other) this.showBeside(seat, other);
+    this.marking.hidden = !other || this.sent;
+    this.sending.hidden = !this.run.id;
+    const [layer] = placeOf(this.run, this.address);
+    const lost = seat.error !== null && layer < (this.run.transcript.recipe?.layers.length ?? 0);
+    this.retry.hidden = !this.again || !this.run.over || !this.run.id || !lost;
+    if (this.sent && this.run.id) this.showSent(this.run.id);
+    else if (other) this.showBeside(seat, other);
     else if (this.quote) this.showQuote(seat.text, this.quote);
     else this.showAlone(seat);
+  }
+
+  /** @param {string} run */
+  showSent(run) {
+    if (this.shown === "sent") return;
+    this.shown = "sent";
+    this.growing = null;
+    showSent(this.body, run, placeOf(this.run, this.address));
   }
 
   /**
@@ -149,9 +209,13 @@ class Closeup {
    */
   showBeside(seat, other) {
     this.growing = null;
-    const wanted = `${other.address} ${seat.text.length} ${other.text.length}`;
+    const wanted = `${other.address} ${seat.text.length} ${other.text.length} ${this.marks.checked}`;
     if (this.shown === wanted) return;
     this.shown = wanted;
+    if (!this.marks.checked) {
+      fill(this.body, make("div", { class: "sides" }, readOf(seat), readOf(other)));
+      return;
+    }
     const pieces = compareWords(seat.text, other.text);
     const note = pieces ? shareSame(pieces) : "These texts differ too much to be compared word by word.";
     fill(
@@ -160,6 +224,11 @@ class Closeup {
       make("div", { class: "sides" }, sideOf(seat, pieces, "left", "del"), sideOf(other, pieces, "right", "ins")),
     );
   }
+}
+
+/** @param {ShownSeat} seat */
+function readOf({ address, name: model, text }) {
+  return make("section", { class: "side" }, make("h3", {}, `${address} · ${model}`), rendered(text));
 }
 
 /**

@@ -14,11 +14,15 @@ const LARGEST = 20 * 1024 * 1024; // bytes of all files: the server takes 32 MiB
 
 export class Composer {
   /**
-   * @param {{ send: (question: Question, model: string) => void, stop: () => void }} wishes of the reader
+   * @param {{ send: (question: Question, model: string) => void, stop: () => void, cancel: () => void }} wishes of the
+   *   reader; `cancel` is called when an earlier question is not changed after all
    */
-  constructor({ send, stop }) {
+  constructor({ send, stop, cancel }) {
     this.send = send;
     this.stop = stop;
+    this.cancelled = cancel;
+    /** @type {Question | null} */
+    this.draft = null; // what was written here before an earlier question was taken up
     /** @type {string[]} */
     this.images = [];
     /** @type {AttachedFile[]} */
@@ -48,6 +52,11 @@ export class Composer {
     this.shown = make("ul", { class: "pictures", "aria-label": "Pictures and documents" });
     this.problem = make("p", { class: "problem", role: "alert" });
     this.fresh = make("a", { class: "button quiet", href: "#/ask", hidden: true }, "New conversation");
+    this.cancelling = make(
+      "button",
+      { type: "button", class: "quiet", hidden: true, onclick: () => this.cancel() },
+      "Cancel the change",
+    );
     this.button = make("button", { class: "main" }, "Send");
     this.element = this.form();
     this.listen();
@@ -68,6 +77,7 @@ export class Composer {
         this.recipe,
         this.cost,
         this.file,
+        this.cancelling,
         this.fresh,
         make("button", { type: "button", class: "quiet", onclick: () => this.file.click() }, "Add a file"),
         this.button,
@@ -135,16 +145,33 @@ export class Composer {
   }
 
   /**
-   * Take up a question again, to be changed.
+   * Take up a question again, to be changed. What is written here comes back when this is cancelled.
    *
    * @param {Question} question
    */
-  edit({ text, images, files }) {
+  edit(question) {
+    this.draft ??= { text: this.text.value, images: this.images, files: this.files };
+    this.write(question);
+    this.cancelling.hidden = false;
+    this.text.focus();
+  }
+
+  // Leave an earlier question as it is, and say whether one was being changed.
+  cancel() {
+    if (!this.draft) return false;
+    this.write(this.draft);
+    this.draft = null;
+    this.cancelling.hidden = true;
+    this.cancelled();
+    return true;
+  }
+
+  /** @param {Question} question */
+  write({ text, images, files }) {
     this.text.value = text;
     this.images = [...images];
     this.files = [...files];
     this.showFiles();
-    this.text.focus();
   }
 
   /** @param {boolean} running */
@@ -164,10 +191,9 @@ export class Composer {
     if (!question.text && !question.images.length && !question.files.length) return;
     const model = this.chosen();
     if (!model) return;
-    this.text.value = "";
-    this.images = [];
-    this.files = [];
-    this.showFiles();
+    this.write(this.draft ?? { text: "", images: [], files: [] });
+    this.draft = null;
+    this.cancelling.hidden = true;
     this.send(question, model);
   }
 
@@ -176,8 +202,6 @@ export class Composer {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       if (!this.running) this.press();
-    } else if (event.key === "Escape" && this.running) {
-      this.stop();
     }
   }
 

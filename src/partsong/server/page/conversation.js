@@ -2,7 +2,8 @@
 // A conversation as data: turns, each a question (words, pictures and files) and its answer. A conversation travels in
 // two shapes: as messages to the server, and as messages in a run's record.
 
-/** @import { AttachedFile, ChatMessage, Conversation, Document, Image, PlainTurn, Question } from "./types.js" */
+/** @import { AnyEvent, AttachedFile, ChatMessage, Conversation } from "./types.js" */
+/** @import { Document, Image, PlainTurn, Question } from "./types.js" */
 
 /**
  * The messages that ask the last of these turns, in the shape of Chat Completions.
@@ -68,4 +69,19 @@ function addressOf({ data, media_type: type, url = "" }) {
  */
 function fileOf({ name = "", media_type: type = "", data = "" }) {
   return { name, url: `data:${type || "application/octet-stream"};base64,${data}` };
+}
+
+/**
+ * A recorded conversation as Markdown.
+ *
+ * @param {string} title
+ * @param {AnyEvent | undefined} began the first event of its last run
+ * @param {string} answer of this run
+ */
+export function messagesAsMarkdown(title, began, answer) {
+  const { turns } = turnsOf(began?.event === "run_started" ? began.conversation : { messages: [] });
+  const last = turns.at(-1);
+  if (last) last.answer = answer;
+  const told = turns.map((turn) => `## You\n\n${turn.question.text}\n\n## Answer\n\n${turn.answer}\n`);
+  return [`# ${title}\n`, ...told].join("\n");
 }

@@ -1,11 +1,13 @@
 // @ts-check
-// Where the voices differ: what an analyst has found in the proposals of a run. The run's own analysis is shown if it
-// has one. Otherwise the server asks a model once, and has its result the next time. Each quote opens its card.
+// Where the voices differ: the report of an analyst on the proposals of a run, beside the answer. The run's own report
+// is shown when the run has ended. Otherwise the server asks a model once, and has its result the next time. Each
+// quote opens its card.
 
 import { openSeat } from "./closeup.js";
 import { fill, make } from "./dom.js";
 import { comparedLayer } from "./findings.js";
 import { dollars, many, modelName } from "./format.js";
+import { seatsOf } from "./seats.js";
 import { messageOf, post } from "./server.js";
 
 /** @import { Run } from "./run.js" */
@@ -22,9 +24,10 @@ export class Differences {
     this.element = make("div", { class: "differences" });
     this.button = make(
       "button",
-      { type: "button", class: "quiet", disabled: true, "aria-expanded": "false", onclick: () => this.toggle() },
+      { type: "button", class: "quiet", hidden: true, "aria-expanded": "false", onclick: () => this.toggle() },
       "Where the voices differ",
     );
+    this.begun = false; // whether the run's own report has been shown
     /** @type {Found | null} */
     this.found = null;
   }
@@ -32,7 +35,10 @@ export class Differences {
   show() {
     const { layers } = this.run.transcript;
     const enough = layers.some((seats) => seats.filter((seat) => seat.answer).length >= LEAST);
-    this.button.disabled = !this.run.over || this.run.id === null || !enough;
+    this.button.hidden = !this.run.over || !enough || (this.run.id === null && !this.own());
+    if (this.button.hidden || this.begun) return;
+    this.begun = true;
+    if (this.own()) this.toggle();
   }
 
   async toggle() {
@@ -69,7 +75,8 @@ export class Differences {
   /** @param {Found} found */
   showFound({ layer, model, stored, dollars: price, analysis }) {
     const { agreements, contradictions, single, gaps, dropped } = analysis;
-    const claims = (/** @type {Claim[]} */ listed) => listed.map((claim) => make("li", {}, this.claimOf(claim, layer)));
+    const claims = (/** @type {Claim[]} */ listed) =>
+      listed.map((claim) => make("li", {}, make("b", {}, this.whoSays(claim, layer)), ...this.claimOf(claim, layer)));
     const told = [
       `Compared by ${modelName(model)}${stored ? "" : ` for ${dollars(price)}`}.`,
       "The quotes are checked, the statements are not.",
@@ -77,6 +84,7 @@ export class Differences {
     ];
     fill(
       this.element,
+      make("h3", {}, "Where the voices differ"),
       make("p", { class: "note" }, told.join(" ")),
       sectionOf("They contradict each other", contradictions, ({ topic, positions }) => [
         `${topic}:`,
@@ -87,6 +95,18 @@ export class Differences {
       sectionOf("All leave out (the analyst’s opinion)", gaps, (gap) => [gap]),
       agreements.length + contradictions.length + single.length + gaps.length ? null : make("p", {}, "Nothing found."),
     );
+  }
+
+  /**
+   * The voices that take a position.
+   *
+   * @param {Claim} claim
+   * @param {number} layer
+   */
+  whoSays({ quotes }, layer) {
+    const seats = seatsOf(this.run)[layer] ?? [];
+    const places = [...new Set(quotes.map((quote) => quote.seat))];
+    return `${places.map((place) => seats[place]?.short ?? `${layer + 1}.${place + 1}`).join(", ")}: `;
   }
 
   /**
@@ -103,7 +123,7 @@ export class Differences {
    */
   quoteOf(quote, layer) {
     const address = `${layer + 1}.${quote.seat + 1}`;
-    const open = () => openSeat(this.run, address, "", quote);
+    const open = () => openSeat(this.run, address, { quote });
     return make("button", { type: "button", class: "voice", onclick: open }, `${address} “${quote.text}”`);
   }
 }

@@ -43,6 +43,7 @@ class History {
     this.model = fieldOf("text", { placeholder: "part of an id" });
     this.least = fieldOf("number", { min: 0, step: "any", placeholder: "0" });
     this.lost = fieldOf("checkbox", {});
+    this.apart = fieldOf("checkbox", {});
     fill(
       place,
       make("h1", {}, "History"),
@@ -69,6 +70,7 @@ class History {
       labelled("Model", this.model),
       labelled("At least dollars", this.least),
       labelled("With losses only", this.lost),
+      labelled("Batches and benches too", this.apart),
     );
   }
 
@@ -117,6 +119,7 @@ class History {
       model: this.model.value.trim(),
       min_dollars: this.least.value,
       lost: this.lost.checked ? "1" : "",
+      apart: this.apart.checked ? "1" : "",
       before,
     };
     return new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== ""));
@@ -185,7 +188,7 @@ function rowOf(run) {
       make("a", { href: `#/history/${encodeURIComponent(run.id)}` }, title),
       state ? make("span", { class: "problem" }, ` ${state}`) : null,
     ),
-    make("td", {}, `${shortName(run.recipe)}${run.again ? " (again)" : ""}`),
+    make("td", {}, `${shortName(run.recipe)}${run.again ? " (again)" : ""}${run.source ? ` (${run.source})` : ""}`),
     number(seconds(run.seconds)),
     number(dollars(run.dollars)),
     number(count(run.tokens)),

@@ -159,16 +159,83 @@ export function rendered(text) {
   return place;
 }
 
+/** @typedef {{ kind: "prose" | "code" | "row" | "formula" | "other", text: string }} TextPiece */
+
 /**
- * The lines of a text's prose: its paragraphs, headings and list items, without code, tables and formulas on their own.
+ * The pieces of a text without marks, in their order: paragraphs, headings and items, lines of code, rows of tables,
+ * and formulas on their own. What cannot be read stands as it was written, as "other".
  *
  * @param {string} text
+ * @returns {TextPiece[]}
  */
-export function proseOf(text) {
-  const place = rendered(text);
-  for (const other of place.querySelectorAll(".code, .wide, .math.display")) other.remove();
-  const lines = [...place.querySelectorAll("p, li, h3, h4, h5, h6")].filter((line) => !line.querySelector("p, li"));
-  return lines.map((line) => line.textContent ?? "");
+export function piecesOf(text) {
+  return new Growing(make("div")).read(text.replaceAll("\r\n", "\n")).flatMap((token) => pieces(token, 0));
+}
+
+/**
+ * @param {Token} token
+ * @param {number} depth
+ * @returns {TextPiece[]}
+ */
+function pieces(token, depth) {
+  if (depth > DEEPEST || (depth === 0 && hasTooMany(token))) return [{ kind: "other", text: token.raw }];
+  const inside = (/** @type {Token[]} */ tokens) => tokens.flatMap((each) => pieces(each, depth + 1));
+  switch (token.type) {
+    case "space":
+    case "def":
+    case "hr":
+    case "checkbox":
+      return [];
+    case "heading":
+    case "paragraph":
+    case "text":
+      return proseIn(token.tokens ?? [token], depth);
+    case "code":
+      return token.text.split("\n").map((/** @type {string} */ line) => ({ kind: "code", text: line }));
+    case "blockquote":
+      return inside(token.tokens);
+    case "list":
+      return token.items.flatMap((/** @type {Token} */ item) => inside(item.tokens));
+    case "table":
+      return [token.header, ...token.rows].map((/** @type {Token[]} */ cells) => {
+        return { kind: "row", text: cells.map((cell) => wordsIn(cell.tokens, depth)).join(" | ") };
+      });
+    case "mathBlock":
+      return [{ kind: "formula", text: token.text.trim() }];
+    default:
+      return [{ kind: "other", text: token.raw }];
+  }
+}
+
+/**
+ * @param {Token[]} tokens
+ * @param {number} depth
+ * @returns {TextPiece[]}
+ */
+function proseIn(tokens, depth) {
+  const own = tokens.filter((token) => token.type === "math" && token.display);
+  const rest = wordsIn(
+    tokens.filter((token) => !own.includes(token)),
+    depth,
+  );
+  const formulas = own.map((token) => ({ kind: /** @type {const} */ ("formula"), text: token.text.trim() }));
+  return rest.trim() ? [{ kind: "prose", text: rest }, ...formulas] : formulas;
+}
+
+/**
+ * @param {Token[]} tokens
+ * @param {number} depth
+ * @returns {string}
+ */
+function wordsIn(tokens, depth) {
+  if (depth > DEEPEST) return tokens.map((token) => token.raw).join("");
+  return tokens
+    .map((token) => {
+      if (token.type === "br") return "\n";
+      if (token.tokens) return wordsIn(token.tokens, depth + 1);
+      return token.type === "text" ? entities(token.text) : (token.text ?? token.raw);
+    })
+    .join("");
 }
 
 /** @typedef {Element | string} Made */

@@ -3,14 +3,14 @@
 
 import { emptyTurn, turnsOf } from "./conversation.js";
 import { fill, make } from "./dom.js";
-import { offerFile } from "./download.js";
+import { saveRun } from "./download.js";
 import { dollars, many, seconds } from "./format.js";
 import { Run } from "./run.js";
-import { call, getJson, messageOf } from "./server.js";
+import { getJson, messageOf } from "./server.js";
 import { TurnView } from "./turn.js";
 
 /** @import { Turn } from "./turn.js" */
-/** @import { StoredRun } from "./types.js" */
+/** @import { AgainChanges, StoredRun } from "./types.js" */
 
 const STEP = 30; // milliseconds between two looks for the next events
 
@@ -90,12 +90,34 @@ export class Past {
     const [{ event }] = this.stored.events;
     const turns = event.event === "run_started" ? turnsOf(event.conversation).turns : [];
     const last = turns.pop() ?? emptyTurn();
-    this.views = [...turns, { ...last, run }].map(viewOf);
+    this.views = [...turns, { ...last, run }].map((turn) => this.viewOf(turn));
     fill(
       this.place,
       this.views.map((view) => view.element),
     );
     return run;
+  }
+
+  /** @param {Turn} turn */
+  viewOf(turn) {
+    const view = new TurnView(turn, { edit: null, retry: null, again: (changes) => this.again(changes) });
+    view.element.classList.add("past"); // a past turn is not edited: "Go on from here" does that
+    view.score?.unfold(); // the score is what is looked at here
+    return view;
+  }
+
+  /**
+   * Begin a new run with what this one has, and go to where it is shown.
+   *
+   * @param {AgainChanges} changes
+   */
+  again(changes) {
+    const run = new Run();
+    run.listen(() => {
+      if (run.problem) this.problem.textContent = `It was not asked again: ${run.problem}`;
+      else if (run.id && run.transcript.recipe) location.hash = `#/ask/${encodeURIComponent(run.id)}`;
+    });
+    run.again(this.stored.id, changes);
   }
 
   whole() {
@@ -129,13 +151,6 @@ export class Past {
   }
 }
 
-/** @param {Turn} turn */
-function viewOf(turn) {
-  const view = new TurnView(turn, { edit: null, retry: null });
-  view.element.classList.add("past"); // a past turn is not edited: "Go on from here" does that
-  return view;
-}
-
 /**
  * @param {string} words
  * @param {() => void} act
@@ -161,10 +176,5 @@ function notKept({ question }) {
  * @param {HTMLElement} problem
  */
 async function save(id, form, problem) {
-  try {
-    const response = await call(`/api/runs/${encodeURIComponent(id)}/export?form=${form}`);
-    offerFile(await response.blob(), `partsong-${id}.${form === "json" ? "json" : "md"}`);
-  } catch (trouble) {
-    problem.textContent = messageOf(trouble);
-  }
+  problem.textContent = await saveRun(id, form);
 }

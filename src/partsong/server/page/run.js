@@ -8,7 +8,7 @@ import { call, messageOf, post, ServerError } from "./server.js";
 import { readEvents } from "./sse.js";
 import { newTimes, note } from "./times.js";
 
-/** @import { AnyEvent, Prepared } from "./types.js" */
+/** @import { AgainChanges, AnyEvent, Prepared } from "./types.js" */
 
 export class Run {
   constructor() {
@@ -74,14 +74,32 @@ export class Run {
   /**
    * Ask the server, and hear the run until it is over. Throws nothing: `problem` says what went wrong.
    *
-   * @param {object | Promise<object>} wanted in the shape of Chat Completions
+   * @param {object | Promise<object>} wanted the body, in the shape of Chat Completions
    */
   async perform(wanted) {
+    await this.ask("/v1/chat/completions", wanted, { stream_options: { include_usage: true } });
+  }
+
+  /**
+   * Make an earlier run again, with what it has.
+   *
+   * @param {string} earlier its id
+   * @param {AgainChanges} changes
+   */
+  async again(earlier, changes) {
+    await this.ask(`/v1/runs/${encodeURIComponent(earlier)}/again`, changes);
+  }
+
+  /**
+   * @param {string} path
+   * @param {object | Promise<object>} wanted
+   * @param {object} more of the body
+   */
+  async ask(path, wanted, more = {}) {
     await this.listening(async () => {
       const body = /** @type {{ partsong?: object }} */ (await wanted);
       const partsong = { ...body.partsong, events: true, stay: true };
-      const asked = { ...body, stream: true, stream_options: { include_usage: true }, partsong };
-      const response = await post("/v1/chat/completions", asked, { signal: this.abort.signal });
+      const response = await post(path, { ...body, ...more, stream: true, partsong }, { signal: this.abort.signal });
       this.id = response.headers.get("x-partsong-run");
       await readEvents(response, (pieces) => {
         for (const { data } of pieces) if (data !== "[DONE]") this.hearChunk(JSON.parse(data));

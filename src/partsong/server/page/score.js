@@ -1,23 +1,21 @@
 // @ts-check
 // The score of a run: a column for each layer, a card for each seat, the aggregator at the end, and the timeline. The
-// score is drawn a few times a second, however many events come in between.
+// score is drawn a few times a second, however many events come in between. It folds to one line when the answer
+// begins, which then stands where the score was, so that nothing that is read moves.
 
 import { Card } from "./card.js";
 import { openSeat } from "./closeup.js";
-import { Differences } from "./differences.js";
 import { fill, make, say } from "./dom.js";
 import { dollars, many, modelName, seconds } from "./format.js";
-import { proseOf } from "./markdown.js";
-import { originsOf } from "./origins.js";
 import { countCalls, seatsOf } from "./seats.js";
 import { Timeline } from "./timeline.js";
 import { ANALYST_SEAT } from "./times.js";
 
 /** @import { Run } from "./run.js" */
+/** @import { Again } from "./again.js" */
 /** @import { Loss, ShownSeat, VotesCounted } from "./types.js" */
 
 const PAUSE = 120; // milliseconds between two drawings
-const VOICES = 6; // colours of proposals
 /** @type {Record<Loss["kind"], string>} */
 const KINDS = {
   failed: "lost",
@@ -29,34 +27,26 @@ const KINDS = {
 };
 
 export class Score {
-  /** @param {Run} run */
-  constructor(run) {
+  /**
+   * @param {Run} run
+   * @param {Again | null} again
+   */
+  constructor(run, again) {
     this.run = run;
+    this.again = again;
+    this.line = make("span", { class: "line" });
     this.summary = make("p", { class: "summary" });
     this.columns = make("div", { class: "columns" });
     this.votes = make("ul", { class: "votes" });
     this.losses = make("ul", { class: "losses" });
     this.timeline = new Timeline();
-    this.origins = make("div", { class: "origins" });
-    this.asking = make(
-      "button",
-      { type: "button", class: "quiet", disabled: true, "aria-expanded": "false", onclick: () => this.toggleOrigins() },
-      "Where the answer comes from",
-    );
-    this.differences = new Differences(run);
     this.said = make("p", { class: "unseen", role: "status" });
-    this.element = make(
-      "section",
-      { class: "score", "aria-label": "The score" },
-      make("div", { class: "score-head" }, this.summary, this.differences.button, this.asking),
-      this.columns,
-      this.votes,
-      this.losses,
-      this.timeline.element,
-      this.differences.element,
-      this.origins,
-      this.said,
-    );
+    const head = make("summary", {}, make("span", { class: "unseen" }, "The score: "), this.line);
+    head.addEventListener("click", () => (this.chosen = true));
+    const all = [this.summary, this.columns, this.votes, this.losses, this.timeline.element];
+    this.fold = make("details", { class: "score", open: true }, head, make("div", { class: "score-body" }, all));
+    this.element = make("section", { "aria-label": "The score" }, this.fold, this.said);
+    this.chosen = false; // whether the reader has folded or unfolded it
     /** @type {Card[][]} */
     this.cards = [];
     /** @type {HTMLSpanElement[]} */
@@ -89,12 +79,11 @@ export class Score {
       seats.forEach((seat, place) => this.cards[index][place].show(seat));
     });
     this.timeline.show(this.run, layers);
+    say(this.line, lineOf(this.run));
     say(this.summary, summaryOf(this.run, layers));
     say(this.said, toldOf(this.run, layers));
     this.showVotes();
     this.showLosses();
-    this.differences.show();
-    this.asking.disabled = this.run.transcript.answer === null || layers.length === 1;
     if (!this.run.over) this.soon(); // the seconds go on even if nobody speaks
   }
 
@@ -103,7 +92,7 @@ export class Score {
     this.shape = shapeOf(layers);
     this.heads = layers.map(() => make("span", { class: "sub" }));
     this.cards = layers.map((seats) =>
-      seats.map((seat) => new Card(seat.address, () => openSeat(this.run, seat.address))),
+      seats.map((seat) => new Card(seat.address, () => openSeat(this.run, seat.address, { again: this.again }))),
     );
     fill(
       this.columns,
@@ -151,47 +140,22 @@ export class Score {
     );
   }
 
-  toggleOrigins() {
-    const open = this.asking.getAttribute("aria-expanded") === "true";
-    this.asking.setAttribute("aria-expanded", String(!open));
-    if (open) fill(this.origins);
-    else this.showOrigins();
+  // Make place for the first words of the answer, in the frame in which they are shown: later, they would move.
+  makePlace() {
+    if (this.chosen || this.fold.contains(document.activeElement)) return;
+    this.chosen = true;
+    this.fold.open = false;
   }
 
-  showOrigins() {
-    const { layer, recipe } = this.run.transcript;
-    const last = layer ?? recipe?.layers.findLastIndex((each) => !each.comments) ?? -1;
-    const seats = (seatsOf(this.run)[last] ?? []).filter((seat) => seat.answer);
-    const texts = seats.map((seat) => seat.text);
-    const note = "Each sentence of the answer, with the proposal that shares most sequences of three words with it.";
-    const sentences = originsOf(proseOf(this.run.transcript.text), texts).map(({ text, proposal, share }) =>
-      make(
-        "li",
-        { "data-voice": proposal < 0 ? null : proposal % VOICES },
-        originOf(this.run, seats[proposal], share),
-        " ",
-        make("span", {}, text),
-      ),
-    );
-    fill(this.origins, make("p", { class: "note" }, note), make("ol", {}, sentences));
+  unfold() {
+    this.chosen = true;
+    this.fold.open = true;
   }
 }
 
 /** @param {ShownSeat[][]} layers */
 function shapeOf(layers) {
   return layers.map((seats) => seats.length).join();
-}
-
-/**
- * @param {Run} run
- * @param {ShownSeat | undefined} seat
- * @param {number} share
- */
-function originOf(run, seat, share) {
-  if (!seat) return make("span", { class: "voice" }, "of its own");
-  const label = `${seat.address} ${seat.name} ${Math.round(100 * share)} %`;
-  const open = () => openSeat(run, seat.address, "aggregator");
-  return make("button", { type: "button", class: "voice", onclick: open }, label);
 }
 
 /**
@@ -204,6 +168,24 @@ function headOf(seats, last) {
   const lost = seats.filter((seat) => seat.state === "lost").length;
   const spared = seats.filter((seat) => seat.state === "spared").length;
   return `${done} of ${seats.length}${lost ? ` · ${lost} lost` : ""}${spared ? ` · ${spared} spared` : ""}`;
+}
+
+/**
+ * The run in one line: "4 of 5 voices, 12 s, $0.021".
+ *
+ * @param {Run} run
+ */
+function lineOf(run) {
+  const { recipe, layers, usage, planned, answered, spared } = run.transcript;
+  const all = planned || (recipe?.layers.flatMap((layer) => layer.agents.map((agent) => agent.samples ?? 1)) ?? []);
+  const whole = typeof all === "number" ? all : all.reduce((sum, each) => sum + each, 0);
+  const there = answered || layers.flat().filter((seat) => seat.answer).length;
+  const known = [whole ? `${there} of ${many(whole, "voice")}` : "one model"];
+  if (spared) known.push(`${spared} spared`);
+  if (run.times.known) known.push(seconds(run.seconds));
+  if (usage) known.push(dollars(usage.dollars));
+  if (run.stopped) known.push("stopped");
+  return known.join(", ");
 }
 
 /**
@@ -252,6 +234,28 @@ function voteOf({ layer, rule, groups, abstained, needed, seat = null }) {
  */
 function lossOf({ layer, seat, model, kind, cause, message, replaced_by: instead }, layers) {
   const by = instead ? ` by ${modelName(instead)}` : "";
-  const address = layer < layers ? `${layer + 1}.${seat + 1}` : seat === ANALYST_SEAT ? "analyst" : "aggregator";
-  return `${address} ${modelName(model)}: ${KINDS[kind] ?? kind}${by} (${cause}: ${message})`;
+  return `${addressOf(layer, seat, layers)} ${modelName(model)}: ${KINDS[kind] ?? kind}${by} (${cause}: ${message})`;
+}
+
+/**
+ * @param {number} layer
+ * @param {number} seat
+ * @param {number} layers
+ */
+function addressOf(layer, seat, layers) {
+  return layer < layers ? `${layer + 1}.${seat + 1}` : seat === ANALYST_SEAT ? "analyst" : "aggregator";
+}
+
+/**
+ * What a run lacks, in a few words for each, with the address of the seat.
+ *
+ * @param {Run} run
+ * @returns {{ address: string, words: string, told: string }[]}
+ */
+export function lossesOf({ transcript }) {
+  const layers = transcript.recipe?.layers.length ?? 0;
+  return transcript.losses.map((loss) => {
+    const address = addressOf(loss.layer, loss.seat, layers);
+    return { address, words: `${address} ${KINDS[loss.kind] ?? loss.kind}`, told: lossOf(loss, layers) };
+  });
 }

@@ -26,7 +26,39 @@ export function seatsOf(run) {
   const calls = bySeat(run.transcript.calls);
   const layers = recipe.layers.map((layer, index) => proposersOf(run, layer, index, calls));
   const analyst = recipe.analyst ? [described(run, analystOf(run, recipe, recipe.analyst, calls))] : [];
-  return [...layers, [...analyst, described(run, aggregatorOf(run, recipe, calls))]];
+  const seats = [...layers, [...analyst, described(run, aggregatorOf(run, recipe, calls))]];
+  tellApart(seats.flat());
+  return seats;
+}
+
+/**
+ * Models of several providers with the same name are shown with their providers.
+ *
+ * @param {ShownSeat[]} seats
+ */
+function tellApart(seats) {
+  /** @type {Map<string, string>} */
+  const names = new Map();
+  /** @type {Set<string>} */
+  const shared = new Set();
+  for (const { short, name } of seats) {
+    if ((names.get(short) ?? name) !== name) shared.add(short);
+    names.set(short, name);
+  }
+  for (const seat of seats) if (shared.has(seat.short)) seat.short = seat.name;
+}
+
+/**
+ * The indexes of the layer and of the seat at this address, as the server counts them.
+ *
+ * @param {Run} run
+ * @param {string} address
+ * @returns {[number, number]}
+ */
+export function placeOf({ transcript }, address) {
+  const [layer, seat] = address.split(".").map((part) => Number(part) - 1);
+  if (seat !== undefined) return [layer, seat];
+  return [transcript.recipe?.layers.length ?? 0, address === "analyst" ? ANALYST_SEAT : 0];
 }
 
 /**
@@ -140,7 +172,7 @@ function aggregatorOf({ transcript, times }, recipe, calls) {
     text: asked ? transcript.text : "",
     answer: transcript.last_resort || !asked ? null : transcript.answer,
     spared: false,
-    error: transcript.last_resort ? failure : asked ? transcript.error : null,
+    error: !asked ? null : transcript.last_resort ? failure : transcript.error,
     replaced: transcript.replaced,
     times: times.aggregator,
     calls: calls.get(`${recipe.layers.length}.0`) ?? [],
@@ -170,7 +202,7 @@ function described(run, seat) {
  * @returns {SeatState}
  */
 function stateOf(run, { asked, text, answer, ended, error, spared }) {
-  if (error) return "lost";
+  if (error) return error.cause === "cancelled" ? "stopped" : "lost";
   if (spared) return "spared";
   if (answer || ended) return "done";
   if (run.over) return asked ? "stopped" : "not asked";

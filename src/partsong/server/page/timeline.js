@@ -1,7 +1,7 @@
 // @ts-check
 // The timeline: a row for each seat. In the row, each call has a bar from its start to its first words, and on to its
 // end. Each layer's deadline and the moment of its quorum are marked. Positions are percentages of a scale that grows
-// in steps.
+// in steps, and fits the run once that is over.
 
 import { draw, fill, findElement, make, newId, say } from "./dom.js";
 import { many, seconds } from "./format.js";
@@ -17,13 +17,14 @@ import { barsOf } from "./times.js";
 
 const ROW = 18; // pixels
 const STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 86400]; // seconds
-const SHARES = [0, 0.25, 0.5, 0.75, 1]; // of the scale, where the grid's lines are
+const LINES = 5; // of the grid at most, beside the one at 0
 /** @type {Record<string, string>} */
 const ABBREVIATED = { analyst: "anal.", aggregator: "agg." };
 const LEGEND = [
   ["wait", "nothing said yet"],
   ["write", "writing"],
   ["lost", "lost"],
+  ["stopped", "stopped"],
   ["quorum", "quorum"],
   ["deadline", "deadline"],
 ];
@@ -66,10 +67,11 @@ export class Timeline {
     this.element.hidden = !run.times.known;
     if (this.rows.length !== seats.length) this.lay(seats.length);
     const now = run.seconds;
-    const scale = STEPS.find((step) => step >= now * 1.02) ?? now;
+    const scale = run.over ? endOf(seats, now) * 1.02 : (STEPS.find((step) => step >= now * 1.02) ?? now);
     if (scale !== this.scale) this.rule(scale);
     seats.forEach((seat, index) => this.showSeat(index, seat, now));
     this.mark(run.times, layers);
+    this.name();
     const calls = many(countCalls(run, layers), "call");
     if (run.over) this.say(`${calls} in ${seconds(now)}`);
     else if (!this.title.textContent) this.say(calls);
@@ -94,18 +96,20 @@ export class Timeline {
       wait.remove();
       write.remove();
     }
-    bars.forEach((bar, place) => this.showBar(row.bars[place], bar, state === "lost" || state === "stopped"));
+    bars.forEach((bar, place) => this.showBar(row.bars[place], bar, state));
   }
 
   /**
    * @param {DrawnBar} drawn
    * @param {Bar} bar
-   * @param {boolean} seatLost
+   * @param {string} state of the seat
    */
-  showBar({ wait, write }, { start, first, end, lost }, seatLost) {
+  showBar({ wait, write }, { start, first, end, how }, state) {
     setReach(wait, start, first ?? end, this.scale);
     setReach(write, first ?? end, end, this.scale);
-    for (const part of [wait, write]) part.classList.toggle("lost", lost ?? seatLost);
+    for (const part of [wait, write]) {
+      for (const name of ["lost", "stopped"]) part.classList.toggle(name, (how ?? state) === name);
+    }
   }
 
   /**
@@ -142,13 +146,22 @@ export class Timeline {
   /** @param {number} scale seconds from the left to the right */
   rule(scale) {
     this.scale = scale;
+    const step = stepOf(scale);
+    const moments = Array.from({ length: Math.floor(scale / step + 1e-6) + 1 }, (_, place) => place * step);
     fill(
       this.grid,
-      SHARES.map((share) => draw("line", { x1: `${share * 100}%`, x2: `${share * 100}%`, y1: 0, y2: "100%" })),
+      moments.map((moment) => {
+        const x = percent(moment, scale);
+        return draw("line", { x1: x, x2: x, y1: 0, y2: "100%" });
+      }),
     );
     fill(
       this.axis,
-      SHARES.map((share) => make("span", {}, share === 0 ? "0" : axisLabel(share * scale))),
+      moments.map((moment) => {
+        const label = make("span", {}, moment === 0 ? "0" : axisLabel(moment));
+        label.style.left = percent(moment, scale);
+        return label;
+      }),
     );
     this.marked = null;
   }
@@ -173,6 +186,24 @@ export class Timeline {
       findElement(`.key-${name}`, this.legend).hidden = !marks.some((mark) => mark.name === name);
     }
   }
+
+  // Name what is there to see.
+  name() {
+    for (const name of ["lost", "stopped"]) {
+      findElement(`.key-${name}`, this.legend).hidden = !this.bars.querySelector(`.${name}`);
+    }
+  }
+}
+
+/**
+ * When the last call ended, or the run if its calls are not known. It is never 0.
+ *
+ * @param {ShownSeat[]} seats
+ * @param {number} now
+ */
+function endOf(seats, now) {
+  const ends = seats.flatMap(({ times }) => (times ? barsOf(times, now).map((bar) => bar.end) : []));
+  return Math.max(...(ends.length ? ends : [now]), 0.001);
 }
 
 /**
@@ -217,7 +248,19 @@ function setReach(bar, from, to, scale) {
   if (bar.getAttribute("width") !== width) bar.setAttribute("width", width);
 }
 
+/**
+ * The distance of the grid's lines: 1, 2 or 5 of a power of ten; with minutes, a whole number that divides an hour.
+ *
+ * @param {number} scale
+ */
+function stepOf(scale) {
+  const least = scale / LINES;
+  const power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= least * 0.999) ?? least;
+  return step < 20 ? step : (STEPS.find((each) => each >= least) ?? step);
+}
+
 /** @param {number} number of seconds */
 function axisLabel(number) {
-  return number < 120 ? `${Number(number.toFixed(2))} s` : `${Number((number / 60).toFixed(1))} min`;
+  return number < 120 ? `${Number(number.toPrecision(3))} s` : `${Number((number / 60).toFixed(1))} min`;
 }

@@ -29,7 +29,7 @@ function newSeat(start) {
  */
 export function barsOf(seat, now) {
   if (seat.end !== null && seat.bars.length) return seat.bars;
-  return [...seat.bars, { start: seat.since, first: seat.first, end: seat.end ?? now, lost: null }];
+  return [...seat.bars, { start: seat.since, first: seat.first, end: seat.end ?? now, how: null }];
 }
 
 /**
@@ -133,7 +133,8 @@ function finishCall(seat, call, seconds) {
   if (!seat) return;
   const end = call.started + call.seconds;
   const first = seat.first === null ? null : Math.min(Math.max(seat.first, call.started), end);
-  seat.bars.push({ start: call.started, first, end, lost: Boolean(call.error) });
+  const how = !call.error ? "" : call.error.cause === "cancelled" ? "stopped" : "lost";
+  seat.bars.push({ start: call.started, first, end, how });
   seat.since = seconds;
   seat.first = null;
 }

@@ -4,8 +4,6 @@
 
 import { getJson, ServerError } from "./server.js";
 
-/** @import { Run } from "./run.js" */
-
 /**
  * @typedef {{ recipe?: string, system?: string, temperature?: string, effort?: string, conversation?: string,
  *   today?: string }} Wishes
@@ -36,7 +34,7 @@ export function change(key, value) {
  * The request as the reader wants it. Throws `ServerError` if a cap is used up.
  *
  * @param {Body} body
- * @param {Run[]} runs of the conversation so far
+ * @param {string[]} runs of the conversation so far, by id
  */
 export async function asWished(body, runs) {
   const { system, temperature, effort, conversation, today } = settings();
@@ -61,15 +59,13 @@ async function spentToday() {
 }
 
 /**
- * What a conversation has cost: all its runs, or where the server does not know conversations, those on this page.
+ * What a conversation has cost: all its runs with all their branches.
  *
- * @param {Run[]} runs
+ * @param {string[]} runs of the conversation, by id
  */
 async function spentIn(runs) {
-  const paths = runs.flatMap(({ id }) => (id ? `/api/runs/${encodeURIComponent(id)}` : []));
-  if (!paths.length) return 0;
-  const whole = await getJson(`${paths.at(-1)}/conversation`).catch(() => null);
-  return sumOf(whole?.runs ?? (await Promise.all(paths.map(getJson))));
+  const newest = runs.at(-1);
+  return newest ? sumOf((await getJson(`/api/runs/${encodeURIComponent(newest)}/conversation`)).runs) : 0;
 }
 
 /** @param {{ dollars: string | number | null }[]} spent */

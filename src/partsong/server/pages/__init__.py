@@ -3,6 +3,8 @@
 Callers use the same keys as for the other routes, and see their own runs, votes and recipes only.
 """
 
+from partsong.server.pages.again import GoingOn
+from partsong.server.pages.conversations import Conversations
 from partsong.server.pages.history import History
 from partsong.server.pages.models import Models
 from partsong.server.pages.overview import Overview
@@ -12,4 +14,15 @@ from partsong.server.pages.results import Results
 from partsong.server.pages.setup import Setup
 from partsong.server.pages.votes import Votes
 
-__all__ = ["History", "Models", "Overview", "Prompts", "Recipes", "Results", "Setup", "Votes"]
+__all__ = [
+    "Conversations",
+    "GoingOn",
+    "History",
+    "Models",
+    "Overview",
+    "Prompts",
+    "Recipes",
+    "Results",
+    "Setup",
+    "Votes",
+]

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from partsong.engine.sent import plain as sent_plain
+from partsong.engine.sent import sent_in
 from partsong.events import ProposalFinished, RunFailed, RunFinished, RunStarted, to_json
 from partsong.heavy import LIGHT_BYTES, done, is_heavy
 from partsong.server import live
@@ -35,6 +37,7 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
     after: str = ""
     limit: Annotated[int, Meta(ge=1, le=MOST)] = 50
     before: str = ""
+    apart: bool = False
 
 
 class Days(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,9 +47,14 @@ class Days(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Form(Struct, frozen=True, forbid_unknown_fields=True):
-    """The format of an export."""
+    """The format of an export.
+
+    form: the format
+    prompts: whether the export has the messages that each seat was sent (default: no)
+    """
 
     form: Literal["json", "markdown"] = "json"
+    prompts: bool = False
 
 
 class History:
@@ -81,6 +89,7 @@ class History:
                 moment(wanted.after),
                 wanted.before,
                 wanted.limit,
+                wanted.apart,
             )
         )
         return said({"runs": [line(run) for run in runs], "more": more})
@@ -97,8 +106,11 @@ class History:
 
     async def export(self, request: Request) -> Response:
         """A run as a file to download."""
-        form = read_query(request, Form).form
+        wanted = read_query(request, Form)
+        form = wanted.form
         run, events = await self._found(request)
+        bounds = self.service().configuration.bounds
+        sent = await sent_in((event for _, event in events), bounds=bounds) if wanted.prompts else ()
         name = f"partsong-{run.id}.{'json' if form == 'json' else 'md'}"
         headers = {
             "content-disposition": f'attachment; filename="{name}"',
@@ -108,11 +120,13 @@ class History:
 
         def told() -> Response:
             document = as_json(plain(run), events)
+            if wanted.prompts:
+                document["sent"] = [sent_plain(each) for each in sent]
             if form == "markdown":
                 return Response(as_markdown(document), 200, headers, "text/markdown; charset=utf-8")
             return Response(msgspec.json.format(msgspec.json.encode(document)), 200, headers, "application/json")
 
-        return await done(_are_long(events), told)
+        return await done(wanted.prompts or _are_long(events), told)
 
     async def totals(self, request: Request) -> Response:
         """The totals of the last days, by day (UTC) and by model."""
@@ -178,6 +192,7 @@ def line(run: StoredRun) -> dict[str, Any]:
         "layers": run.layers or None,
         "kept": run.mode == "full",
         "again": run.labels.get(AGAIN),
+        "source": run.source or None,
     }
 
 

@@ -37,6 +37,8 @@ def lines(document: Plain) -> Iterator[str]:
                 yield f"\n{quoted(seat['text'])}"
             if seat["error"] is not None:
                 yield f"\nLost ({seat['error']['cause']}):\n\n{quoted(seat['error']['message'])}"
+    for sent in document.get("sent", ()):
+        yield from prompt(sent, len(document["layers"]))
     if document["losses"]:
         yield "\n## Lost or changed\n"
         for loss in document["losses"]:
@@ -46,6 +48,22 @@ def lines(document: Plain) -> Iterator[str]:
                 f": {code(message)}" if message else ""
             )
     yield f"\n## Usage\n\n{came_to(document)}"
+
+
+def prompt(sent: Plain, layers: int) -> Iterator[str]:
+    """What one seat was sent. `layers` is the number of layers of proposers that have begun."""
+    seat = f"layer {sent['layer'] + 1}, seat {sent['seat'] + 1}"
+    if sent["layer"] == layers:
+        seat = "analyst" if sent["seat"] else "aggregator"
+    yield f"\n## Sent to {seat}{', step {}'.format(sent['step']) if sent['step'] else ''}"
+    settings = ", ".join(f"{name} {value}" for name, value in sent["sampling"].items())
+    read = [call["input_tokens"] for call in sent["calls"] if call["input_tokens"] is not None]
+    told = [*([f"{read[-1]:,} tokens read"] if read else []), settings or "no settings"]
+    yield f"\n{code(' · '.join(told))}"
+    for note in sent["notes"]:
+        yield f"\n{code(note)}"
+    for message in sent["messages"]:
+        yield f"\n### {message['role']} (about {message['tokens']:,} tokens)\n\n{quoted(message['text'])}"
 
 
 def question(document: Plain) -> str:

@@ -1,5 +1,6 @@
 """The price of a run for a question of a few sentences: the typical one and the highest one."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from msgspec import Struct
@@ -20,8 +21,15 @@ class Price(Struct, frozen=True):
     worst: Decimal | None
 
 
-async def price_of(service: Service, recipe: Recipe) -> Price:
-    """The price of a run of the recipe for a question of 300 tokens. No model is called."""
+async def price_of(
+    service: Service, recipe: Recipe, tokens: int = QUESTION, shares: Sequence[Decimal] | None = None
+) -> Price:
+    """The price of a run of the recipe. No model is called.
+
+    tokens: tokens of the question (default: 300)
+    shares: the share of the calls that are made, for each layer and last for the aggregator; `None` (default) for as
+        many as earlier runs of the recipe have made
+    """
     try:
         info = {name: info_without_model(name, service.configuration) for name in recipe.models}
     except ConfigurationError:  # the recipe names an unknown provider
@@ -32,5 +40,6 @@ async def price_of(service: Service, recipe: Recipe) -> Price:
     except (StoreError, InputError):
         throughputs, known = {}, []
     usual = {name: throughput.tokens for name, throughput in throughputs.items()}
-    whole = all_of(rows_of(recipe, QUESTION, info, usual, shares_of(recipe, known)))
+    made = shares_of(recipe, known) if shares is None else shares
+    whole = all_of(rows_of(recipe, tokens, info, usual, made))
     return Price(whole.typical.dollars, whole.most.dollars)

@@ -11,8 +11,8 @@ from partsong.store.postgres.transaction import Transaction
 
 _RUN = (
     "INSERT INTO runs (id, mode, started, seconds, recipe, model, question, status, cause, calls, stored, tokens, "
-    "dollars, losses, caller, labels, layers, conversation, folded) "
-    f"VALUES ({', '.join(['%s'] * 19)}) ON CONFLICT (id) DO NOTHING RETURNING id"
+    "dollars, losses, caller, labels, layers, conversation, source, folded) "
+    f"VALUES ({', '.join(['%s'] * 20)}) ON CONFLICT (id) DO NOTHING RETURNING id"
 )
 _CALL = (
     "INSERT INTO calls (key, model, answered, started, seconds, first, input_tokens, output_tokens, dollars, "
@@ -55,9 +55,21 @@ def take_runs(transaction: Transaction, leaving: Sequence[LeavingRun]) -> int:
             "INSERT INTO shares (run, model, calls, tokens, dollars, losses) VALUES (%s, %s, %s, %s, %s, %s)",
             [(name, model, made, tokens, _decimal(dollars), lost) for model, made, tokens, dollars, lost in run.shares],
         )
+        if run.words is not None:
+            query = "INSERT INTO words (run, caller, conversation, text) VALUES (%s, %s, %s, %s)"
+            transaction.execute(query, (name, run.row[14], run.row[17], run.words))
         added.append(name)
     totals.count(transaction, added, 1)
     return len(added)
+
+
+def take_conversations(transaction: Transaction, rows: Sequence[Row]) -> None:
+    """List conversations. What somebody has named, pinned or archived here stays so."""
+    for caller, name, title, pinned, archived, latest in rows:
+        before = transaction.row("SELECT title FROM conversations WHERE caller = %s AND id = %s", (caller, name))
+        new = title and (before is None or not before[0])
+        named = (title, packed(unpacked(title).casefold())) if new else None
+        transaction.change_conversation(caller, name, latest, named, bool(pinned) or None, bool(archived) or None)
 
 
 def take_calls(transaction: Transaction, leaving: Sequence[LeavingCall]) -> int:

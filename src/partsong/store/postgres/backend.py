@@ -9,8 +9,9 @@ from typing import Any
 from partsong.call import Call
 from partsong.model import Answer
 from partsong.store.backend import LEASE
+from partsong.store.conversations import Change, ConversationSearch, StoredConversation
 from partsong.store.limits import Refusal
-from partsong.store.postgres import calls, limits, locks, runs, sharing, spending, totals, votes
+from partsong.store.postgres import calls, conversations, limits, locks, runs, sharing, spending, totals, votes
 from partsong.store.postgres.database import LOCK_TIMEOUT, Database, Job
 from partsong.store.postgres.transaction import Transaction
 from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
@@ -20,7 +21,7 @@ from partsong.store.totals import DayTotal, ModelTotal
 from partsong.store.votes import Vote, VoteTally
 
 STEP = 500  # rows that one transaction prunes: other replicas may write in between
-WORDY = ("calls", "prompts", "runs", "pieces", "shares", "votes")  # tables from which rows are deleted
+WORDY = ("calls", "prompts", "runs", "pieces", "shares", "votes", "words")  # tables from which rows are deleted
 
 
 class Postgres:
@@ -77,8 +78,8 @@ class Postgres:
     async def run_ids(self, prefix: str, limit: int | None = None) -> list[str]:
         return await self.database.read(partial(runs.ids, prefix=prefix, limit=limit))
 
-    async def latest_runs(self, limit: int) -> list[StoredRun]:
-        return await self.database.read(partial(runs.latest, limit=limit))
+    async def latest_runs(self, limit: int, *, apart: bool = True) -> list[StoredRun]:
+        return await self.database.read(partial(runs.latest, limit=limit, apart=apart))
 
     async def search_runs(self, search: Search) -> tuple[list[StoredRun], bool]:
         return await self.database.read(partial(runs.search, search=search))
@@ -107,6 +108,22 @@ class Postgres:
 
     async def model_totals(self, caller: str, since: float) -> list[ModelTotal]:
         return await self.database.read(partial(totals.by_model, caller=caller, since=since))
+
+    # Conversations
+
+    async def conversations(self, search: ConversationSearch) -> tuple[list[StoredConversation], bool]:
+        return await self.database.read(partial(conversations.listed, search=search))
+
+    async def find_conversation(self, caller: str, conversation: str) -> StoredConversation | None:
+        return await self.database.read(partial(conversations.find, caller=caller, conversation=conversation))
+
+    async def runs_in(self, caller: str, conversation: str, limit: int) -> list[StoredRun]:
+        job = partial(runs.of_conversation, caller=caller, conversation=conversation, limit=limit)
+        return await self.database.read(job)
+
+    def change_conversation(self, caller: str, conversation: str, change: Change) -> "asyncio.Future[bool]":
+        job = partial(conversations.change, caller=caller, conversation=conversation, changed=change)
+        return self.database.write(job)
 
     # Votes
 

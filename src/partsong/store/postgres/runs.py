@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from partsong.store.conversations import words_of
 from partsong.store.encoding import join_events, pack_events, unpack_events
-from partsong.store.postgres import calls, totals, votes
+from partsong.store.postgres import calls, conversations, totals, votes
 from partsong.store.postgres.shares import keep as keep_shares
 from partsong.store.postgres.text import packed, unpacked
 from partsong.store.postgres.transaction import Row, Transaction
@@ -24,7 +25,7 @@ FILL = 65_536  # bytes, as many as a run with long answers has
 EXAMINED = 20_000  # runs that a search with conditions looks at
 _FIELDS = StoredRun.__struct_fields__
 COLUMNS = ", ".join(_FIELDS)
-_TEXTS = ("id", "mode", "recipe", "model", "question", "status", "cause", "caller")
+_TEXTS = ("id", "mode", "recipe", "model", "question", "status", "cause", "caller", "source")
 _ALL = (*_FIELDS, "conversation", "folded")
 _SET = ", ".join(f"{name} = excluded.{name}" for name in _ALL if name != "id")
 _MARKS = ", ".join(["%s"] * len(_ALL))
@@ -59,6 +60,11 @@ def save(
     if events:
         insert = "INSERT INTO pieces (run, number, events) VALUES (%s, %s, %s)"
         transaction.execute(insert, (identity, index, pack_events(events)))
+    if conversation:
+        if index == 0:
+            transaction.change_conversation(row["caller"], conversation, row["started"])
+        if words := words_of(events):
+            conversations.keep_words(transaction, identity, row["caller"], conversation, words)
 
 
 def join(transaction: Transaction, run: str) -> None:
@@ -89,9 +95,10 @@ def ids(transaction: Transaction, prefix: str, limit: int | None) -> list[str]:
     return [unpacked(identity) for (identity,) in rows]
 
 
-def latest(transaction: Transaction, limit: int) -> list[StoredRun]:
-    """The newest runs, newest first."""
-    rows = transaction.rows(f"SELECT {COLUMNS} FROM runs ORDER BY started DESC, id DESC LIMIT %s", (limit,))
+def latest(transaction: Transaction, limit: int, apart: bool) -> list[StoredRun]:
+    """The newest runs, newest first. `apart`: also those of batches and benches."""
+    which = "" if apart else "WHERE source = '' "
+    rows = transaction.rows(f"SELECT {COLUMNS} FROM runs {which}ORDER BY started DESC, id DESC LIMIT %s", (limit,))
     return [_run_of(row) for row in rows]
 
 
@@ -106,6 +113,8 @@ def search(transaction: Transaction, search: Search) -> tuple[list[StoredRun], b
         conditions.append((condition, (packed(search.before),)))
     if search.after is not None:
         conditions.append(("started >= %s", (search.after,)))
+    if not search.apart:
+        conditions.append(("source = ''", ()))
     filters = _filters(search)
     unseen = None
     if filters:
@@ -147,6 +156,18 @@ def _all(conditions: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[str, tuple[
     return condition, tuple(value for _, values in conditions for value in values)
 
 
+def of_conversation(transaction: Transaction, caller: str, conversation: str, limit: int) -> list[StoredRun]:
+    """The newest `limit` runs of a conversation of the caller, the oldest of them first."""
+    name, owner = packed(conversation), packed(caller)
+    rows = transaction.rows(
+        f"SELECT {COLUMNS} FROM runs WHERE id = %s AND caller = %s "
+        f"UNION (SELECT {COLUMNS} FROM runs WHERE caller = %s AND conversation = %s AND conversation != '' "
+        "ORDER BY started DESC, id DESC LIMIT %s) ORDER BY started DESC, id DESC LIMIT %s",
+        (name, owner, owner, name, limit, limit),
+    )
+    return [_run_of(row) for row in reversed(rows)]
+
+
 def read_events(transaction: Transaction, run: str) -> tuple[str, list[Timed]] | None:
     """The mode of a run and its events; `None` if there is no such run. Raises `msgspec.DecodeError`."""
     # One statement, since the pieces may be joined between two.
@@ -166,22 +187,30 @@ def delete(transaction: Transaction, run: str) -> Deleted:
 def _delete(transaction: Transaction, runs: Sequence[bytes]) -> Deleted:
     """Delete these runs with all that belongs to them. Their rows are locked in one order."""
     rows = transaction.rows(
-        "SELECT caller, id FROM runs WHERE id = ANY(%s::bytea[]) ORDER BY id FOR UPDATE", (list(runs),)
+        "SELECT caller, id, conversation FROM runs WHERE id = ANY(%s::bytea[]) ORDER BY id FOR UPDATE", (list(runs),)
     )
     if not rows:
         return Deleted(0, 0)
-    found = [run for _, run in rows]
-    votes.forget_runs(transaction, [(caller, run) for caller, run in rows])
+    found = [run for _, run, _ in rows]
+    votes.forget_runs(transaction, [(caller, run) for caller, run, _ in rows])
     deleted = calls.delete_of(transaction, found)
     delete_rows(transaction, found)
+    _forget_conversations(transaction, rows)
     return Deleted(len(found), deleted)
 
 
 def delete_rows(transaction: Transaction, runs: Sequence[bytes]) -> None:
-    """Delete runs, whose rows are locked, their events and their shares."""
+    """Delete runs, whose rows are locked, their events, their shares and their words."""
     totals.count(transaction, runs, -1)
-    for table, column in (("runs", "id"), ("pieces", "run"), ("shares", "run")):
+    for table, column in (("runs", "id"), ("pieces", "run"), ("shares", "run"), ("words", "run")):
         transaction.execute(f"DELETE FROM {table} WHERE {column} = ANY(%s::bytea[])", (list(runs),))
+
+
+def _forget_conversations(transaction: Transaction, rows: Sequence[Row]) -> None:
+    """Unlist the conversations of these runs that have no run any more. `rows`: caller, id and conversation."""
+    for caller, run, conversation in rows:
+        for name in {run, conversation} - {b""}:
+            transaction.forget_conversation(caller, name)
 
 
 def delete_some(
@@ -224,9 +253,11 @@ def prune(transaction: Transaction, before: float, at_most: int) -> int:
     Returns the number of deleted runs.
     """
     old = transaction.rows(
-        "SELECT id FROM runs WHERE started < %s ORDER BY started, id LIMIT %s FOR UPDATE", (before, at_most)
+        "SELECT caller, id, conversation FROM runs WHERE started < %s ORDER BY started, id LIMIT %s FOR UPDATE",
+        (before, at_most),
     )
-    delete_rows(transaction, [run for (run,) in old])
+    delete_rows(transaction, [run for _, run, _ in old])
+    _forget_conversations(transaction, old)
     return len(old)
 
 

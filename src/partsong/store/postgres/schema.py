@@ -12,7 +12,7 @@ SCHEMA = "partsong"
 OLDEST = 13  # major version of PostgreSQL that is needed at least: `pg_xact_status` and `xid8`
 
 # One for each migration: the least number of migrations that a program must know to use the tables after it.
-LEAST: tuple[int, ...] = (1, 1)
+LEAST: tuple[int, ...] = (1, 1, 1)
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -180,5 +180,41 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (source, day, scope)
         )
         """,
+    ),
+    (
+        # Runs that a batch or a bench has made are apart from those that somebody has asked.
+        "ALTER TABLE runs ADD COLUMN source bytea NOT NULL DEFAULT ''",
+        "CREATE INDEX runs_asked ON runs (caller, started, id) WHERE source = ''",
+        "CREATE INDEX runs_asked_newest ON runs (started, id) WHERE source = ''",
+        "CREATE INDEX runs_in_conversation ON runs (caller, conversation, started, id) WHERE conversation != ''",
+        "DROP INDEX runs_by_conversation",
+        # What a list of conversations shows beside the runs themselves. A title that is empty is the first question.
+        """
+        CREATE TABLE conversations (
+            caller bytea,
+            id bytea,
+            title bytea NOT NULL DEFAULT '',
+            folded bytea NOT NULL DEFAULT '',
+            pinned boolean NOT NULL DEFAULT false,
+            archived boolean NOT NULL DEFAULT false,
+            latest double precision NOT NULL,
+            PRIMARY KEY (caller, id)
+        )
+        """,
+        "CREATE INDEX conversations_listed ON conversations (caller, archived, pinned, latest, id)",
+        """
+        INSERT INTO conversations (caller, id, latest)
+        SELECT caller, conversation, max(started) FROM runs WHERE conversation != '' GROUP BY caller, conversation
+        """,
+        # The words of a conversation's runs in folded case. Runs of earlier versions have none.
+        """
+        CREATE TABLE words (
+            run bytea PRIMARY KEY,
+            caller bytea NOT NULL,
+            conversation bytea NOT NULL,
+            text bytea NOT NULL
+        )
+        """,
+        "CREATE INDEX words_by_conversation ON words (caller, conversation)",
     ),
 )

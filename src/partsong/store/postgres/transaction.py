@@ -1,7 +1,7 @@
-"""One transaction: what its jobs ask of the database, and the totals that they change.
+"""One transaction: what its jobs ask of the database, and the totals and conversations that they change.
 
-Two replicas that change the same rows of totals in different orders would wait for each other. So jobs add to `totals`,
-and the changed rows are written at the end of the transaction, in one order.
+Two replicas that change the same rows in different orders would wait for each other. So jobs say what changes, and the
+rows are written at the end of the transaction, in one order.
 """
 
 from collections import Counter
@@ -29,6 +29,20 @@ _MODEL = (
     "tokens = model_totals.tokens + excluded.tokens, lost = model_totals.lost + excluded.lost, "
     "unpriced = model_totals.unpriced + excluded.unpriced"
 )
+# A conversation is listed as long as it has a run.
+_HAS_RUNS = (
+    "(EXISTS (SELECT 1 FROM runs WHERE runs.id = %(id)s AND runs.caller = %(caller)s) OR EXISTS (SELECT 1 FROM runs "
+    "WHERE runs.caller = %(caller)s AND runs.conversation = %(id)s AND runs.conversation != ''))"
+)
+_LIST = (
+    "INSERT INTO conversations AS listed (caller, id, latest, title, folded, pinned, archived) "
+    "SELECT %(caller)s, %(id)s, %(latest)s, coalesce(%(title)s::bytea, ''), coalesce(%(folded)s::bytea, ''), "
+    f"coalesce(%(pinned)s::boolean, false), coalesce(%(archived)s::boolean, false) WHERE {_HAS_RUNS} "
+    "ON CONFLICT (caller, id) DO UPDATE SET latest = greatest(listed.latest, excluded.latest), "
+    "title = coalesce(%(title)s::bytea, listed.title), folded = coalesce(%(folded)s::bytea, listed.folded), "
+    "pinned = coalesce(%(pinned)s::boolean, listed.pinned), archived = coalesce(%(archived)s::boolean, listed.archived)"
+)
+_UNLIST = f"DELETE FROM conversations WHERE caller = %(caller)s AND id = %(id)s AND NOT {_HAS_RUNS}"
 _OF_A_DAY = ("runs", "dollars", "tokens", "lost", "unpriced")
 _OF_A_MODEL = ("runs", "calls", "dollars", "tokens", "lost", "unpriced")
 
@@ -40,8 +54,9 @@ class Transaction:
         self.connection = connection
         self._days: Changes = {}
         self._models: Changes = {}
+        self._conversations: dict[tuple[bytes, bytes], dict[str, Any]] = {}
 
-    def execute(self, query: str, values: Sequence[Any] = ()) -> "psycopg.Cursor[Row]":
+    def execute(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> "psycopg.Cursor[Row]":
         """Do one statement."""
         return self.connection.execute(query.encode(), values or None)
 
@@ -69,11 +84,41 @@ class Transaction:
         """Add to the totals of a model on a caller's day."""
         _add(self._models, (caller, day, model), change)
 
+    def change_conversation(
+        self,
+        caller: bytes,
+        conversation: bytes,
+        latest: float,
+        title: tuple[bytes, bytes] | None = None,
+        pinned: bool | None = None,
+        archived: bool | None = None,
+    ) -> None:
+        """List a conversation, and change what is not `None`. It is unlisted if it has no run at the end.
+
+        latest: Unix time of the beginning of one of its runs
+        title: new title, and the same in folded case
+        """
+        before = self._conversations.setdefault((caller, conversation), {"latest": latest})
+        before["latest"] = latest if before["latest"] is None else max(before["latest"], latest)
+        named = {} if title is None else dict(zip(("title", "folded"), title, strict=True))
+        changed = {"pinned": pinned, "archived": archived}
+        before |= named | {name: value for name, value in changed.items() if value is not None}
+
+    def forget_conversation(self, caller: bytes, conversation: bytes) -> None:
+        """Unlist a conversation if it has no run at the end."""
+        self._conversations.setdefault((caller, conversation), {"latest": None})
+
     def finish(self) -> None:
-        """Write the totals that have changed."""
+        """Write the totals and the conversations that have changed."""
         for query, names, changes in ((_DAY, _OF_A_DAY, self._days), (_MODEL, _OF_A_MODEL, self._models)):
             rows = [(*key, *(changes[key][name] for name in names)) for key in sorted(changes)]
             self.many(query, [row for row in rows if any(row[len(row) - len(names) :])])
+        nothing = dict.fromkeys(("title", "folded", "pinned", "archived"))
+        for (caller, conversation), changed in sorted(self._conversations.items(), key=lambda each: each[0]):
+            values = nothing | changed | {"caller": caller, "id": conversation}
+            if changed["latest"] is not None:
+                self.execute(_LIST, values)
+            self.execute(_UNLIST, values)
 
 
 def _add(changes: Changes, key: tuple[Any, ...], change: Mapping[str, int | Decimal]) -> None:

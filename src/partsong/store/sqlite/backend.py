@@ -16,11 +16,12 @@ from partsong.events import AnyEvent, ProposalFinished, RunFinished, RunStarted
 from partsong.heavy import LIGHT_BYTES, is_heavy
 from partsong.model import Answer, Message, Reasoning, Text
 from partsong.store.backend import LEASE
+from partsong.store.conversations import Change, ConversationSearch, StoredConversation, words_of
 from partsong.store.encoding import pack_events, pack_messages
 from partsong.store.limits import Refusal
-from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
+from partsong.store.runs import CONVERSATION, Deleted, Pruned, Search, StoredRun, Timed
 from partsong.store.shares import Share
-from partsong.store.sqlite import calls, limits, runs, spending, totals, votes
+from partsong.store.sqlite import calls, conversations, limits, runs, spending, totals, votes
 from partsong.store.sqlite.database import LOCK_TIMEOUT, Database, Job
 from partsong.store.throughput import Throughput
 from partsong.store.totals import DayTotal, ModelTotal
@@ -77,7 +78,8 @@ class SQLite:
     def save_run(
         self, run: StoredRun, index: int, events: Sequence[Timed], shares: Sequence[Share]
     ) -> "asyncio.Future[None]":
-        save = partial(runs.save, run=run, index=index, shares=shares)
+        words = words_of(events) if run.labels.get(CONVERSATION) else ""
+        save = partial(runs.save, run=run, index=index, shares=shares, words=words)
         if run.id not in self._packed and not any(_is_heavy(event) for _, event in events):
             return self.database.write(partial(save, events=events))
         # The later pieces of such a run take the same way, so that they stay in order.
@@ -102,8 +104,8 @@ class SQLite:
     async def run_ids(self, prefix: str, limit: int | None = None) -> list[str]:
         return await self.database.read(partial(runs.ids, prefix=prefix, limit=limit))
 
-    async def latest_runs(self, limit: int) -> list[StoredRun]:
-        return await self.database.read(partial(runs.latest, limit=limit))
+    async def latest_runs(self, limit: int, *, apart: bool = True) -> list[StoredRun]:
+        return await self.database.read(partial(runs.latest, limit=limit, apart=apart))
 
     async def search_runs(self, search: Search) -> tuple[list[StoredRun], bool]:
         return await self.database.read(partial(runs.search, search=search))
@@ -133,6 +135,22 @@ class SQLite:
 
     async def model_totals(self, caller: str, since: float) -> list[ModelTotal]:
         return await self.database.read(partial(totals.by_model, caller=caller, since=since))
+
+    # Conversations
+
+    async def conversations(self, search: ConversationSearch) -> tuple[list[StoredConversation], bool]:
+        return await self.database.read(partial(conversations.listed, search=search))
+
+    async def find_conversation(self, caller: str, conversation: str) -> StoredConversation | None:
+        return await self.database.read(partial(conversations.find, caller=caller, conversation=conversation))
+
+    async def runs_in(self, caller: str, conversation: str, limit: int) -> list[StoredRun]:
+        job = partial(runs.of_conversation, caller=caller, conversation=conversation, limit=limit)
+        return await self.database.read(job)
+
+    def change_conversation(self, caller: str, conversation: str, change: Change) -> "asyncio.Future[bool]":
+        job = partial(conversations.change, caller=caller, conversation=conversation, changed=change)
+        return self.database.write(job)
 
     # Votes
 

@@ -12,7 +12,8 @@ from partsong.store.portable import LeavingCall, LeavingRun, Row
 RUN = (
     "CAST(id AS BLOB), CAST(mode AS BLOB), started, seconds, CAST(recipe AS BLOB), CAST(model AS BLOB), "
     "CAST(question AS BLOB), CAST(status AS BLOB), CAST(cause AS BLOB), calls, stored, tokens, dollars, losses, "
-    "CAST(caller AS BLOB), CAST(labels AS BLOB), layers, CAST(conversation AS BLOB)"
+    "CAST(caller AS BLOB), CAST(labels AS BLOB), layers, CAST(conversation AS BLOB), "
+    "CAST(source AS BLOB)"
 )
 CALL = (
     "key, CAST(model AS BLOB), CAST(answered AS BLOB), started, seconds, first, input_tokens, output_tokens, dollars, "
@@ -44,8 +45,12 @@ def runs(connection: sqlite3.Connection, after: int, most: int, size: int) -> tu
         name = row[0].decode("utf-8", "surrogatepass")
         pieces = "SELECT number, events FROM pieces WHERE run = ? ORDER BY number"
         shares = f"SELECT {SHARE} FROM shares WHERE run = ? ORDER BY model"
+        words = connection.execute("SELECT CAST(text AS BLOB) FROM words WHERE run = ?", (name,)).fetchone()
         run = LeavingRun(
-            tuple(row), connection.execute(pieces, (name,)).fetchall(), connection.execute(shares, (name,)).fetchall()
+            tuple(row),
+            connection.execute(pieces, (name,)).fetchall(),
+            connection.execute(shares, (name,)).fetchall(),
+            None if words is None else words[0],
         )
         found.append(run)
         after, taken = number, taken + run.size
@@ -78,6 +83,17 @@ def votes(connection: sqlite3.Connection, after: int, most: int) -> tuple[int, l
         f"SELECT number, {VOTE} FROM votes WHERE number > ? ORDER BY number LIMIT ?", (after, most)
     ).fetchall()
     return (rows[-1][0] if rows else after), [tuple(row[1:]) for row in rows]
+
+
+def conversations(connection: sqlite3.Connection, after: Row, most: int) -> list[Row]:
+    """The conversations that follow `after`, in the order of their callers and ids.
+
+    A row: caller, id, title, whether it is pinned, whether it is archived, and the Unix time of its latest run.
+    """
+    texts = "CAST(caller AS BLOB), CAST(id AS BLOB), CAST(title AS BLOB), pinned, archived, latest"
+    where = "(caller, id) > (CAST(? AS TEXT), CAST(? AS TEXT))"
+    query = f"SELECT {texts} FROM conversations WHERE {where} ORDER BY caller, id LIMIT ?"
+    return [tuple(row) for row in connection.execute(query, (*after[:2], most)).fetchall()]
 
 
 def money(connection: sqlite3.Connection, now: float) -> tuple[list[tuple[str, bytes, str]], int]:

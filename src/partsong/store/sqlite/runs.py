@@ -12,7 +12,7 @@ from msgspec import structs
 from partsong.store.encoding import join_events, pack_events, unpack_events
 from partsong.store.runs import CONVERSATION, Deleted, Search, StoredRun, Timed
 from partsong.store.shares import Share
-from partsong.store.sqlite import calls, totals, votes
+from partsong.store.sqlite import calls, conversations, totals, votes
 from partsong.store.sqlite.shares import keep as keep_shares
 
 JOINED = 1 << 20  # bytes of all pieces that are made one
@@ -25,11 +25,17 @@ _MARKS = ", ".join("?" * len(StoredRun.__struct_fields__))
 
 
 def save(
-    connection: sqlite3.Connection, run: StoredRun, index: int, events: Sequence[Timed] | bytes, shares: Sequence[Share]
+    connection: sqlite3.Connection,
+    run: StoredRun,
+    index: int,
+    events: Sequence[Timed] | bytes,
+    shares: Sequence[Share],
+    words: str = "",
 ) -> None:
     """Replace the summary of a run, add a piece of events, and replace shares. See `Backend.save_run`.
 
     events: the events, or what `pack_events` has made of them
+    words: words of these events by which a search finds the conversation of the run (default: none)
     """
     if index == 0:
         _delete_row(connection, run.id)
@@ -53,6 +59,11 @@ def save(
     if events:
         packed = events if isinstance(events, bytes) else pack_events(events)
         connection.execute("INSERT INTO pieces VALUES (?, ?, ?)", (run.id, index, packed))
+    if conversation := run.labels.get(CONVERSATION):
+        if index == 0:
+            conversations.touch(connection, run.caller, conversation, run.started.timestamp())
+        if words:
+            conversations.keep_words(connection, run.id, run.caller, conversation, words)
 
 
 def join(connection: sqlite3.Connection, run: str) -> None:
@@ -80,9 +91,10 @@ def ids(connection: sqlite3.Connection, prefix: str, limit: int | None) -> list[
     return [identity for (identity,) in rows.fetchall()]
 
 
-def latest(connection: sqlite3.Connection, limit: int) -> list[StoredRun]:
-    """The newest runs, newest first."""
-    rows = connection.execute(f"SELECT {COLUMNS} FROM runs ORDER BY started DESC, id DESC LIMIT ?", (limit,))
+def latest(connection: sqlite3.Connection, limit: int, apart: bool) -> list[StoredRun]:
+    """The newest runs, newest first. `apart`: also those of batches and benches."""
+    which = "" if apart else "WHERE source = '' "
+    rows = connection.execute(f"SELECT {COLUMNS} FROM runs {which}ORDER BY started DESC, id DESC LIMIT ?", (limit,))
     return [_run_of(row) for row in rows.fetchall()]
 
 
@@ -96,6 +108,8 @@ def search(connection: sqlite3.Connection, search: Search) -> tuple[list[StoredR
         conditions.append(("(started, id) < (SELECT started, id FROM runs WHERE id = ?)", (search.before,)))
     if search.after is not None:
         conditions.append(("started >= ?", (search.after,)))
+    if not search.apart:
+        conditions.append(("source = ''", ()))
     filters = _filters(connection, search)
     unseen = None
     if filters:
@@ -139,6 +153,18 @@ def _all(conditions: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[str, tuple[
     return condition, tuple(value for _, values in conditions for value in values)
 
 
+def of_conversation(connection: sqlite3.Connection, caller: str, conversation: str, limit: int) -> list[StoredRun]:
+    """The newest `limit` runs of a conversation of the caller, the oldest of them first."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM runs WHERE id = ?1 AND caller = ?2 "
+        f"UNION SELECT {COLUMNS} FROM (SELECT * FROM runs WHERE caller = ?2 AND conversation = ?1 "
+        "AND conversation != '' ORDER BY started DESC, id DESC LIMIT ?3)",
+        (conversation, caller, limit),
+    ).fetchall()
+    found = sorted(map(_run_of, rows), key=lambda run: (run.started, run.id))
+    return found[-limit:]
+
+
 def read_events(connection: sqlite3.Connection, run: str) -> tuple[str, list[Timed]] | None:
     """The mode of a run and its events; `None` if there is no such run. Raises `msgspec.DecodeError`."""
     found = connection.execute("SELECT mode FROM runs WHERE id = ?", (run,)).fetchone()
@@ -147,7 +173,7 @@ def read_events(connection: sqlite3.Connection, run: str) -> tuple[str, list[Tim
 
 def delete(connection: sqlite3.Connection, run: str) -> Deleted:
     """Delete a run with all that belongs to it, so that no copy of its words stays in the file."""
-    row = connection.execute("SELECT caller FROM runs WHERE id = ?", (run,)).fetchone()
+    row = connection.execute("SELECT caller, conversation FROM runs WHERE id = ?", (run,)).fetchone()
     if row is None:
         return Deleted(0, 0)
     before: int = connection.execute("PRAGMA secure_delete").fetchone()[0]
@@ -156,17 +182,19 @@ def delete(connection: sqlite3.Connection, run: str) -> Deleted:
         votes.forget_run(connection, row[0], run)
         deleted = calls.delete_of(connection, run)
         _delete_row(connection, run)
+        conversations.forget(connection, row[0], {row[1], run})
     finally:
         connection.execute(f"PRAGMA secure_delete = {before}").fetchall()
     return Deleted(1, deleted)
 
 
 def _delete_row(connection: sqlite3.Connection, run: str) -> None:
-    """Delete a run, its events and its shares."""
+    """Delete a run, its events, its shares and its words."""
     totals.take_away(connection, run)
     connection.execute("DELETE FROM runs WHERE id = ?", (run,))
     connection.execute("DELETE FROM pieces WHERE run = ?", (run,))
     connection.execute("DELETE FROM shares WHERE run = ?", (run,))
+    conversations.forget_words(connection, run)
 
 
 def delete_some(
@@ -203,9 +231,12 @@ def prune(connection: sqlite3.Connection, before: float, at_most: int) -> int:
 
     Returns the number of deleted runs.
     """
-    old = connection.execute("SELECT id FROM runs WHERE started < ? LIMIT ?", (before, at_most)).fetchall()
-    for (run,) in old:
+    query = "SELECT id, caller, conversation FROM runs WHERE started < ? LIMIT ?"
+    old = connection.execute(query, (before, at_most)).fetchall()
+    for run, _, _ in old:
         _delete_row(connection, run)
+    for run, caller, conversation in old:
+        conversations.forget(connection, caller, {conversation, run})
     return len(old)
 
 

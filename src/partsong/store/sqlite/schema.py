@@ -186,4 +186,40 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_by_conversation ON runs (caller, conversation) WHERE conversation != ''",
         "CREATE INDEX votes_by_other_run ON votes (caller, other_run)",
     ),
+    (
+        # Runs that a batch or a bench has made are apart from those that somebody has asked.
+        "ALTER TABLE runs ADD COLUMN source TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX runs_asked ON runs (caller, started, id) WHERE source = ''",
+        "CREATE INDEX runs_asked_newest ON runs (started, id) WHERE source = ''",
+        "DROP INDEX runs_by_conversation",
+        "CREATE INDEX runs_in_conversation ON runs (caller, conversation, started, id) WHERE conversation != ''",
+        # What a list of conversations shows beside the runs themselves. A title that is empty is the first question.
+        """
+        CREATE TABLE conversations (
+            caller TEXT NOT NULL,
+            id TEXT NOT NULL,
+            title TEXT NOT NULL DEFAULT '',
+            folded TEXT NOT NULL DEFAULT '',
+            pinned INTEGER NOT NULL DEFAULT 0,
+            archived INTEGER NOT NULL DEFAULT 0,
+            latest REAL NOT NULL,
+            PRIMARY KEY (caller, id)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX conversations_listed ON conversations (caller, archived, pinned, latest, id)",
+        """
+        INSERT INTO conversations (caller, id, latest)
+        SELECT caller, conversation, max(started) FROM runs WHERE conversation != '' GROUP BY caller, conversation
+        """,
+        # The words of a conversation's runs in folded case. Runs of earlier versions have none.
+        """
+        CREATE TABLE words (
+            run TEXT PRIMARY KEY,
+            caller TEXT NOT NULL,
+            conversation TEXT NOT NULL,
+            text TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX words_by_conversation ON words (caller, conversation)",
+    ),
 )
