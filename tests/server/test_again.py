@@ -119,7 +119,7 @@ async def test_the_best_proposal_of_a_run_that_failed_is_its_answer_for_nothing(
         assert status == 200, said
         assert "It was in 1969" in said["choices"][0]["message"]["content"]
         report = said["partsong"]
-        assert (report["last_resort"], report["again"], Decimal(report["dollars"])) == (True, run, 0)
+        assert (report["last_resort"], report["again"], Decimal(report["dollars"])) == (True, run, Decimal(0))
         status, said = await caller.post(f"/v1/runs/{run}/again", {"best": True, "method": "select"})
         assert (status, said["error"]["type"]) == (400, "invalid_request_error")
         assert application.service().store.problem is None

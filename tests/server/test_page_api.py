@@ -326,7 +326,8 @@ async def test_what_a_new_run_would_ask_is_told_with_its_price(page: Page) -> No
     assert await page.send("POST", path, {"best": True}, 200) == {"calls": 0, "models": [], "typical_dollars": 0}
     dear = await page.send("POST", path, {"aggregator": PRICED.format("dear")}, 200)
     assert dear["typical_dollars"] > (await page.send("POST", path, {}, 200))["typical_dollars"]
-    for body in ({"retry": [[0, 0]]}, {"without": [[9, 9]]}, {"aggregator": "nonsense"}, {"method": "guess"}, []):
+    wrong: list[Any] = [{"retry": [[0, 0]]}, {"without": [[9, 9]]}, {"aggregator": "nonsense"}, {"method": "guess"}, []]
+    for body in wrong:
         await page.send("POST", path, body, 400)
     await page.send("POST", "/api/runs/none/again", {}, 404)
 

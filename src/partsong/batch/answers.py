@@ -58,6 +58,10 @@ TABLES = (
 )
 
 
+class InUseError(InputError):
+    """Another process writes these answers."""
+
+
 class Outcome(Struct, frozen=True, omit_defaults=True):
     """The outcome of one question: an answer or an error.
 
@@ -130,8 +134,8 @@ class Answers:
         source: what tells the file of questions and the recipe from others; if they have changed, every question is
             looked up by its key again
 
-        Raises `InputError` if the partial file cannot be read or written, is no partial file, or is that of a batch
-        that goes on.
+        Raises `InUseError` if the batch of this partial file goes on, and `InputError` if the file cannot be read or
+        written, or is no partial file.
         """
         if not self.streams:
             self._check_beside()
@@ -159,7 +163,7 @@ class Answers:
         except sqlite3.Error as problem:
             self.close()
             if getattr(problem, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
-                raise InputError(f"{self.beside}: another batch writes these answers; name another --out") from None
+                raise InUseError(f"{self.beside}: another batch writes these answers; name another --out") from None
             raise self._named(problem) from None
 
     def _check_beside(self) -> None:

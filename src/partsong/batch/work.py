@@ -9,6 +9,8 @@ from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 
+from msgspec import Struct
+
 from partsong.batch.answers import Answers, Outcome
 from partsong.batch.purse import Allowance, EmptyError, Purse
 from partsong.batch.questions import ParsedRequest, Place, Questions
@@ -26,6 +28,22 @@ from partsong.transcript import usage_when_made
 
 NOTED = 100  # questions after which the place that the batch has reached is written down
 NOTHING = Decimal(0)
+
+
+class End(Struct, frozen=True):
+    """How a batch, or a part of it, has ended.
+
+    answered, failed: number of questions with an answer, and of those without one
+    first: line of the first question without an answer; 0 if there is none
+    stopped: why it goes no further, for people to read; empty if all its questions were asked
+    dollars: price of the outcomes of this start, in dollars; `None` if unknown
+    """
+
+    answered: int = 0
+    failed: int = 0
+    first: int = 0
+    stopped: str = ""
+    dollars: str | None = "0"
 
 
 class Batch:

@@ -5,12 +5,14 @@ answers. Finished calls of unfinished questions are kept in the store. The file 
 the batch was stopped.
 """
 
+import asyncio
 import re
 import sys
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,12 +26,13 @@ from partsong.batch.making import Money
 from partsong.batch.parquet import parquet_pieces
 from partsong.batch.purse import Purse
 from partsong.batch.questions import WHOLE, Part, Questions, check_first, checked, open_questions
-from partsong.batch.work import Batch
+from partsong.batch.work import Batch, End
 from partsong.cli.ask import choose
 from partsong.cli.batch_layers import ByLayer
 from partsong.cli.batch_price import show_price
+from partsong.cli.batch_ray import over_cluster
 from partsong.cli.downloads import Downloads
-from partsong.cli.loop import complete
+from partsong.cli.loop import complete, event_loop
 from partsong.cli.options import AT_ONCE, Config, ModelId, RecipeName
 from partsong.cli.printable import printable_json
 from partsong.cli.progress import Progress, say
@@ -37,7 +40,7 @@ from partsong.cli.summary import dollars
 from partsong.configuration import Configuration, find_configuration
 from partsong.engine.request_checks import check
 from partsong.errors import InputError, QuestionError
-from partsong.files import kind_of, write_file
+from partsong.files import kind_of, target_of, write_file
 from partsong.model import Conversation
 from partsong.recipe import Recipe
 
@@ -106,6 +109,10 @@ def batch(
     batch_api: Annotated[
         bool, Parameter(help="With --by layer: let hosted models be asked by the Batch APIs of their providers.")
     ] = False,
+    on: Annotated[
+        Literal["here", "ray"],
+        Parameter(help="Where the work is done: in this process, or in parts on a Ray cluster. Default: here."),
+    ] = "here",
     dry_run: Annotated[bool, Parameter(help="Print what the batch would cost, and ask nothing.")] = False,
     config: Config = None,
 ) -> int:
@@ -118,6 +125,8 @@ def batch(
         raise InputError(f"--max-dollars is {max_dollars}, but must be above 0")
     if batch_api and by != "layer":
         raise InputError("--batch-api needs --by layer: a job of a provider takes up to a day")
+    if on == "ray" and shard is not None:
+        raise InputError("--shard and --on ray exclude each other: Ray shares the work itself")
     part = WHOLE if shard is None else part_of(shard)
     if dry_run:
         return complete(show_price(open_questions(questions, part), chosen, configuration, max_dollars))
@@ -128,11 +137,8 @@ def batch(
     if kind_of(out) == "regular" and questions.exists() and out.samefile(questions):
         raise InputError(f"{out}: is the file of questions; the answers need one of their own")
     share = None if max_dollars is None else max_dollars / part.count
-    return complete(
-        answered(
-            Plan(open_questions(questions, part), out, chosen, configuration, at_once, share, by == "layer", batch_api)
-        )
-    )
+    plan = Plan(open_questions(questions, part), out, chosen, configuration, at_once, share, by == "layer", batch_api)
+    return complete(answered_on_ray(plan) if on == "ray" else answered(plan))
 
 
 def part_of(text: str) -> Part:
@@ -160,28 +166,74 @@ async def answered(plan: Plan) -> int:
     total, all_checked = check_first(plan.questions)
     if not all_checked:
         total = plan.questions.count()
+    end = await ended(plan, total)
+    whole = end.answered + end.failed
+    if end.stopped:
+        say(f"stopped, since {end.stopped}")
+        known = f"{end.answered:,} of {total:,} questions are answered" if whole else "what was made is kept"
+        say(f"{known}; start it again to go on")
+        return 1
+    if not all_checked:  # a long batch ends with a line that says what came of it
+        failed = f", {end.failed:,} failed" if end.failed else ""
+        seconds = time.monotonic() - began
+        say(f"{end.answered:,} of {whole:,} answered{failed} · {price(end)}, in {seconds:,.0f} s")
+    if end.failed:
+        say(f"{end.failed:,} of {whole:,} questions failed (the first on line {end.first}); start it again to retry")
+    return 1 if end.failed else 0
+
+
+async def ended(plan: Plan, total: int) -> End:
+    """Answer all questions, and write the file of answers if the batch comes to its end."""
     answers = Answers(plan.out)
     async with AsyncExitStack() as stack:
         stack.callback(answers.close)
         stopped, work = await performed(plan, answers, total, stack)
-        if stopped or work is None:
-            say(f"stopped, since {stopped}")
-            known = (
-                "what was made is kept" if work is None else f"{work.answered:,} of {total:,} questions are answered"
-            )
-            say(f"{known}; start it again to go on")
-            return 1
+        if work is None:
+            return End(stopped=stopped)
+        spent = None if work.used.dollars is None else f"{work.used.dollars:f}"
+        if stopped:
+            return End(work.answered, work.failed, stopped=stopped, dollars=spent)
         write(plan, answers, work)
         # After a failure, the next start reads the other answers from the partial file.
         failed, first = answers.count_failed()
         if not failed:
             answers.remove()
-    if not all_checked:  # a long batch ends with a line that says what came of it
-        say(f"{progress_of(work, work.answered + work.failed)}, in {time.monotonic() - began:,.0f} s")
-    if failed:
-        whole = work.answered + work.failed
-        say(f"{failed:,} of {whole:,} questions failed (the first on line {first}); start it again to retry")
-    return 1 if failed else 0
+        return End(work.answered, failed, first, dollars=spent)
+
+
+def price(end: End) -> str:
+    """The price of a batch, or of a part, for people to read."""
+    return "price unknown" if end.dollars is None else dollars(Decimal(end.dollars))
+
+
+async def answered_on_ray(plan: Plan) -> int:
+    """Answer all questions in parts on a Ray cluster; return the exit code."""
+    path, out = plan.questions.path.absolute(), target_of(plan.out).absolute()
+    check_first(plan.questions)
+    whole = replace(plan, questions=open_questions(path), out=out)
+    return await over_cluster(
+        out,
+        identity(whole.questions, plan.recipe).hex(),
+        whole.questions.count(),
+        plan.configuration,
+        partial(ended_on_node, whole),
+        partial(file_of, out),
+    )
+
+
+def ended_on_node(plan: Plan, index: int, count: int) -> End:
+    """Answer part `index` of `count` parts. Called in the process of a node."""
+    part = Part(index, count)
+    share = None if plan.max_dollars is None else plan.max_dollars / count
+    questions = open_questions(plan.questions.path, part)
+    mine = replace(plan, questions=questions, out=named_for(plan.out, part), max_dollars=share)
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
+        return runner.run(ended(mine, questions.count()))
+
+
+def file_of(out: Path, index: int, count: int) -> Path:
+    """The file of answers of a part."""
+    return named_for(out, Part(index, count))
 
 
 async def performed(plan: Plan, answers: Answers, total: int, stack: AsyncExitStack) -> tuple[str, Batch | None]:
