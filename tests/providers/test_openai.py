@@ -772,5 +772,7 @@ def test_the_providers_that_are_known_by_name() -> None:
         assert here or entry["base_url"].startswith("https://")
         assert not entry["base_url"].endswith("/")
         assert here == (name in ("ollama", "lmstudio", "vllm")) == ("key_env" not in entry) == entry.get("free", False)
-        assert set(entry) <= {"api", "base_url", "key_env", "free", "documents"}
+        assert set(entry) <= {"api", "base_url", "key_env", "key_page", "free", "documents"}
+        assert ("key_page" in entry) == ("key_env" in entry)
+        assert entry.get("key_page", "https://").startswith("https://")
         assert entry.get("documents", False) == (name in ("openai", "anthropic"))
