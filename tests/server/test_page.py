@@ -212,12 +212,14 @@ async def test_layers_are_watched_while_they_stream_and_nothing_moves(
         turn = await ask(page, "Why is the sky blue?", "score")
         await expect(turn.locator(".card")).to_have_count(7)  # of all layers, from the beginning on
         await ended(page)
+        await expect(turn.locator("[data-state=done]")).to_have_count(7)  # drawn one frame after the end, at the latest
         seen: list[list[str]] = await page.evaluate("seen")
         for layer in ("1", "2", "3", "aggregator"):
             states = [state for seat, state in seen if seat.startswith(layer)]
-            assert "writing" in states
             assert states[-1] == "done"
-        begun = seen.index(["2.1", "writing"])
+        # A busy machine may draw nothing while a single seat writes, but not while all of them do.
+        assert "writing" in [state for _, state in seen]
+        begun = next(index for index, (seat, state) in enumerate(seen) if seat == "2.1" and state != "waiting")
         assert [seen.index([seat, "done"]) < begun for seat in ("1.1", "1.2", "1.3")] == [True] * 3
         timeline = turn.locator(".timeline")
         await expect(timeline.locator("rect.write")).to_have_count(7)
