@@ -9,6 +9,7 @@ only in whole blocks, and calls not at all.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -45,7 +46,7 @@ def connected() -> Iterator[Any]:
     except ImportError:
         raise InputError("--on ray needs the extra `ray`: pip install 'partsong[ray]'") from None
     try:
-        ray.init(address="auto", log_to_driver=False, logging_level="error")
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as problem:
         first = str(problem).strip().split("\n", 1)[0]
         raise InputError(
