@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,9 +19,12 @@ from typing import Any, ClassVar
 import pytest
 
 from partsong.batch.manifest import Manifest, open_parts, read_manifest, write_manifest
+from partsong.batch.questions import open_questions
+from partsong.cli.batch import Plan, ended_on_node
 from partsong.cli.batch_ray import check_store
 from partsong.configuration import Configuration
 from partsong.errors import InputError
+from partsong.recipes.finding import named_recipe
 from tests import ray_nodes
 from tests.cli.test_cli import code_of
 from tests.postgres import Cluster
@@ -31,6 +36,7 @@ aggregator = { model = "counted:z", max_tokens = 50 }
 [[layers]]
 agents = [{ model = "counted:a", max_tokens = 50 }, { model = "counted:b", max_tokens = 50 }]
 """
+PRICED = re.sub(r"counted:(.)", r"scripted:\1?tokens=3&output=1000", RECIPE)
 needs_ray = pytest.mark.skipif(ray_nodes.missing() is not None, reason=str(ray_nodes.missing()))
 
 
@@ -140,10 +146,7 @@ def test_driver_and_node_are_killed_and_every_row_is_there_once(folder: Path, up
 
 @needs_ray
 def test_a_cap_holds_over_the_cluster(folder: Path) -> None:
-    priced = RECIPE.replace('counted:z"', 'scripted:z?tokens=3&output=1000"')
-    for name in "ab":
-        priced = priced.replace(f'counted:{name}"', f'scripted:{name}?tokens=3&output=1000"')
-    (folder / "two.toml").write_text(priced, encoding="utf-8")
+    (folder / "two.toml").write_text(PRICED, encoding="utf-8")
     with ray_nodes.nodes({"PARTSONG_STATE": str(folder / "state")}) as nodes:
         process = started(nodes, "--max-dollars", "4")
         _, said = process.communicate(timeout=240)
@@ -155,6 +158,25 @@ def test_a_cap_holds_over_the_cluster(folder: Path) -> None:
         _, said = process.communicate(timeout=240)
         assert process.returncode == 0, said
     assert len(rows()) == QUESTIONS
+
+
+def test_a_part_that_was_not_noted_as_over_is_not_paid_again(folder: Path) -> None:
+    (folder / "two.toml").write_text(PRICED, encoding="utf-8")
+    recipe, configuration = named_recipe("two.toml"), Configuration(store="off")
+    questions = open_questions(folder / "q.jsonl")
+    plan = Plan(questions, folder / "a.jsonl", recipe, configuration, AT_ONCE, Decimal(100), False, False)
+    first = ended_on_node(plan, 1, 30)
+    assert first.answered > 40
+    assert Decimal(first.dollars or 0) > 0
+    written = (folder / "a-00001-of-00030.jsonl").read_bytes()
+    again = ended_on_node(plan, 1, 30)
+    assert (again.answered, again.failed, again.stopped, Decimal(again.dollars or 1)) == (
+        first.answered,
+        0,
+        "",
+        Decimal(0),
+    )
+    assert (folder / "a-00001-of-00030.jsonl").read_bytes() == written
 
 
 def test_without_a_cluster_the_error_says_what_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +206,10 @@ def test_a_manifest_is_that_of_one_batch(tmp_path: Path) -> None:
     assert open_parts(found, lambda part: tmp_path / str(part)) == [0, 1]
     with pytest.raises(InputError, match="other questions or another recipe"):
         read_manifest(out, "y")
-    (tmp_path / "a-parts.json").write_text("[]")
+    for wrong in ("[]", '{"batch":"x","parts":0}', '{"batch":"x","parts":1000000000}', "\xff"):
+        (tmp_path / "a-parts.json").write_bytes(wrong.encode("latin-1"))
+        with pytest.raises(InputError, match="name another --out"):
+            read_manifest(out, "x")
+    (tmp_path / "a-parts.json").write_text("")
     with pytest.raises(InputError, match="name another --out"):
         read_manifest(out, "x")

@@ -5,17 +5,17 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Error, Locator, Page, Route, expect
 
 from partsong.server.application import Application
 from tests.browsing import browsing, visiting
+from tests.server.page_checks import looked_over
 from tests.serving import recipe_file, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -81,20 +81,6 @@ async def asked(url: str, question: str, conversation: str, recipe: str = "plain
         return response.headers["x-partsong-run"]
 
 
-async def usable_by_everybody(page: Page) -> None:
-    """Nothing serious in light and dark, on a phone and a desk; and nothing is wider than the window."""
-    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    for width in (390, 1280):
-        await page.set_viewport_size({"width": width, "height": 844})
-        for scheme in schemes:
-            await page.emulate_media(color_scheme=scheme)
-            await page.wait_for_timeout(150)
-            found = await Axe().run(page)
-            wrong = [each["id"] for each in found.response["violations"] if each["impact"] in ("serious", "critical")]
-            assert wrong == [], (width, scheme)
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width
-
-
 async def test_conversations_are_listed_found_renamed_pinned_archived_saved_and_deleted(
     browser: Browser, server: tuple[str, Application]
 ) -> None:
@@ -143,7 +129,7 @@ async def test_conversations_are_listed_found_renamed_pinned_archived_saved_and_
         await expect(page.get_by_role("heading", name="Pinned")).to_be_visible()
         await expect(titles(page)).to_have_text(["Is it so?", "On fugues"])
         await entries(page).last.locator("summary").click()
-        await usable_by_everybody(page)
+        await looked_over(page)
         async with page.expect_download() as taken:
             await page.get_by_role("button", name="Save", exact=True).click()
         text = (await (await taken.value).path()).read_text()
@@ -194,7 +180,7 @@ async def test_to_retry_and_to_edit_make_branches(browser: Browser, server: tupl
         await expect(turns).to_have_count(2)
         await ended(page)
         await expect(turns.nth(1).get_by_role("group", name="Branches")).to_contain_text("3/3")
-        await usable_by_everybody(page)
+        await looked_over(page)
         await page.reload()  # the branches are those of the server
         await expect(turns.nth(1).get_by_role("group", name="Branches")).to_contain_text("3/3")
         await page.get_by_role("button", name="Earlier branch").click()
@@ -259,7 +245,7 @@ async def test_shortcuts_work_wherever_the_focus_is(browser: Browser, server: tu
         await page.locator("h1").click()
         await page.keyboard.press("?")
         await expect(page.get_by_role("dialog", name="Shortcuts")).to_contain_text("Ctrl+K")
-        await usable_by_everybody(page)
+        await looked_over(page)
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("dialog")).to_have_count(0)
         await page.get_by_role("button", name="Shortcuts").click()
@@ -288,7 +274,7 @@ async def test_shortcuts_work_wherever_the_focus_is(browser: Browser, server: tu
         await expect(page.get_by_role("searchbox")).to_be_hidden()
         await page.keyboard.press("Control+k")
         await expect(page.get_by_role("searchbox")).to_be_focused()
-        await usable_by_everybody(page)
+        await looked_over(page)
 
 
 async def test_an_answer_is_copied_and_saved_as_markdown(browser: Browser, server: tuple[str, Application]) -> None:
@@ -336,7 +322,7 @@ async def test_batches_are_apart_in_the_history(browser: Browser, server: tuple[
         await page.get_by_label("Batches and benches too").check()
         await expect(rows).to_have_count(2)
         await expect(rows.first).to_contain_text("(batch)")
-        await usable_by_everybody(page)
+        await looked_over(page)
 
 
 async def test_three_are_compared_for_several_turns_and_found_again(
@@ -368,7 +354,7 @@ async def test_three_are_compared_for_several_turns_and_found_again(
         await expect(sides.nth(1).locator(".answer")).to_contain_text("word end")
         await expect(sides.locator("h2")).to_have_text(["plain", "slow", "other"])
         await expect(page).to_have_title("Which? · partsong")
-        await usable_by_everybody(page)
+        await looked_over(page)
         await page.get_by_label("Your question").fill("And now?")
         await page.get_by_role("button", name="Ask all").click()
         await expect(sides).to_have_count(6)

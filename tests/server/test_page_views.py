@@ -247,8 +247,9 @@ async def test_studies_of_the_bench_are_shown_with_all_answers(
         await page.get_by_label("Outcome").select_option("all")
         await page.get_by_label("Words").fill("what is 2?")
         await expect(prompts).to_have_count(1)
+        await expect(page.locator(".prompts .voice").first).to_have_text("lost -1")  # against the best of the others
         await page.get_by_label("Against").select_option("scripted:q?text=5&output=1")
-        await expect(page.locator(".prompts .voice").first).to_have_text("lost -1")
+        await expect(page.locator(".prompts .voice").first).to_have_text("level")  # both are wrong
         await page.get_by_label("Sort").select_option("worst")
         await expect(prompts).to_have_count(1)
         comparison = tmp_path / "bench" / "mixed" / "comparison.json"

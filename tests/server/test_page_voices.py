@@ -3,17 +3,17 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Locator, Page, expect
 
 from partsong.events import CallFinished, RunStarted
 from partsong.server.application import Application
 from tests.browsing import browsing, unfold, visiting
+from tests.server.page_checks import looked_over
 from tests.serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -122,26 +122,6 @@ async def calls(server: tuple[str, Application], page: Page) -> list[tuple[str, 
     return [(event.model.partition("?")[0], event.stored) for event in events if isinstance(event, CallFinished)]
 
 
-async def serious(page: Page) -> list[str]:
-    """What is seriously wrong for some readers, in light and dark, on a desk and on a phone."""
-    found: list[str] = []
-    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    for width in (390, 1280):
-        await page.set_viewport_size({"width": width, "height": 844})
-        for scheme in schemes:
-            await page.emulate_media(color_scheme=scheme)
-            await page.wait_for_timeout(150)
-            told = await Axe().run(page)
-            found += [
-                f"{width} {scheme} {fault['id']}: {node['target']}"
-                for fault in told.response["violations"]
-                for node in fault["nodes"]
-                if fault["impact"] in ("serious", "critical")
-            ]
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width
-    return found
-
-
 async def again(turn: Locator, page: Page) -> None:
     """Wait until a new run stands in the place of the earlier one."""
     await expect(turn.get_by_role("group", name="Branches")).to_contain_text("2/2", timeout=20_000)
@@ -155,7 +135,7 @@ async def test_an_aggregator_that_failed_is_asked_again_and_nothing_else_is_paid
         turn = await ask(page, "fails")
         rescue = turn.get_by_role("region", name="What can be done")
         await expect(rescue).to_contain_text("not paid again. Asking the aggregator again is 1 call, about $0.")
-        assert await serious(page) == []
+        await looked_over(page)
         await rescue.get_by_role("button", name="Ask the aggregator again").click()
         await again(page.locator(".turn").last, page)
         assert await calls(server, page) == [("scripted:a", True), ("scripted:b", True), ("scripted:z", False)]
@@ -195,7 +175,7 @@ async def test_a_finished_run_is_aggregated_with_other_seats_and_another_method(
         await turn.get_by_role("button", name="Aggregate again").click()
         dialog = page.get_by_role("dialog")
         await expect(dialog.get_by_role("status")).to_have_text("It makes 1 call, about $0.")
-        assert await serious(page) == []
+        await looked_over(page)
         await dialog.get_by_label("1.2 scripted:b").uncheck()
         await dialog.get_by_label("1.3 scripted:c – lost (rate): ask it").check()
         await expect(dialog.get_by_role("status")).to_have_text("It makes 2 calls, about $0.")
@@ -252,7 +232,7 @@ async def test_the_report_stands_beside_the_answer_and_folds_the_score(
         await expect(line).to_contain_text(", $0.0")
         await expect(turn.locator(".columns")).to_be_hidden()
         await turn.get_by_role("button", name="Where the answer comes from").click()
-        assert await serious(page) == []
+        await looked_over(page)
         await page.set_viewport_size({"width": 390, "height": 844})
         score, answer = await line.bounding_box(), await turn.locator(".answer").bounding_box()
         assert score
@@ -260,7 +240,7 @@ async def test_the_report_stands_beside_the_answer_and_folds_the_score(
         assert score["y"] > answer["y"] + answer["height"]  # on a phone the answer stands first
         await line.click()
         await expect(turn.locator(".columns")).to_be_visible()
-        assert await serious(page) == []
+        await looked_over(page)
         await turn.get_by_role("button", name="Where the voices differ").click()
         await expect(report).to_be_empty()
 
@@ -328,7 +308,7 @@ async def test_what_a_seat_was_sent_is_one_click_from_its_card(
         await expect(dialog.locator(".sent details")).to_have_count(2)
         await expect(dialog.locator(".sent details").last).to_contain_text("| blue | 450 |")
         await expect(dialog.locator(".sent summary").first).to_contain_text("user · about 9 tokens")
-        assert await serious(page) == []
+        await looked_over(page)
         await dialog.get_by_role("button", name="What it was sent").click()
         await expect(dialog.locator(".closeup-body")).to_contain_text("Nobody else claims this here.")
 

@@ -6,14 +6,16 @@ whole. So a part that is noted is never asked again, and a part that is not note
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from partsong.errors import InputError
 from partsong.files import write_file
 
 LARGEST = 4 << 20  # bytes of the file
+MOST_PARTS = 10_000  # parts of a batch
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +27,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     batch: str
-    parts: int
+    parts: Annotated[int, Meta(ge=1, le=MOST_PARTS)]
     over: frozenset[int] = frozenset()
 
 

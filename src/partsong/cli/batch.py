@@ -30,7 +30,7 @@ from partsong.batch.work import Batch, End
 from partsong.cli.ask import choose
 from partsong.cli.batch_layers import ByLayer
 from partsong.cli.batch_price import show_price
-from partsong.cli.batch_ray import over_cluster
+from partsong.cli.batch_ray import over_cluster, priced
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete, event_loop
 from partsong.cli.options import AT_ONCE, Config, ModelId, RecipeName
@@ -170,20 +170,29 @@ async def answered(plan: Plan) -> int:
     whole = end.answered + end.failed
     if end.stopped:
         say(f"stopped, since {end.stopped}")
-        known = f"{end.answered:,} of {total:,} questions are answered" if whole else "what was made is kept"
+        # A batch by layer may stop before it has come to any question.
+        known = (
+            "what was made is kept"
+            if plan.by_layer and not whole
+            else f"{end.answered:,} of {total:,} questions are answered"
+        )
         say(f"{known}; start it again to go on")
         return 1
     if not all_checked:  # a long batch ends with a line that says what came of it
         failed = f", {end.failed:,} failed" if end.failed else ""
         seconds = time.monotonic() - began
-        say(f"{end.answered:,} of {whole:,} answered{failed} · {price(end)}, in {seconds:,.0f} s")
+        say(f"{end.answered:,} of {whole:,} answered{failed} · {priced([end])}, in {seconds:,.0f} s")
     if end.failed:
         say(f"{end.failed:,} of {whole:,} questions failed (the first on line {end.first}); start it again to retry")
     return 1 if end.failed else 0
 
 
-async def ended(plan: Plan, total: int) -> End:
-    """Answer all questions, and write the file of answers if the batch comes to its end."""
+async def ended(plan: Plan, total: int, *, forget: bool = True) -> End:
+    """Answer all questions, and write the file of answers if the batch comes to its end.
+
+    total: number of questions
+    forget: whether the partial file is removed once every question has its answer (default: yes)
+    """
     answers = Answers(plan.out)
     async with AsyncExitStack() as stack:
         stack.callback(answers.close)
@@ -196,14 +205,9 @@ async def ended(plan: Plan, total: int) -> End:
         write(plan, answers, work)
         # After a failure, the next start reads the other answers from the partial file.
         failed, first = answers.count_failed()
-        if not failed:
+        if forget and not failed:
             answers.remove()
         return End(work.answered, failed, first, dollars=spent)
-
-
-def price(end: End) -> str:
-    """The price of a batch, or of a part, for people to read."""
-    return "price unknown" if end.dollars is None else dollars(Decimal(end.dollars))
 
 
 async def answered_on_ray(plan: Plan) -> int:
@@ -222,13 +226,16 @@ async def answered_on_ray(plan: Plan) -> int:
 
 
 def ended_on_node(plan: Plan, index: int, count: int) -> End:
-    """Answer part `index` of `count` parts. Called in the process of a node."""
+    """Answer part `index` of `count` parts. Called in the process of a node.
+
+    The partial file stays, with what the part has spent, until the part is noted as over.
+    """
     part = Part(index, count)
     share = None if plan.max_dollars is None else plan.max_dollars / count
     questions = open_questions(plan.questions.path, part)
     mine = replace(plan, questions=questions, out=named_for(plan.out, part), max_dollars=share)
     with asyncio.Runner(loop_factory=event_loop()) as runner:
-        return runner.run(ended(mine, questions.count()))
+        return runner.run(ended(mine, questions.count(), forget=False))
 
 
 def file_of(out: Path, index: int, count: int) -> Path:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+from partsong.batch.answers import Answers
 from partsong.batch.cluster import connected, nodes, performed
-from partsong.batch.manifest import Manifest, open_parts, read_manifest, write_manifest
+from partsong.batch.manifest import MOST_PARTS, Manifest, open_parts, read_manifest, write_manifest
 from partsong.batch.work import End
 from partsong.cli.progress import Progress, say
 from partsong.cli.summary import dollars
@@ -15,7 +16,6 @@ from partsong.errors import InputError
 from partsong.files import kind_of
 
 PARTS_OF_CPU = 4  # parts for each CPU, so that no CPU waits long for the last part of another
-MOST_PARTS = 10_000
 SHOWN = 5  # reasons for a stop that are told
 
 
@@ -46,6 +46,8 @@ async def over_cluster(
         manifest = earlier or Manifest(batch, max(1, min(total, PARTS_OF_CPU * cpus, MOST_PARTS)))
         write_manifest(out, manifest)
         left = open_parts(manifest, lambda index: file_of(index, manifest.parts))
+        for part in manifest.over.difference(left):  # a start before may have been killed between the two
+            Answers(file_of(part, manifest.parts)).remove()
         ends: list[End] = []
 
         def words() -> str:
@@ -58,6 +60,7 @@ async def over_cluster(
                 if not end.stopped and not end.failed:
                     manifest = Manifest(batch, manifest.parts, manifest.over | {part})
                     write_manifest(out, manifest)
+                    Answers(file_of(part, manifest.parts)).remove()
     return tell(ends, manifest, len(left), time.monotonic() - began)
 
 

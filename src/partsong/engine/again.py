@@ -22,7 +22,7 @@ from partsong.recipe import replace as checked
 from partsong.transcript import Seat, Transcript
 
 
-class Changes(Struct, frozen=True):
+class Changes(Struct, frozen=True, forbid_unknown_fields=True):
     """What a new run does otherwise than the earlier one.
 
     aggregator: id of the model that aggregates; `None` (default) for the earlier one

@@ -19,7 +19,7 @@ from partsong.engine.sent import plain, sent_in
 from partsong.errors import InputError
 from partsong.heavy import are_heavy, done, is_heavy
 from partsong.model import Conversation
-from partsong.recipe import Method, Recipe
+from partsong.recipe import Recipe
 from partsong.server import live
 from partsong.server.pages.price import price_of
 from partsong.server.pages.request import read_json, read_query, said, who, wrong
@@ -36,16 +36,6 @@ class Seat(Struct, frozen=True, forbid_unknown_fields=True):
 
     layer: Index
     seat: Index
-
-
-class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a request for what a new run would ask. See `engine.again.Changes`."""
-
-    aggregator: str | None = None
-    method: Method | None = None
-    without: tuple[tuple[int, int], ...] = ()
-    retry: tuple[tuple[int, int], ...] = ()
-    best: bool = False
 
 
 class GoingOn:
@@ -74,12 +64,11 @@ class GoingOn:
         service = self.service()
         events = await self._events(request)
         with service.bodies.holding(who(request, service)) as counted:
-            wanted = await read_json(request, service, counted, Wanted)
+            changes = await read_json(request, service, counted, Changes)
         earlier = Transcript()
         for _, event in events:
             earlier.hear(event)
         try:
-            changes = Changes(wanted.aggregator, wanted.method, wanted.without, wanted.retry, wanted.best)
             recipe, conversation, found = begin_again(request.path_params["run"], earlier, changes)
         except InputError as problem:
             raise wrong(str(problem), None) from None

@@ -71,7 +71,7 @@ class Prompts:
     async def many(self, request: Request) -> Response:
         """A page of prompts, and the bias of the judge."""
         folder, wanted = await folder_of(request, self.service()), read_query(request, Wanted)
-        return said(await asyncio.to_thread(lambda: listed(folder, names_in(folder), wanted)))
+        return said(await asyncio.to_thread(lambda: listed(folder, wanted)))
 
     async def one(self, request: Request) -> Response:
         """A prompt with all answers to it."""
@@ -99,21 +99,21 @@ def preferred(folder: Path) -> Iterable[Preferred]:
     return {(each.one, each.other, each.sample, each.attempt): each for each in lines}.values()
 
 
-def names_in(folder: Path) -> list[str]:
-    """The names of the contestants, those of the manifest first."""
+def first_in(folder: Path, answers: Iterable[Answered]) -> str:
+    """The name of the first contestant, by the manifest or else by the answers; "" if there is none."""
     manifest = document(folder / "manifest.json") or {}
     named = manifest.get("contestants")
-    return list(dict.fromkeys([*(named if isinstance(named, dict) else ()), *(e.contestant for e in answered(folder))]))
+    return next(iter([*(named if isinstance(named, dict) else ()), *(each.contestant for each in answers)]), "")
 
 
-def values_in(folder: Path) -> Values:
+def values_of(grading: Iterable[Graded], verdicts: Iterable[Preferred]) -> Values:
     """The value of each contestant on each prompt, as far as there are grades or verdicts."""
     grades: dict[tuple[str, str], list[float]] = {}
-    for each in graded(folder):
+    for each in grading:
         if not each.failed:
             grades.setdefault((each.sample, each.contestant), []).append(each.value)
     if not grades:
-        for verdict in preferred(folder):
+        for verdict in verdicts:
             if not verdict.failed:
                 grades.setdefault((verdict.sample, verdict.one), []).append(verdict.value)
                 grades.setdefault((verdict.sample, verdict.other), []).append(1 - verdict.value)
@@ -123,13 +123,11 @@ def values_in(folder: Path) -> Values:
     return found
 
 
-def listed(folder: Path, contestants: list[str], wanted: Wanted) -> dict[str, Any]:
-    """The prompts that the reader wants, as plain values; `total` counts those of all pages.
-
-    contestants: names of the contestants, of which the first is the default for `one`
-    """
-    one, values = wanted.one or next(iter(contestants), ""), values_in(folder)
-    failed = {(each.sample, each.contestant) for each in answered(folder) if each.failed}
+def listed(folder: Path, wanted: Wanted) -> dict[str, Any]:
+    """The prompts that the reader wants, as plain values; `total` counts those of all pages."""
+    answers, grading, verdicts = answered(folder), graded(folder), preferred(folder)
+    one, values = wanted.one or first_in(folder, answers), values_of(grading, verdicts)
+    failed = {(each.sample, each.contestant) for each in answers if each.failed}
     found: list[dict[str, Any]] = []
     for sample in rows(folder / "samples.jsonl", Sample):
         question = "\n\n".join(sample.turns)
@@ -144,7 +142,7 @@ def listed(folder: Path, contestants: list[str], wanted: Wanted) -> dict[str, An
         sign = -1 if wanted.sort == "best" else 1
         found.sort(key=lambda each: math.inf if each["by"] is None else sign * each["by"])
     page = found[wanted.start : wanted.start + A_PAGE]
-    return {"one": one, "total": len(found), "prompts": page, "bias": judge_bias(folder)}
+    return {"one": one, "total": len(found), "prompts": page, "bias": judge_bias(grading, verdicts)}
 
 
 def difference(values: dict[str, float], one: str, other: str) -> float | None:
@@ -182,7 +180,12 @@ def shown(folder: Path, sample: str) -> dict[str, Any] | None:
                 }
             )
     verdicts = [
-        {"one": each.one, "other": each.other, "value": None if each.failed else each.value, "judged": each.judged}
+        {
+            "one": each.one,
+            "other": each.other,
+            "value": None if each.failed else each.value,
+            "judged": [text[:LONGEST] for text in each.judged],
+        }
         for each in preferred(folder)
         if each.sample == sample
     ]
@@ -190,14 +193,14 @@ def shown(folder: Path, sample: str) -> dict[str, Any] | None:
     return {"question": question, "reference": reference, "answers": answers, "verdicts": verdicts}
 
 
-def judge_bias(folder: Path) -> dict[str, Any] | None:
+def judge_bias(grading: Iterable[Graded], verdicts: Iterable[Preferred]) -> dict[str, Any] | None:
     """How the order of two answers swayed the judge; `None` if no pair was judged in both orders.
 
     `first` is the share of verdicts for the answer that was shown first (0.5 is fair), `turned` the share of pairs in
     which the judge preferred the other answer in the other order.
     """
-    both = [each.parts for each in preferred(folder) if not each.failed]
-    both += [each.parts for each in graded(folder) if not each.failed]
+    both = [each.parts for each in verdicts if not each.failed]
+    both += [each.parts for each in grading if not each.failed]
     pairs = [(parts["first"], parts["second"]) for parts in both if {"first", "second"} <= parts.keys()]
     if not pairs:
         return None

@@ -50,6 +50,12 @@ class Graded(Struct, frozen=True):
     judged: tuple[str, ...] = ()
 
 
+class Row(Struct, frozen=True):
+    """A line of `outputs.jsonl` that is only counted, so that no answer is decoded for a list of studies."""
+
+    contestant: str
+
+
 class Answered(Struct, frozen=True):
     """A line of `outputs.jsonl`."""
 
@@ -151,7 +157,7 @@ def state_of(folder: Path, manifest: Any) -> str:
     else:
         named = manifest.get("contestants") or ()
         asked = len(manifest.get("samples") or ()) * len(named) * (manifest.get("attempts") or 1)
-        answered = sum(1 for each in rows(lines[0], Answered) if each.contestant in named)
+        answered = sum(1 for each in rows(lines[0], Row) if each.contestant in named)
         ended = not manifest.get("baselines") and answered >= asked  # baselines are answered before a comparison alone
     if ended:
         return "finished"
