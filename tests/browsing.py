@@ -17,8 +17,15 @@ WATCH = """
 window.broken = [];
 addEventListener("securitypolicyviolation", (event) => broken.push(event.violatedDirective + " " + event.blockedURI));
 window.shifted = 0;
+window.moved = [];
 new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) shifted += entry.value;
+  for (const { hadRecentInput, value, startTime, sources } of list.getEntries()) {
+    if (hadRecentInput) continue;
+    shifted += value;
+    const what = sources.map(({ node, previousRect: from, currentRect: to }) =>
+      [node?.nodeName, node?.className, from.y, from.height, to.y, to.height].join(" "));
+    moved.push({ value, startTime, scrollY, what });
+  }
 }).observe({ type: "layout-shift", buffered: true });
 """
 

@@ -215,6 +215,19 @@ REFUSED: list[tuple[dict[str, str], bytes, int]] = [
     ({}, b'{"a":"' + b"x" * 2 * MIB + b'"}', 413),
     ({}, b"\xff\xfe{}", 400),
     ({}, b'{"model":"\\ud800"}', 400),
+    # What a decoder keeps as raw JSON is not checked by it: arguments, schemas, examples, and unknown fields.
+    *(
+        ({}, b'{"model":"three","max_tokens":9,' + fields % wrong + b"}", 400)
+        for wrong in (b"\xed\xa0\x80", b"\xff", b"\xc3", b"\xf0\x9f\x98", b"\xc0\xaf")
+        for fields in (
+            (
+                b'"messages":[{"role":"user","content":"t"},{"role":"assistant","content":'
+                b'[{"type":"tool_use","id":"c","name":"f","input":{"a":"%s"}}]}]'
+            ),
+            b'"input":"?","messages":[{"role":"user","content":"?"}],"tools":[{"name":"f","input_schema":{"a":"%s"}}]',
+            b'"messages":[{"role":"user","content":"?"}],"input":"?","unknown":{"a":"%s"}',
+        )
+    ),
     ({}, b"", 400),
 ]
 
@@ -241,3 +254,18 @@ async def test_a_utf_8_charset_and_no_encoding_are_declared_rightly(tmp_path: Pa
     async with bounded(tmp_path) as (url, _), aiohttp.ClientSession() as session:
         async with session.post(url + path, data=json.dumps(BODIES[path]), headers=headers) as told:
             assert told.status == 200
+
+
+async def test_a_letter_may_be_split_over_pieces(tmp_path: Path) -> None:
+    words = "é🜁" * 5000  # longer than what is measured at once, and split within letters by each odd size
+    data = json.dumps({"model": "three", "messages": [{"role": "user", "content": words}]}, ensure_ascii=False).encode()
+
+    async def pieces(size: int) -> AsyncIterator[bytes]:
+        for start in range(0, len(data), size):
+            yield data[start : start + size]
+
+    async with bounded(tmp_path, Bounds()) as (url, _), aiohttp.ClientSession() as session:
+        for size in (977, 8191, len(data)):
+            sent = {"content-type": "application/json"}
+            async with session.post(f"{url}/v1/chat/completions", data=pieces(size), headers=sent) as told:
+                assert told.status == 200, await told.text()

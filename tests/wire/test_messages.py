@@ -420,6 +420,15 @@ def piece(index: int, kind: str, **fields: Any) -> dict[str, Any]:
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
 
 
+@pytest.mark.parametrize("wrong", [b"\xed\xa0\x80", b"\xff", b"\xc3"])
+def test_arguments_that_are_no_utf_8_fail_no_stream(wrong: bytes) -> None:
+    block = msgspec.json.encode(opening(0, type="tool_use", id="c", name="f", input={"a": "?"})).replace(b"?", wrong)
+    said = messages.Said()
+    said.hear([(event["type"], msgspec.json.encode(event)) for event in STREAM[:1]])
+    said.hear([("content_block_start", block)])
+    said.hear([("content_block_stop", msgspec.json.encode(closing(0)))])
+
+
 def closing(index: int) -> dict[str, Any]:
     return {"type": "content_block_stop", "index": index}
 

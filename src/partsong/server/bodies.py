@@ -6,6 +6,7 @@ The bodies of one key have a share, so that one key cannot leave the others with
 """
 
 import asyncio
+from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,8 +102,8 @@ async def read_body(
     slowest: seconds until the whole body must be there; `body_seconds` of the bounds, if that is shorter
     largest: most bytes, where the request needs no more than these; `None` (default) for those of the bounds
 
-    Raises `ProblemError` if the body is not declared as JSON in UTF-8, is too large or too deep, takes too long, breaks
-    off, or finds no room.
+    Raises `ProblemError` if the body is not declared as JSON in UTF-8, is not UTF-8, is too large or too deep, takes
+    too long, breaks off, or finds no room.
     """
     _check_declared(headers)
     bounds = body.bodies.bounds
@@ -122,15 +123,22 @@ async def read_body(
         raise ProblemError(Problem(408, "invalid_request", late)) from None
     except ExtentError as error:
         raise _refusal(error, bounds) from None
+    except UnicodeDecodeError as error:
+        message = f"the body is no JSON that can be read: it is not UTF-8 ({error.reason})"
+        raise ProblemError(Problem(400, "invalid_request", message)) from None
 
 
 async def _pieces(receive: Receive, body: Body, most: int, too_large: ProblemError) -> bytes:
-    """The whole body. Raises `ExtentError`, or `ProblemError` if it is too large, breaks off or finds no room.
+    """The whole body.
 
-    A body with too many values is received to its end, and not kept: a client that is still sending reads no answer.
+    Raises `ExtentError`, `UnicodeDecodeError` if the body is not UTF-8, and `ProblemError` if the body is too large,
+    breaks off or finds no room. A body with too many values is received to its end, and not kept: a client that is
+    still sending reads no answer.
     """
     extent = Extent(body.bodies.bounds.body_values, body.bodies.bounds.body_nesting)
-    fault: ExtentError | None = None
+    # What a decoder keeps as raw JSON, such as the arguments of a tool call, it does not check.
+    text = getincrementaldecoder("utf-8")()
+    fault: ExtentError | UnicodeDecodeError | None = None
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -147,8 +155,10 @@ async def _pieces(receive: Receive, body: Body, most: int, too_large: ProblemErr
             body.grow(len(piece))
             pieces.append(piece)
             try:
-                await _measure(extent, piece)
-            except ExtentError as error:
+                await _measure(extent, text, piece)
+                if not message.get("more_body", False):
+                    text.decode(b"", final=True)
+            except (ExtentError, UnicodeDecodeError) as error:
                 fault = error
                 pieces.clear()
                 body.release()
@@ -158,12 +168,17 @@ async def _pieces(receive: Receive, body: Body, most: int, too_large: ProblemErr
             return b"".join(pieces)
 
 
-async def _measure(extent: Extent, piece: bytes) -> None:
-    """Measure a piece, and let other requests have a turn in between. Raises `ExtentError`."""
+async def _measure(extent: Extent, text: IncrementalDecoder, piece: bytes) -> None:
+    """Measure a piece, and let other requests have a turn in between.
+
+    Raises `ExtentError`, or `UnicodeDecodeError` if the piece is not UTF-8.
+    """
     for start in range(0, len(piece), SLICE):
         if start:
             await asyncio.sleep(0)
-        extent.feed(piece[start : start + SLICE])
+        part = piece[start : start + SLICE]
+        extent.feed(part)
+        text.decode(part)
 
 
 def _check_declared(headers: Mapping[str, str]) -> None:

@@ -260,7 +260,7 @@ class Blocks:
         taken = {each.id for each in self.calls}
         call.id = identity if identity and identity not in taken else f"toolu_{secrets.token_hex(8)}"
         call.name = self._room.words(block.name or "")
-        arguments = self._room.words(bytes(block.input).decode())
+        arguments = self._room.words(bytes(block.input).decode("utf-8", "replace"))
         call.arguments = arguments if arguments.startswith("{") else "{}"
         call.index = len(self.calls)
         self.calls.append(call)
