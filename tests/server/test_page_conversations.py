@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -237,6 +237,78 @@ async def test_nothing_is_removed_before_something_new_is_there(
         await page.get_by_label("Your question").press("Enter")
         await expect(page.locator(".answer")).to_have_text(["first, in other words"])
         assert await page.evaluate("broken") == []
+
+
+@asynccontextmanager
+async def held(page: Page, pattern: str) -> AsyncIterator[None]:
+    """Requests to such addresses wait until the block is left."""
+    free = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await free.wait()
+        with suppress(Error):
+            await route.continue_()
+
+    await page.route(pattern, hold)
+    yield
+    free.set()
+
+
+async def test_a_question_sent_while_the_one_before_is_still_read_or_answered_waits(
+    browser: Browser, server: tuple[str, Application]
+) -> None:
+    async with visiting(browser, server[0]) as page:
+        await ask(page, "First?", "echo")
+        question = page.get_by_label("Your question")
+        async with held(page, "**/events?*"):
+            await page.reload()
+            await expect(page.get_by_role("button", name="Stop")).to_be_visible()
+            await question.fill("Second?")
+            await question.press("Enter")
+            await expect(page.get_by_role("status").filter(has_text="Your question is sent when")).to_be_visible()
+            await question.press_sequentially(" Changed", delay=1)
+            await expect(page.get_by_text("Your question is sent when")).to_have_count(0)  # not without the reader
+            await question.press("Enter")
+            await expect(question).to_have_value("Second? Changed")
+        await expect(page.locator(".answer")).to_contain_text(["First?", "Second? Changed"])
+        await expect(question).to_have_value("")
+        await ended(page)
+        await page.get_by_label("Recipe or model").select_option("endless")
+        await question.fill("Third?")
+        await question.press("Enter")
+        await expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        await question.fill("Fourth?")
+        await question.press("Enter")
+        await page.get_by_role("button", name="Stop").click()  # who stops wants no other answer at once
+        await ended(page)
+        await expect(page.locator(".turn")).to_have_count(3)
+        await expect(question).to_have_value("Fourth?")
+
+
+@pytest.mark.parametrize("back", ["before the run begins", "afterwards"])
+async def test_a_question_is_found_again_whose_reader_left_before_the_server_spoke(
+    browser: Browser, server: tuple[str, Application], back: str
+) -> None:
+    async with visiting(browser, server[0]) as page:
+        await ask(page, "First?", "echo")
+        await page.get_by_label("Recipe or model").select_option("slow")
+        async with held(page, "**/v1/chat/completions"):
+            await page.get_by_label("Your question").fill("Second?")
+            await page.get_by_label("Your question").press("Enter")
+            await expect(page.locator(".turn")).to_have_count(2)
+            await page.get_by_role("link", name="Settings").click()
+            await expect(page.get_by_label("Default recipe")).to_be_visible()
+            if back == "before the run begins":
+                await page.get_by_role("link", name="Ask", exact=True).click()
+                await expect(page.locator(".answer")).to_contain_text(["First?"])
+        if back == "afterwards":
+            await page.get_by_role("link", name="History").click()
+            await expect(page.get_by_role("link", name="Second?")).to_be_visible()
+            await page.get_by_role("link", name="Ask", exact=True).click()
+        await expect(page.locator(".turn")).to_have_count(2)
+        await expect(page.locator(".answer").last).to_contain_text("word end")
+        await page.reload()
+        await expect(page.locator(".turn")).to_have_count(2)
 
 
 async def test_shortcuts_work_wherever_the_focus_is(browser: Browser, server: tuple[str, Application]) -> None:

@@ -5,7 +5,7 @@
 // To ask a question again or to change it makes a branch. What was there stays until the new run has begun.
 
 import { readAbout } from "./about.js";
-import { rewriteAddress } from "./address.js";
+import { keepAddress, lastAddressOf, rewriteAddress } from "./address.js";
 import { Composer } from "./composer.js";
 import { emptyTurn, messagesOf, turnsOf } from "./conversation.js";
 import { conversations, titleOf } from "./conversations.js";
@@ -32,9 +32,13 @@ const INTRODUCTION =
  */
 export async function show(place, id) {
   const ask = new Ask(place);
+  beginning?.then((run) => ask.takeUp(run));
   await Promise.all([ask.offer(), id ? ask.find(id) : null]);
   return () => ask.leave();
 }
+
+/** @type {Promise<string> | null} */
+let beginning = null; // the id of a run that was left before the server had named the run
 
 class Ask {
   /** @param {HTMLElement} place */
@@ -48,6 +52,7 @@ class Ask {
     this.tree = new Tree();
     /** @type {number | null} */
     this.editing = null; // the index of the turn whose question is being changed
+    this.asked = false; // whether a question was asked since the view was opened
     this.turns = make("div", { class: "turns" });
     this.empty = make(
       "div",
@@ -83,8 +88,21 @@ class Ask {
     this.sizes.disconnect();
     this.deaf();
     for (const view of this.views) view.close();
-    this.run?.leave();
+    const { run } = this;
     this.run = null; // whose last words must not change the address of the next view
+    if (!run || run.id || run.over) run?.leave();
+    else beginning = nameOf(run, lastAddressOf("ask") ?? "");
+  }
+
+  /**
+   * Show the run that the reader has begun here and left at once, unless something else was asked in the meantime.
+   *
+   * @param {string} id
+   */
+  takeUp(id) {
+    if (this.asked || !this.turns.isConnected || lastAddressOf("ask") !== `#/ask/${id}`) return;
+    rewriteAddress(`#/ask/${id}`);
+    this.find(id);
   }
 
   // End what can be ended, and say whether there was something.
@@ -156,6 +174,7 @@ class Ask {
    */
   begin(turn, at, after) {
     const run = new Run();
+    this.asked = true;
     this.take(run);
     const old = this.views[at] ?? null;
     let shown = !old;
@@ -178,7 +197,7 @@ class Ask {
         this.list.soon();
       }
       if (!run.over) return;
-      this.composer.run(false);
+      this.free(run);
       if (shown) this.list.soon();
       else if (old) this.keep(old, turn, run);
     });
@@ -207,6 +226,13 @@ class Ask {
     this.run = run;
     this.problem.textContent = "";
     this.composer.run(true);
+  }
+
+  // The composer waits no longer for this run, which is over. A question that has waited for an answer is sent.
+  /** @param {Run} run */
+  free(run) {
+    if (run.transcript.answer) this.composer.sendQueued();
+    else this.composer.run(false);
   }
 
   /**
@@ -301,7 +327,7 @@ class Ask {
         this.composer.choose(run.transcript.recipe?.name ?? "");
         this.mark();
       }
-      if (run.over) this.composer.run(false);
+      if (run.over) this.free(run);
       if (run.problem && !known) this.problem.textContent = `The run ${id} cannot be shown: ${run.problem}`;
     });
     run.follow(id);
@@ -335,4 +361,24 @@ class Ask {
     this.following = false;
     this.follow(leaf, at);
   }
+}
+
+/**
+ * The id of a run that has been left, as soon as the server has named the run; the address of the view then leads there.
+ *
+ * @param {Run} run
+ * @param {string} address of the view when it was left
+ * @returns {Promise<string>} never resolved if there is no such run after all
+ */
+function nameOf(run, address) {
+  return new Promise((resolve) => {
+    const deaf = run.listen(() => {
+      if (!run.id) return;
+      deaf();
+      run.leave(); // the run goes on
+      if ((lastAddressOf("ask") ?? "") === address) keepAddress("ask", `#/ask/${run.id}`);
+      beginning = null;
+      resolve(run.id);
+    });
+  });
 }

@@ -4,7 +4,7 @@
 
 import { firstOf, sizeOf } from "./about.js";
 import { acceptDrops, isPicture, refusalOf } from "./attachments.js";
-import { fill, make, newId } from "./dom.js";
+import { fill, make, newId, say } from "./dom.js";
 import { dollars, many } from "./format.js";
 import { settings } from "./wishes.js";
 
@@ -30,6 +30,7 @@ export class Composer {
     /** @type {AboutRecipe[]} */
     this.recipes = [];
     this.running = false;
+    this.queued = false; // whether the question is to be sent when the run before it has ended
     // The recipe or model of the conversation, which may be known before the list of what can be asked, and need not be
     // on the list. Nothing else is ever asked in its place.
     this.wanted = "";
@@ -51,6 +52,7 @@ export class Composer {
     });
     this.shown = make("ul", { class: "pictures", "aria-label": "Pictures and documents" });
     this.problem = make("p", { class: "problem", role: "alert" });
+    this.note = make("p", { class: "note", role: "status" });
     this.fresh = make("a", { class: "button quiet", href: "#/ask", hidden: true }, "New conversation");
     this.cancelling = make(
       "button",
@@ -70,6 +72,7 @@ export class Composer {
       this.shown,
       this.text,
       this.problem,
+      this.note,
       make(
         "div",
         { class: "row" },
@@ -91,6 +94,7 @@ export class Composer {
       this.press();
     });
     this.text.addEventListener("keydown", (event) => this.key(event));
+    this.text.addEventListener("input", () => this.queue(false));
     this.file.addEventListener("change", () => this.take([...(this.file.files ?? [])]));
     this.text.addEventListener("paste", (event) => this.takeFrom(event, event.clipboardData));
     acceptDrops(this.element, (event) => this.takeFrom(event, event.dataTransfer));
@@ -179,10 +183,25 @@ export class Composer {
     this.running = running;
     this.fresh.hidden = false;
     this.button.textContent = running ? "Stop" : "Send";
+    if (!running) this.queue(false);
+  }
+
+  /** @param {boolean} queued */
+  queue(queued) {
+    this.queued = queued;
+    say(this.note, queued ? "Your question is sent when the answer before it is complete." : "");
+  }
+
+  // Send the question that has waited for the run before it.
+  sendQueued() {
+    const { queued } = this;
+    this.run(false);
+    if (queued) this.press();
   }
 
   async press() {
     if (this.running) {
+      this.queue(false);
       this.stop();
       return;
     }
@@ -202,6 +221,7 @@ export class Composer {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       if (!this.running) this.press();
+      else if (this.text.value.trim()) this.queue(true);
     }
   }
 
