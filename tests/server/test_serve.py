@@ -16,7 +16,7 @@ from threading import Thread
 import aiohttp
 import pytest
 
-from partsong.store import open_store
+from partsong.store import Search, open_store
 from tests.serving import recipe_file
 from tests.upstream import SILENCE, Server
 
@@ -105,6 +105,34 @@ async def test_a_run_that_does_not_end_is_cut_and_written_down(tmp_path: Path) -
     run = json.loads(first.removeprefix(b"data: "))["id"].removeprefix("chatcmpl-")
     async with open_store(tmp_path / "state" / "journal.db", "full") as store:
         assert (await store.find_run(run)).status == "failed"  # and not "running" for ever
+
+
+def lives(process: str) -> bool:
+    """Whether the process has not ended, though nobody may have asked for its exit code."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are found in /proc")
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_workers_whose_main_process_was_killed_finish_their_runs_and_end(tmp_path: Path, workers: str) -> None:
+    recipe = recipe_file(tmp_path, aggregator="scripted:z?tokens=60&each=0.05")
+    with served(tmp_path, "--recipe", recipe, "--workers", workers) as (process, url):
+        async with aiohttp.ClientSession() as session:
+            await ready(session, url)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            async with session.post(f"{url}/v1/chat/completions", json=QUESTION) as response:
+                await response.content.readline()
+                process.kill()
+                assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
+        assert children
+        while any(lives(child) for child in children):
+            await asyncio.sleep(0.05)
+    async with open_store(tmp_path / "state" / "journal.db") as store:
+        (run,), _ = await store.search(Search(""))
+    assert run.status == "finished"
 
 
 async def test_a_log_that_nobody_reads_holds_nobody_up(tmp_path: Path) -> None:

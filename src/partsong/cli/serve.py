@@ -26,6 +26,7 @@ from partsong.cli.options import Config, Port, ServedRecipes, Store
 from partsong.configuration import Configuration, Serving, StoreMode, find_configuration
 from partsong.errors import ConfigurationError, InputError, StoreError
 from partsong.recipes.finding import named_recipe
+from partsong.server.orphans import CLOSING
 from partsong.server.settings import tell_workers
 
 TARGET = "partsong.server:app"
@@ -33,7 +34,6 @@ HEADERS_WITHIN = 30_000  # milliseconds in which the headers of a request must a
 HEADERS = 65_536  # most bytes of headers, and of each read from a connection
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # environment variable of prometheus-client
 CONNECTIONS = 4_096  # limit of connections, which is higher if more runs at the same time are allowed
-CLOSING = 10  # seconds that a worker has to flush the store after its runs have ended
 SAYS = {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr"}
 
 

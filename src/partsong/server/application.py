@@ -38,6 +38,7 @@ from partsong.server.deleting import Deleting
 from partsong.server.incoming import headers_of, identify, identity_headers, request_id, until_left
 from partsong.server.memory import give_memory_back
 from partsong.server.metrics import MEDIA_TYPE
+from partsong.server.orphans import end_with_parent
 from partsong.server.owner import Owner
 from partsong.server.pages import (
     Conversations,
@@ -160,6 +161,7 @@ class Application:
             gc.freeze()
             thresholds = gc.get_threshold()
             gc.set_threshold(*thresholds[:2], FULL_COLLECTION)
+            end_with_parent(service.serving.drain)
             try:
                 with overhearing(service.stop):
                     yield
