@@ -143,3 +143,62 @@ def test_a_long_text_is_few_words() -> None:
     said = model.words(request, model.dice(request))
     assert len(said) == MOST_WORDS + 1 == model.length(request)
     assert "".join(said) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("gpt-5.1", "openai"),
+        ("GPT-4o", "openai"),
+        ("o3", "openai"),
+        ("o4-mini", "openai"),
+        ("claude-sonnet-4-5", "anthropic"),
+        ("gemini-2.5-pro", "gemini"),
+        ("grok-4", "xai"),
+        ("codestral-latest", "mistral"),
+        ("deepseek-chat", "deepseek"),
+        ("deepseek-r1:8b", "ollama"),
+        ("gpt-oss:20b", "ollama"),
+        ("qwen3:8b", "ollama"),
+        ("Qwen/Qwen3-32B", "openrouter"),
+        ("o35", None),
+        ("house", None),
+        ("recipes/mine.toml", None),
+        ("a/b/c", None),
+        ("gpt 5", None),
+        ("gpt-\u202e5", None),
+        ("gpt-" + "5" * 100, None),
+        ("", None),
+    ],
+)
+def test_the_provider_of_a_bare_name_is_guessed(name: str, meant: str | None) -> None:
+    assert ids.provider_of(name) == meant
+    told = f'; did you mean "{meant}:{name}"?' if meant else ""
+    assert ids.suggested(name) == told
+    if name and ":" not in name and not ids.fault(name, 100):
+        with pytest.raises(RecipeError) as wrong:
+            single(name)
+        assert str(wrong.value).endswith(f'"provider:model"{told}')
+        with pytest.raises(ConfigurationError) as unknown:
+            pricing(name, Configuration())
+        assert str(unknown.value).endswith(f'"provider:model"{told}')
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gpt-5", "; one model alone: --model openai:gpt-5)"),
+        ("lab:small", "; one model alone: --model lab:small)"),
+        ("mine", "(a file ends in .toml)"),
+        ("x:\u202e", "(a file ends in .toml)"),
+    ],
+)
+def test_a_model_in_the_place_of_a_recipe_is_told_apart(name: str, told: str) -> None:
+    with pytest.raises(RecipeError) as wrong:
+        find_recipe(name)
+    assert str(wrong.value).endswith(told)
+
+
+def test_a_tag_of_ollama_is_no_provider() -> None:
+    with pytest.raises(ConfigurationError, match=r'did you mean "ollama:qwen3:8b"'):
+        pricing("qwen3:8b", Configuration())

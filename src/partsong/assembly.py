@@ -27,7 +27,7 @@ from partsong.configuration import (
 )
 from partsong.errors import ConfigurationError, StoreError, WeightsError
 from partsong.folders import store_path, weights_folder
-from partsong.ids import LONGEST_MODEL, fault, shown
+from partsong.ids import LONGEST_MODEL, fault, shown, suggested
 from partsong.model import Model
 from partsong.model_info import ModelInfo, info_of
 
@@ -481,11 +481,12 @@ def _parts(identity: str, providers: Mapping[str, Provider]) -> tuple[str, str]:
         raise ConfigurationError(f'the model id "{shown(identity)}" {wrong}')
     provider, colon, name = identity.partition(":")
     if not (provider and colon and name):
-        raise ConfigurationError(f'"{identity}" is no model id; one has the form "provider:model"')
+        raise ConfigurationError(f'"{identity}" is no model id; one has the form "provider:model"{suggested(identity)}')
     if provider not in providers:
+        meant = toml.closest(provider, providers) or suggested(identity)
         raise ConfigurationError(
             f'{identity}: there is no provider "{provider}"; known: {", ".join(providers)}'
-            f"{toml.closest(provider, providers)} (others go into {FILE} as [providers.{provider}])"
+            f"{meant} (others go into {FILE} as [providers.{provider}])"
         )
     return provider, name
 

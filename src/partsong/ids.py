@@ -5,6 +5,7 @@ characters, no characters of direction or of no width, no separators of lines, a
 characters make two different ids look the same, or a line of a log look like two. Ids also have a length.
 """
 
+import re
 import unicodedata
 
 from partsong.errors import RequestError
@@ -22,6 +23,20 @@ _KINDS = {
     "Zl": "the line separator",
     "Zp": "the paragraph separator",
 }
+_PLAIN = re.compile(r"[a-z0-9._:/-]+")
+
+# Which provider a model's bare name belongs to, so that an error can say what an id without provider should be: the
+# beginnings of the names that vendors give to their own models.
+VENDORS = {
+    "openai": ("gpt-", "chatgpt-", "o1-", "o3-", "o4-", "codex-"),
+    "anthropic": ("claude-",),
+    "gemini": ("gemini-",),
+    "xai": ("grok-",),
+    "mistral": ("mistral-", "ministral-", "magistral-", "codestral-", "devstral-", "pixtral-"),
+    "deepseek": ("deepseek-chat", "deepseek-reasoner"),
+}
+# Open models, which many hosts serve, each under names of its own. Ollama serves them under these.
+OPEN = ("llama", "qwen", "gemma", "phi", "deepseek", "mistral", "mixtral", "smollm", "gpt-oss")
 
 
 def fault(text: str, longest: int) -> str:
@@ -57,3 +72,26 @@ def check(text: str, field: str, longest: int) -> None:
     """
     if reason := fault(text, longest):
         raise RequestError(f"{field} {reason}", field)
+
+
+def suggested(name: str) -> str:
+    """The text `; did you mean "provider:model"?` for a model's name without provider; "" if no provider is known.
+
+    name: what was given as a model id, without a colon or with a colon that belongs to the name, such as `qwen3:8b`
+    """
+    provider = provider_of(name)
+    return f'; did you mean "{provider}:{name}"?' if provider else ""
+
+
+def provider_of(name: str) -> str | None:
+    """The provider that is most likely meant by a model's name without provider; `None` if nothing speaks for one."""
+    folded = name.lower()
+    if len(name) > SHOWN or not _PLAIN.fullmatch(folded):
+        return None
+    if "/" in folded.strip("/"):  # vendor/model, the form of the ids of OpenRouter
+        return "openrouter" if folded.count("/") == 1 and not folded.endswith((".toml", "/")) else None
+    if not folded.startswith("gpt-oss"):
+        for provider, beginnings in VENDORS.items():
+            if f"{folded}-".startswith(beginnings):
+                return provider
+    return "ollama" if folded.startswith(OPEN) else None

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import RecipeError
-from partsong.ids import LONGEST_MODEL, fault, shown
+from partsong.ids import LONGEST_MODEL, fault, shown, suggested
 from partsong.model import Sampling
 
 Layout = Literal["tail", "paper"]
@@ -68,7 +68,9 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
                 raise ValueError(f'{field} is "{shown(identity)}", which {wrong}')
             provider, colon, name = identity.partition(":")
             if not (provider and colon and name):
-                raise ValueError(f'{field} is "{identity}", but an id has the form "provider:model"')
+                raise ValueError(
+                    f'{field} is "{identity}", but an id has the form "provider:model"{suggested(identity)}'
+                )
         if len({self.model, *self.fallback}) <= len(self.fallback):
             raise ValueError(f"fallback names a model twice: {', '.join((self.model, *self.fallback))}")
         if not 1 <= self.samples <= MAX_SEATS:

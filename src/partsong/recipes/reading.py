@@ -16,7 +16,7 @@ import msgspec
 
 from partsong import toml
 from partsong.errors import RecipeError
-from partsong.ids import shown
+from partsong.ids import fault, provider_of, shown
 from partsong.recipe import Recipe
 
 
@@ -93,9 +93,17 @@ def locate(name: str, base: Path, folder: Path) -> Path:
     if name not in known:
         raise RecipeError(
             f'there is no recipe "{shown(name)}"; known: {", ".join(known)}{toml.closest(name, known)} (a file ends in'
-            " .toml)"
+            f" .toml{_single(name)})"
         )
     return known[name]
+
+
+def _single(name: str) -> str:
+    """How to ask the model that `name` seems to be; "" if `name` looks like no model's."""
+    provider, colon, model = name.partition(":")
+    if (meant := provider_of(name)) is not None:
+        return f"; one model alone: --model {meant}:{name}"
+    return f"; one model alone: --model {name}" if provider and colon and model and not fault(name, 100) else ""
 
 
 def _instructed(tables: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -18,7 +18,7 @@ from partsong.configuration import Configuration, Serving, StoreMode
 from partsong.documents.reader import DocumentReader
 from partsong.errors import RecipeError, RequestError, StoreError, WeightsError
 from partsong.folders import keys_path
-from partsong.ids import check, shown
+from partsong.ids import check, shown, suggested
 from partsong.keys import Key, Keys, KnownKeys
 from partsong.middleware.retry import ATTEMPTS
 from partsong.model import Model
@@ -201,7 +201,8 @@ class Service:
             # A key with recipes of its own has been refused above, so whoever reads this may use all of them.
             known = ", ".join(self.recipes)
             more = " (or provider:model)" if self.serving.models else ""
-            message = f'there is no model "{shown(name)}"; known: {known}{more}'
+            meant = suggested(name) if self.serving.models else ""
+            message = f'there is no model "{shown(name)}"; known: {known}{more}{meant}'
             raise ProblemError(Problem(404, "not_found", message, "model", "model_not_found"))
         served = recipe
         if options.recipe:
