@@ -109,6 +109,32 @@ def test_what_is_wrong_is_said_with_file_and_field(tmp_path: Path, text: str, sa
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "sk-proj-4f7hJ2kLmN8pQ",
+        "sk-ant-api03-xYz012345678",
+        "gsk_4f7hJ2kLmN8pQrStUvWx",
+        "AIzaSyA1b2C3d4E5f6G7h8I9j0K1l2M3n4",
+        "d0e1f2a3b4c5d6e7f8a9b0c1d2e3f4a5",
+        "0123456789abcdef",
+        "my key",
+        "",
+    ],
+)
+def test_a_key_in_the_place_of_a_variable_is_refused_and_never_repeated(tmp_path: Path, pasted: str) -> None:
+    path = written(tmp_path, f'[providers.lab]\napi = "openai"\nbase_url = "http://x/v1"\nkey_env = "{pasted}"')
+    with pytest.raises(ConfigurationError, match="key_env must be the name of an environment variable") as caught:
+        read_configuration(path)
+    assert not pasted or pasted not in str(caught.value) + repr(caught.value.__context__)
+    assert 'providers."lab"' in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "lab_key", "_K", "MY_LAB_2_KEY", "A_KEY_OF_A_SECOND_LAB_2"])
+def test_the_name_of_a_variable_is_taken(variable: str) -> None:
+    assert Provider("openai", "http://x/v1", key_env=variable).key_env == variable
+
+
 def test_this_folder_comes_before_the_users_and_an_explicit_file_before_both(
     tmp_path: Path, environment: pytest.MonkeyPatch
 ) -> None:

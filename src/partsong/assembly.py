@@ -23,6 +23,7 @@ from partsong.configuration import (
     StoreMode,
     find_configuration,
     key_of,
+    key_told,
     known_providers,
 )
 from partsong.errors import ConfigurationError, StoreError, WeightsError
@@ -68,7 +69,7 @@ async def reachable(names: Iterable[str], configuration: Configuration) -> dict[
         except ConfigurationError as problem:
             return str(problem)
 
-    async with _connections(configuration.bounds) as http, asyncio.TaskGroup() as tasks:
+    async with _connections(configuration.bounds, providers) as http, asyncio.TaskGroup() as tasks:
         asked = {name: tasks.create_task(ask(name)) for name in names if providers[name].base_url}
     return {name: task.result() for name, task in asked.items()}
 
@@ -412,7 +413,7 @@ class _Shared:
     async def connections(self) -> "Http":
         """The connection pool that all hosted models share."""
         if self.http is None:
-            self.http = await self.stack.enter_async_context(_connections(self.bounds))
+            self.http = await self.stack.enter_async_context(_connections(self.bounds, self.providers))
         return self.http
 
     def gate(self, provider: str, model: str = "") -> "Gate":
@@ -510,7 +511,7 @@ def _listed_window(settings: Provider, name: str) -> int | None:
     return listed_window(settings.base_url, name)
 
 
-def _connections(bounds: Bounds) -> "Http":
+def _connections(bounds: Bounds, providers: Mapping[str, Provider]) -> "Http":
     """A new connection pool for answers within `bounds`.
 
     The pool uses the proxies that the environment names (such as `HTTPS_PROXY`)."""
@@ -518,4 +519,5 @@ def _connections(bounds: Bounds) -> "Http":
 
     from partsong.providers.http import Http
 
-    return Http(proxies=getproxies(), bounds=bounds)
+    keys = {name: key_told(provider) for name, provider in providers.items()}
+    return Http(proxies=getproxies(), bounds=bounds, keys=keys)

@@ -4,6 +4,8 @@ Reading the file makes no model and asks no provider. The file never holds an AP
 variable that holds the key.
 """
 
+import os
+import re
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -66,6 +68,12 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     key_page: str = ""
 
     def __post_init__(self) -> None:
+        if self.key_env is not None and not _names_variable(self.key_env):
+            # The text may be a key, which no message may repeat.
+            raise ValueError(
+                "key_env must be the name of an environment variable, such as OPENAI_API_KEY; a key itself goes into"
+                " that variable, or is kept by partsong keys set, and never stands in a configuration"
+            )
         if self.key_page and not self.key_page.startswith("https://"):
             raise ValueError(f'key_page is "{self.key_page}", but must begin with https://')
         if is_hosted(self.api) and not self.base_url.startswith(("http://", "https://")):
@@ -319,6 +327,21 @@ def key_of(name: str, provider: Provider, session: Mapping[str, str] | None = No
     if not key.isascii() or not key.isprintable():
         raise ConfigurationError(f"{name}: the key in {provider.key_env} has characters that no key can have")
     return key
+
+
+def key_told(provider: Provider) -> str:
+    """Where the provider's API key is and where the provider gives keys, for messages; "" if it needs no key."""
+    if provider.key_env is None:
+        return ""
+    variable = provider.key_env
+    place = f"in the environment variable {variable}" if os.environ.get(variable) else f"kept for {variable}"
+    return f"the key is {place}" + (f"; {provider.key_page} gives keys" if provider.key_page else "")
+
+
+def _names_variable(text: str) -> bool:
+    """Whether the text can be the name of an environment variable, and does not look like a key put in its place."""
+    looks = len(text) >= 20 and re.search("[a-z]", text) and re.search("[0-9]", text)
+    return bool(re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,99}", text)) and not looks
 
 
 def known_providers() -> dict[str, Provider]:

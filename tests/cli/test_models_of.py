@@ -48,8 +48,26 @@ async def test_a_refused_key_is_named(folder: Path, monkeypatch: pytest.MonkeyPa
     code, _, told = await listed(folder, refused, key='key_env = "LAB_KEY"\n')
     assert code == 1
     assert "lab: HTTP 401" in told
-    assert "the key is LAB_KEY" in told
+    assert "the key is in the environment variable LAB_KEY" in told
     assert "sk-secret-1234567890" not in told
+
+
+async def test_a_refused_key_of_a_seat_is_told_with_its_place_and_where_keys_are_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_KEY", "sk-secret-1234567890")
+    refused = Reply(b'{"error": {"message": "Incorrect API key provided: sk-secret-1234567890"}}', status=401)
+    async with Server(refused) as server:
+        text = f'[providers.lab]\napi = "openai"\nbase_url = "{server.url}/v1"\nkey_env = "LAB_KEY"\n'
+        text += 'key_page = "https://lab.example/keys"\n'
+        (folder / "partsong.toml").write_text(text, encoding="utf-8")
+        command = (sys.executable, "-m", "partsong", "ask", "--model", "lab:big", "Is it so?")
+        process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=PIPE, stderr=PIPE)
+        said = b"".join(await process.communicate()).decode()
+    assert "HTTP 401 Unauthorized: Incorrect API key provided: [key]" in said
+    told = " ".join(said.split())  # a long line may be wrapped
+    assert "the key is in the environment variable LAB_KEY; https://lab.example/keys gives keys" in told
+    assert "sk-secret" not in said
 
 
 def test_an_unknown_provider_is_told_with_the_nearest_one(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from partsong.cli.loop import complete
 from partsong.cli.options import Config
 from partsong.cli.printable import single_line
 from partsong.cli.table import print_table
-from partsong.configuration import Configuration, Provider, find_configuration, has_key, known_providers
+from partsong.configuration import Configuration, Provider, find_configuration, has_key, key_told, known_providers
 from partsong.errors import ConfigurationError, ModelError
 from partsong.folders import weights_folder
 from partsong.ids import LONGEST_MODEL, fault
@@ -89,7 +89,8 @@ async def models_of(provider: str, configuration: Configuration) -> int:
             names = await assembly.listed(provider)
         except ModelError as error:
             refused = error.cause == "auth" or error.status in (401, 403)
-            told = f" (the key is {settings.key_env})" if refused and settings.key_env else ""
+            where = key_told(settings) if refused else ""
+            told = f" ({where})" if where else ""
             print(single_line(f"partsong: {provider}: {error}{told}", sys.stderr.encoding), file=sys.stderr)
             return 1
         if names is None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from msgspec.structs import replace
 from yarl import URL
 
 from partsong.bounds import Bounds
@@ -47,17 +48,25 @@ class Http:
     proxies: proxies by scheme, in the form of `urllib.request.getproxies()`; none by default. Loopback addresses are
         always reached directly
     bounds: the bounds on answers
+    keys: by the provider's name, where its key is and where keys are given, for the errors of refused keys; none by
+        default
     backlog: the delay of the event loop
     sending: the large requests that are being sent
     reading: the large answers without a stream that are being read
     """
 
     def __init__(
-        self, *, silence: float | None = None, proxies: Mapping[str, str] | None = None, bounds: Bounds | None = None
+        self,
+        *,
+        silence: float | None = None,
+        proxies: Mapping[str, str] | None = None,
+        bounds: Bounds | None = None,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         self.bounds = Bounds() if bounds is None else bounds
         self.silence = self.bounds.silence_seconds if silence is None else silence
         self.proxies = proxies or {}
+        self.keys = keys or {}
         self.backlog = Backlog()
         self.sending = Sending(self.bounds.sending_megabytes)
         self.reading = Sending(WHOLES * 2 * self.bounds.answer_megabytes)
@@ -134,6 +143,7 @@ class Endpoint:
                 f"{name}: base_url holds a user name or a password, but a key belongs into an environment variable"
             )
         self.http = http
+        self.key_told = http.keys.get(name, "") if secret else ""
         self.host = url.host_port_subcomponent or host
         self.headers = dict(headers)
         self.secret = secret
@@ -388,7 +398,11 @@ class Call:
                     body += data
         except FAULTS:
             pass  # without a body, the status and the headers remain
-        return read_rejection(self.status, self.headers, body[:LONGEST_REJECTION], self._endpoint.secret)
+        endpoint = self._endpoint
+        found = read_rejection(self.status, self.headers, body[:LONGEST_REJECTION], endpoint.secret)
+        if found.cause == "auth" and endpoint.key_told:
+            return replace(found, message=f"{found.message} ({endpoint.key_told})")
+        return found
 
     def problem(self, data: bytes) -> Rejection:
         """Return the error that the provider sent with a success status, in a stream or in place of an answer.
