@@ -15,7 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from partsong.configuration import Serving
+from partsong.bounds import Bounds
+from partsong.configuration import Configuration, Serving
 from partsong.engine import perform
 from partsong.events import AnyEvent, CallFinished, RunFailed, RunFinished, RunStarted
 from partsong.model import Usage, asking
@@ -224,7 +225,9 @@ async def test_calls_add_up_to_the_usage_however_a_run_fails(tmp_path: Path, mon
     names = [Path(recipe).stem for recipe in recipes]
     async with Server(Stage()) as upstream, collecting(monkeypatch) as collector, aiohttp.ClientSession() as session:
         known = providers({"p": upstream.url, "q": upstream.url}, silence=1.0)
-        async with serving(recipes, providers=known, server=Serving(at_once=500)) as (url, app):
+        # Every run is stored before its answer ends, also where the store is slow because the machine is busy.
+        configuration = Configuration(providers=known, bounds=Bounds(store_seconds=60.0))
+        async with serving(recipes, configuration=configuration, server=Serving(at_once=500)) as (url, app):
             runs = await asyncio.gather(
                 *(ask(session, url, app, name, stream=bool(index % 2)) for index, name in enumerate(names))
             )
