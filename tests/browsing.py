@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright, expect
 
+expect.set_options(timeout=20_000)  # milliseconds: a busy machine is no fault of the page's
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WATCH = """
 window.broken = [];

@@ -254,6 +254,22 @@ async def held(page: Page, pattern: str) -> AsyncIterator[None]:
     free.set()
 
 
+async def test_a_long_list_moves_nothing_when_it_comes(browser: Browser, server: tuple[str, Application]) -> None:
+    url, _ = server
+    for number in range(40):
+        await asked(url, f"Question {number}?", f"conversation-{number}")
+    for width in (1000, 1280, 1920):
+        async with visiting(browser, url, viewport={"width": width, "height": 720}) as page:
+            empty = page.locator(".empty")
+            async with held(page, "**/api/conversations?*"):
+                await page.reload()
+                await expect(page.get_by_label("Recipe or model")).to_have_value("plain")
+                before = await empty.bounding_box()
+            await expect(entries(page)).to_have_count(40)
+            assert await empty.bounding_box() == before
+            assert await page.evaluate("document.documentElement.scrollHeight - innerHeight") == 0
+
+
 async def test_a_question_sent_while_the_one_before_is_still_read_or_answered_waits(
     browser: Browser, server: tuple[str, Application]
 ) -> None:

@@ -9,6 +9,7 @@ import stat
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from partsong.model import Terms, asking
 from partsong.providers.scripted import Scripted
 from partsong.store import Search, Store, Vote, open_store
 from partsong.store.sqlite.backend import SQLite
-from partsong.store.sqlite.database import Database
+from partsong.store.sqlite.database import Database, _check
 from partsong.store.sqlite.schema import MIGRATIONS
 from tests.store.samples import REQUEST, made, recorded, stored_call
 from tests.upstream import Server, chat
@@ -345,3 +346,28 @@ async def test_a_store_without_limits_gets_them(tmp_path: Path) -> None:
     assert connection.execute("SELECT dollars FROM spent").fetchall() == [("0.5",)]
     assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     connection.close()
+
+
+@pytest.mark.parametrize("before", range(3))
+async def test_a_new_file_may_be_opened_by_another_process_between_any_two_statements(
+    tmp_path: Path, before: int
+) -> None:
+    path = tmp_path / "journal.db"
+    path.touch()
+    seen: list[str] = []
+
+    def open_too(statement: str) -> None:
+        """Open the store as another process does, before the statement with this number is carried out."""
+        if len(seen) == before:
+            other = Database(path)._open()
+            assert other.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+            other.close()
+        seen.append(statement)
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.set_trace_callback(open_too)
+        first = _check(connection, path)
+        connection.set_trace_callback(None)
+        assert first in (0, len(MIGRATIONS))
+        assert len(seen) == 3
+        assert _check(connection, path) == len(MIGRATIONS)

@@ -57,7 +57,7 @@ export function rescueOf(run, again) {
   };
   const best = !taken && !conversation?.tools?.length && !conversation?.response_format;
   const cost = make("p", { class: "note" }, KEPT);
-  priceOf(run, {}).then(
+  patiently(() => priceOf(run, {})).then(
     (told) => say(cost, `${KEPT} Asking the aggregator again is ${told}.`),
     () => {}, // without a price the words stand
   );
@@ -81,6 +81,25 @@ export function rescueOf(run, again) {
     ),
     problem,
   );
+}
+
+const PAUSES = [500, 1000, 2000, 4000]; // milliseconds: a busy server stores the end of a run some time after the end
+
+/**
+ * Do this until it works, a few times at most; then throw what it throws.
+ *
+ * @template T
+ * @param {() => Promise<T>} work
+ */
+async function patiently(work) {
+  for (const pause of PAUSES) {
+    try {
+      return await work();
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+  return work();
 }
 
 const KEPT = "The proposals are kept, and are not paid again.";

@@ -251,9 +251,12 @@ def _make(path: Path) -> None:
 
 def _check(connection: sqlite3.Connection, path: Path) -> int:
     """The version of the file's schema; 0 for a new file. Raises `StoreError` for a file that is not our own."""
-    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    # Another process may make the file's first tables, and sign the file, between any two of these statements. So the
+    # tables are looked for first: tables of our own that are seen here have been signed.
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    if application != APPLICATION and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if tables and application != APPLICATION:
         raise StoreError(f"{path}: is another program's database; choose another file")
     if found > len(MIGRATIONS):
         raise StoreError(
