@@ -364,7 +364,7 @@ class Ask {
 }
 
 /**
- * The id of a run that has been left, as soon as the server has named the run; the address of the view then leads there.
+ * The id of a run that has been left, once the server has named the run; the address of the view then leads there.
  *
  * @param {Run} run
  * @param {string} address of the view when it was left
