@@ -54,6 +54,36 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_what_each_seat_was_sent_is_shown(state: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask("Is it \x1b[31mred?") == 0
+    capfd.readouterr()
+    assert code_of("show", "last", "--prompts") == 0
+    told = capfd.readouterr().out
+    heads = [line for line in told.splitlines() if line.startswith("── ")]
+    assert [head.split("  ")[0] for head in heads] == ["── (0, 0)", "── (0, 1)", "── (0, 2)", "── (1, 0)"]
+    assert heads[0].endswith("  scripted:alice")
+    assert "scripted:eve" in heads[2]
+    assert "scripted:dan" in heads[2]
+    seats = told.split("── ")[1:]
+    assert all("user:\n" in seat for seat in seats)
+    assert "about " in seats[0].splitlines()[1]
+    assert "The **first** voice." in seats[3].split("\n", 1)[1]  # the aggregator read the proposal, word for word
+    assert "The **first** voice." not in seats[1]
+    assert "\x1b" not in told  # what a caller wrote never commands the terminal
+    assert code_of("show", "last", "--prompts", "--json") == 0
+    sent = json.loads(capfd.readouterr().out)
+    assert [(each["layer"], each["seat"]) for each in sent] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert sent[0]["messages"][-1]["text"].endswith("red?")
+    assert code_of("show", "last", "--prompts", "--brief") == 2
+    assert "exclude each other" in capfd.readouterr().err
+
+
+def test_prompts_that_are_not_stored_are_told(state: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask("Is it so?", "--store", "metadata") == 0
+    assert code_of("show", "last", "--prompts") == 2
+    assert "are not stored" in capfd.readouterr().err
+
+
 def ask(question: str, *arguments: str) -> int:
     return code_of("ask", "--json", "-r", "trio.toml", *arguments, question)
 

@@ -46,11 +46,20 @@ def show(
     *,
     brief: Annotated[bool, Parameter(help="Leave out the proposals and the answer.")] = False,
     answer: Annotated[bool, Parameter(help="Print the answer alone, as the model wrote it.")] = False,
-    json: Annotated[bool, Parameter(help="Print the run as one JSON object.")] = False,
+    prompts: Annotated[
+        bool, Parameter(help="Print what each seat was sent: the messages, their tokens and the settings.")
+    ] = False,
+    json: Annotated[
+        bool, Parameter(help="Print JSON: the run, or with --prompts a list of what the seats were sent.")
+    ] = False,
 ) -> int:
     """Show a stored run: its seats, its timeline, the proposals, the answer and what they cost."""
-    if sum((brief, answer, json)) > 1:
-        raise InputError("--brief, --answer and --json exclude each other")
+    if sum((brief, answer, prompts or json)) > 1:
+        raise InputError("--brief, --answer and --prompts exclude each other, and only --prompts goes with --json")
+    if prompts:
+        from partsong.cli.sent import print_prompts
+
+        return complete(print_prompts(run, json=json))
     return complete(print_answer(run) if answer else print_run(run, brief=brief, json=json))
 
 
