@@ -97,6 +97,6 @@ def _delete(connection: sqlite3.Connection, rows: Sequence[tuple[int, int | None
     """Delete calls, given as their numbers and those of their prompts, and prompts that no call needs."""
     connection.executemany("DELETE FROM calls WHERE number = ?", ((number,) for number, _ in rows))
     connection.executemany(
-        "DELETE FROM prompts WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM calls WHERE prompt = ?1)",
-        {(prompt,) for _, prompt in rows if prompt is not None},
+        "DELETE FROM prompts WHERE number = :prompt AND NOT EXISTS (SELECT 1 FROM calls WHERE prompt = :prompt)",
+        [{"prompt": prompt} for prompt in {prompt for _, prompt in rows if prompt is not None}],
     )

@@ -80,9 +80,9 @@ def change(connection: sqlite3.Connection, caller: str, conversation: str, chang
     if not _has_runs(connection, caller, conversation):
         return False
     latest = connection.execute(
-        "SELECT coalesce((SELECT max(started) FROM runs WHERE caller = ?1 AND conversation = ?2 "
-        "AND conversation != ''), (SELECT started FROM runs WHERE id = ?2))",
-        (caller, conversation),
+        "SELECT coalesce((SELECT max(started) FROM runs WHERE caller = :caller AND conversation = :conversation "
+        "AND conversation != ''), (SELECT started FROM runs WHERE id = :conversation))",
+        {"caller": caller, "conversation": conversation},
     ).fetchone()[0]
     touch(connection, caller, conversation, latest)
     title = changed.title
@@ -96,10 +96,10 @@ def change(connection: sqlite3.Connection, caller: str, conversation: str, chang
 
 def _has_runs(connection: sqlite3.Connection, caller: str, conversation: str) -> bool:
     query = (
-        "SELECT 1 FROM runs WHERE id = ?1 AND caller = ?2 UNION ALL "
-        "SELECT 1 FROM runs WHERE caller = ?2 AND conversation = ?1 AND conversation != '' LIMIT 1"
+        "SELECT 1 FROM runs WHERE id = :conversation AND caller = :caller UNION ALL "
+        "SELECT 1 FROM runs WHERE caller = :caller AND conversation = :conversation AND conversation != '' LIMIT 1"
     )
-    return connection.execute(query, (conversation, caller)).fetchone() is not None
+    return connection.execute(query, {"caller": caller, "conversation": conversation}).fetchone() is not None
 
 
 def _conversation(row: tuple[Any, ...]) -> StoredConversation:

@@ -83,10 +83,10 @@ def find(connection: sqlite3.Connection, run: str) -> StoredRun | None:
 
 def ids(connection: sqlite3.Connection, prefix: str, limit: int | None) -> list[str]:
     """The ids that begin with `prefix`, the newest run first; at most `limit` of them."""
-    within = "WHERE id >= ?1 AND id < ?1 || char(1114111) " if prefix else ""  # the last character of Unicode
+    within = "WHERE id >= :prefix AND id < :prefix || char(1114111) " if prefix else ""  # the last character of Unicode
     rows = connection.execute(
-        f"SELECT id FROM runs {within}ORDER BY started DESC, id DESC LIMIT ?2",
-        (prefix, -1 if limit is None else limit),
+        f"SELECT id FROM runs {within}ORDER BY started DESC, id DESC LIMIT :most",
+        {"prefix": prefix, "most": -1 if limit is None else limit},
     )
     return [identity for (identity,) in rows.fetchall()]
 
@@ -156,10 +156,10 @@ def _all(conditions: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[str, tuple[
 def of_conversation(connection: sqlite3.Connection, caller: str, conversation: str, limit: int) -> list[StoredRun]:
     """The newest `limit` runs of a conversation of the caller, the oldest of them first."""
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM runs WHERE id = ?1 AND caller = ?2 "
-        f"UNION SELECT {COLUMNS} FROM (SELECT * FROM runs WHERE caller = ?2 AND conversation = ?1 "
-        "AND conversation != '' ORDER BY started DESC, id DESC LIMIT ?3)",
-        (conversation, caller, limit),
+        f"SELECT {COLUMNS} FROM runs WHERE id = :conversation AND caller = :caller "
+        f"UNION SELECT {COLUMNS} FROM (SELECT * FROM runs WHERE caller = :caller AND conversation = :conversation "
+        "AND conversation != '' ORDER BY started DESC, id DESC LIMIT :most)",
+        {"caller": caller, "conversation": conversation, "most": limit},
     ).fetchall()
     found = sorted(map(_run_of, rows), key=lambda run: (run.started, run.id))
     return found[-limit:]
@@ -203,9 +203,10 @@ def delete_some(
     """Delete up to `at_most` of the caller's runs: of a conversation, or from before a Unix time, or all."""
     if conversation:
         rows = connection.execute(
-            "SELECT id FROM runs WHERE id = ?1 AND caller = ?2 "
-            "UNION SELECT id FROM runs WHERE caller = ?2 AND conversation = ?1 AND conversation != '' LIMIT ?3",
-            (conversation, caller, at_most),
+            "SELECT id FROM runs WHERE id = :conversation AND caller = :caller "
+            "UNION SELECT id FROM runs WHERE caller = :caller AND conversation = :conversation AND conversation != '' "
+            "LIMIT :most",
+            {"caller": caller, "conversation": conversation, "most": at_most},
         ).fetchall()
     else:
         rows = connection.execute(

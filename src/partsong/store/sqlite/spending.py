@@ -54,8 +54,8 @@ def begin(
         elif any(amounts.get(scope, NOTHING) - begun.get(scope, NOTHING) > free for scope, free in room.items()):
             return False
     connection.executemany(
-        "INSERT INTO holds VALUES (?1, ?2, ?3, '0', ?4, ?5) "
-        "ON CONFLICT (id, scope) DO UPDATE SET begun = ?4, until = ?5",
+        "INSERT INTO holds VALUES (?, ?, ?, '0', ?, ?) "
+        "ON CONFLICT (id, scope) DO UPDATE SET begun = excluded.begun, until = excluded.until",
         (
             (hold_id, day, scope, str(amounts.get(scope, NOTHING)), until if lives else 0.0)
             for scope in {*begun, *amounts}

@@ -15,15 +15,16 @@ _MOST = 10**18  # units that one run counts at most, so that sums of runs fit th
 _UNITS = f"min({_MOST}, CAST(round(total(CAST({{0}} AS REAL)) * {_UNIT}) AS INTEGER))"
 _DAY = "strftime('%Y-%m-%d', runs.started, 'unixepoch')"
 _COUNT_RUN = (
-    f"INSERT INTO day_totals SELECT caller, {_DAY}, ?1, ?1 * {_UNITS.format('dollars')}, ?1 * tokens, ?1 * losses, "
-    "?1 * (dollars IS NULL AND status != 'open') FROM runs WHERE id = ?2 GROUP BY id "
+    f"INSERT INTO day_totals SELECT caller, {_DAY}, :sign, :sign * {_UNITS.format('dollars')}, :sign * tokens, "
+    ":sign * losses, :sign * (dollars IS NULL AND status != 'open') FROM runs WHERE id = :run GROUP BY id "
     "ON CONFLICT (caller, day) DO UPDATE SET runs = runs + excluded.runs, dollars = dollars + excluded.dollars, "
     "tokens = tokens + excluded.tokens, lost = lost + excluded.lost, unpriced = unpriced + excluded.unpriced"
 )
 _COUNT_SHARES = (
-    f"INSERT INTO model_totals SELECT runs.caller, {_DAY}, shares.model, ?1, ?1 * shares.calls, "
-    f"?1 * {_UNITS.format('shares.dollars')}, ?1 * shares.tokens, ?1 * shares.losses, ?1 * (shares.dollars IS NULL) "
-    "FROM runs JOIN shares ON shares.run = runs.id WHERE runs.id = ?2 GROUP BY shares.model "
+    f"INSERT INTO model_totals SELECT runs.caller, {_DAY}, shares.model, :sign, :sign * shares.calls, "
+    f":sign * {_UNITS.format('shares.dollars')}, :sign * shares.tokens, :sign * shares.losses, "
+    ":sign * (shares.dollars IS NULL) FROM runs JOIN shares ON shares.run = runs.id WHERE runs.id = :run "
+    "GROUP BY shares.model "
     "ON CONFLICT (caller, day, model) DO UPDATE SET runs = runs + excluded.runs, calls = calls + excluded.calls, "
     "dollars = dollars + excluded.dollars, tokens = tokens + excluded.tokens, lost = lost + excluded.lost, "
     "unpriced = unpriced + excluded.unpriced"
@@ -32,14 +33,14 @@ _COUNT_SHARES = (
 
 def add(connection: sqlite3.Connection, run: str) -> None:
     """Add a run and its shares, as the tables `runs` and `shares` have them, to the totals."""
-    connection.execute(_COUNT_RUN, (1, run))
-    connection.execute(_COUNT_SHARES, (1, run))
+    connection.execute(_COUNT_RUN, {"sign": 1, "run": run})
+    connection.execute(_COUNT_SHARES, {"sign": 1, "run": run})
 
 
 def take_away(connection: sqlite3.Connection, run: str) -> None:
     """Subtract a run and its shares from the totals. Must be called before their rows change or are deleted."""
-    connection.execute(_COUNT_RUN, (-1, run))
-    connection.execute(_COUNT_SHARES, (-1, run))
+    connection.execute(_COUNT_RUN, {"sign": -1, "run": run})
+    connection.execute(_COUNT_SHARES, {"sign": -1, "run": run})
 
 
 def by_day(connection: sqlite3.Connection, caller: str, since: float) -> list[DayTotal]:
