@@ -21,11 +21,12 @@ import pytest
 
 from partsong.bounds import Bounds
 from partsong.configuration import Configuration, ModelSettings, Provider
+from partsong.folders import recipes_folder
 from partsong.keys import make_key, read_keys, write_key
 from partsong.store import open_store
 from tests.postgres import PASSWORD, Cluster
 from tests.server.test_serve import served
-from tests.serving import recipe_file, serving
+from tests.serving import THREE, recipe_file, serving
 from tests.upstream import Exchange, Reply, Server, chat
 
 SLOW = "scripted:slow?tokens=100000&each=0.01"
@@ -385,3 +386,65 @@ async def test_without_the_database_limits_are_refused_and_the_rest_goes_on(tmp_
                 owner = next(key.owner for key in known if key.name == "poor")
                 scope = f"key:{owner}"
                 assert await store.left({scope: Decimal(1)}) == {scope: 1 - spent}
+
+
+async def test_a_recipe_that_is_saved_changed_or_deleted_on_one_host_is_so_on_all(
+    configuration: Configuration, tmp_path: Path
+) -> None:
+    text = THREE.replace('"three"', '"mine"').format(aggregator="scripted:z?text=So+it+is")
+    changed = text.replace(', "scripted:c?text=three"', "")
+    async with pair(configuration, tmp_path) as (one, other):
+        status, saved = await one.ask("/api/recipes/mine", {"toml": text}, method="PUT")
+        assert (status, saved) == (200, {"name": "mine", "path": None, "restart": False, "lasts": True})
+        assert not recipes_folder().exists()
+        status, answer = await other.ask(CHAT, question("mine"))
+        assert (status, answer["choices"][0]["message"]["content"]) == (200, "So it is")
+        _, shown = await other.ask("/api/recipes/mine")
+        assert (shown["toml"], shown["saved"], shown["unusable"]) == (text, True, None)
+        about = (await other.ask("/api/about"))[1]
+        assert "mine" in {recipe["name"] for recipe in about["recipes"]}
+        status, refused = await other.ask("/api/recipes/mine", {"toml": changed}, method="PUT")
+        assert (status, refused["error"]["param"]) == (409, "replace")
+        assert (await one.ask("/api/recipes/mine"))[1]["toml"] == text
+        status, _ = await other.ask("/api/recipes/mine", {"toml": changed, "replace": True}, method="PUT")
+        assert status == 200
+
+        async def heard() -> bool:
+            calls: int = (await one.ask("/v1/models/mine"))[1]["partsong"]["calls"]
+            return calls == 3
+
+        await until(heard)
+        async with pair(configuration, tmp_path) as (third, _):  # a server that starts later
+            assert (await third.ask(CHAT, question("mine")))[0] == 200
+        assert (await one.ask("/api/recipes/mine", method="DELETE"))[0] == 200
+        assert (await other.ask("/api/recipes/mine"))[0] == 404
+
+        async def gone() -> bool:
+            return (await other.ask(CHAT, question("mine")))[0] == 404
+
+        await until(gone)
+        listed = [(await line.ask("/v1/models"))[1]["data"] for line in (one, other)]
+        assert [[entry["id"] for entry in entries] for entries in listed] == [["three"], ["three"]]
+
+
+async def test_a_shared_recipe_gives_no_server_models_that_its_requests_may_not_name(
+    configuration: Configuration, tmp_path: Path
+) -> None:
+    text = THREE.replace('"three"', '"mine"').format(aggregator="scripted:z?text=mine+alone")
+    models = ["scripted:z?text=mine+alone"]
+    async with aiohttp.ClientSession() as session, AsyncExitStack() as stack:
+        files = [recipe_file(tmp_path)]
+        urls = [
+            (await stack.enter_async_context(serving(files, configuration=configuration, models=named)))[0]
+            for named in (models, [])
+        ]
+        one, other = (Line(session, url) for url in urls)
+        assert (await one.ask("/api/recipes/mine", {"toml": text}, method="PUT"))[0] == 200
+        assert (await one.ask(CHAT, question("mine")))[0] == 200
+        status, refused = await other.ask(CHAT, question("mine"))
+        assert status == 503
+        assert "may be asked over the server only if" in refused["error"]["message"]
+        assert (await other.ask("/api/recipes/mine"))[1]["toml"] == text
+        assert (await other.ask("/api/recipes/three", method="DELETE"))[0] == 409
+        hiding = text.replace('"mine"', '"three"')
+        assert (await one.ask("/api/recipes/three", {"toml": hiding, "replace": True}, method="PUT"))[0] == 409

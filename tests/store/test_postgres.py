@@ -28,7 +28,7 @@ from tests.store.samples import REQUEST, made
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed, so PostgreSQL is not tested")
 
-from partsong.store.postgres import database, schema  # noqa: E402
+from partsong.store.postgres import database, recipes, schema  # noqa: E402
 from partsong.store.postgres.backend import Postgres  # noqa: E402
 from partsong.store.postgres.transaction import Transaction  # noqa: E402
 
@@ -325,6 +325,28 @@ async def test_keys_and_wishes_are_those_of_all(address: str) -> None:
         await other.ask_to_stop("run")
         await other.ask_to_stop("run")
         assert await one.asked_to_stop(["run", "another"]) == ["run"]
+
+
+async def test_saved_recipes_are_those_of_all_and_no_more_than_fit(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(address) as one, opened(address) as other:
+        assert await one.keep_recipe("mine", "text \ud800", False) == "saved"
+        assert await other.keep_recipe("mine", "other text", False) == "taken"
+        assert await other.read_recipes(["mine", "none"]) == {"mine": "text \ud800"}
+        before = await other.recipe_digests()
+        assert await other.keep_recipe("mine", "other text", True) == "saved"
+        after = await one.recipe_digests()
+        assert before.keys() == after.keys() == {"mine"}
+        assert before != after
+        monkeypatch.setattr(recipes, "MOST", 3)
+        names = [f"r{number}" for number in range(6)]
+        done = await asyncio.gather(*((one, other)[n % 2].keep_recipe(name, "", False) for n, name in enumerate(names)))
+        assert sorted(done) == ["full"] * 4 + ["saved"] * 2
+        assert await one.keep_recipe("mine", "again", True) == "saved"
+        assert await one.remove_recipe("mine")
+        assert not await other.remove_recipe("mine")
+        assert len(await other.recipe_digests()) == 2
 
 
 # Opening

@@ -38,6 +38,7 @@ from partsong.server.problems import ProblemError
 from partsong.server.response import SLOWEST, Scope
 from partsong.server.retention import retain
 from partsong.server.shared_keys import SharedKeys
+from partsong.server.shared_recipes import SharedRecipes
 from partsong.server.spans import Telemetry, open_telemetry
 from partsong.server.staying import Staying, stop_asked
 from partsong.store import Store
@@ -56,6 +57,7 @@ class Service:
     recipes: the usable recipes, by name
     unusable: the reasons why the other recipes are unusable, by name
     shelf: all recipes with their sources, by name
+    saved: the recipes that servers on several hosts share; `None` (default) if saved recipes are files of this host
     telemetry: makes spans; `None` (default) if no endpoint for spans is configured
     bodies: counts the bodies of requests under way
     documents: reads the documents of requests, and remembers the last ones
@@ -82,6 +84,7 @@ class Service:
     bodies: Bodies
     naming: Naming
     preparing: Preparing
+    saved: SharedRecipes | None = None
     telemetry: Telemetry | None = None
     slowest: float = SLOWEST
     working: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -105,6 +108,8 @@ class Service:
         request may not name one of its models.
         """
         check_ids(parsed, self.configuration.bounds)
+        if parsed.model not in self.recipes and ":" not in parsed.model:
+            await self.look_for_saved()  # another server may just have saved the recipe
         recipe = self._recipe_of(parsed, key)
         if parsed.model not in self.recipes or parsed.options.recipe:
             named_by = "partsong.recipe" if parsed.options.recipe else "model"
@@ -147,6 +152,11 @@ class Service:
         if isinstance(self.keys, SharedKeys):
             with suppress(ProblemError):  # headers that are refused: whoever answers the request says so
                 await self.keys.refresh(secret_of(headers_of(scope)))
+
+    async def look_for_saved(self) -> None:
+        """Read the recipes that servers share, if they share any."""
+        if self.saved is not None:
+            await self.saved.refresh()
 
     async def models_of(self, recipe: str, names: Collection[str]) -> Mapping[str, Model]:
         """The models of a recipe that may be asked, whose weights are fetched first if they are missing.
@@ -316,9 +326,26 @@ async def _open_keys(store: Store) -> AsyncIterator[KnownKeys]:
         await keys.close()
 
 
+def _limiter(serving: Serving, store: Store) -> ConcurrencyLimiter:
+    """The limiter, which counts the requests of keys in the store where several processes answer them."""
+    shared = store if (serving.workers > 1 or store.shared) and store.mode != "off" else None
+    return ConcurrencyLimiter(serving.at_once, serving.waiting, serving.patience, Limits(shared, serving.workers))
+
+
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def _heeding_others(service: Service) -> AsyncIterator[None]:
+    """Heed what servers that share the database save, delete and want to be stopped, until the block is left."""
+    async with AsyncExitStack() as stack:
+        if service.saved is not None:
+            await service.saved.refresh()
+            for following in (service.saved.follow(), stop_asked(service.store, service.staying)):
+                stack.push_async_callback(_end, asyncio.create_task(following))
+        yield
 
 
 def tell_health(metrics: Metrics, failing: StoreError | None) -> None:
@@ -350,10 +377,7 @@ async def open_service(
         known, broken = found(configuration)
         recipes, unusable = usable(known, assembly)
         shelf = {each.recipe.name: each for each in reversed(known)}
-        serving = configuration.server
-        shared = store if (serving.workers > 1 or store.shared) and store.mode != "off" else None
-        limits = Limits(shared, serving.workers)
-        limiter = ConcurrencyLimiter(serving.at_once, serving.waiting, serving.patience, limits)
+        limiter = _limiter(configuration.server, store)
         telemetry = open_telemetry()
         if telemetry is not None:
             stack.push_async_callback(telemetry.close)
@@ -361,6 +385,10 @@ async def open_service(
         if store.mode != "off":
             stack.push_async_callback(_end, asyncio.create_task(retain(store, keys, caller_of)))
         store.health.listen(partial(tell_health, metrics))
+        unusable = broken | unusable
+        naming = Naming(configuration, assembly, recipes)
+        bounds = configuration.bounds
+        saved = SharedRecipes(store, assembly, naming, bounds, recipes, unusable, shelf) if store.shared else None
         service = Service(
             configuration,
             store,
@@ -368,19 +396,19 @@ async def open_service(
             keys,
             limiter,
             recipes,
-            broken | unusable,
+            unusable,
             shelf,
             log,
             metrics,
             DocumentReader(configuration.documents),
-            Bodies(configuration.bounds),
-            Naming(configuration, assembly, recipes),
+            Bodies(bounds),
+            naming,
             preparing,
+            saved,
             telemetry,
             slowest,
         )
-        if store.shared:
-            stack.push_async_callback(_end, asyncio.create_task(stop_asked(store, service.staying)))
+        await stack.enter_async_context(_heeding_others(service))
         try:
             yield service
         finally:

@@ -5,7 +5,7 @@ models. The database is behind `backend.Backend`; today that is one SQLite file.
 """
 
 from partsong.call import Call, call_key
-from partsong.store.backend import StoreOffError
+from partsong.store.backend import SavedAs, StoreOffError
 from partsong.store.conversations import Change, ConversationSearch, StoredConversation
 from partsong.store.limits import Refusal, owed
 from partsong.store.patience import patient
@@ -30,6 +30,7 @@ __all__ = [
     "Pruned",
     "Recorder",
     "Refusal",
+    "SavedAs",
     "Search",
     "Store",
     "StoreOffError",

@@ -7,7 +7,7 @@ what a user is told about a missing run is decided above, in `Store`.
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from partsong.call import Call
 from partsong.errors import StoreError
@@ -29,6 +29,9 @@ class UnstorableError(StoreError):
 
 class StoreOffError(StoreError):
     """There is no store, because the configuration says so."""
+
+
+SavedAs = Literal["saved", "taken", "full"]  # what became of a recipe that a server wanted to save
 
 
 class Backend(Protocol):
@@ -264,6 +267,20 @@ class Shared(Protocol):
 
     def remove_key(self, name: str) -> "asyncio.Future[bool]":
         """Remove the key with this name. Returns whether there was one."""
+
+    # Recipes that were saved on the web page of a server, as TOML texts. They are opaque here, too
+
+    async def recipe_digests(self) -> dict[str, bytes]:
+        """The SHA-256 digest of each saved recipe, by name."""
+
+    async def read_recipes(self, names: Sequence[str]) -> dict[str, str]:
+        """The texts of those of these recipes that are saved, by name."""
+
+    def keep_recipe(self, name: str, text: str, replace: bool) -> "asyncio.Future[SavedAs]":
+        """Save a recipe. Changes nothing if the name is "taken" and `replace` is false, or if the table is "full"."""
+
+    def remove_recipe(self, name: str) -> "asyncio.Future[bool]":
+        """Delete the recipe with this name. Returns whether there was one."""
 
     # Runs that go on without their client
 

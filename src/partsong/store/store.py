@@ -30,7 +30,7 @@ from partsong.call import Call
 from partsong.errors import ConfigurationError, InputError, RequestError, StoreError
 from partsong.events import AnyEvent
 from partsong.model import Answer
-from partsong.store.backend import LEASE, Backend, Shared, StoreOffError
+from partsong.store.backend import LEASE, Backend, SavedAs, Shared, StoreOffError
 from partsong.store.conversations import Change, ConversationSearch, StoredConversation
 from partsong.store.finding import find_run
 from partsong.store.health import Health
@@ -460,6 +460,22 @@ class Store:
     async def remove_key(self, name: str) -> bool:
         """Remove a key of the servers. Returns whether there was one."""
         return await self._write(partial(self._sharing().remove_key, name))
+
+    async def recipe_digests(self) -> dict[str, bytes]:
+        """The SHA-256 digest of each recipe that was saved on a server's page, by name."""
+        return await self._read(self._sharing().recipe_digests)
+
+    async def read_recipes(self, names: Sequence[str]) -> dict[str, str]:
+        """The TOML texts of those of these recipes that are saved, by name."""
+        return await self._read(partial(self._sharing().read_recipes, names))
+
+    async def keep_recipe(self, name: str, text: str, replace: bool) -> SavedAs:
+        """Save a recipe. Changes nothing if the name is "taken" and `replace` is false, or if there is no room."""
+        return await self._write(partial(self._sharing().keep_recipe, name, text, replace))
+
+    async def remove_recipe(self, name: str) -> bool:
+        """Delete a saved recipe. Returns whether there was one."""
+        return await self._write(partial(self._sharing().remove_recipe, name))
 
     async def ask_to_stop(self, run: str) -> None:
         """Ask the server that performs the run to stop it. Whoever calls this checks whose run it is."""

@@ -228,7 +228,8 @@ class Editor {
       const ends = kept.lasts
         ? ""
         : " The server offers it until it stops, since its configuration lists other recipes.";
-      say(this.said, `Saved as ${kept.path}.${restart}${ends}`);
+      const where = kept.path ? `as ${kept.path}` : "for all servers that share the database";
+      say(this.said, `Saved ${where}.${restart}${ends}`);
     } catch (problem) {
       this.showUnsaved(problem);
     }
@@ -245,7 +246,7 @@ class Editor {
     }
   }
 
-  // Ask first: nothing brings the file back.
+  // Ask first: nothing brings the recipe back.
   delete() {
     const act = async () => {
       try {

@@ -41,6 +41,7 @@ class Overview:
         if service.keys.any() and not {"authorization", "x-api-key", "origin"} & headers.keys():
             return said({"version": version("partsong"), "keyed": True})
         key = who(request, service)
+        await service.look_for_saved()
         recipes = [*service.recipes.values()]
         fetched = await asyncio.to_thread(missing, recipes, service.assembly.providers)
         return said(

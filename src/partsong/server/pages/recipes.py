@@ -1,7 +1,7 @@
 """The routes to show, check and save recipes.
 
-Saving writes a file on the server's machine. So only a server without keys that listens on loopback saves recipes, and
-only into the folder of the user's own recipes.
+Saving writes a file on the server's machine, or into the database that servers on several hosts share. So only a server
+without keys that listens on loopback saves recipes, and files only into the folder of the user's own recipes.
 """
 
 import asyncio
@@ -33,11 +33,14 @@ from partsong.server.pages.price import price_of
 from partsong.server.pages.request import read_json, said, who, wrong
 from partsong.server.problems import ProblemError
 from partsong.server.service import Service
+from partsong.server.shared_recipes import SharedRecipes
 from partsong.wire.reply import Problem
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 # Windows takes these names for devices, with any extension.
 DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+
+NOTHING = {"drawn": None, "calls": 0, "typical_dollars": None, "worst_dollars": None}  # of a text that is no recipe
 
 EXACT = 2**53 - 1  # JavaScript rounds larger whole numbers
 
@@ -72,9 +75,12 @@ class Recipes:
         """A recipe with its text."""
         service, name = self.service(), request.path_params["name"]
         key = who(request, service)
+        await service.look_for_saved()
         if name not in known(service) or not allowed(name, key):
             raise ProblemError(Problem(404, "not_found", f'there is no recipe "{shown_id(name)}"', "name"))
         recipe = recipe_of(service, name)
+        if service.saved is not None and name in service.saved.texts:
+            return await self.shared(service, service.saved, name)
         source = service.shelf[name].source if name in service.shelf else str(recipes_folder() / f"{name}.toml")
         try:
             text = await asyncio.to_thread(source_of, source)
@@ -82,8 +88,20 @@ class Recipes:
             raise wrong(f"the file of the recipe can no longer be read: {problem}", "name", 409) from None
         about = {"name": name, "about": "" if recipe is None else recipe.about, "toml": text, "saved": is_own(source)}
         if recipe is None:  # a file of the user's own that is no recipe
-            nothing = {"drawn": None, "calls": 0, "typical_dollars": None, "worst_dollars": None}
-            return said(about | nothing | {"unusable": service.unusable[name]})
+            return said(about | NOTHING | {"unusable": service.unusable[name]})
+        return said(about | await shown(service, recipe, service.unusable.get(name)))
+
+    async def shared(self, service: Service, saved: SharedRecipes, name: str) -> Response:
+        """A recipe of the database with its text."""
+        recipe = recipe_of(service, name)
+        about = {
+            "name": name,
+            "about": "" if recipe is None else recipe.about,
+            "toml": saved.texts[name],
+            "saved": True,
+        }
+        if recipe is None:  # this server may not offer the recipe
+            return said(about | NOTHING | {"unusable": service.unusable[name]})
         return said(about | await shown(service, recipe, service.unusable.get(name)))
 
     async def read(
@@ -125,14 +143,18 @@ class Recipes:
             raise wrong(f"{where}{fault.message}", f"toml.{fault.field}".rstrip("."))
         if recipe.name != name:
             raise wrong(f'name: is "{recipe.name}" in the text, but the recipe is saved as "{name}"', "toml.name")
-        if is_shipped(name) or (name in service.shelf and not is_own(service.shelf[name].source)):
+        await service.look_for_saved()
+        hidden = service.saved is not None and service.saved.hides(name)
+        if hidden or is_shipped(name) or (name in service.shelf and not is_changeable(service, name)):
             message = f'you cannot replace the recipe "{name}"; give your recipe another name'
             raise wrong(message, "name", 409)
         if (why := await service.naming.refusal(recipe.models)) is not None:
             raise wrong(f"the recipe names a model that requests may not name. {why}", "toml", 403)
+        if service.saved is not None:
+            return await self.share(service.saved, name, written)
         path = recipes_folder() / f"{name}.toml"
         if path.exists() and not written.replace:
-            raise wrong(f'there is a recipe "{name}" already; to replace it, set "replace": true', "replace", 409)
+            raise taken(name)
         try:
             await asyncio.to_thread(_write, path, written.toml)
         except OSError as problem:
@@ -145,11 +167,25 @@ class Recipes:
         # The other workers of this server read recipes only when they start, and only those that are configured.
         return said({"name": name, "path": str(path), "restart": lasts and service.serving.workers > 1, "lasts": lasts})
 
+    async def share(self, saved: SharedRecipes, name: str, written: Written) -> Response:
+        """Save a recipe for all servers that share the database."""
+        match await saved.save(name, written.toml, written.replace):
+            case "taken":
+                raise taken(name)
+            case "full":
+                raise wrong("the database has as many saved recipes as it may have; delete some first", "name", 409)
+            case _:
+                return said({"name": name, "path": None, "restart": False, "lasts": True})
+
     async def delete(self, request: Request) -> Response:
         """Delete the file of a recipe of the user's own, and offer the recipe no more."""
         service, name = self.service(), request.path_params["name"]
         who(request, service)
         check_writable(service)
+        await service.look_for_saved()
+        if service.saved is not None and name in service.saved.texts:
+            await service.saved.delete(name)
+            return said({"name": name, "deleted": True})
         if name not in known(service):
             raise ProblemError(Problem(404, "not_found", f'there is no recipe "{shown_id(name)}"', "name"))
         path = Path(service.shelf[name].source) if name in service.shelf else recipes_folder() / f"{name}.toml"
@@ -166,6 +202,17 @@ class Recipes:
         for table in (service.shelf, service.recipes, service.unusable):
             table.pop(name, None)
         return said({"name": name, "deleted": True})
+
+
+def taken(name: str) -> ProblemError:
+    """The error of a name that another recipe has."""
+    return wrong(f'there is a recipe "{name}" already; to replace it, set "replace": true', "replace", 409)
+
+
+def is_changeable(service: Service, name: str) -> bool:
+    """Whether the recipe on the shelf is a file of the user's own, or one that servers share."""
+    shared = service.saved is not None and name in service.saved.texts
+    return shared or is_own(service.shelf[name].source)
 
 
 def check_writable(service: Service) -> None:

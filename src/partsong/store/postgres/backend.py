@@ -8,10 +8,10 @@ from typing import Any
 
 from partsong.call import Call
 from partsong.model import Answer
-from partsong.store.backend import LEASE
+from partsong.store.backend import LEASE, SavedAs
 from partsong.store.conversations import Change, ConversationSearch, StoredConversation
 from partsong.store.limits import Refusal
-from partsong.store.postgres import calls, conversations, limits, locks, runs, sharing, spending, totals, votes
+from partsong.store.postgres import calls, conversations, limits, locks, recipes, runs, sharing, spending, totals, votes
 from partsong.store.postgres.database import LOCK_TIMEOUT, Database, Job
 from partsong.store.postgres.transaction import Transaction
 from partsong.store.runs import Deleted, Pruned, Search, StoredRun, Timed
@@ -185,6 +185,18 @@ class Postgres:
 
     def remove_key(self, name: str) -> "asyncio.Future[bool]":
         return self.database.write(partial(sharing.remove_key, name=name))
+
+    async def recipe_digests(self) -> dict[str, bytes]:
+        return await self.database.read(recipes.digests)
+
+    async def read_recipes(self, names: Sequence[str]) -> dict[str, str]:
+        return await self.database.read(partial(recipes.read, names=names))
+
+    def keep_recipe(self, name: str, text: str, replace: bool) -> "asyncio.Future[SavedAs]":
+        return self.database.write(partial(recipes.keep, name=name, text=text, replace=replace), locks.RECIPES)
+
+    def remove_recipe(self, name: str) -> "asyncio.Future[bool]":
+        return self.database.write(partial(recipes.remove, name=name))
 
     def ask_to_stop(self, run: str) -> "asyncio.Future[None]":
         return self.database.write(partial(sharing.ask_to_stop, run=run))

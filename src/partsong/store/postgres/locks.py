@@ -31,6 +31,7 @@ MIGRATION = Lock(_OURS)
 MONEY = Lock(_OURS + 1)  # of all scopes: most holds share the scope of all money anyway
 USING_PROMPTS = Lock(_OURS + 3, shared=True)  # while a call refers to a prompt that is there already
 CLAIMS = Lock(_OURS + 4)
+RECIPES = Lock(_OURS + 5)  # while a recipe is saved: the recipes are counted first
 DELETING_PROMPTS = Lock(_OURS + 3)  # while prompts without calls are deleted
 
 

@@ -12,7 +12,7 @@ SCHEMA = "partsong"
 OLDEST = 13  # major version of PostgreSQL that is needed at least: `pg_xact_status` and `xid8`
 
 # One for each migration: the least number of migrations that a program must know to use the tables after it.
-LEAST: tuple[int, ...] = (1, 1, 1)
+LEAST: tuple[int, ...] = (1, 1, 1, 1)
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -216,5 +216,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
         "CREATE INDEX words_by_conversation ON words (caller, conversation)",
+    ),
+    (
+        # The recipes that were saved on the web page of a server, as TOML.
+        "CREATE TABLE recipes (name bytea PRIMARY KEY, written bytea NOT NULL)",
     ),
 )
