@@ -47,7 +47,7 @@ def missing() -> str | None:
     return None
 
 
-def _owner() -> str | None:
+def owner() -> str | None:
     """The user who runs the server; `None` for this user."""
     if os.geteuid() != 0:
         return None
@@ -67,25 +67,36 @@ class Cluster:
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder, self.port = folder, port or _free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._certified = False
+
+    def certify(self, folder: Path) -> None:
+        """Let the server, which is not started yet, speak TLS with `server.crt` and `server.key` of the folder."""
+        for name in ("server.crt", "server.key"):
+            path = self.folder / "data" / name
+            path.write_bytes((folder / name).read_bytes())
+            path.chmod(0o600)
+            if (user := owner()) is not None:
+                shutil.chown(path, user)
+        self._certified = True
 
     def address(self, database: str = "postgres", user: str = USER, port: int | None = None) -> str:
         escaped = PASSWORD.replace("/", "%2F").replace("@", "%40")
         return f"postgresql://{user}:{escaped}@127.0.0.1:{port or self.port}/{database}"
 
     def make(self) -> None:
-        folder, owner = programs(), _owner()
+        folder, user = programs(), owner()
         assert folder is not None
         self.folder.chmod(0o755)
         data, secret = self.folder / "data", self.folder / "password"
         secret.write_text(PASSWORD)
         data.mkdir(mode=0o700)
-        if owner is not None:
+        if user is not None:
             for path in (data, secret):
-                shutil.chown(path, owner)
+                shutil.chown(path, user)
         options = ("--username", USER, "--pwfile", str(secret), "--auth", "scram-sha-256", "--encoding", "UTF8")
         made = subprocess.run(
             [str(folder / "initdb"), "--pgdata", str(data), "--no-sync", "--locale", "C", *options],
-            user=owner, cwd=self.folder, capture_output=True, text=True, timeout=WITHIN, extra_groups=_groups(owner),
+            user=user, cwd=self.folder, capture_output=True, text=True, timeout=WITHIN, extra_groups=_groups(user),
         )  # fmt: skip
         assert made.returncode == 0, made.stdout + made.stderr
 
@@ -94,7 +105,7 @@ class Cluster:
 
         durable: whether commits outlive the machine; a server that is killed keeps them anyway (default: no)
         """
-        folder, owner = programs(), _owner()
+        folder, user = programs(), owner()
         assert folder is not None
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -103,13 +114,14 @@ class Cluster:
             "max_connections": "60",
             "shared_buffers": "32MB",
             "fsync": "on" if durable else "off",
+            "ssl": "on" if self._certified else "off",
         }
         command = [str(folder / "postgres"), "-D", str(self.folder / "data")]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, user=owner, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
-                extra_groups=_groups(owner),
+                command, user=user, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
+                extra_groups=_groups(user),
             )  # fmt: skip
         give_up = time.monotonic() + WITHIN
         while True:
@@ -150,16 +162,18 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _groups(owner: str | None) -> list[int] | None:
-    return None if owner is None else []
+def _groups(user: str | None) -> list[int] | None:
+    return None if user is None else []
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A server that runs until the block is left."""
+def cluster(certificate: Path | None = None) -> Iterator[Cluster]:
+    """A server that runs until the block is left. `certificate`: a folder, see `Cluster.certify`; no TLS by default."""
     with tempfile.TemporaryDirectory(prefix="partsong-postgres-") as folder:
         made = Cluster(Path(folder))
         made.make()
+        if certificate is not None:
+            made.certify(certificate)
         made.start()
         try:
             yield made

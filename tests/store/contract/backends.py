@@ -10,6 +10,7 @@ from partsong.store.backend import Backend
 from partsong.store.sqlite.backend import SQLite
 from tests import postgres
 
+POOLER = "PARTSONG_TEST_POOLER"  # environment variable with the port of a pooler before that server
 SERVER = "PARTSONG_TEST_POSTGRES"  # environment variable with the port of the tests' server
 
 
@@ -20,12 +21,13 @@ def _sqlite(folder: Path) -> Backend:
 def _postgres(folder: Path) -> Backend:
     from partsong.store.postgres.backend import Postgres
 
-    port = int(os.environ[SERVER])
-    return Postgres(postgres.Cluster(folder, port).database(f"test{zlib.crc32(str(folder).encode())}"))
+    server, name = postgres.Cluster(folder, int(os.environ[SERVER])), f"test{zlib.crc32(str(folder).encode())}"
+    server.database(name)
+    return Postgres(server.address(name, port=int(os.environ.get(POOLER) or server.port)))
 
 
 # Each makes a back end, not opened yet, on the database that belongs to a test's folder.
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": _sqlite, "postgres": _postgres}
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": _sqlite, "postgres": _postgres, "pooler": _postgres}
 Opening = Callable[[], AbstractAsyncContextManager[Backend]]
 
 
