@@ -1,10 +1,11 @@
 """What a run costs beyond the bare calls: 3 x 2 + 1 streamed calls through partsong, every event heard by a listener.
 
-    python benchmarks/overhead.py PORT [SUFFIX, e.g. -t300-d20] [RUNS AT ONCE] [RUNS] [--guarded]
+    python benchmarks/overhead.py PORT [SUFFIX, e.g. -t300-d20] [RUNS AT ONCE] [RUNS] [--guarded] [--store=ADDRESS]
 
 PORT is that of the upstream, or 0 (see upstream.py). SUFFIX is put behind the name of each model. With `--guarded`
 every guard is on: prices, a budget for the run and for the day, first-token and silence limits, deadlines, quorum and
-fallbacks, and a store on the disk that keeps every call and every event.
+fallbacks, and a store on the disk that keeps every call and every event. ADDRESS is a PostgreSQL database
+(postgresql://…) that is the store in place of this file.
 
 Prints CPU milliseconds a run, runs a second, and the median time to the first piece of the final answer. A script that
 makes the same seven calls with aiohttp and nothing else should print the same line, so that both can be run in turn:
@@ -65,7 +66,7 @@ class Listener:
             self.first = time.perf_counter()
 
 
-async def main(port: int, suffix: str, at_once: int, runs: int, guarded: bool) -> None:
+async def main(port: int, suffix: str, at_once: int, runs: int, guarded: bool, address: str) -> None:
     recipe, configuration = planned(port, suffix, guarded)
     gate = asyncio.Semaphore(at_once)
     async with AsyncExitStack() as stack:
@@ -73,7 +74,7 @@ async def main(port: int, suffix: str, at_once: int, runs: int, guarded: bool) -
         funds: Funds | None = None
         if guarded:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            store = await stack.enter_async_context(open_store(Path(folder) / "journal.db"))
+            store = await stack.enter_async_context(open_store(address or Path(folder) / "journal.db"))
             funds = daily_funds(configuration, store)
         models = await stack.enter_async_context(partsong.assemble(recipe.models, configuration, store=store))
 
@@ -98,11 +99,12 @@ async def main(port: int, suffix: str, at_once: int, runs: int, guarded: bool) -
 
 
 if __name__ == "__main__":
-    words = [word for word in sys.argv[1:] if word != "--guarded"]
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
     guarded = "--guarded" in sys.argv
+    address = "".join(word.removeprefix("--store=") for word in sys.argv if word.startswith("--store="))
     given, suffix, at_once, runs = (words + ["", "1", "50"][len(words) - 1 :])[:4]
     with upstream(int(given)) as port:
-        performed = main(port, suffix, int(at_once), int(runs), guarded)
+        performed = main(port, suffix, int(at_once), int(runs), guarded, address)
         try:
             import uvloop
         except ImportError:
