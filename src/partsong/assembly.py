@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from partsong.providers.http import Http
     from partsong.store import Store
     from partsong.store import Throughput as StoredThroughput
+    from partsong.toolbox import Toolbox
+    from partsong.tools.servers import Servers
     from partsong.weights.fetch import Access, Progress
 
 T = TypeVar("T")
@@ -187,6 +189,27 @@ class Assembly:
         self._making: dict[str, _Making] = {}
         self.session_keys: dict[str, str] = {}  # by environment variable, and gone with this process
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._servers: Servers | None = None
+
+    @property
+    def tools(self) -> "Toolbox | None":
+        """The configured servers with tools; `None` if there are none. A server is started when it is first needed.
+
+        Raises `ConfigurationError` if the library for them is not installed.
+        """
+        return self.servers()
+
+    def servers(self) -> "Servers | None":
+        """As `tools`, with all that a listing of the servers shows."""
+        if self._servers is None and self.configuration.tools:
+            try:
+                from partsong.tools.servers import Servers
+            except ModuleNotFoundError as missing:
+                if (missing.name or "").partition(".")[0] not in ("mcp", "mcp_types", "httpx2"):
+                    raise
+                raise ConfigurationError("[tools] needs the extra `mcp`: pip install 'partsong[mcp]'") from None
+            self._servers = Servers(self.configuration.tools)
+        return self._servers
 
     def check(self, ids: Iterable[str]) -> None:
         """Raise `ConfigurationError` for an unknown provider, a malformed id or a missing key.
@@ -272,7 +295,12 @@ class Assembly:
         return task
 
     async def close(self) -> None:
-        """Stop the making of models. Callers that wait for one get a `WeightsError`."""
+        """Stop the making of models, and end the servers with tools.
+
+        Callers that wait for a model get a `WeightsError`.
+        """
+        if self._servers is not None:
+            await self._servers.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
