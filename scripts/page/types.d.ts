@@ -54,6 +54,8 @@ export interface Agent {
   fallback?: string[];
   effort?: string | null;
   instruction?: string | null;
+  tools?: string[];
+  steps?: number | null;
 }
 
 export interface Aggregator {
@@ -68,6 +70,8 @@ export interface Aggregator {
   fallback?: string[];
   effort?: string | null;
   instruction?: string | null;
+  tools?: string[];
+  steps?: number | null;
   method?: "select" | "synthesize" | "vote";
   majority?: number;
   otherwise?: "fail" | "select" | "synthesize";
@@ -85,6 +89,8 @@ export interface Analyst {
   fallback?: string[];
   effort?: string | null;
   instruction?: string | null;
+  tools?: string[];
+  steps?: number | null;
 }
 
 export interface Conversation {
@@ -356,6 +362,22 @@ export interface CallFinished {
   stored_usage?: Usage | null;
 }
 
+export interface ToolUsed {
+  event: "tool_used";
+  layer: number;
+  seat: number;
+  model: string;
+  server: string;
+  tool: string;
+  arguments: string;
+  started: number;
+  seconds: number;
+  size?: number;
+  error?: string;
+  dollars?: string;
+  sources?: string[];
+}
+
 export interface LayerFinished {
   event: "layer_finished";
   layer: number;
@@ -486,6 +508,7 @@ export type AnyEvent =
   | ProposalFailed
   | ProposalSpared
   | CallFinished
+  | ToolUsed
   | LayerFinished
   | VotesCounted
   | AnalysisStarted
@@ -606,6 +629,8 @@ export interface Transcript {
   fitted: PromptFitted[];
   /** The calls that have ended; none in a run stored by an earlier version. */
   calls: CallFinished[];
+  /** The tool calls that have ended, of all seats. */
+  uses: ToolUsed[];
   votes: VotesCounted[];
   text: string;
   answer: Answer | null;

@@ -6,7 +6,7 @@ that partsong knows by name. Every mistake in an id, an address or a key is rais
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,17 +191,18 @@ class Assembly:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._servers: Servers | None = None
 
-    @property
-    def tools(self) -> "Toolbox | None":
-        """The configured servers with tools; `None` if there are none. A server is started when it is first needed.
+    def tools(self, names: Collection[str]) -> "Toolbox | None":
+        """The configured servers with tools; `None` if none are named, so that their library is not needed.
 
-        Raises `ConfigurationError` if the library for them is not installed.
+        names: usually `recipe.tools`. A server is started when it is first needed
+
+        Raises `ConfigurationError` if the library for servers is not installed.
         """
-        return self.servers()
+        return self.servers() if names else None
 
-    def servers(self) -> "Servers | None":
+    def servers(self) -> "Servers":
         """As `tools`, with all that a listing of the servers shows."""
-        if self._servers is None and self.configuration.tools:
+        if self._servers is None:
             try:
                 from partsong.tools.servers import Servers
             except ModuleNotFoundError as missing:
@@ -209,6 +210,7 @@ class Assembly:
                     raise
                 raise ConfigurationError("[tools] needs the extra `mcp`: pip install 'partsong[mcp]'") from None
             self._servers = Servers(self.configuration.tools)
+            self._shared.stack.push_async_callback(self._servers.close)
         return self._servers
 
     def check(self, ids: Iterable[str]) -> None:
@@ -295,12 +297,7 @@ class Assembly:
         return task
 
     async def close(self) -> None:
-        """Stop the making of models, and end the servers with tools.
-
-        Callers that wait for a model get a `WeightsError`.
-        """
-        if self._servers is not None:
-            await self._servers.close()
+        """Stop the making of models. Callers that wait for one get a `WeightsError`."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -23,6 +23,7 @@ from partsong.prompts import (
     listed,
     proposing,
     selecting_instruction,
+    wording,
 )
 from partsong.recipe import Agent, Layer, Layout, Recipe
 
@@ -110,6 +111,13 @@ def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
             return Brief(advised(conversation, recipe.advice), "tail", comparing)
         case _:
             assert_never(role)
+
+
+def system_of(agent: Agent) -> str:
+    """The agent's own system prompt, with what an agent that looks things up is told about its tools; "" for none."""
+    if not agent.tools:
+        return agent.system
+    return "\n\n".join((*([agent.system] if agent.system else ()), wording("look_up")))
 
 
 def instructed(told: Brief, layer: Layer, agent: Agent) -> Brief:

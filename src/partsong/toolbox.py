@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from partsong.model import Tool
 
-STEPS = 6  # rounds of tool calls of a seat whose agent does not say how many
+MOST_CALLS = 4  # tool calls of one round that are made; a model that asks for more is told
+USUAL_RESULT = 20_000  # characters of the results of one round, where nothing else is known
 
 
 class OfferedTool(Struct, frozen=True):

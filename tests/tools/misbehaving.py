@@ -19,6 +19,7 @@ TOOLS: list[dict[str, Any]] = [
         "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
         "annotations": READS,
     },
+    {"name": "long", "inputSchema": ANY, "annotations": READS},
     {"name": "hang", "inputSchema": ANY, "annotations": READS},
     {"name": "die", "inputSchema": ANY, "annotations": READS},
     {"name": "flood", "inputSchema": ANY, "annotations": READS},
@@ -43,6 +44,8 @@ def text_of(name: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     match name:
         case "say":
             return [{"type": "text", "text": arguments["text"]}]
+        case "long":
+            return [{"type": "text", "text": "word " * 3000}]
         case "picture":
             return [{"type": "image", "data": "aGk=", "mimeType": "image/png"}, {"type": "text", "text": EVIL}]
         case "environment":

@@ -102,7 +102,6 @@ async def tools_of(configuration: Configuration) -> dict[str, tuple[str, str]]:
     """
     async with assembling(configuration) as assembly:
         servers = assembly.servers()
-        assert servers is not None, "the configuration has servers with tools"
         offers = await servers.offers(servers.names)
         found: dict[str, tuple[str, str]] = {}
         for name, offer in offers.items():

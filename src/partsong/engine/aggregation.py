@@ -12,8 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.analysis import Analysis, as_text
-from partsong.briefing import AggregatorRole, Brief, brief, prompt, role_of_aggregator
-from partsong.engine import waiting
+from partsong.briefing import AggregatorRole, Brief, brief, prompt, role_of_aggregator, system_of
+from partsong.engine import look_up, waiting
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.proposed_tool_calls import gathered
@@ -169,7 +169,7 @@ class _Aggregating:
         async def heard(delta: Delta) -> None:
             seat.begun(delta)
 
-        said = await seat.call(model, fitted.request, heard)
+        said = await look_up.ask(seat, self.agent, model, fitted.request, heard)
         count = len(self.table.proposals)
         if (named := await done(len(said.text) > LIGHT_BYTES, selected, said.text, count)) is None:
             words = said.text.strip()[:100]
@@ -198,7 +198,7 @@ class _Aggregating:
         conversation = self.run.conversation
         request = Request(
             self.messages(self.told, texts, indexes, self.analysis_of(indexes)),
-            tools=conversation.tools,
+            tools=conversation.tools or self.run.offered_to(self.agent),
             tool_choice=conversation.tool_choice,
             parallel_tool_calls=conversation.parallel_tool_calls if conversation.tools else None,
             response_format=conversation.response_format,
@@ -221,7 +221,8 @@ class _Aggregating:
         self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...], analysis: str = ""
     ) -> tuple[Message, ...]:
         truncated, marks = self.table.truncated_at(indexes), self.table.marks(indexes)
-        return prompt(told, self.agent.system, texts, truncated, self.tool_calls, marks, analysis)
+        system = self.agent.system if self.run.conversation.tools else system_of(self.agent)
+        return prompt(told, system, texts, truncated, self.tool_calls, marks, analysis)
 
     def analysis_of(self, indexes: tuple[int, ...]) -> str:
         """The analysis for a prompt with the proposals at these indexes; "" if there is none."""

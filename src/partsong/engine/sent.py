@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from partsong.analysis import LEAST_PROPOSALS, Analysis
 from partsong.bounds import DEFAULTS, Bounds
-from partsong.briefing import Brief, brief, instructed, prompt, role_of_aggregator, role_of_layer
+from partsong.briefing import Brief, brief, instructed, prompt, role_of_aggregator, role_of_layer, system_of
 from partsong.engine.aggregation import NO_ROOM, analysis_for, as_asked
 from partsong.engine.fitting import DRAFT
 from partsong.engine.performance import Proposal, sampling_of
@@ -130,7 +130,7 @@ class _Run(Struct):
                 seen = _seen(seat, table)
                 texts = tuple(table.texts[each] for each in seen)
                 own = instructed(told, layer, agent)
-                messages = prompt(own, agent.system, texts, table.truncated_at(seen), marks=table.marks(seen))
+                messages = prompt(own, system_of(agent), texts, table.truncated_at(seen), marks=table.marks(seen))
                 sampling = sampling_of(self.recipe, agent, *address, sample)
                 sent.append(self.sent(address, messages, sampling, calls=self.calls(address)))
         return sent
@@ -154,7 +154,7 @@ class _Run(Struct):
         address, analyst = (len(self.recipe.layers), ANALYST_SEAT), self.recipe.analyst or Analyst("")
         proposals = Table(table.proposals)
         told = brief(self.recipe, self.conversation, "analyst")
-        messages = prompt(told, analyst.system, proposals.texts, proposals.truncated)
+        messages = prompt(told, system_of(analyst), proposals.texts, proposals.truncated)
         sampling = sampling_of(self.recipe, analyst, *address, 0)
         return [self.sent(address, messages, sampling, schema=True, calls=self.calls(address))]
 
@@ -186,6 +186,8 @@ class _Run(Struct):
         if role != "selector":
             sampling = as_asked(sampling, conversation.sampling)
 
+        system = agent.system if conversation.tools else system_of(agent)
+
         def messages(
             which: Brief, draft: str | None, left: Sequence[int], analysis: Analysis | None
         ) -> tuple[Message, ...]:
@@ -193,7 +195,7 @@ class _Run(Struct):
             read = (*(() if draft is None else (draft,)), *(texts[each] for each in left))
             about = "" if analysis is None else analysis_for(analysis, table, indexes)
             cut, marks = table.truncated_at(indexes), table.marks(indexes)
-            return prompt(which, agent.system, read, cut, listed, marks, about)
+            return prompt(which, system, read, cut, listed, marks, about)
 
         sent: list[Sent] = []
         draft: str | None = None

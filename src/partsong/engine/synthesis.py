@@ -9,6 +9,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from partsong.engine.look_up import ask
 from partsong.engine.seat import Seat
 from partsong.engine.tool_call_stream import ToolCallStream, deltas_of
 from partsong.engine.tool_calls import fault_of, kept
@@ -58,7 +59,8 @@ class Synthesis:
         Raises `ModelError` if the call fails, or if the answer is wrong and was heard, or is wrong a second time.
         """
         try:
-            answer = await self.seat.call(model, request, self.send)
+            agent = self.seat.run.recipe.aggregator
+            answer = await ask(self.seat, agent, model, request, self.send, holds=True)
         except ModelError as error:
             if error.cause != "invalid":
                 raise
@@ -111,6 +113,7 @@ class Synthesis:
         if self.tool_calls.heard or (conversation.response_format is not None and any(run.said)):
             raise ModelError(f"{model} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
         self.seat.note_wrong(wrong.usage)
+        request = replace(request, tools=conversation.tools)  # nothing is looked up again
         try:
             answer = await self.seat.call(model, _told_of(request, wrong, fault), None)
         except ModelError as error:

@@ -198,13 +198,23 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
         funds = daily_funds(shared.configuration, shared.store)
         bounds = shared.configuration.bounds
         await perform(
-            recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id, bounds=bounds
+            *(recipe, asking(question), models, hear),
+            live=False,
+            funds=funds,
+            record=recorder.id,
+            bounds=bounds,
+            tools=shared.assembly.tools(recipe.tools),
         )
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
     finally:
         await recorder.close()
         report.kept = recorder.kept
+    return _result(report)
+
+
+def _result(report: Report) -> CallToolResult:
+    """The result of `ask`. Raises `ToolError` for a run without an answer."""
     if report.answer is None:
         raise ToolError("no answer" if report.error is None else report.error.message)
     # A model reads the text only. Programs find the report in the structured content.
