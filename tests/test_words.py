@@ -121,7 +121,7 @@ def test_every_file_of_instructions_is_told_to_somebody() -> None:
     told = "\n".join(
         message.text
         for each in briefs
-        for message in prompt(each, "", TEXTS, calls=listed, marks=marks, analysis="NOTES")
+        for message in prompt(each, "", TEXTS, calls=listed, marks=marks, analysis="NOTES", sources="1. a")
     )
     told += system_of(Agent("scripted:a", tools=("web",)))
     for file in (resources.files("partsong") / "instructions").iterdir():

@@ -581,6 +581,12 @@ export interface Used {
   estimated: boolean;
 }
 
+/** A source with the names of the seats that read it: `read.js`. */
+export interface ReadSource {
+  address: string;
+  seats: string[];
+}
+
 /** What the page shows of one seat: `seats.js`. */
 export interface ShownSeat {
   /** "2.1" for the first seat of the second layer, "analyst" or "aggregator". */
@@ -598,6 +604,7 @@ export interface ShownSeat {
   replaced: [string, Failure][];
   times: SeatTimes | null;
   calls: CallFinished[];
+  uses: ToolUsed[];
   /** "saw 2 of 6" if the seat reads a part of the proposals, else "". */
   reads: string;
   state: SeatState;

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from partsong.configuration import ToolServer
 from partsong.engine import perform
+from partsong.engine.sent import sent_in
 from partsong.errors import BudgetError, ModelError, RecipeError
 from partsong.events import AnyEvent, CallFinished, ProposalFinished, RunFailed, RunFinished, ToolUsed
 from partsong.model import (
@@ -30,6 +31,7 @@ from partsong.model import (
 )
 from partsong.model_info import ModelInfo
 from partsong.recipe import Agent, Aggregator, Analyst, Layer, Recipe
+from partsong.server.report import Report
 from partsong.tools.servers import Servers
 from tests import grammar
 
@@ -348,3 +350,40 @@ async def test_what_a_server_charges_counts_and_is_planned() -> None:
         less = replace(recipe, max_dollars=Decimal("0.82"))
         with pytest.raises(BudgetError, match=r"may cost 0\.83 dollars"):
             await events_of(less, models, toolbox)
+
+
+async def test_the_aggregator_cites_what_was_read_and_nothing_else() -> None:
+    writer = Caller(lambda *_: "It is blue [1], and round [2].")
+    recipe = Recipe("looking", (Layer((Agent("test:a", tools=("odd",)), Agent("test:b"))),), Aggregator("test:w"))
+    model = Caller(look_once("odd__say", text="read https://example.org/sky"))
+    async with tools() as toolbox:
+        events = await events_of(recipe, {"test:a": model, "test:b": plain, "test:w": writer}, toolbox)
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    asked = writer.requests[0].messages[-1].text
+    assert "1. https://example.org/sky" in asked
+    assert "cite the source by its number" in asked
+    said = "".join(event.delta.text for event in events if event.__class__.__name__ == "AggregationDelta")  # type: ignore[union-attr]
+    assert end.answer.text == said == "It is blue [1], and round."
+    (loss,) = end.losses
+    assert (loss.layer, loss.seat, loss.kind) == (1, 0, "shortened")
+    assert "[2]" in loss.message
+    report = Report("id", "looking")
+    for event in events:
+        report.hear(event)
+    assert report.plain()["sources"] == [{"number": 1, "address": "https://example.org/sky", "seats": [[0, 0]]}]
+    (sent,) = [each for each in await sent_in(events) if each.layer == 1]
+    assert sent.messages[-1].parts == writer.requests[0].messages[-1].parts
+
+
+async def test_without_a_source_nothing_is_told_and_no_bracket_is_touched() -> None:
+    writer = Caller(lambda *_: "It is blue [1].")
+    recipe = Recipe("looking", (Layer((Agent("test:a", tools=("odd",)), Agent("test:b"))),), Aggregator("test:w"))
+    async with tools() as toolbox:
+        events = await events_of(
+            recipe, {"test:a": Caller(lambda *_: "no"), "test:b": plain, "test:w": writer}, toolbox
+        )
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert (end.answer.text, end.losses) == ("It is blue [1].", ())
+    assert "sources" not in writer.requests[0].messages[-1].text

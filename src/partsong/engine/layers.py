@@ -278,6 +278,8 @@ class _Layer:
         """Emit how the seat ended in an earlier run. An answer is told as a call that came from the store."""
         run = self.run
         seat.ended, seat.answer, seat.model = True, found.answer, found.model
+        for use in found.uses:
+            run.tally.recall_use(seat.address, use)
         if found.model != seat.models[0]:
             why = next((loss for loss in found.losses if loss.kind == "replaced"), None)
             before = Failure("cancelled", "") if why is None else Failure(why.cause, why.message)

@@ -65,6 +65,7 @@ class Tally:
     used: sum of the usages of all ended calls, and of the dollars of all ended tool calls
     open: the calls that have not ended
     uses: the tool calls that have not ended
+    read: the tool calls that have ended
     """
 
     def __init__(self, models: Mapping[str, Model], started: float, finished: deque[CallFinished | ToolUsed]) -> None:
@@ -73,6 +74,7 @@ class Tally:
         self.used = NOTHING_USED
         self.open: set[OpenCall] = set()
         self.uses: set[OpenUse] = set()
+        self.read: list[ToolUsed] = []
         self._measured: tuple[Request, int] | None = None  # the last request whose tokens were estimated
 
     def begin(self, address: tuple[int, int], model: str, request: Request) -> OpenCall:
@@ -116,7 +118,17 @@ class Tally:
             self.used += Usage(dollars=use.dollars)
         times = round(use.started - self.started, 6), round(self.clock() - use.started, 6)
         what = use.model, use.server, use.tool, use.arguments
-        self.finished.append(ToolUsed(*use.address, *what, *times, size, error, use.dollars, sources))
+        self.read.append(ToolUsed(*use.address, *what, *times, size, error, use.dollars, sources))
+        self.finished.append(self.read[-1])
+
+    def recall_use(self, address: tuple[int, int], use: ToolUsed) -> None:
+        """Tell a tool call of an earlier run again, which costs nothing now and takes no time."""
+        layer, seat = address
+        before = max((each.started for each in self.read if (each.layer, each.seat) == address), default=-1.0)
+        now = round(max(self.clock() - self.started, before + 1e-6), 6)  # so that they keep their order
+        again = replace(use, layer=layer, seat=seat, started=now, seconds=0.0, dollars=Decimal(0))
+        self.read.append(again)
+        self.finished.append(again)
 
     def give_up_uses(self, error: ModelError, address: tuple[int, int] | None = None) -> None:
         """Count the open tool calls of a seat (`None`, the default: of all seats) as given up because of `error`."""

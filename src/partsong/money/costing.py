@@ -20,6 +20,7 @@ from partsong.model_info import ModelInfo
 from partsong.money.budget import Dollars, dearest, limit_of, provider_of
 from partsong.prompts import with_documents
 from partsong.recipe import Agent, Layer, Recipe
+from partsong.sources import MOST_TOKENS
 from partsong.toolbox import MOST_CALLS, NO_OFFERS, USUAL_RESULT, Offer, Offers
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
 
@@ -136,7 +137,8 @@ class Reading:
         """The tokens of the instruction and of the marks around the texts."""
         key = read.count, read.comments, read.widest
         if key not in self._marks:
-            self._marks[key] = estimate_tokens(Request(longest_marks(self.brief, *key)))
+            sources = MOST_TOKENS if self.brief.has_sources else 0
+            self._marks[key] = estimate_tokens(Request(longest_marks(self.brief, *key))) + sources
         return self._marks[key]
 
     def retold(self, words: int) -> int:

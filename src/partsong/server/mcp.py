@@ -63,6 +63,8 @@ class Answered(BaseModel):
     spared: int = Field(description="How many proposals were not needed, because the others agreed.")
     votes: list[dict[str, Any]] = Field(description="Who voted for what, for each layer whose answers were counted.")
     calls: list[dict[str, Any]] = Field(description="Each call to a model, with its tokens and dollars.")
+    tools: list[dict[str, Any]] = Field(default=[], description="Each tool call of a model that looked something up.")
+    sources: list[dict[str, Any]] = Field(default=[], description="What the models have read, which [n] in it cites.")
 
 
 class ListedRecipe(BaseModel):
