@@ -53,6 +53,21 @@ class Calls(Struct, frozen=True):
     grown: int = 0
     dollars: Decimal = Decimal(0)
 
+    @property
+    def rounds(self) -> int:
+        """Most rounds of tool calls in each of these calls, each of which is one more call."""
+        return self.agent.rounds if self.grown else 0
+
+    @property
+    def most_asked(self) -> int:
+        """Most input tokens of all these calls."""
+        return self.count * sum(self.asked + self.grown * made for made in range(self.rounds + 1))
+
+    @property
+    def most_said(self) -> int:
+        """Most output tokens of all these calls."""
+        return self.count * (self.rounds + 1) * self.said
+
 
 class Free(Struct, frozen=True):
     """What of a recipe costs nothing, because it is found in an earlier run.
@@ -300,7 +315,7 @@ class Costs:
         """The most dollars of these calls, for the run and for each provider whose model may answer."""
         cost: dict[str, Decimal] = {}
         for name in calls.agent.models:
-            limit, rounds = limit_of(self.info[name], sampling), range(calls.agent.rounds + 1 if calls.grown else 1)
+            limit, rounds = limit_of(self.info[name], sampling), range(calls.rounds + 1)
             each = sum((self.price(name, calls.asked + calls.grown * made, limit) for made in rounds), Decimal(0))
             for scope in ("", provider_of(name)):
                 cost[scope] = max(cost.get(scope, Decimal(0)), calls.count * each)
