@@ -137,6 +137,19 @@ async def assemble(
 
 
 @asynccontextmanager
+async def open_tools(configuration: Configuration | None = None) -> AsyncIterator["Toolbox"]:
+    """Yield the servers with tools of a configuration, for the parameter `tools` of `run`, `stream` and `perform`.
+
+    configuration: by default the configuration that `find_configuration` finds
+
+    A server is started when a run first needs it, and ended when the block is left. Raises `ConfigurationError` if the
+    library for servers is not installed.
+    """
+    async with assembling(configuration) as assembly:
+        yield assembly.servers()
+
+
+@asynccontextmanager
 async def assembling(
     configuration: Configuration | None = None,
     *,
