@@ -387,3 +387,13 @@ async def test_without_a_source_nothing_is_told_and_no_bracket_is_touched() -> N
     assert isinstance(end, RunFinished)
     assert (end.answer.text, end.losses) == ("It is blue [1].", ())
     assert "sources" not in writer.requests[0].messages[-1].text
+
+
+async def test_a_server_that_starts_slowly_does_not_hold_up_a_run_with_a_deadline() -> None:
+    servers = Servers({"odd": ToolServer((sys.executable, "-c", "import time; time.sleep(3600)"))})
+    model = Caller(lambda *_: "from memory")
+    events = await events_of(recipe_of(deadline=0.5), {"test:a": model, "test:b": plain}, servers)
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert "it had not started within 0.5 s, the deadline of the run" in end.losses[0].message
+    await servers.close()

@@ -57,11 +57,11 @@ def keyed(application: ASGIApp, key: str) -> ASGIApp:
 
 
 @asynccontextmanager
-async def served(key: str = "") -> AsyncIterator[str]:
+async def served(key: str = "", port: int = 0) -> AsyncIterator[str]:
     application: ASGIApp = web().streamable_http_app()
     if key:
         application = keyed(application, key)
-    config = uvicorn.Config(application, port=0, log_level="error", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(application, port=port, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     with contextlib.ExitStack() as stack:
         task = asyncio.create_task(server.serve())
@@ -112,3 +112,17 @@ async def test_a_key_is_sent_and_a_wrong_one_is_told(monkeypatch: pytest.MonkeyP
 async def test_an_address_where_nobody_listens_is_told() -> None:
     async with asking(ToolServer(url="http://127.0.0.1:9/mcp")) as servers:
         assert (await servers.offers(["web"]))["web"].problem != ""
+
+
+async def test_a_server_that_was_restarted_is_asked_again() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        first = contextlib.AsyncExitStack()
+        url = await first.enter_async_context(served())
+        servers = await stack.enter_async_context(asking(ToolServer(url=url, deadline=5)))
+        tool = (await servers.offers(["web"]))["web"].tools[0]
+        assert (await servers.use(tool, {"query": "a"})).error == ""
+        await first.aclose()
+        assert (await servers.use(tool, {"query": "b"})).error != ""
+        await stack.enter_async_context(served(port=int(url.rpartition(":")[2].partition("/")[0])))
+        said = [await servers.use(tool, {"query": "c"}) for _ in range(3)]
+        assert said[-1].error == "", said

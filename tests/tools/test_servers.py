@@ -159,3 +159,34 @@ async def test_a_missing_key_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ODD_KEY", raising=False)
     async with serving(ToolServer((sys.executable, PROGRAM), key_env="ODD_KEY")) as servers:
         assert "ODD_KEY is not set" in (await servers.offers(["odd"]))["odd"].problem
+
+
+async def test_a_server_that_never_starts_is_told_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("partsong.tools.server.STARTING", 0.3)
+    pid = tmp_path / "pid"
+    code = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(3600)"
+    async with serving(ToolServer((sys.executable, "-c", code))) as servers:
+        assert (await servers.offers(["odd"]))["odd"].problem == "no answer within 0.3 s"
+        assert (await servers.offers(["odd"]))["odd"].problem == "no answer within 0.3 s"
+    if pid.exists():  # else it was ended before it had begun
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+
+
+async def test_a_server_that_is_being_started_is_ended_at_once(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    code = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(3600)"
+    async with serving(ToolServer((sys.executable, "-c", code))) as servers:
+        asked = asyncio.create_task(servers.offers(["odd"]))
+        while not pid.exists() or not pid.read_text():
+            await asyncio.sleep(0.01)
+    assert (await asked)["odd"].problem == "it was ended while it started"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+async def test_what_the_sdk_complains_of_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    async with serving() as servers:
+        await used(servers, "flood")
+        await used(servers, "die")
+    assert capfd.readouterr() == ("", "")

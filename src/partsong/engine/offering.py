@@ -1,5 +1,6 @@
 """Which tools the agents of a run are offered, asked once before the run begins, and what is lacking told as losses."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,8 +32,17 @@ async def offers_for(recipe: Recipe, toolbox: Toolbox | None, bounds: Bounds) ->
             f'{recipe.name}: tools: there is no server "{shown(unknown[0])}"; known: {known} (others go into'
             f" partsong.toml as [tools.{shown(unknown[0])}])"
         )
-    offers = await toolbox.offers(recipe.tools)
-    return {name: await _usable(offer, bounds) for name, offer in offers.items()}
+    offers = await asyncio.gather(*(_offer(toolbox, name, recipe.deadline) for name in recipe.tools))
+    return {name: await _usable(offer, bounds) for name, offer in zip(recipe.tools, offers, strict=True)}
+
+
+async def _offer(toolbox: Toolbox, name: str, seconds: float | None) -> Offer:
+    """What a server offers. A server that takes longer to start than a run may take is started for later runs."""
+    try:
+        async with asyncio.timeout(seconds):
+            return (await toolbox.offers((name,)))[name]
+    except TimeoutError:
+        return Offer(problem=f"it had not started within {seconds:g} s, the deadline of the run")
 
 
 def note_lacking(recipe: Recipe, conversation: Conversation, offers: Offers, losses: Losses) -> None:

@@ -14,6 +14,8 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CONNECTION_CLOSED,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
     CallToolRequest,
     CallToolRequestParams,
     CallToolResult,
@@ -31,6 +33,7 @@ AGAIN = 5.0  # seconds for which a server that could not be started is not tried
 MOST_HUNG = 2  # tool calls in a row without an answer, after which the server is started again
 MOST_PAGES = 20  # pages of a list of tools
 MOST_TOOLS = 200  # tools of a server that are read; which of them are offered is decided elsewhere
+_LOST = (INVALID_REQUEST, INTERNAL_ERROR)
 CLOSING = 5.0  # seconds that a server has to end before its task is cancelled
 
 
@@ -64,10 +67,13 @@ class Server:
     name: name of the server, for messages
     transport: makes a new connection: a program, or none for a server over HTTP, and the streams of the messages
     deadline: seconds within which a tool call must be answered
+    by_http: whether the server is asked over HTTP (default: no)
     """
 
-    def __init__(self, name: str, transport: "Callable[[], Transport]", deadline: float) -> None:
-        self.name, self._transport, self._deadline = name, transport, deadline
+    def __init__(
+        self, name: str, transport: "Callable[[], Transport]", deadline: float, *, by_http: bool = False
+    ) -> None:
+        self.name, self._transport, self._deadline, self._by_http = name, transport, deadline, by_http
         self._running: _Running | None = None
         self._failed: tuple[float, UnusableError] | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -129,6 +135,8 @@ class Server:
         """Let the server that runs end, if there is one, in the background."""
         if self._running is not None and self._running.task is not None:
             self._running.leave.set()
+            if not self._running.ready.done():
+                self._running.task.cancel()  # it may never start
             self._ending.add(self._running.task)
             self._running.task.add_done_callback(self._ending.discard)
         self._running = None
@@ -183,10 +191,12 @@ class Server:
                 running.broken = running.broken or running.hung >= MOST_HUNG
                 return UnusableError(f"no answer within {seconds:g} s")
             case MCPError():
-                if problem.error.code != CONNECTION_CLOSED:
-                    return UnusableError(_line(problem.error.message) or "the server refuses the request")
-                running.broken = True
-                return UnusableError("the server has ended or closed the connection")
+                code = problem.error.code
+                # Over HTTP, the SDK says so of a session that the server has forgotten, and of a server that is down.
+                running.broken = running.broken or code == CONNECTION_CLOSED or (self._by_http and code in _LOST)
+                if code == CONNECTION_CLOSED:
+                    return UnusableError("the server has ended or closed the connection")
+                return UnusableError(_line(problem.error.message) or "the server refuses the request")
             case FileNotFoundError():
                 return UnusableError(f"there is no program {problem.filename}")
             case _:

@@ -5,7 +5,9 @@ that it only reads. This is asked again at each tool call, since a server may ch
 """
 
 import asyncio
+import logging
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,6 +37,9 @@ class Servers:
 
     def __init__(self, configured: Mapping[str, ToolServer]) -> None:
         self.configured = configured
+        # The SDK logs what servers do wrong, with tracebacks. What matters is told in results and offers.
+        if not (log := logging.getLogger("mcp")).handlers:
+            log.addHandler(logging.NullHandler())
         self._servers: dict[str, Server] = {}
 
     @property
@@ -84,10 +89,14 @@ class Servers:
             key = tool_key_of(name, settings)
             environment = {} if settings.key_env is None or key is None else {settings.key_env: key}
 
-            def transport() -> Transport:
-                return Transport(settings.command, environment, settings.url, key)
+            command = settings.command
+            if command[:1] == ("partsong",):  # this installation, also where its programs are on no path
+                command = (sys.executable, "-m", *command)
 
-            self._servers[name] = Server(name, transport, settings.deadline)
+            def transport() -> Transport:
+                return Transport(command, environment, settings.url, key)
+
+            self._servers[name] = Server(name, transport, settings.deadline, by_http=bool(settings.url))
         return self._servers[name]
 
     def _offered(self, name: str, listed: tuple[ListedTool, ...]) -> tuple[OfferedTool, ...]:
