@@ -56,6 +56,7 @@ export interface Agent {
   instruction?: string | null;
   tools?: string[];
   steps?: number | null;
+  extra?: Record<string, unknown>;
 }
 
 export interface Aggregator {
@@ -72,6 +73,7 @@ export interface Aggregator {
   instruction?: string | null;
   tools?: string[];
   steps?: number | null;
+  extra?: Record<string, unknown>;
   method?: "select" | "synthesize" | "vote";
   majority?: number;
   otherwise?: "fail" | "select" | "synthesize";
@@ -91,6 +93,7 @@ export interface Analyst {
   instruction?: string | null;
   tools?: string[];
   steps?: number | null;
+  extra?: Record<string, unknown>;
 }
 
 export interface Conversation {

@@ -30,6 +30,11 @@ AGGREGATOR_RESERVE = 0.4
 ANALYST_SEAT = 1  # of the analyst, whose layer is the aggregator's; the aggregator has seat 0
 STEPS = 6  # rounds of tool calls of an agent that does not say how many
 MOST_STEPS = 50  # rounds of tool calls: each is one more call of the model, with a longer prompt
+LARGEST_EXTRA = 16_384  # bytes of an agent's extra fields as JSON
+# Fields of a request that partsong sets in every request, or that would change how many answers or tokens it pays for.
+OWN_FIELDS = frozenset(
+    {"model", "messages", "system", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
+)
 MOST_SERVERS = 16  # servers whose tools one agent may use
 MAX_SEATS = 1000  # of a layer: a larger number is probably a typing error, and an expensive one
 
@@ -51,6 +56,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         instruction of its layer or of the recipe. It has no effect where the agent reads no proposals.
     tools: names of configured servers whose tools the agent may use to look things up; empty (default) for none
     steps: most rounds of tool calls, from 1 to 50, before the agent must answer; `None` (default) means 6
+    extra: fields that are passed on to the provider as they are, in the body of each request; empty (default) for none
     """
 
     model: str
@@ -66,6 +72,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     instruction: str | None = None
     tools: tuple[str, ...] = ()
     steps: int | None = None
+    extra: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
@@ -90,6 +97,7 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
             raise ValueError(f"max_tokens is {self.max_tokens}, but must be at least 1")
         _check_instruction(self.instruction)
         _check_tools(self.tools, self.steps)
+        _check_extra(self.extra, self.tools)
 
     @property
     def needs_no_model(self) -> bool:
@@ -245,7 +253,15 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         """
         voices: set[tuple[object, ...]] = set()
         for index, agent in enumerate(self.agents):
-            told = agent.model, agent.system, agent.instruction, agent.effort, agent.tools, agent.steps
+            told = (
+                agent.model,
+                agent.system,
+                agent.instruction,
+                agent.effort,
+                agent.tools,
+                agent.steps,
+                str(agent.extra),
+            )
             for sample in range(agent.samples):
                 if agent.temperature == 0:
                     voices.add((*told, "cold"))
@@ -365,15 +381,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     @property
     def models(self) -> tuple[str, ...]:
         """Every model id of the recipe, fallbacks included, once and in order of appearance."""
-        return tuple(dict.fromkeys(name for agent in self._agents for name in agent.models))
+        return tuple(dict.fromkeys(name for agent in self.agents for name in agent.models))
 
     @property
     def tools(self) -> tuple[str, ...]:
         """The name of every server whose tools an agent may use, once and in order of appearance."""
-        return tuple(dict.fromkeys(name for agent in self._agents for name in agent.tools))
+        return tuple(dict.fromkeys(name for agent in self.agents for name in agent.tools))
 
     @property
-    def _agents(self) -> tuple[Agent, ...]:
+    def agents(self) -> tuple[Agent, ...]:
+        """The agents of all layers, the analyst if there is one, and the aggregator."""
         analyst = () if self.analyst is None else (self.analyst,)
         return (*(agent for layer in self.layers for agent in layer.agents), *analyst, self.aggregator)
 
@@ -415,6 +432,18 @@ def _check_tools(tools: tuple[str, ...], steps: int | None) -> None:
         raise ValueError(f"steps is {steps}, but without tools there are no rounds of tool calls")
     if steps is not None and not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"steps is {steps}, but must be from 1 to {MOST_STEPS}")
+
+
+def _check_extra(extra: dict[str, Any], tools: tuple[str, ...]) -> None:
+    for name in extra:
+        if name in OWN_FIELDS or (tools and name in ("tools", "tool_choice")):
+            raise ValueError(f"extra.{shown(name)} would replace what partsong sets itself")
+    try:
+        size = len(msgspec.json.encode(extra))
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("extra has a value that JSON cannot hold") from None
+    if size > LARGEST_EXTRA:
+        raise ValueError(f"extra has {size:,} bytes as JSON, but at most {LARGEST_EXTRA:,} are taken")
 
 
 def _check_instruction(instruction: str | None) -> None:

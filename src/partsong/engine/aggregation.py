@@ -212,6 +212,7 @@ class _Aggregating:
             response_format=conversation.response_format,
             sampling=self.sampling(model),
             terms=self.run.terms(self.run.end),
+            extra=self.agent.extra,
         )
         return self.run.for_model(request, info_of(self.run.models[model]))
 
@@ -222,7 +223,8 @@ class _Aggregating:
         """The request for a draft, which is prose without tools. See `write` for the parameters."""
         assert self.drafter is not None, "only a recipe that aggregates in steps has drafts"
         messages = self.messages(self.drafter, texts, indexes)
-        request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
+        terms = self.run.terms(self.run.end)
+        request = Request(messages, sampling=self.sampling(model), terms=terms, extra=self.agent.extra)
         return self.run.for_model(request, info_of(self.run.models[model]))
 
     def messages(

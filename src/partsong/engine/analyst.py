@@ -191,6 +191,7 @@ class _Analysing:
             response_format=SCHEMA,
             sampling=self.run.limited(model, sampling),
             terms=self.run.terms_of_advice(self.until),
+            extra=self.analyst.extra,
         )
         return self.run.for_model(request, info_of(self.run.models[model]))
 

@@ -242,7 +242,9 @@ class _Layer:
             for sample in range(agent.samples):
                 sampling = run.sampling(agent, self.index, index, sample)
                 messages = reading.whole(agent, index)
-                request = Request(messages, tools=tools, sampling=sampling, sample=index, terms=terms)
+                request = Request(
+                    messages, tools=tools, sampling=sampling, sample=index, terms=terms, extra=agent.extra
+                )
                 yield Seat(
                     run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request, index)
                 )

@@ -41,6 +41,7 @@ AGENT: dict[str, Rule] = {
     "instruction": "free",
     "tools": "named",
     "steps": "free",
+    "extra": "named",
 }
 RULES: dict[type, dict[str, Rule]] = {
     Recipe: {
@@ -78,6 +79,7 @@ RULES: dict[type, dict[str, Rule]] = {
     Aggregator: {**AGENT, "method": "free", "majority": "free", "otherwise": "free"},
 }
 
+_OPERATORS = "only recipes in files of the operator"
 BARE = r"[A-Za-z0-9_+-]++"
 STRING = r'"(?:[^"\\\n]|\\.)*+"|' + r"'[^'\n]*+'"
 KEY = rf"(?>{BARE}|{STRING})"
@@ -95,23 +97,25 @@ def for_caller(recipe: Recipe, fields: dict[str, Any], bounds: Bounds, *, owner:
     """
     check_fields(fields, bounds)
     changed = overridden(recipe, fields)
-    if wrong := too_large(changed, bounds, recipe) or foreign_tools(changed, recipe):
+    if wrong := too_large(changed, bounds, recipe) or foreign(changed, recipe):
         raise RecipeError(": ".join(wrong))
     return changed if owner else limited(changed, recipe)
 
 
-def foreign_tools(recipe: Recipe, served: Recipe | None = None) -> tuple[str, str] | None:
-    """The field and the reason if the recipe of a caller names a server with tools; `None` if it does not.
+def foreign(recipe: Recipe, served: Recipe | None = None) -> tuple[str, str] | None:
+    """The field and the reason if the recipe of a caller has what only recipes of the operator may have.
 
-    served: the recipe that the request names, whose servers may be named; `None` (default) if there is none
+    These are servers with tools, and further fields for providers, which may cost money that nobody counts.
+
+    served: the recipe that the request names, whose servers and fields may be named; `None` (default) if there is none
     """
     known = () if served is None else served.tools
-    if not (unknown := [name for name in recipe.tools if name not in known]):
-        return None
-    return "tools", (
-        f'a request cannot name the server "{shown(unknown[0])}": only recipes in files of the operator name servers'
-        " with tools"
-    )
+    if unknown := [name for name in recipe.tools if name not in known]:
+        return "tools", f'a request cannot name the server "{shown(unknown[0])}": {_OPERATORS} name servers with tools'
+    passed_on = [] if served is None else [agent.extra for agent in served.agents]
+    if any(agent.extra and agent.extra not in passed_on for agent in recipe.agents):
+        return "extra", f"a request cannot pass further fields on to a provider: {_OPERATORS} do so"
+    return None
 
 
 def check_fields(fields: dict[str, Any], bounds: Bounds) -> None:
