@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from partsong.configuration import ToolServer
 from partsong.engine import perform
+from partsong.engine.again import Changes, begin_again
 from partsong.engine.sent import sent_in
 from partsong.errors import BudgetError, ModelError, RecipeError
 from partsong.events import AnyEvent, CallFinished, ProposalFinished, RunFailed, RunFinished, ToolUsed
@@ -33,6 +34,7 @@ from partsong.model_info import ModelInfo
 from partsong.recipe import Agent, Aggregator, Analyst, Layer, Recipe
 from partsong.server.report import Report
 from partsong.tools.servers import Servers
+from partsong.transcript import Transcript
 from tests import grammar
 
 PROGRAM = str(Path(__file__).parents[1] / "tools" / "misbehaving.py")
@@ -397,3 +399,30 @@ async def test_a_server_that_starts_slowly_does_not_hold_up_a_run_with_a_deadlin
     assert isinstance(end, RunFinished)
     assert "it had not started within 0.5 s, the deadline of the run" in end.losses[0].message
     await servers.close()
+
+
+async def test_a_run_again_tells_what_was_read_without_reading_it_again() -> None:
+    writer = Caller(lambda *_: "It is blue [1].")
+    recipe = Recipe("looking", (Layer((Agent("test:a", tools=("odd",)), Agent("test:b"))),), Aggregator("test:w"))
+    model = Caller(look_once("odd__say", text="read https://example.org/sky"))
+    models: dict[str, Model] = {"test:a": model, "test:b": plain, "test:w": writer}
+    async with tools(dollars_per_call=Decimal("0.1")) as toolbox:
+        first = await events_of(recipe, models, toolbox)
+        earlier = Transcript()
+        for event in first:
+            earlier.hear(event)
+        recipe, conversation, again = begin_again("earlier", earlier, Changes())
+        heard: list[AnyEvent] = []
+
+        async def hear(event: AnyEvent) -> None:
+            heard.append(event)
+
+        await perform(recipe, conversation, models, hear, again=again, tools=toolbox)
+    grammar.check(heard)
+    assert len(model.requests) == 2  # of the first run
+    (use,) = uses(heard)
+    assert (use.sources, use.dollars) == (("https://example.org/sky",), 0)
+    assert writer.requests[0].messages == writer.requests[1].messages
+    end = heard[-1]
+    assert isinstance(end, RunFinished)
+    assert end.answer.text == "It is blue [1]."
