@@ -1,8 +1,9 @@
 """Seats that look things up, with real servers: the loop, its events and prompts, and what can go wrong."""
 
+import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -33,9 +34,11 @@ from partsong.model import (
 from partsong.model_info import ModelInfo
 from partsong.recipe import Agent, Aggregator, Analyst, Layer, Recipe
 from partsong.server.report import Report
+from partsong.toolbox import Offer, OfferedTool, Offers, Result, Toolbox
 from partsong.tools.servers import Servers
 from partsong.transcript import Transcript
 from tests import grammar
+from tests.clock import jumping
 
 PROGRAM = str(Path(__file__).parents[1] / "tools" / "misbehaving.py")
 Say = Callable[[Request, int], Sequence[tuple[str, dict[str, object]]] | str]
@@ -96,7 +99,7 @@ async def tools(**settings: object) -> AsyncIterator[Servers]:
 
 
 async def events_of(
-    recipe: Recipe, models: dict[str, Model], toolbox: Servers, conversation: Conversation | None = None
+    recipe: Recipe, models: dict[str, Model], toolbox: Toolbox, conversation: Conversation | None = None
 ) -> list[AnyEvent]:
     heard: list[AnyEvent] = []
 
@@ -187,15 +190,42 @@ async def test_a_tool_that_never_answers_is_told() -> None:
     assert uses(events)[0].error == "no answer within 0.2 s"
 
 
+class Hanging:
+    """Servers whose only tool never answers, without a program, so that the time of the test can jump."""
+
+    names = ("odd",)
+
+    async def offers(self, servers: Iterable[str]) -> Offers:
+        tool = Tool("odd__hang", "", b'{"type":"object","properties":{}}')
+        return {name: Offer((OfferedTool(name, "hang", tool),), "", 1000) for name in servers}
+
+    async def use(self, offered: OfferedTool, arguments: Mapping[str, object]) -> Result:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets the event")
+
+
+@jumping
 async def test_the_layers_deadline_holds_for_the_whole_loop() -> None:
     model = Caller(look_once("odd__hang"))
-    recipe = Recipe(
-        "looking", (Layer((Agent("test:a", tools=("odd",)), Agent("test:b")), deadline=0.5),), Aggregator("test:b")
-    )
-    async with tools(deadline=60) as toolbox:
-        events = await events_of(recipe, {"test:a": model, "test:b": plain}, toolbox)
+    seats = Agent("test:a", tools=("odd",)), Agent("test:b")
+    recipe = Recipe("looking", (Layer(seats, deadline=50.0),), Aggregator("test:b"))
+    events = await events_of(recipe, {"test:a": model, "test:b": plain}, Hanging())
     (use,) = uses(events)
-    assert use.error.startswith("it was given up: the layer's deadline of 0.5 s was over")
+    assert (use.started, use.seconds) == (0.0, 50.0)
+    assert use.error == "it was given up: the layer's deadline of 50 s was over"
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert [(loss.seat, loss.kind) for loss in end.losses] == [(0, "cut_off")]
+
+
+@jumping
+async def test_the_quorum_holds_for_the_whole_loop() -> None:
+    model = Caller(look_once("odd__hang"))
+    seats = Agent("test:a", tools=("odd",)), Agent("test:b")
+    recipe = Recipe("looking", (Layer(seats, quorum=1, grace=5.0),), Aggregator("test:b"))
+    events = await events_of(recipe, {"test:a": model, "test:b": plain}, Hanging())
+    (use,) = uses(events)
+    assert use.seconds == 5.0
     end = events[-1]
     assert isinstance(end, RunFinished)
     assert [(loss.seat, loss.kind) for loss in end.losses] == [(0, "cut_off")]
@@ -394,10 +424,10 @@ async def test_without_a_source_nothing_is_told_and_no_bracket_is_touched() -> N
 async def test_a_server_that_starts_slowly_does_not_hold_up_a_run_with_a_deadline() -> None:
     servers = Servers({"odd": ToolServer((sys.executable, "-c", "import time; time.sleep(3600)"))})
     model = Caller(lambda *_: "from memory")
-    events = await events_of(recipe_of(deadline=0.5), {"test:a": model, "test:b": plain}, servers)
+    events = await events_of(recipe_of(deadline=3.0), {"test:a": model, "test:b": plain}, servers)
     end = events[-1]
     assert isinstance(end, RunFinished)
-    assert "it had not started within 0.5 s, the deadline of the run" in end.losses[0].message
+    assert "it had not started within 3 s, the deadline of the run" in end.losses[0].message
     await servers.close()
 
 
@@ -421,7 +451,7 @@ async def test_a_run_again_tells_what_was_read_without_reading_it_again() -> Non
     grammar.check(heard)
     assert len(model.requests) == 2  # of the first run
     (use,) = uses(heard)
-    assert (use.sources, use.dollars) == (("https://example.org/sky",), 0)
+    assert (use.sources, use.dollars) == (("https://example.org/sky",), Decimal(0))
     assert writer.requests[0].messages == writer.requests[1].messages
     end = heard[-1]
     assert isinstance(end, RunFinished)

@@ -92,7 +92,7 @@ async def test_a_server_over_http_is_asked() -> None:
 
 
 async def test_too_much_and_too_late_are_told() -> None:
-    async with served() as url, asking(ToolServer(url=url, deadline=5)) as servers:
+    async with served() as url, asking(ToolServer(url=url, deadline=60)) as servers:
         search, flood, hang = (await servers.offers(["web"]))["web"].tools
         assert (await servers.use(flood, {})).error
         assert (await servers.use(search, {"query": "a"})).error == ""
@@ -118,7 +118,7 @@ async def test_a_server_that_was_restarted_is_asked_again() -> None:
     async with contextlib.AsyncExitStack() as stack:
         first = contextlib.AsyncExitStack()
         url = await first.enter_async_context(served())
-        servers = await stack.enter_async_context(asking(ToolServer(url=url, deadline=5)))
+        servers = await stack.enter_async_context(asking(ToolServer(url=url, deadline=60)))
         tool = (await servers.offers(["web"]))["web"].tools[0]
         assert (await servers.use(tool, {"query": "a"})).error == ""
         await first.aclose()
