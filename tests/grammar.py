@@ -1,6 +1,7 @@
 """The grammar of events, as the docstring of `partsong.events` states it, as a check that tests hold runs against."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 from partsong.analysis import LEAST_PROPOSALS, Analysis
 from partsong.events import (
@@ -26,6 +27,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    ToolUsed,
     VotesCounted,
 )
 from partsong.model import NOTHING_USED, TextDelta, Usage
@@ -42,6 +44,7 @@ def check(events: Iterable[AnyEvent]) -> None:
     open_layer = aggregating = spoke = counted = False
     elected: VotesCounted | None = None
     spared = 0
+    tools = Decimal(0)
     analyst = ""  # "asked" once the analyst has begun, and "ended" once it has ended
     seats: dict[int, str] = {}
     calls: dict[tuple[int, int], list[CallFinished]] = {}
@@ -73,6 +76,14 @@ def check(events: Iterable[AnyEvent]) -> None:
                     assert (number, seats.get(seat)) == (layer, "speaks")
                 _check_call(event)
                 calls.setdefault((number, seat), []).append(event)
+            case ToolUsed(layer=number, seat=seat):
+                if number == len(recipe.layers):
+                    assert (analyst == "asked") if seat == ANALYST_SEAT else (aggregating, seat) == (True, 0)
+                else:
+                    assert open_layer
+                    assert (number, seats.get(seat)) == (layer, "speaks")
+                _check_use(event, recipe)
+                tools += event.dollars
             case PromptFitted(layer=number, seat=seat) if (number, seat) == (len(recipe.layers), ANALYST_SEAT):
                 assert analyst == "asked"
             case PromptFitted(layer=number, seat=seat) if number == len(recipe.layers):
@@ -88,14 +99,20 @@ def check(events: Iterable[AnyEvent]) -> None:
                 assert open_layer
                 assert (number, seats.get(seat)) == (layer, "speaks")
                 said = [call for call in calls.get((number, seat), []) if call.error is None]
-                assert [(call.model, call.usage) for call in said] == [(model, answer.usage)]
-                assert said[0] is calls[number, seat][-1], "a call after the answer"
+                if recipe.layers[layer].seats[seat].tools:
+                    own = [call for call in said if call.model == model]
+                    assert sum_of(own) == answer.usage, "the answer has the usage of all its calls"
+                else:
+                    assert [(call.model, call.usage) for call in said] == [(model, answer.usage)]
+                assert said[-1] is calls[number, seat][-1], "a call after the answer"
                 seats[seat] = "answered"
             case ProposalSpared(layer=number, seat=seat, usage=usage):
                 assert open_layer
                 assert (number, seats.get(seat)) in ((layer, "speaks"), (layer, None))
                 assert seat in seats or usage is None
-                assert all(call.error is not None for call in calls.get((number, seat), []))
+                assert recipe.layers[layer].seats[seat].tools or all(
+                    call.error for call in calls.get((number, seat), [])
+                )
                 assert seat in seats or recipe.layers[layer].at_once is not None
                 seats[seat] = "spared"
                 spared += 1
@@ -108,7 +125,9 @@ def check(events: Iterable[AnyEvent]) -> None:
             case ProposalFailed(layer=number, seat=seat):
                 assert open_layer
                 assert (number, seats.get(seat)) == (layer, "speaks")
-                assert all(call.error is not None for call in calls.get((number, seat), []))
+                assert recipe.layers[layer].seats[seat].tools or all(
+                    call.error for call in calls.get((number, seat), [])
+                )
                 seats[seat] = "lost"
             case LayerFinished(layer=number, answered=answered):
                 assert open_layer
@@ -190,7 +209,7 @@ def check(events: Iterable[AnyEvent]) -> None:
         assert heard[-1].spared == spared
         assert (heard[-1].layer is None) == (heard[-1].seat is None)
         assert heard[-1].last_resort or any(call.error is None for call in calls.get((len(recipe.layers), 0), []))
-    total = sum_of(call for called in calls.values() for call in called)
+    total = sum_of(call for called in calls.values() for call in called) + Usage(dollars=tools)
     assert total == heard[-1].usage, "the calls add up to the run's usage"
 
 
@@ -214,6 +233,14 @@ def sum_of(calls: Iterable[CallFinished]) -> Usage:
 def _proposals(recipe: Recipe, table: list[tuple[int, int]]) -> set[int]:
     """The seats of the proposals on the table, which is also where comments on them lie."""
     return {seat for layer, seat in table if not recipe.layers[layer].comments}
+
+
+def _check_use(event: ToolUsed, recipe: Recipe) -> None:
+    """A tool call: of a server that the recipe names, after a call of the same model."""
+    assert event.server in ("", *recipe.tools)
+    assert event.seconds >= 0
+    assert event.error or event.server
+    assert not (event.error and event.sources)
 
 
 def _check_call(call: CallFinished) -> None:

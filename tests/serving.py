@@ -57,6 +57,7 @@ async def serving(
         keep=whole.keep,
         dollars_per_run=whole.dollars_per_run,
         dollars_per_day=whole.dollars_per_day,
+        tools=whole.tools,
         providers=whole.providers,
         models=whole.models | {name: ModelSettings() for name in models},
         documents=whole.documents,

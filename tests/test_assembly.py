@@ -76,7 +76,7 @@ output_dollars_per_million = 2.5
             "recipes = 1",
             (
                 "recipes: there is no such field; known here: recipe, store, keep, dollars_per_run, dollars_per_day, "
-                'providers, models, server, documents, bounds; did you mean "recipe"?'
+                'providers, models, server, documents, bounds, tools; did you mean "recipe"?'
             ),
         ),
         (

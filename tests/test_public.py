@@ -10,7 +10,8 @@ NAMES = """
 Agent Aggregator Analyst Answer BudgetError Configuration ConfigurationError Conversation Delta Document Image
 InputError Layer Message Model ModelError PartsongError QuestionError Reasoning ReasoningDelta Recipe RecipeError
 Request RunError Sampling Send StoreError Text TextDelta Tool ToolCall ToolCallDelta ToolResult Transcript Usage
-WeightsError asking assemble find_configuration find_recipe open_store perform read_configuration run single stream
+WeightsError asking assemble find_configuration find_recipe open_store open_tools perform read_configuration run single
+stream
 """
 
 

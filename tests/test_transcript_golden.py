@@ -28,6 +28,7 @@ def plain(transcript: Transcript) -> dict[str, Any]:
             seat["answer"] = answered(known.answer)
     whole["fitted"] = [to_builtins(event) for event in transcript.fitted]
     whole["calls"] = [to_builtins(event) for event in transcript.calls]
+    whole["uses"] = [to_builtins(event) for event in transcript.uses]
     if transcript.answer is None and transcript.error is None:
         whole["usage"] = None  # of a run that goes on, the page says nothing
     folded: dict[str, Any] = json.loads(msgspec.json.encode(whole))

@@ -14,7 +14,7 @@ import pytest
 
 import partsong
 from partsong import Agent, Aggregator, Conversation, Layer, Recipe, asking, assemble
-from partsong.briefing import Brief, Role, brief, prompt
+from partsong.briefing import Brief, Role, brief, prompt, system_of
 from partsong.configuration import ApiName, HostedApi, Provider, StoreMode, is_hosted
 from partsong.errors import InputError, RecipeError
 from partsong.model import Sampling, Tool
@@ -46,7 +46,7 @@ TEXTS = ("One answer.", "Another\nover two lines.")
 
 # Fields that `Agent.sampling` and `Agent.models` pass on to each request.
 SEES: tuple[Sees, ...] = (*get_args(get_args(Sees)[0]), 1)
-SAMPLING = {*Sampling.__struct_fields__, "fallback"}
+SAMPLING = {*Sampling.__struct_fields__, "fallback", "steps"}
 
 
 def recipe(**fields: Any) -> Recipe:
@@ -121,12 +121,14 @@ def test_every_file_of_instructions_is_told_to_somebody() -> None:
     told = "\n".join(
         message.text
         for each in briefs
-        for message in prompt(each, "", TEXTS, calls=listed, marks=marks, analysis="NOTES")
+        for message in prompt(each, "", TEXTS, calls=listed, marks=marks, analysis="NOTES", sources="1. a")
     )
+    told += system_of(Agent("scripted:a", tools=("web",)))
     for file in (resources.files("partsong") / "instructions").iterdir():
         beginning = file.read_text(encoding="utf-8").partition("{")[0].partition("\n")[0]
         assert len(beginning) > 10
-        assert beginning in told or file.name == "calls.md", file.name
+        # The engine tells the end of looking up: see test_look_up.py.
+        assert beginning in told or file.name in ("calls.md", "look_up_end.md"), file.name
 
 
 @pytest.mark.parametrize("method", get_args(Method))

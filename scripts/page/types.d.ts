@@ -54,6 +54,9 @@ export interface Agent {
   fallback?: string[];
   effort?: string | null;
   instruction?: string | null;
+  tools?: string[];
+  steps?: number | null;
+  extra?: Record<string, unknown>;
 }
 
 export interface Aggregator {
@@ -68,6 +71,9 @@ export interface Aggregator {
   fallback?: string[];
   effort?: string | null;
   instruction?: string | null;
+  tools?: string[];
+  steps?: number | null;
+  extra?: Record<string, unknown>;
   method?: "select" | "synthesize" | "vote";
   majority?: number;
   otherwise?: "fail" | "select" | "synthesize";
@@ -85,6 +91,9 @@ export interface Analyst {
   fallback?: string[];
   effort?: string | null;
   instruction?: string | null;
+  tools?: string[];
+  steps?: number | null;
+  extra?: Record<string, unknown>;
 }
 
 export interface Conversation {
@@ -356,6 +365,22 @@ export interface CallFinished {
   stored_usage?: Usage | null;
 }
 
+export interface ToolUsed {
+  event: "tool_used";
+  layer: number;
+  seat: number;
+  model: string;
+  server: string;
+  tool: string;
+  arguments: string;
+  started: number;
+  seconds: number;
+  size?: number;
+  error?: string;
+  dollars?: string;
+  sources?: string[];
+}
+
 export interface LayerFinished {
   event: "layer_finished";
   layer: number;
@@ -486,6 +511,7 @@ export type AnyEvent =
   | ProposalFailed
   | ProposalSpared
   | CallFinished
+  | ToolUsed
   | LayerFinished
   | VotesCounted
   | AnalysisStarted
@@ -558,6 +584,12 @@ export interface Used {
   estimated: boolean;
 }
 
+/** A source with the names of the seats that read it: `read.js`. */
+export interface ReadSource {
+  address: string;
+  seats: string[];
+}
+
 /** What the page shows of one seat: `seats.js`. */
 export interface ShownSeat {
   /** "2.1" for the first seat of the second layer, "analyst" or "aggregator". */
@@ -575,6 +607,7 @@ export interface ShownSeat {
   replaced: [string, Failure][];
   times: SeatTimes | null;
   calls: CallFinished[];
+  uses: ToolUsed[];
   /** "saw 2 of 6" if the seat reads a part of the proposals, else "". */
   reads: string;
   state: SeatState;
@@ -606,6 +639,8 @@ export interface Transcript {
   fitted: PromptFitted[];
   /** The calls that have ended; none in a run stored by an earlier version. */
   calls: CallFinished[];
+  /** The tool calls that have ended, of all seats. */
+  uses: ToolUsed[];
   votes: VotesCounted[];
   text: string;
   answer: Answer | null;

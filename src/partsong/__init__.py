@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from partsong.assembly import assemble
+    from partsong.assembly import assemble, open_tools
     from partsong.configuration import Configuration, find_configuration, read_configuration
     from partsong.engine import perform, run, stream
     from partsong.errors import (
@@ -91,6 +91,7 @@ __all__ = [
     "find_configuration",
     "find_recipe",
     "open_store",
+    "open_tools",
     "perform",
     "read_configuration",
     "run",
@@ -99,7 +100,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "assembly": ("assemble",),
+    "assembly": ("assemble", "open_tools"),
     "configuration": ("Configuration", "find_configuration", "read_configuration"),
     "engine": ("perform", "run", "stream"),
     "store": ("open_store",),

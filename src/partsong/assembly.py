@@ -6,7 +6,7 @@ that partsong knows by name. Every mistake in an id, an address or a key is rais
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from partsong.providers.http import Http
     from partsong.store import Store
     from partsong.store import Throughput as StoredThroughput
+    from partsong.toolbox import Toolbox
+    from partsong.tools.servers import Servers
     from partsong.weights.fetch import Access, Progress
 
 T = TypeVar("T")
@@ -135,6 +137,19 @@ async def assemble(
 
 
 @asynccontextmanager
+async def open_tools(configuration: Configuration | None = None) -> AsyncIterator["Toolbox"]:
+    """Yield the servers with tools of a configuration, for the parameter `tools` of `run`, `stream` and `perform`.
+
+    configuration: by default the configuration that `find_configuration` finds
+
+    A server is started when a run first needs it, and ended when the block is left. Raises `ConfigurationError` if the
+    library for servers is not installed.
+    """
+    async with assembling(configuration) as assembly:
+        yield assembly.servers()
+
+
+@asynccontextmanager
 async def assembling(
     configuration: Configuration | None = None,
     *,
@@ -187,6 +202,29 @@ class Assembly:
         self._making: dict[str, _Making] = {}
         self.session_keys: dict[str, str] = {}  # by environment variable, and gone with this process
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._servers: Servers | None = None
+
+    def tools(self, names: Collection[str]) -> "Toolbox | None":
+        """The configured servers with tools; `None` if none are named, so that their library is not needed.
+
+        names: usually `recipe.tools`. A server is started when it is first needed
+
+        Raises `ConfigurationError` if the library for servers is not installed.
+        """
+        return self.servers() if names else None
+
+    def servers(self) -> "Servers":
+        """As `tools`, with all that a listing of the servers shows."""
+        if self._servers is None:
+            try:
+                from partsong.tools.servers import Servers
+            except ModuleNotFoundError as missing:
+                if (missing.name or "").partition(".")[0] not in ("mcp", "mcp_types", "httpx2"):
+                    raise
+                raise ConfigurationError("[tools] needs the extra `mcp`: pip install 'partsong[mcp]'") from None
+            self._servers = Servers(self.configuration.tools)
+            self._shared.stack.push_async_callback(self._servers.close)
+        return self._servers
 
     def check(self, ids: Iterable[str]) -> None:
         """Raise `ConfigurationError` for an unknown provider, a malformed id or a missing key.

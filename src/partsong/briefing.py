@@ -23,6 +23,7 @@ from partsong.prompts import (
     listed,
     proposing,
     selecting_instruction,
+    wording,
 )
 from partsong.recipe import Agent, Layer, Layout, Recipe
 
@@ -39,6 +40,7 @@ class Brief(Struct, frozen=True):
     instruction: text that tells the model what to do with the proposals
     lists_calls: whether a list of the proposed tool calls follows the proposals (default: no)
     has_analysis: whether an analysis may follow the proposals (default: no)
+    has_sources: whether a list of sources may follow the proposals, which the answer may cite (default: no)
     """
 
     conversation: Conversation
@@ -46,6 +48,7 @@ class Brief(Struct, frozen=True):
     instruction: str
     lists_calls: bool = False
     has_analysis: bool = False
+    has_sources: bool = False
 
     @property
     def fences(self) -> bool:
@@ -96,7 +99,8 @@ def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
             calls = proposing(conversation, recipe.advice)
             return Brief(advised(conversation, recipe.advice), layout, instruction(), calls)
         case "synthesizer":
-            return Brief(conversation, layout, instruction(), has_analysis=analysed)
+            cites = conversation.response_format is None and _reads(recipe)
+            return Brief(conversation, layout, instruction(), has_analysis=analysed, has_sources=cites)
         case "actor":
             calls = proposing(conversation, recipe.advice)
             return Brief(conversation, layout, instruction(acts=True), calls, analysed)
@@ -110,6 +114,19 @@ def brief(recipe: Recipe, conversation: Conversation, role: Role) -> Brief:
             return Brief(advised(conversation, recipe.advice), "tail", comparing)
         case _:
             assert_never(role)
+
+
+def _reads(recipe: Recipe) -> bool:
+    """Whether an agent before the aggregator looks things up."""
+    analyst = () if recipe.analyst is None else (recipe.analyst,)
+    return any(agent.tools for agent in (*(agent for layer in recipe.layers for agent in layer.agents), *analyst))
+
+
+def system_of(agent: Agent) -> str:
+    """The agent's own system prompt, with what an agent that looks things up is told about its tools; "" for none."""
+    if not agent.tools:
+        return agent.system
+    return "\n\n".join((*([agent.system] if agent.system else ()), wording("look_up")))
 
 
 def instructed(told: Brief, layer: Layer, agent: Agent) -> Brief:
@@ -126,6 +143,7 @@ def prompt(
     calls: str = "",
     marks: tuple[Mark, ...] = (),
     analysis: str = "",
+    sources: str = "",
 ) -> tuple[Message, ...]:
     """The messages that are sent to an agent.
 
@@ -136,10 +154,14 @@ def prompt(
     calls: the text that lists the proposed tool calls; "" for none
     marks: what the opening marks say, one for each text; empty (default) to number the texts from 1
     analysis: the text of the analysis of the proposals; "" (default) for none
+    sources: the list of the sources that the authors have read; "" (default) for none
     """
     conversation, layout, instruction = told.conversation, told.layout, told.instruction
     return compose(
-        conversation, proposals, layout, instruction, system, truncated, calls, marks=marks, analysis=analysis
+        *(conversation, proposals, layout, instruction, system, truncated, calls),
+        marks=marks,
+        analysis=analysis,
+        sources=sources,
     )
 
 
@@ -164,4 +186,5 @@ def longest_marks(told: Brief, count: int, comments: int = 0, widest: int = 0) -
         word=WIDEST_WORD,
         marks=marks,
         analysis=HEADINGS if told.has_analysis else "",
+        sources=" " if told.has_sources else "",
     )

@@ -185,6 +185,47 @@ class DocumentLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             raise ValueError(f"memory is {self.memory}, but must be at least {LEAST_MEMORY} MiB")
 
 
+_TOOL_SERVER = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*")
+LONGEST_TOOL_SERVER = 32  # characters of a name in [tools]: it is a part of the names of the tools
+
+
+class ToolServer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A table `[tools.NAME]`: a server of the Model Context Protocol whose tools agents may use to look things up.
+
+    command: program and arguments that run the server, which is then asked over its standard input and output
+    url: address of a server over streamable HTTP, in place of `command`
+    key_env: name of the environment variable with the server's key: sent to a `url` as a bearer token, and passed on to
+        a `command` in its environment, which has no other keys; `None` (default) for no key
+    allow: names of the tools that are offered; empty (default) for those that the server declares as only reading
+    deadline: seconds within which a tool call must be answered (default 30)
+    longest_result: most characters of the results of a round of tool calls that a model reads (default 20,000)
+    dollars_per_call: what each tool call costs in dollars (default 0)
+    """
+
+    command: tuple[str, ...] = ()
+    url: str = ""
+    key_env: str | None = None
+    allow: tuple[str, ...] = ()
+    deadline: float = 30.0
+    longest_result: int = 20_000
+    dollars_per_call: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("give either command, as a list of texts, or url")
+        if self.command and not self.command[0]:
+            raise ValueError("command begins with an empty text, but must begin with a program")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f'url is "{shown(self.url)}", but must begin with http:// or https://')
+        if self.key_env is not None and not _names_variable(self.key_env):
+            raise ValueError("key_env must be the name of an environment variable, and never a key itself")
+        if not 0 < self.deadline < float("inf"):
+            raise ValueError(f"deadline is {self.deadline}, but must be a number of seconds above 0")
+        if not 100 <= self.longest_result <= 1_000_000:
+            raise ValueError(f"longest_result is {self.longest_result}, but must be from 100 to 1,000,000 characters")
+        _check_dollars("dollars_per_call", self.dollars_per_call)
+
+
 class Configuration(Struct, frozen=True, omit_defaults=True):
     """The contents of `partsong.toml`.
 
@@ -201,6 +242,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     server: the table `[server]`
     documents: the table `[documents]`
     bounds: the table `[bounds]`
+    tools: the tables `[tools.NAME]`, by name
     """
 
     recipe: str | None = None
@@ -214,6 +256,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     documents: DocumentLimits = DocumentLimits()
     bounds: Bounds = Bounds()
     keep: Kept | None = None
+    tools: dict[str, ToolServer] = {}
 
     def __post_init__(self) -> None:
         _check_store(self.store, self.keep)
@@ -248,6 +291,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     server: dict[str, Any] = {}
     documents: dict[str, Any] = {}
     bounds: dict[str, Any] = {}
+    tools: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
         _check_dollars("dollars_per_run", self.dollars_per_run)
@@ -271,6 +315,12 @@ def read_configuration(path: Path) -> Configuration:
             for name, fields in given.items()
         }
 
+    for name in file.tools:
+        if len(name) > LONGEST_TOOL_SERVER or not _TOOL_SERVER.fullmatch(name):
+            raise ConfigurationError(
+                f'{path}: tools."{shown(name)}": the name must be at most {LONGEST_TOOL_SERVER} letters, digits, '
+                "hyphens and single underscores between them"
+            )
     recipe = file.recipe
     if recipe is not None and recipe.endswith(".toml"):
         recipe = str(path.parent / Path(recipe).expanduser())
@@ -286,6 +336,7 @@ def read_configuration(path: Path) -> Configuration:
         toml.convert(file.documents, DocumentLimits, str(path), ConfigurationError, "documents"),
         toml.convert(file.bounds, Bounds, str(path), ConfigurationError, "bounds"),
         file.keep,
+        entries(ToolServer, "tools", file.tools, LONGEST_NAME),
     )
 
 
@@ -326,6 +377,21 @@ def key_of(name: str, provider: Provider, session: Mapping[str, str] | None = No
         )
     if not key.isascii() or not key.isprintable():
         raise ConfigurationError(f"{name}: the key in {provider.key_env} has characters that no key can have")
+    return key
+
+
+def tool_key_of(name: str, server: ToolServer) -> str | None:
+    """The key of a server with tools, from the environment or as kept; `None` if it needs no key.
+
+    Raises `ConfigurationError` if the key is missing or has characters that HTTP headers forbid.
+    """
+    if server.key_env is None:
+        return None
+    key = key_in(server.key_env)
+    if not key:
+        raise ConfigurationError(f"tools.{name}: needs a key, but the environment variable {server.key_env} is not set")
+    if not key.isascii() or not key.isprintable():
+        raise ConfigurationError(f"tools.{name}: the key in {server.key_env} has characters that no key can have")
     return key
 
 

@@ -4,13 +4,14 @@ The grammar, checked by `tests/grammar.py`:
 
     RunStarted
       ( LayerStarted
-          ( ProposalStarted (ProposalDelta | PromptFitted | ProposalReplaced | CallFinished)*
+          ( ProposalStarted (ProposalDelta | PromptFitted | ProposalReplaced | CallFinished | ToolUsed)*
             (ProposalFinished | ProposalFailed | ProposalSpared)
           | ProposalFailed | ProposalSpared )+                                       one for each seat, interleaved
         LayerFinished VotesCounted? )*
-      ( AnalysisStarted (PromptFitted | AnalysisReplaced | CallFinished)* (AnalysisFinished | AnalysisFailed) )?
-      ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep | CallFinished)*
-        (AggregationDelta | CallFinished)*
+      ( AnalysisStarted (PromptFitted | AnalysisReplaced | CallFinished | ToolUsed)*
+        (AnalysisFinished | AnalysisFailed) )?
+      ( AggregationStarted (PromptFitted | AggregationReplaced | AggregationStep | CallFinished | ToolUsed)*
+        (AggregationDelta | CallFinished | ToolUsed)*
       | AggregationDelta )?
     ( RunFinished | RunFailed )
 
@@ -24,14 +25,19 @@ take the best proposal of an earlier run asks no aggregator and no analyst: it e
 
 There is one CallFinished for each call to a model, said before the event that ends its seat. A call that is still open
 when its seat or the run ends is given up: its CallFinished has an error and an estimated usage. The usages of a run's
-calls add up to the `usage` of RunFinished or RunFailed. Runs that were stored before CallFinished was introduced have
-no such events.
+calls, and the dollars of its tool calls, add up to the `usage` of RunFinished or RunFailed. Runs that were stored
+before CallFinished was introduced have no such events.
 
-Only CallFinished carries times, in seconds since the run's start. A listener that needs other times keeps its own
-clock.
+A seat that looks things up makes several calls to its model, and a ToolUsed for each tool call between them, also if
+the tool call was given up. Its proposal is the answer of the last call. So what its model wrote before a ToolUsed is no
+part of the proposal.
+
+Only CallFinished and ToolUsed carry times, in seconds since the run's start. A listener that needs other times keeps
+its own clock.
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -268,6 +274,37 @@ class CallFinished(Event, frozen=True, omit_defaults=True):
         return self.error is None or self.error.cause not in NEVER_ASKED
 
 
+class ToolUsed(Event, frozen=True, omit_defaults=True):
+    """A tool call of a seat has ended, or was refused: the tool has answered, has failed, or was given up.
+
+    layer: index of the layer, or the number of layers for the aggregator and the analyst
+    seat: index of the seat in its layer; 0 for the aggregator, 1 for the analyst
+    model: id of the model that called the tool
+    server: name of the server in the configuration; "" if the model has called a tool that it does not have
+    tool: name of the tool on its server
+    arguments: the arguments as JSON, as the model wrote them, cut after 2000 characters
+    started: seconds from the run's start to the start of the tool call
+    seconds: how long the tool call took
+    size: number of characters of the result
+    error: why the tool call failed, in a sentence; "" for a result
+    dollars: price of the tool call
+    sources: addresses and files that the result names
+    """
+
+    layer: int
+    seat: int
+    model: str
+    server: str
+    tool: str
+    arguments: str
+    started: float
+    seconds: float
+    size: int = 0
+    error: str = ""
+    dollars: Decimal = Decimal(0)
+    sources: tuple[str, ...] = ()
+
+
 class LayerFinished(Event, frozen=True):
     """A layer is done: `answered` is the number of its seats that have a proposal."""
 
@@ -391,7 +428,7 @@ class AggregationDelta(Event, frozen=True):
 class RunFinished(Event, frozen=True):
     """The run has an answer.
 
-    usage: tokens and dollars of all calls of the run
+    usage: tokens and dollars of all calls of the run, tool calls included
     losses: where the run fell short of its recipe
     model: id of the aggregator's model that wrote or selected the answer; with `last_resort` or after a vote, of the
         proposer
@@ -421,7 +458,7 @@ class RunFailed(Event, frozen=True):
     """The run has ended without a whole answer.
 
     error: why the run failed
-    usage: tokens and dollars of all calls of the run
+    usage: tokens and dollars of all calls of the run, tool calls included
     losses: where the run fell short of its recipe
     planned: number of proposers' seats in all layers, dropped seats included
     answered: number of these seats that have a proposal
@@ -449,6 +486,7 @@ AnyEvent = (
     | ProposalFailed
     | ProposalSpared
     | CallFinished
+    | ToolUsed
     | LayerFinished
     | VotesCounted
     | AnalysisStarted

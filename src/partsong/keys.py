@@ -41,6 +41,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
     metrics: whether the key may read the server's metrics and nothing else (default: no)
     id: identifies the key in the store, see `owner`
     keep_for: seconds after which the server deletes runs of the key; `None` (default) keeps the runs
+    tools: whether the key may use recipes whose agents look things up with tools (default: yes)
     """
 
     name: str
@@ -53,6 +54,7 @@ class Key(Struct, frozen=True, omit_defaults=True):
     metrics: bool = False
     id: str = ""
     keep_for: float | None = None
+    tools: bool = True
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a limit that would limit nothing, so that a damaged file is noticed as a whole."""
@@ -150,6 +152,7 @@ class Keys:
         at_once: int | None = None,
         metrics: bool = False,
         keep_for: float | None = None,
+        tools: bool = True,
     ) -> str:
         """Make a key and return its secret, which is stored nowhere. See `Key` for the parameters.
 
@@ -164,6 +167,7 @@ class Keys:
             at_once=at_once,
             metrics=metrics,
             keep_for=keep_for,
+            tools=tools,
         )
         with self._alone():
             keys = self.all()
@@ -227,6 +231,7 @@ def make_key(
     at_once: int | None = None,
     metrics: bool = False,
     keep_for: float | None = None,
+    tools: bool = True,
 ) -> tuple[Key, str]:
     """Make a key, and return it with its secret. See `Key` for the parameters.
 
@@ -245,8 +250,8 @@ def make_key(
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     now = datetime.now(UTC)
     owner = f"{name}#{secrets.token_hex(8)}"
-    key = Key(name, _digest(secret), now, dollars, recipes, requests_per_minute, at_once, metrics, owner, keep_for)
-    return key, secret
+    limits = dollars, recipes, requests_per_minute, at_once, metrics
+    return Key(name, _digest(secret), now, *limits, owner, keep_for, tools), secret
 
 
 def has_form(secret: str) -> bool:

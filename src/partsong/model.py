@@ -9,7 +9,7 @@ them to JSON and back without code of ours. Values have no ids, keys or times of
 
 from collections.abc import Awaitable, Callable
 from decimal import ROUND_UP, Decimal
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import UNSET, Struct, UnsetType, field
 
@@ -286,6 +286,7 @@ class Request(Struct, frozen=True, omit_defaults=True):
     sample: distinguishes requests that are otherwise equal, such as the samples of Self-MoA (default 0). Each gets its
         own entry in the store, and a seeded provider gives each its own answer.
     terms: what the caller allows for this call
+    extra: further fields of the request's body at the provider (default: none)
     """
 
     messages: tuple[Message, ...]
@@ -296,6 +297,7 @@ class Request(Struct, frozen=True, omit_defaults=True):
     sample: int = 0
     terms: Terms = Terms()
     parallel_tool_calls: bool | None = None
+    extra: dict[str, Any] = {}
 
 
 class Usage(Struct, frozen=True):

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from partsong.analysis import LEAST_PROPOSALS
 from partsong.errors import RecipeError
-from partsong.ids import LONGEST_MODEL, fault, shown, suggested
+from partsong.ids import LONGEST_MODEL, LONGEST_NAME, fault, shown, suggested
 from partsong.model import Sampling
 
 Layout = Literal["tail", "paper"]
@@ -28,6 +28,14 @@ Sees = Literal["all", "none", "split"] | int
 # Share of a run's deadline that is kept for the aggregator: proposals without an answer are worthless.
 AGGREGATOR_RESERVE = 0.4
 ANALYST_SEAT = 1  # of the analyst, whose layer is the aggregator's; the aggregator has seat 0
+STEPS = 6  # rounds of tool calls of an agent that does not say how many
+MOST_STEPS = 50  # rounds of tool calls: each is one more call of the model, with a longer prompt
+LARGEST_EXTRA = 16_384  # bytes of an agent's extra fields as JSON
+# Fields of a request that partsong sets in every request, or that would change how many answers or tokens it pays for.
+OWN_FIELDS = frozenset(
+    {"model", "messages", "system", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
+)
+MOST_SERVERS = 16  # servers whose tools one agent may use
 MAX_SEATS = 1000  # of a layer: a larger number is probably a typing error, and an expensive one
 
 
@@ -46,6 +54,9 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     effort: how much the model reasons, in its provider's words (`low`, `high` …)
     instruction: text that tells the agent what to do with the proposals that it reads; `None` (default) for the
         instruction of its layer or of the recipe. It has no effect where the agent reads no proposals.
+    tools: names of configured servers whose tools the agent may use to look things up; empty (default) for none
+    steps: most rounds of tool calls, from 1 to 50, before the agent must answer; `None` (default) means 6
+    extra: fields that are passed on to the provider as they are, in the body of each request; empty (default) for none
     """
 
     model: str
@@ -59,6 +70,9 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     fallback: tuple[str, ...] = ()
     effort: str | None = None
     instruction: str | None = None
+    tools: tuple[str, ...] = ()
+    steps: int | None = None
+    extra: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         for field, identity in (("model", self.model), *(("fallback", name) for name in self.fallback)):
@@ -82,6 +96,8 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}, but must be at least 1")
         _check_instruction(self.instruction)
+        _check_tools(self.tools, self.steps)
+        _check_extra(self.extra, self.tools)
 
     @property
     def needs_no_model(self) -> bool:
@@ -92,6 +108,11 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     def models(self) -> tuple[str, ...]:
         """The ids of the agent's model and its fallbacks, in the order in which they are asked."""
         return () if self.needs_no_model else (self.model, *self.fallback)
+
+    @property
+    def rounds(self) -> int:
+        """Most rounds of tool calls before the agent must answer; 0 without tools."""
+        return (STEPS if self.steps is None else self.steps) if self.tools else 0
 
     @property
     def sampling(self) -> Sampling:
@@ -232,7 +253,15 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         """
         voices: set[tuple[object, ...]] = set()
         for index, agent in enumerate(self.agents):
-            told = agent.model, agent.system, agent.instruction, agent.effort
+            told = (
+                agent.model,
+                agent.system,
+                agent.instruction,
+                agent.effort,
+                agent.tools,
+                agent.steps,
+                str(agent.extra),
+            )
             for sample in range(agent.samples):
                 if agent.temperature == 0:
                     voices.add((*told, "cold"))
@@ -344,7 +373,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     def calls(self) -> int:
         """Most calls to models in a run without retries, fallbacks or steps: one a seat, and one to aggregate.
 
-        An analyst is one call more.
+        An analyst is one call more. The further calls of agents that look things up are not counted.
         """
         seats = sum(len(layer.seats) for layer in self.layers)
         return seats + (self.analyst is not None) + bool(self.aggregator.models)
@@ -352,9 +381,18 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     @property
     def models(self) -> tuple[str, ...]:
         """Every model id of the recipe, fallbacks included, once and in order of appearance."""
+        return tuple(dict.fromkeys(name for agent in self.agents for name in agent.models))
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The name of every server whose tools an agent may use, once and in order of appearance."""
+        return tuple(dict.fromkeys(name for agent in self.agents for name in agent.tools))
+
+    @property
+    def agents(self) -> tuple[Agent, ...]:
+        """The agents of all layers, the analyst if there is one, and the aggregator."""
         analyst = () if self.analyst is None else (self.analyst,)
-        agents = [*(agent for layer in self.layers for agent in layer.agents), *analyst, self.aggregator]
-        return tuple(dict.fromkeys(name for agent in agents for name in agent.models))
+        return (*(agent for layer in self.layers for agent in layer.agents), *analyst, self.aggregator)
 
 
 def single(model: str) -> Recipe:
@@ -380,6 +418,32 @@ def _check_reading(layers: tuple[Layer, ...], layout: Layout) -> None:
             f'layers[{commenting}].comments is true, but the layout "paper" has no marks that tell comments from '
             'proposals; use the layout "tail"'
         )
+
+
+def _check_tools(tools: tuple[str, ...], steps: int | None) -> None:
+    if len(tools) > MOST_SERVERS:
+        raise ValueError(f"tools names {len(tools)} servers, but at most {MOST_SERVERS} can be used by one agent")
+    for name in tools:
+        if wrong := fault(name, LONGEST_NAME):
+            raise ValueError(f'tools has "{shown(name)}", which {wrong}')
+    if len(set(tools)) < len(tools):
+        raise ValueError(f"tools names a server twice: {', '.join(tools)}")
+    if steps is not None and not tools:
+        raise ValueError(f"steps is {steps}, but without tools there are no rounds of tool calls")
+    if steps is not None and not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"steps is {steps}, but must be from 1 to {MOST_STEPS}")
+
+
+def _check_extra(extra: dict[str, Any], tools: tuple[str, ...]) -> None:
+    for name in extra:
+        if name in OWN_FIELDS or (tools and name in ("tools", "tool_choice")):
+            raise ValueError(f"extra.{shown(name)} would replace what partsong sets itself")
+    try:
+        size = len(msgspec.json.encode(extra))
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("extra has a value that JSON cannot hold") from None
+    if size > LARGEST_EXTRA:
+        raise ValueError(f"extra has {size:,} bytes as JSON, but at most {LARGEST_EXTRA:,} are taken")
 
 
 def _check_instruction(instruction: str | None) -> None:

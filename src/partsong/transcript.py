@@ -31,6 +31,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    ToolUsed,
     VotesCounted,
 )
 from partsong.model import NOTHING_USED, Answer, Conversation, Delta, TextDelta, Usage
@@ -72,6 +73,7 @@ class Transcript:
     replaced: ids of the aggregator's models that failed before `aggregator` was asked, each with its failure
     fitted: an event for each prompt that was shortened
     calls: every call that has ended; empty for runs stored before CallFinished was introduced
+    uses: every tool call that has ended, of all seats
     votes: the count of each layer whose statements were counted
     text: what the aggregator has written so far; at the end, the text of the answer
     answer: the answer; `None` until it is whole
@@ -96,6 +98,7 @@ class Transcript:
     fitted: list[PromptFitted] = field(default_factory=list)
     calls: list[CallFinished] = field(default_factory=list)
     votes: list[VotesCounted] = field(default_factory=list)
+    uses: list[ToolUsed] = field(default_factory=list)
     text: str = ""
     answer: Answer | None = None
     error: Failure | None = None
@@ -142,6 +145,8 @@ class Transcript:
                 self.fitted.append(event)
             case CallFinished():
                 self.calls.append(event)
+            case ToolUsed():
+                self._hear_use(event)
             case AnalysisStarted() | AnalysisReplaced() | AnalysisFinished() | AnalysisFailed():
                 self._hear_analyst(event)
             case VotesCounted():
@@ -172,6 +177,11 @@ class Transcript:
                 self.analysis = analysis
             case AnalysisFailed(error=error) if self.analyst is not None:
                 self.analyst.error = error
+
+    def _hear_use(self, event: ToolUsed) -> None:
+        self.uses.append(event)
+        if self.recipe is not None and event.layer < len(self.recipe.layers):
+            self.layers[event.layer][event.seat].text = ""  # what comes before a tool call is no part of the proposal
 
     def _end(self, event: RunFinished | RunFailed) -> None:
         self.usage, self.losses = event.usage, event.losses

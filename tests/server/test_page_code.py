@@ -56,6 +56,8 @@ def in_typescript(kind: inspect.Type) -> str:
             return "string"
         case inspect.NoneType():
             return "null"
+        case inspect.AnyType():
+            return "unknown"
         case inspect.UnionType(types=kinds):
             return " | ".join(in_typescript(each) for each in kinds)
         case inspect.VarTupleType(item_type=item):

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Parameter
 from msgspec.structs import replace as with_fields
 
-from partsong.assembly import assemble, daily_funds, open_journal
+from partsong.assembly import assembling, daily_funds, open_journal
 from partsong.cli.downloads import Downloads
 from partsong.cli.earlier import earlier
 from partsong.cli.listening import listen
@@ -25,8 +25,8 @@ from partsong.engine.again import models_asked
 from partsong.engine.recalled import Unasked
 from partsong.errors import InputError, StoreError
 from partsong.events import AnyEvent, RunFailed
-from partsong.model import Conversation, Sampling, asking
-from partsong.recipe import Recipe, replace, single
+from partsong.model import Conversation, Model, Sampling, asking
+from partsong.recipe import Agent, Recipe, replace, single
 from partsong.recipes.finding import named_recipe
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from partsong.store import Store
 
 DEFAULT_RECIPE = "local"
+AnyAgent = TypeVar("AnyAgent", bound=Agent)
 
 
 def ask(
@@ -70,6 +71,16 @@ def ask(
             "Its recipe is asked unless another is named.",
         ),
     ] = None,
+    tools: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--tools",
+            metavar="NAME",
+            consume_multiple=False,
+            help="Configured server whose tools the proposers may use to look things up, or the model if it answers "
+            "alone; repeat for more.",
+        ),
+    ] = (),
     temperature: Annotated[
         float | None, Parameter(metavar="T", help="Temperature of the aggregator, from 0 to 2.")
     ] = None,
@@ -117,6 +128,8 @@ def ask(
         chosen = replace(chosen, strict=True)
     if seed is not None:
         chosen = reseeded(chosen, seed)
+    if tools:
+        chosen = looking_up(chosen, tools)
     text = read_question(question, sys.stdin.buffer if sys.stdin else None)
     images = tuple(read_image(source) for source in image)
     documents = tuple(read_document(source, configuration.documents) for source in file)
@@ -182,6 +195,29 @@ def reseeded(recipe: Recipe, seed: int) -> Recipe:
     return replace(recipe, layers=layers, aggregator=with_fields(recipe.aggregator, seed=None), seed=seed)
 
 
+def looking_up(recipe: Recipe, tools: tuple[str, ...]) -> Recipe:
+    """Return the recipe with these servers for each proposer, or for the aggregator if there are no proposers.
+
+    Raises `InputError` if a name is no name of a server.
+    """
+    try:
+        if not recipe.layers:
+            return replace(recipe, aggregator=_with_tools(recipe.aggregator, tools))
+        layers = tuple(
+            with_fields(layer, agents=tuple(_with_tools(agent, tools) for agent in layer.agents))
+            for layer in recipe.layers
+        )
+    except ValueError as problem:
+        raise InputError(f"--tools: {problem}") from None
+    return replace(recipe, layers=layers)
+
+
+def _with_tools(agent: AnyAgent, tools: tuple[str, ...]) -> AnyAgent:
+    changed = with_fields(agent, tools=tuple(dict.fromkeys((*agent.tools, *tools))))
+    changed.__post_init__()
+    return changed
+
+
 async def answer(
     recipe: Recipe,
     conversation: Conversation,
@@ -213,9 +249,8 @@ async def answer(
         store = await keep(stack, configuration, mode)
         with Downloads(sys.stderr) as downloads:
             asked = recipe.models if again is None else models_asked(recipe, again)
-            models = await stack.enter_async_context(
-                assemble(asked, configuration, fetching=downloads.hear, store=store)
-            )
+            assembly = await stack.enter_async_context(assembling(configuration, fetching=downloads.hear, store=store))
+            models: Mapping[str, Model] = await assembly.models(asked)
         if again is not None:
             models = {name: models.get(name) or Unasked() for name in recipe.models}
         recorder = store.record(labels=labels or {}, begins=True)
@@ -242,6 +277,7 @@ async def answer(
             record=record,
             again=again,
             bounds=configuration.bounds,
+            tools=assembly.tools(recipe.tools),
         )
     if store.problem is not None and not quiet:
         print(

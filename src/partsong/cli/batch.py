@@ -33,7 +33,7 @@ from partsong.cli.batch_price import show_price
 from partsong.cli.batch_ray import over_cluster, priced
 from partsong.cli.downloads import Downloads
 from partsong.cli.loop import complete, event_loop
-from partsong.cli.options import AT_ONCE, Config, ModelId, RecipeName
+from partsong.cli.options import AT_ONCE, Config, ModelId, RecipeName, without_tools
 from partsong.cli.printable import printable_json
 from partsong.cli.progress import Progress, say
 from partsong.cli.summary import dollars
@@ -118,7 +118,7 @@ def batch(
 ) -> int:
     """Answer a file of questions. After a stop, the same command goes on with what is left."""
     configuration = find_configuration(config)
-    chosen = choose(recipe, model, configuration)
+    chosen = without_tools(choose(recipe, model, configuration))
     if at_once < 1:
         raise InputError(f"--at-once is {at_once}, but must be at least 1")
     if max_dollars is not None and not (max_dollars.is_finite() and max_dollars > 0):

@@ -217,6 +217,7 @@ class Chat:
                 documents=DocumentReader(self.configuration.documents),
                 record=recorder.id,
                 bounds=self.configuration.bounds,
+                tools=self._assembly.tools(self.recipe.tools),
             )
         self.labels = {CONVERSATION: recorder.id, **self.labels, AFTER: recorder.id}
         return ends[-1]

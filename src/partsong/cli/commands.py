@@ -179,9 +179,9 @@ SERVE = (
     Command(
         "mcp",
         "partsong.cli.mcp:mcp",
-        "Serve recipes as tools of the Model Context Protocol, over standard input and output.",
-        ("[OPTIONS]",),
-        ("mcp", "mcp --recipe frontier --recipe mine.toml"),
+        "Serve recipes, or the files of a folder, as tools of the Model Context Protocol (over standard streams).",
+        ("[OPTIONS]", "files FOLDER"),
+        ("mcp", "mcp --recipe frontier --recipe mine.toml", "mcp files notes"),
     ),
     Command(
         "keys",

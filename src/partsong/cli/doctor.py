@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from partsong.addresses import shown
-from partsong.assembly import missing, open_journal, reachable
+from partsong.assembly import assembling, missing, open_journal, reachable
 from partsong.cli.ask import DEFAULT_RECIPE
 from partsong.cli.loop import complete
 from partsong.cli.models import key_of
@@ -65,6 +65,11 @@ def doctor(*, config: Config = None) -> int:
             if provider.base_url
         ],
     )
+    if configuration.tools:
+        listed = complete(tools_of(configuration))
+        broken += [f"tools.{name}: {why}" for name, (_, why) in listed.items() if why]
+        print()
+        print_table(("server with tools", "tools"), [(name, found or "none") for name, (found, _) in listed.items()])
     for problem in broken:
         print(f"\nbroken: {single_line(problem, sys.stdout.encoding)}")
     return 1 if broken else 0
@@ -88,6 +93,22 @@ async def probe(configuration: Configuration) -> None:
     """Connect to the database and write to it. Raises `StoreError` if this cannot be done."""
     async with open_journal(configuration) as store:
         await store.probe()
+
+
+async def tools_of(configuration: Configuration) -> dict[str, tuple[str, str]]:
+    """Return the tools of each configured server as text, and what is wrong with the server ("" for nothing).
+
+    Each server is started for the question and ended again. Raises `ConfigurationError` if the library is missing.
+    """
+    async with assembling(configuration) as assembly:
+        servers = assembly.servers()
+        offers = await servers.offers(servers.names)
+        found: dict[str, tuple[str, str]] = {}
+        for name, offer in offers.items():
+            listed = await servers.listed(name)
+            tools = ", ".join(tool if is_offered else f"({tool})" for tool, is_offered in listed)
+            found[name] = single_line(tools, sys.stdout.encoding), offer.problem
+        return found
 
 
 def is_asked(name: str, provider: Provider, configuration: Configuration) -> bool:

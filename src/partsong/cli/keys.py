@@ -19,6 +19,7 @@ from partsong.cli.options import Config
 from partsong.cli.table import print_table
 from partsong.configuration import Configuration, find_configuration, known_providers
 from partsong.errors import ConfigurationError, InputError
+from partsong.keys import Key
 
 
 def keys(
@@ -46,6 +47,12 @@ def keys(
         str | None,
         Parameter(metavar="AGE", help="How long the key's runs are kept, such as 30d or 12h. Default: until deleted."),
     ] = None,
+    tools: Annotated[
+        bool,
+        Parameter(
+            negative="--no-tools", help="Let the key use recipes whose agents look things up with tools. Default: yes."
+        ),
+    ] = True,
     metrics: Annotated[bool, Parameter(help="Let the key read /metrics, and nothing else.")] = False,
     json: Annotated[bool, Parameter(help="With list: print each key as a line of JSON.")] = False,
     config: Config = None,
@@ -64,7 +71,7 @@ def keys(
                 key.name,
                 f"{key.created:%Y-%m-%d}",
                 "any" if key.dollars_per_day is None else f"${key.dollars_per_day}",
-                "/metrics alone" if key.metrics else ", ".join(key.recipes) or "all",
+                _recipes(key),
                 "any" if key.requests_per_minute is None else f"{key.requests_per_minute:,}",
                 "any" if key.at_once is None else f"{key.at_once:,}",
                 "" if key.keep_for is None else written_age(key.keep_for),
@@ -90,11 +97,18 @@ def keys(
         requests_per_minute=requests_per_minute,
         at_once=at_once,
         metrics=metrics,
+        tools=tools,
         keep_for=None if keep_for is None else read_age(keep_for, "--keep-for").total_seconds(),
     )
     print(secret)
     print(f"partsong: this is the key of {name}; it is shown this once", file=sys.stderr)
     return 0
+
+
+def _recipes(key: Key) -> str:
+    if key.metrics:
+        return "/metrics alone"
+    return f"{', '.join(key.recipes) or 'all'}{'' if key.tools else ', without tools'}"
 
 
 def of_provider(action: Literal["set", "unset"], name: str | None, configuration: Configuration) -> int:

@@ -7,6 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from partsong.configuration import StoreMode
+from partsong.errors import InputError
+from partsong.recipe import Recipe
 
 AT_ONCE = 4  # default number of questions or samples that are answered at the same time
 
@@ -86,3 +88,13 @@ UseCache = Annotated[
 SamplesAtOnce = Annotated[
     int, Parameter(metavar="N", help=f"Number of samples that are answered at the same time. Default: {AT_ONCE}.")
 ]
+
+
+def without_tools(recipe: Recipe) -> Recipe:
+    """Return the recipe. Raises `InputError` if its agents use tools, which the command does not offer."""
+    if recipe.tools:
+        raise InputError(
+            f"{recipe.name}: its agents use the tools of {', '.join(recipe.tools)}, which this command does not offer; "
+            "ask, chat and serve do"
+        )
+    return recipe

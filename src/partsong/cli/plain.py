@@ -3,6 +3,7 @@
 from partsong.cli.findings import findings
 from partsong.cli.losses import LAST_RESORT, short_id, told
 from partsong.cli.output import Output
+from partsong.cli.read import sources
 from partsong.events import (
     AggregationDelta,
     AggregationReplaced,
@@ -15,6 +16,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    ToolUsed,
     VotesCounted,
 )
 from partsong.model import TextDelta
@@ -37,6 +39,8 @@ class Plain:
         self.layers = 0  # number of layers before the aggregator; 0 if the answer needs no heading
         self.aggregator = ""
         self.elected: VotesCounted | None = None  # the count that gave the answer
+        self.uses: list[ToolUsed] = []
+        self.depth = 0  # number of layers
         self.last = ""  # last piece of the answer that was written
 
     async def hear(self, event: AnyEvent) -> None:
@@ -45,7 +49,8 @@ class Plain:
             case AggregationDelta(delta=TextDelta(text=text)) if text:
                 self.write(text)
             case RunStarted(recipe=recipe):
-                self.layers = len(recipe.layers) if self.proposals else 0
+                self.depth = len(recipe.layers)
+                self.layers = self.depth if self.proposals else 0
                 self.compared = recipe.last_proposers or 0
             case LayerStarted(models=models) if self.proposals:
                 self.models, self.texts = models, {}
@@ -57,6 +62,8 @@ class Plain:
             case AnalysisFinished(analysis=analysis, model=model) if self.layers:
                 text = findings(analysis, self.compared)
                 self.out.write(f"{heading(self.layers, ANALYST_SEAT, model)}{text}\n\n")
+            case ToolUsed():
+                self.uses.append(event)
             case VotesCounted(seat=int()):
                 self.elected = event
             case AggregationStarted(model=model) | AggregationReplaced(model=model):
@@ -90,6 +97,8 @@ class Plain:
             return
         if isinstance(event, RunFinished) and event.last_resort:
             self.err.write(f"partsong: {LAST_RESORT}, of {short_id(event.model)}\n")
+        for line in sources(self.uses, self.depth):
+            self.err.write(f"partsong: {line}\n")
         if event.losses:
             self.err.write(f"partsong: {'; '.join(told(event, messages=True))}\n")
 

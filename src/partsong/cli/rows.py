@@ -15,9 +15,10 @@ from partsong.analysis import Analysis
 from partsong.cli.findings import counts
 from partsong.cli.losses import in_words, short_id
 from partsong.cli.printable import single_line
+from partsong.cli.read import used
 from partsong.cli.summary import dollars
 from partsong.errors import Cause
-from partsong.events import AggregationStep, CallFinished, Failure, PromptFitted
+from partsong.events import AggregationStep, CallFinished, Failure, PromptFitted, ToolUsed
 from partsong.model import NOTHING_USED, Answer, Delta, ReasoningDelta, TextDelta, Usage
 
 LETTERS_A_TOKEN = 4  # in English prose, on average
@@ -68,6 +69,7 @@ class Row:
     drafts: number of drafts that the aggregator made, because the proposals were too long for one prompt
     drafted: indices of the proposals in these drafts
     compared: what the analyst has found; empty for every other seat
+    uses: the tool calls of the seat
     """
 
     layer: int
@@ -97,6 +99,7 @@ class Row:
     drafts: int = 0
     drafted: set[int] = field(default_factory=set)
     compared: str = ""
+    uses: list[ToolUsed] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -119,11 +122,21 @@ class Row:
             if self.spoke is None:
                 self.spoke, self.first_letters = clock(), self.letters
 
-    def add_call(self, call: CallFinished) -> None:
-        """Count a finished call of this seat."""
-        self.calls += call.reached
-        self.stored += call.stored
-        self.spent += call.usage or NOTHING_USED
+    def add(self, event: CallFinished | ToolUsed) -> None:
+        """Count a finished call or tool call of this seat."""
+        if isinstance(event, ToolUsed):
+            self.add_use(event)
+            return
+        self.calls += event.reached
+        self.stored += event.stored
+        self.spent += event.usage or NOTHING_USED
+
+    def add_use(self, use: ToolUsed) -> None:
+        """Count a tool call of this seat. What its model wrote before is no part of its answer."""
+        self.uses.append(use)
+        self.spent += Usage(dollars=use.dollars)
+        self.letters = self.first_letters = 0
+        self.spoke = None
 
     def replace(self, model: str, error: Failure, now: float) -> None:
         """Make `model` the current model, after `error`. The new model starts its answer anew, so counts are reset."""
@@ -172,6 +185,8 @@ class Row:
         notes = [(text, NOTE) for text in self.replaced]
         if self.saw:
             notes.append((self.saw, "dim"))
+        if self.uses:
+            notes.append((used(self.uses), "dim"))
         if self.fitted:
             notes.append((self.fitted, NOTE))
         if self.drafts:

@@ -18,6 +18,7 @@ from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
 from partsong.cli.losses import LAST_RESORT, short_id
 from partsong.cli.printable import printable, single_line
+from partsong.cli.read import sources
 from partsong.cli.summary import dollars, summary
 from partsong.cli.votes import counted
 from partsong.errors import InputError
@@ -143,6 +144,8 @@ async def page(
             ]
     for count in transcript.votes:
         pieces += [Text(), *(Text(line, "dim") for line in counted(count))]
+    if read := sources(transcript.uses, len(transcript.layers)):
+        pieces += [Text(), *(Text(line, "dim") for line in read)]
     end = events[-1][1]
     if isinstance(end, RunFinished | RunFailed):
         if isinstance(end, RunFailed):

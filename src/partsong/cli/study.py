@@ -35,6 +35,7 @@ from partsong.cli.options import (
     SamplesAtOnce,
     Seed,
     UseCache,
+    without_tools,
 )
 from partsong.cli.progress import say
 from partsong.cli.summary import dollars
@@ -94,7 +95,7 @@ class Options:
         """Read the recipes, and return them by name. Raises `InputError` if two recipes have the same name."""
         found: dict[str, Recipe] = {}
         for name in self.recipe:
-            recipe = named_recipe(name)
+            recipe = without_tools(named_recipe(name))
             if recipe.name in found:
                 raise InputError(f"--recipe {name}: there is another {recipe.name}; each needs a name of its own")
             found[recipe.name] = recipe

@@ -16,6 +16,7 @@ from partsong.cli.findings import findings
 from partsong.cli.losses import LAST_RESORT, names, short_id
 from partsong.cli.markdown import GrowingMarkdown
 from partsong.cli.printable import printable, single_line
+from partsong.cli.read import sources
 from partsong.cli.region import Region
 from partsong.cli.rows import NOTE, Columns, Row, fitting
 from partsong.cli.summary import summary
@@ -45,6 +46,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    ToolUsed,
     VotesCounted,
 )
 from partsong.model import Answer, TextDelta
@@ -105,8 +107,8 @@ class Terminal:
                 if saw is not None:
                     layer, there = self.there
                     self.rows[seat].see(sum(number == layer for number, _ in saw), there)
-            case CallFinished(layer=layer, seat=seat):
-                self.row(layer, seat).add_call(event)
+            case CallFinished(layer=layer, seat=seat) | ToolUsed(layer=layer, seat=seat):
+                self.row(layer, seat).add(event)
             case ProposalReplaced(seat=seat, model=model, error=error):
                 self.rows[seat].replace(model, error, self.clock())
             case PromptFitted(layer=layer, seat=seat):
@@ -259,6 +261,8 @@ class Terminal:
                 self.finished += self.lines(self.rows, self.clock())
             elif self.rows:
                 self.finished += self.notes(self.rows[0], 0)
+            uses = [use for row in self.all_rows for use in row.uses]
+            self.finished += [Text(line, "dim") for line in sources(uses, self.layers)]
             calls = sum(row.calls for row in self.all_rows)
             stored = sum(row.stored for row in self.all_rows)
             self.finished.append(Text(summary(event, calls, stored, self.clock() - self.begun), "dim"))

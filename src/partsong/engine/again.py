@@ -207,10 +207,11 @@ def _found(earlier: Transcript, index: int, kept: Sequence[int], retry: Collecti
 
 def _recalled(earlier: Transcript, index: int, seat: int, known: Seat) -> RecalledSeat:
     losses = tuple(loss for loss in earlier.losses if (loss.layer, loss.seat) == (index, seat))
+    uses = tuple(use for use in earlier.uses if (use.layer, use.seat) == (index, seat))
     if known.answer is None:
-        return RecalledSeat(known.model, None, known.error, losses)
+        return RecalledSeat(known.model, None, known.error, losses, uses)
     answer = replace(known.answer, usage=NOTHING_USED, stored=known.answer.stored or known.answer.usage)
-    return RecalledSeat(known.model, answer, None, losses)
+    return RecalledSeat(known.model, answer, None, losses, uses)
 
 
 def _without(layer: Layer, kept: Sequence[int], *, partly: bool) -> Layer:

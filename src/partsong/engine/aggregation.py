@@ -12,8 +12,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.analysis import Analysis, as_text
-from partsong.briefing import AggregatorRole, Brief, brief, prompt, role_of_aggregator
-from partsong.engine import waiting
+from partsong.briefing import AggregatorRole, Brief, brief, prompt, role_of_aggregator, system_of
+from partsong.engine import look_up, waiting
+from partsong.engine.citations import Citations, as_list, listed
 from partsong.engine.fitting import DRAFT, Fitted, fit, fit_in_steps
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.proposed_tool_calls import gathered
@@ -29,6 +30,7 @@ from partsong.model import Answer, Delta, Message, Request, Sampling, TextDelta
 from partsong.model_info import ModelInfo, info_of
 from partsong.prompts import fenced_texts
 from partsong.recipe import ANALYST_SEAT
+from partsong.sources import sources_of
 
 # The loss of an aggregator that answers without the analysis.
 NO_ROOM = "the aggregator did not read the analysis: its window has no room for it"
@@ -90,6 +92,7 @@ class _Aggregating:
     drafter: the brief of the steps before the last; `None` if the recipe does not aggregate in steps
     fenced: whether the prompt has marks around proposals, which the model might copy into its answer
     chosen: the proposal that was selected; `None` if none was
+    sources: what the seats have read, as far as the model is told and may cite it
     """
 
     def __init__(
@@ -106,9 +109,12 @@ class _Aggregating:
         self.run, self.role, self.told, self.agent, self.table = run, role, told, run.recipe.aggregator, table
         self.texts, self.tool_calls, self.drafter = texts, calls, drafter
         self.analysis = analysis if analysis is not None and (analysis.quoted or analysis.gaps) else None
-        marks = self.told.fences or self.analysis is not None
+        marks = self.told.fences or self.analysis is not None or self.told.has_sources
         self.fenced = bool(self.texts) and marks and self.role != "selector"
         self.chosen: Proposal | None = None
+        uses = (use for use in run.tally.read if (use.layer, use.seat) != (len(run.recipe.layers), 0))
+        known = sources_of(uses, len(run.recipe.layers)) if told.has_sources else ()
+        self.sources = listed(known) if texts else ()
 
     async def fit(self, seat: Seat, model: str, info: ModelInfo) -> Fitted:
         try:
@@ -137,7 +143,8 @@ class _Aggregating:
                 return await self.select(seat, model, fitted)
             case "synthesizer" | "actor":
                 json = self.run.conversation.response_format is not None
-                synthesis = Synthesis(seat, self.unfencing(fitted, json))
+                citations = Citations(len(self.sources)) if self.sources else None
+                synthesis = Synthesis(seat, self.unfencing(fitted, json), citations)
                 return await synthesis.write(model, replace(fitted.request, terms=self.run.terms(until)))
             case _:
                 assert_never(self.role)
@@ -169,7 +176,7 @@ class _Aggregating:
         async def heard(delta: Delta) -> None:
             seat.begun(delta)
 
-        said = await seat.call(model, fitted.request, heard)
+        said = await look_up.ask(seat, self.agent, model, fitted.request, heard)
         count = len(self.table.proposals)
         if (named := await done(len(said.text) > LIGHT_BYTES, selected, said.text, count)) is None:
             words = said.text.strip()[:100]
@@ -187,7 +194,8 @@ class _Aggregating:
         if not self.fenced and not json:
             return None
         analysis = self.analysis_of(fitted.indexes) if last else ""
-        return Unfencing(fenced_texts(fitted.texts, self.tool_calls, analysis), json)
+        sources = as_list(self.sources) if last else ""
+        return Unfencing(fenced_texts(fitted.texts, self.tool_calls, analysis, sources), json)
 
     def write(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for the answer.
@@ -197,13 +205,14 @@ class _Aggregating:
         """
         conversation = self.run.conversation
         request = Request(
-            self.messages(self.told, texts, indexes, self.analysis_of(indexes)),
-            tools=conversation.tools,
+            self.messages(self.told, texts, indexes, self.analysis_of(indexes), as_list(self.sources)),
+            tools=conversation.tools or self.run.offered_to(self.agent),
             tool_choice=conversation.tool_choice,
             parallel_tool_calls=conversation.parallel_tool_calls if conversation.tools else None,
             response_format=conversation.response_format,
             sampling=self.sampling(model),
             terms=self.run.terms(self.run.end),
+            extra=self.agent.extra,
         )
         return self.run.for_model(request, info_of(self.run.models[model]))
 
@@ -214,14 +223,16 @@ class _Aggregating:
         """The request for a draft, which is prose without tools. See `write` for the parameters."""
         assert self.drafter is not None, "only a recipe that aggregates in steps has drafts"
         messages = self.messages(self.drafter, texts, indexes)
-        request = Request(messages, sampling=self.sampling(model), terms=self.run.terms(self.run.end))
+        terms = self.run.terms(self.run.end)
+        request = Request(messages, sampling=self.sampling(model), terms=terms, extra=self.agent.extra)
         return self.run.for_model(request, info_of(self.run.models[model]))
 
     def messages(
-        self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...], analysis: str = ""
+        self, told: Brief, texts: tuple[str, ...], indexes: tuple[int, ...], analysis: str = "", sources: str = ""
     ) -> tuple[Message, ...]:
         truncated, marks = self.table.truncated_at(indexes), self.table.marks(indexes)
-        return prompt(told, self.agent.system, texts, truncated, self.tool_calls, marks, analysis)
+        system = self.agent.system if self.run.conversation.tools else system_of(self.agent)
+        return prompt(told, system, texts, truncated, self.tool_calls, marks, analysis, sources)
 
     def analysis_of(self, indexes: tuple[int, ...]) -> str:
         """The analysis for a prompt with the proposals at these indexes; "" if there is none."""

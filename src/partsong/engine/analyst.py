@@ -11,8 +11,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.analysis import LEAST_PROPOSALS, SCHEMA, Analysis
-from partsong.briefing import brief, prompt
-from partsong.engine import waiting
+from partsong.briefing import brief, prompt, system_of
+from partsong.engine import look_up, waiting
 from partsong.engine.emitter import Emitter
 from partsong.engine.findings import UnusableError, read_analysis
 from partsong.engine.fitting import Fitted, fit
@@ -183,13 +183,15 @@ class _Analysing:
 
     def write(self, model: str, texts: tuple[str, ...], indexes: tuple[int, ...]) -> Request:
         """The request for the analysis of `texts`, which may be shortened proposals."""
-        messages = prompt(self.told, self.analyst.system, texts, self.truncated)
+        messages = prompt(self.told, system_of(self.analyst), texts, self.truncated)
         sampling = self.run.sampling(self.analyst, len(self.run.recipe.layers), ANALYST_SEAT, 0)
         request = Request(
             messages,
+            tools=self.run.offered_to(self.analyst),
             response_format=SCHEMA,
             sampling=self.run.limited(model, sampling),
             terms=self.run.terms_of_advice(self.until),
+            extra=self.analyst.extra,
         )
         return self.run.for_model(request, info_of(self.run.models[model]))
 
@@ -201,12 +203,12 @@ class _Analysing:
 
         request = replace(fitted.request, terms=self.run.terms_of_advice(until))
         try:
-            answer = await seat.call(model, request, heard)
+            answer = await look_up.ask(seat, self.analyst, model, request, heard)
         except ModelError as error:
             if error.cause != "refused":
                 raise
             # Not every provider takes a schema. The form is in the instruction as well.
-            answer = await seat.call(model, replace(request, response_format=None), heard)
+            answer = await look_up.ask(seat, self.analyst, model, replace(request, response_format=None), heard)
         try:
             self.analysis = read_analysis(answer.text, self.proposals)
         except UnusableError as problem:

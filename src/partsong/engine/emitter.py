@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from partsong.events import AnyEvent, CallFinished
+from partsong.events import AnyEvent, CallFinished, ToolUsed
 
 Emit = Callable[[AnyEvent], Awaitable[None]]
 
@@ -18,13 +18,13 @@ class Emitter:
     """Passes the events of one run to a listener.
 
     emit: the listener, which is awaited with each event
-    finished: events of ended calls that the listener has not heard yet, oldest first
+    finished: events of ended calls and tool calls that the listener has not heard yet, oldest first
     """
 
     __slots__ = ("_busy", "_emit", "_turn", "finished")
 
     def __init__(self, emit: Emit) -> None:
-        self.finished: deque[CallFinished] = deque()
+        self.finished: deque[CallFinished | ToolUsed] = deque()
         self._emit = emit
         self._busy = False
         self._turn: asyncio.Future[None] | None = None
@@ -48,13 +48,17 @@ class Emitter:
 
     async def say_end(self, event: AnyEvent) -> None:
         """Pass on the events in `finished`, and then `event`, which ends a seat, a step or the run."""
+        await self.say_finished()
+        await self.say(event)
+
+    async def say_finished(self) -> None:
+        """Pass on the events in `finished`."""
         while self.finished:
             while self._busy:
                 await self._free()
             # Taken out only now: nothing waits between here and the listener, so a cancelled task loses no event.
             if self.finished:
                 await self.say(self.finished.popleft())
-        await self.say(event)
 
     async def _free(self) -> None:
         """Wait until the listener has handled the event that it is handling now."""

@@ -32,6 +32,7 @@ from partsong.engine.emitter import Emit, Emitter
 from partsong.engine.layers import perform_layer
 from partsong.engine.likeness import most_alike_beside_others
 from partsong.engine.losses import Losses
+from partsong.engine.offering import note_lacking, offers_for
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.recalled import Again, free_of
 from partsong.engine.request_checks import check
@@ -54,6 +55,7 @@ from partsong.model import NOTHING_USED, Conversation, Model, TextDelta, asking
 from partsong.money.funding import Funded, Funds, fund
 from partsong.prompts import documents_of
 from partsong.recipe import Recipe
+from partsong.toolbox import NO_OFFERS, Offers, Toolbox
 from partsong.transcript import Transcript
 
 # Most events that wait for a reader of `stream`: few, so that a slow reader slows the models and memory stays small.
@@ -74,6 +76,7 @@ async def perform(
     record: str = "",
     bounds: Bounds = DEFAULTS,
     again: Again | None = None,
+    tools: Toolbox | None = None,
 ) -> None:
     """Perform `recipe` on `conversation`, and await `emit` with each event, one at a time.
 
@@ -90,6 +93,7 @@ async def perform(
     bounds: bounds on the conversation and its schemas; by default those of a configuration that sets none
     again: what the run finds of an earlier one (see `begin_again`), so that only the rest is asked and paid; `None`
         (default) for nothing
+    tools: the servers with tools that agents of the recipe may use; `None` (default) for none
 
     The last event is `RunFinished` or `RunFailed`. A cancelled run also ends with `RunFailed`, and then raises
     `CancelledError`.
@@ -99,8 +103,12 @@ async def perform(
     """
     conversation = await _read(conversation, documents)
     await check(recipe, conversation, models, bounds)
-    funded = await fund(recipe, conversation, models, funds, None if again is None else free_of(recipe, again))
-    await _perform_to_the_end(recipe, conversation, models, funded, emit, watch, cache, live, bounds, record, again)
+    offers = await offers_for(recipe, tools, bounds)
+    free = None if again is None else free_of(recipe, again)
+    funded = await fund(recipe, conversation, models, funds, free, offers)
+    await _perform_to_the_end(
+        recipe, conversation, models, funded, emit, watch, cache, live, bounds, record, again, tools, offers
+    )
 
 
 @asynccontextmanager
@@ -114,6 +122,7 @@ async def stream(
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
     bounds: Bounds = DEFAULTS,
+    tools: Toolbox | None = None,
 ) -> AsyncIterator[AsyncIterator[AnyEvent]]:
     """Perform `recipe`, and yield an asynchronous iterator over the events. Leaving the block cancels the run.
 
@@ -126,13 +135,16 @@ async def stream(
     conversation = asking(conversation) if isinstance(conversation, str) else conversation
     conversation = await _read(conversation, documents)
     await check(recipe, conversation, models, bounds)
-    funded = await fund(recipe, conversation, models, funds)
+    offers = await offers_for(recipe, tools, bounds)
+    funded = await fund(recipe, conversation, models, funds, offers=offers)
     heard: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
     room = asyncio.Event()
 
     async def tell() -> None:
         try:
-            await _perform_to_the_end(recipe, conversation, models, funded, put, watch, cache, True, bounds)
+            await _perform_to_the_end(
+                recipe, conversation, models, funded, put, watch, cache, True, bounds, tools=tools, offers=offers
+            )
         finally:
             await put(None)
 
@@ -175,6 +187,7 @@ async def run(
     funds: Funds | None = None,
     documents: DocumentReader | None = None,
     bounds: Bounds = DEFAULTS,
+    tools: Toolbox | None = None,
 ) -> Transcript:
     """Perform `recipe`, and return the transcript of the whole run. See `perform` for the parameters.
 
@@ -198,6 +211,7 @@ async def run(
         funds=funds,
         documents=documents,
         bounds=bounds,
+        tools=tools,
     )
     if transcript.error is not None:
         raise RunError(transcript.error.message, transcript)
@@ -226,6 +240,8 @@ async def _perform_to_the_end(
     bounds: Bounds,
     record: str = "",
     again: Again | None = None,
+    tools: Toolbox | None = None,
+    offers: Offers = NO_OFFERS,
 ) -> None:
     """Perform the recipe, or the part of it that `funded` pays for, emit the run's last event, and settle the money."""
     dropped: tuple[Loss, ...] = ()
@@ -233,7 +249,9 @@ async def _perform_to_the_end(
         recipe, dropped = funded.plan.recipe, funded.plan.dropped
     losses = Losses(recipe, dropped)
     run = Performance(
-        recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds, again
+        *(recipe, conversation, models, Emitter(emit), watch, live, cache, losses, funded, record, bounds, again),
+        toolbox=tools,
+        offers=offers,
     )
     try:
         await _perform_recipe(run)
@@ -253,6 +271,7 @@ async def _perform_recipe(run: Performance) -> None:
     recipe, losses = run.recipe, run.losses
     earlier = "" if run.again is None else run.again.run
     await run.say(RunStarted(recipe, run.conversation, tuple(losses), earlier))
+    note_lacking(recipe, run.conversation, run.offers, losses)
     table, told = Table(()), dict[Role, Brief]()
     for index, layer in enumerate(recipe.layers):
         await _begin(run, index)

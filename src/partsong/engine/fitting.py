@@ -275,7 +275,7 @@ async def _shortened(
     sizes = await done(long, lambda: {place: window.size(texts[place]) for place in places})
     longest = max(sizes.values(), default=0)
     fits, too_long = min(floor, longest) - 1, longest
-    level = _level(sizes.values(), sum(sizes.values()) - (before - limit) / scale)
+    level = common_length(sizes.values(), sum(sizes.values()) - (before - limit) / scale)
     best: Fitted | None = None
     attempt = 0
     while too_long - fits > 1 and (best is None or attempt < ATTEMPTS):
@@ -321,7 +321,7 @@ def _told(index: int, before: float, after: float) -> Cut:
     return Cut(index, whole, min(round(after), whole - 1))
 
 
-def _level(sizes: Collection[int], total: float) -> int:
+def common_length(sizes: Collection[int], total: float) -> int:
     """The common length to which the longest of `sizes` must be cut so that the sum of all sizes is `total`."""
     left = total
     ordered = sorted(sizes)

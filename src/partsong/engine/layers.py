@@ -10,8 +10,8 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from partsong.briefing import Brief, instructed, prompt
-from partsong.engine import waiting
+from partsong.briefing import Brief, instructed, prompt, system_of
+from partsong.engine import look_up, waiting
 from partsong.engine.fitting import Fitted, fit
 from partsong.engine.performance import Performance, Proposal, failure
 from partsong.engine.recalled import RecalledSeat
@@ -95,7 +95,7 @@ class _Reading:
 
     def whole(self, agent: Agent, seat: int) -> tuple[Message, ...]:
         """The messages for a seat, with all texts in full. Seats that are told the same share them."""
-        key = agent.system, agent.instruction, self.seen(seat)
+        key = system_of(agent), agent.instruction, self.seen(seat)
         if key not in self._messages:
             self._messages[key] = self.messages(self.texts(key[2]), key[2], agent)
         return self._messages[key]
@@ -109,7 +109,7 @@ class _Reading:
     def messages(self, texts: tuple[str, ...], indexes: tuple[int, ...], agent: Agent) -> tuple[Message, ...]:
         """The messages for an agent that reads `texts`; `indexes` holds the index on the table of each text."""
         told, table = instructed(self.told, self.layer, agent), self.table
-        return prompt(told, agent.system, texts, table.truncated_at(indexes), marks=table.marks(indexes))
+        return prompt(told, system_of(agent), texts, table.truncated_at(indexes), marks=table.marks(indexes))
 
 
 class _Proposing:
@@ -157,7 +157,7 @@ class _Proposing:
         request = fitted.request
         if until != seat.until:
             request = replace(request, terms=replace(request.terms, until=until))
-        return await seat.call(model, request, send if self.streamed else None)
+        return await look_up.ask(seat, self.agent, model, request, send if self.streamed else None)
 
     def may_begin_again(self) -> bool:
         return True
@@ -238,9 +238,13 @@ class _Layer:
         terms = self.terms(until)
         index = 0
         for agent in self.layer.agents:
+            tools = run.offered_to(agent)
             for sample in range(agent.samples):
                 sampling = run.sampling(agent, self.index, index, sample)
-                request = Request(reading.whole(agent, index), sampling=sampling, sample=index, terms=terms)
+                messages = reading.whole(agent, index)
+                request = Request(
+                    messages, tools=tools, sampling=sampling, sample=index, terms=terms, extra=agent.extra
+                )
                 yield Seat(
                     run, (self.index, index), agent.models, until, _Proposing(run, reading, agent, request, index)
                 )
@@ -276,6 +280,8 @@ class _Layer:
         """Emit how the seat ended in an earlier run. An answer is told as a call that came from the store."""
         run = self.run
         seat.ended, seat.answer, seat.model = True, found.answer, found.model
+        for use in found.uses:
+            run.tally.recall_use(seat.address, use)
         if found.model != seat.models[0]:
             why = next((loss for loss in found.losses if loss.kind == "replaced"), None)
             before = Failure("cancelled", "") if why is None else Failure(why.cause, why.message)

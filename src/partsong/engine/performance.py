@@ -16,7 +16,7 @@ from partsong.engine.emitter import Emit as Emit
 from partsong.engine.emitter import Emitter
 from partsong.engine.losses import Losses
 from partsong.engine.recalled import Again
-from partsong.engine.tally import OpenCall, Tally
+from partsong.engine.tally import OpenCall, OpenUse, Tally
 from partsong.errors import ModelError
 from partsong.events import Failure
 from partsong.model import (
@@ -31,6 +31,7 @@ from partsong.model import (
     Send,
     Terms,
     TextDelta,
+    Tool,
     ToolCall,
 )
 from partsong.model_info import ModelInfo, info_of
@@ -38,6 +39,7 @@ from partsong.money.budget import limit_of
 from partsong.money.funding import Funded
 from partsong.prompts import documents_of, in_a_turn, left_out, with_documents
 from partsong.recipe import ANALYST_SEAT, Agent, Recipe
+from partsong.toolbox import OfferedTool, Offers, Toolbox, tools_of
 
 # Least share of a run's deadline that is left for proposers, however slow the aggregator has been of late.
 PROPOSERS_LEAST = 0.1
@@ -80,6 +82,8 @@ class Performance:
     record: id under which the run is stored; "" (default) if it is not stored
     bounds: bounds on schemas and on tool calls
     again: what is found of an earlier run; `None` (default) for nothing
+    toolbox: the servers with tools; `None` (default) if the recipe uses none
+    offers: what each of these servers offers (default: nothing)
     started: when the run began, by the running loop's clock
     said: pieces of the answer that the listener has heard; "" for a piece of reasoning or of a tool call
     tally: counts the run's calls and their usage
@@ -99,6 +103,8 @@ class Performance:
     record: str = ""
     bounds: Bounds = DEFAULTS
     again: Again | None = None
+    toolbox: Toolbox | None = None
+    offers: Offers = field(default_factory=dict)
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     said: list[str] = field(default_factory=list)
     shown: dict[bool, tuple[tuple[Message, ...], tuple[Message, ...]]] = field(default_factory=dict)
@@ -205,6 +211,23 @@ class Performance:
         terms = self.terms(until)
         within = self.cache is None and in_a_turn(self.conversation, self.recipe.advice)
         return replace(terms, cache=True) if within else terms
+
+    def tools_of(self, agent: Agent) -> tuple[OfferedTool, ...]:
+        """The tools that the agent may use to look things up; none for an aggregator whose caller brought tools."""
+        if not agent.tools or (agent is self.recipe.aggregator and self.conversation.tools):
+            return ()
+        return tools_of(agent.tools, self.offers)
+
+    def offered_to(self, agent: Agent) -> tuple[Tool, ...]:
+        """The tools of the agent for its requests."""
+        return tuple(offered.tool for offered in self.tools_of(agent))
+
+    async def pay_for_tool(self, use: OpenUse) -> None:
+        """Spend the price of a tool call, before the call. Raises `ModelError` if the money does not allow it."""
+        dollars = self.offers[use.server].dollars
+        if dollars and self.funded is not None:
+            await self.funded.pay(self.turn(use.address), f"tools.{use.server}", dollars)
+        use.dollars = dollars
 
     def turn(self, address: tuple[int, int]) -> int:
         """When the seat with this address has its turn: the number of the layers, and of the analyst, before it."""

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from partsong.analysis import Analysis
 from partsong.errors import ModelError
-from partsong.events import Failure, Loss
+from partsong.events import Failure, Loss, ToolUsed
 from partsong.model import Answer, Request, Send, Usage
 from partsong.model_info import ModelInfo
 from partsong.money.costing import Free
@@ -23,12 +23,14 @@ class RecalledSeat(Struct, frozen=True):
     answer: the proposal, with a usage of zero and the original usage in `stored`; `None` for a lost seat
     error: why the seat was lost; `None` for a seat with an answer, and for one that was not needed
     losses: losses of the seat that do not show in its answer
+    uses: tool calls of the seat, whose sources are sources of the new run too
     """
 
     model: str
     answer: Answer | None
     error: Failure | None = None
     losses: tuple[Loss, ...] = ()
+    uses: tuple[ToolUsed, ...] = ()
 
 
 class RecalledAnalysis(Struct, frozen=True):

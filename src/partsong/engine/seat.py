@@ -125,7 +125,9 @@ class Seat:
         return answer
 
     def give_up(self, error: ModelError) -> None:
-        """Count the open call, if there is one, as given up because of `error`, and set its usage in `error`."""
+        """Count the open calls, if there are any, as given up because of `error`, and set the usage in `error`."""
+        if self.run.tally.uses:
+            self.run.tally.give_up_uses(error, self.address)
         if error.usage is None and self._call is not None:
             error.usage = self.run.tally.fail(self._call, error, given_up=True)
             if self._wrong is not None:

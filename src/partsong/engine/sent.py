@@ -13,8 +13,10 @@ from msgspec import Struct
 
 from partsong.analysis import LEAST_PROPOSALS, Analysis
 from partsong.bounds import DEFAULTS, Bounds
-from partsong.briefing import Brief, brief, instructed, prompt, role_of_aggregator, role_of_layer
+from partsong.briefing import Brief, brief, instructed, prompt, role_of_aggregator, role_of_layer, system_of
 from partsong.engine.aggregation import NO_ROOM, analysis_for, as_asked
+from partsong.engine.citations import as_list
+from partsong.engine.citations import listed as told_sources
 from partsong.engine.fitting import DRAFT
 from partsong.engine.performance import Proposal, sampling_of
 from partsong.engine.proposed_tool_calls import gathered
@@ -24,6 +26,7 @@ from partsong.heavy import LIGHT_BYTES, done, is_heavy
 from partsong.model import Conversation, Image, Message, Part, Sampling, text_of
 from partsong.prompts import documents_of, in_words, proposing, with_documents
 from partsong.recipe import ANALYST_SEAT, Analyst, Recipe
+from partsong.sources import sources_of
 from partsong.transcript import Seat, Transcript
 from partsong.wire.tokens import likely_tokens
 
@@ -130,7 +133,7 @@ class _Run(Struct):
                 seen = _seen(seat, table)
                 texts = tuple(table.texts[each] for each in seen)
                 own = instructed(told, layer, agent)
-                messages = prompt(own, agent.system, texts, table.truncated_at(seen), marks=table.marks(seen))
+                messages = prompt(own, system_of(agent), texts, table.truncated_at(seen), marks=table.marks(seen))
                 sampling = sampling_of(self.recipe, agent, *address, sample)
                 sent.append(self.sent(address, messages, sampling, calls=self.calls(address)))
         return sent
@@ -154,7 +157,7 @@ class _Run(Struct):
         address, analyst = (len(self.recipe.layers), ANALYST_SEAT), self.recipe.analyst or Analyst("")
         proposals = Table(table.proposals)
         told = brief(self.recipe, self.conversation, "analyst")
-        messages = prompt(told, analyst.system, proposals.texts, proposals.truncated)
+        messages = prompt(told, system_of(analyst), proposals.texts, proposals.truncated)
         sampling = sampling_of(self.recipe, analyst, *address, 0)
         return [self.sent(address, messages, sampling, schema=True, calls=self.calls(address))]
 
@@ -186,14 +189,16 @@ class _Run(Struct):
         if role != "selector":
             sampling = as_asked(sampling, conversation.sampling)
 
+        system = agent.system if conversation.tools else system_of(agent)
+
         def messages(
-            which: Brief, draft: str | None, left: Sequence[int], analysis: Analysis | None
+            which: Brief, draft: str | None, left: Sequence[int], analysis: Analysis | None, sources: str = ""
         ) -> tuple[Message, ...]:
             indexes = (*(() if draft is None else (DRAFT,)), *left)
             read = (*(() if draft is None else (draft,)), *(texts[each] for each in left))
             about = "" if analysis is None else analysis_for(analysis, table, indexes)
             cut, marks = table.truncated_at(indexes), table.marks(indexes)
-            return prompt(which, agent.system, read, cut, listed, marks, about)
+            return prompt(which, system, read, cut, listed, marks, about, sources)
 
         sent: list[Sent] = []
         draft: str | None = None
@@ -206,7 +211,9 @@ class _Run(Struct):
             sent.append(self.sent(address, made, sampling, step=number, calls=own[number - 1 : number]))
             draft = step.answer.text
             left = [each for each in left if each not in step.proposals]
-        whole = messages(told, draft, left, self.analysis)
+        uses = [use for use in self.transcript.uses if (use.layer, use.seat) != address]
+        known = as_list(told_sources(sources_of(uses, len(recipe.layers)))) if told.has_sources and texts else ""
+        whole = messages(told, draft, left, self.analysis, known)
         named = () if role == "selector" else tuple(tool.name for tool in conversation.tools)
         schema = conversation.response_format is not None
         rest = calls if not steps else own[len(steps) :]
@@ -245,7 +252,11 @@ class _Run(Struct):
                 what = f"For {fitted.model} the prompt was shortened from {fitted.before:,} to {fitted.after:,} tokens"
                 notes.append(f"{what} in {len(fitted.cuts)} of its texts, which are shown in full here.")
         answered = [call.model for call in asked if call.error is None]
-        if not step and len(answered) > 1 and len(set(answered)) == 1:
+        uses = sum((use.layer, use.seat) == address for use in self.transcript.uses)
+        if uses:
+            results = f"the results of {uses} tool call{'s' * (uses != 1)}"
+            notes.append(f"The later prompts had {results} as well, which are not stored. The tools are left out here.")
+        elif not step and len(answered) > 1 and len(set(answered)) == 1:
             notes.append("The model was asked again with its first answer, and with what was wrong with it.")
         if sampling.max_tokens is None:
             notes.append("Without max_tokens, a cap of money limits the answer to what the model can write or to 4096.")

@@ -9,6 +9,8 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from partsong.engine.citations import Citations
+from partsong.engine.look_up import ask
 from partsong.engine.seat import Seat
 from partsong.engine.tool_call_stream import ToolCallStream, deltas_of
 from partsong.engine.tool_calls import fault_of, kept
@@ -20,6 +22,7 @@ from partsong.model import (
     Answer,
     Delta,
     Message,
+    Part,
     Request,
     Text,
     TextDelta,
@@ -43,11 +46,12 @@ class Synthesis:
 
     seat: the aggregator's seat
     unfencing: removes copied marks of the fence and a code fence around JSON; `None` if neither is needed
+    citations: removes citations of sources that nobody has read; `None` (default) if there are no sources
     holds_text: whether text is held back until the whole answer is checked
     """
 
-    def __init__(self, seat: Seat, unfencing: Unfencing | None) -> None:
-        self.seat, self.unfencing = seat, unfencing
+    def __init__(self, seat: Seat, unfencing: Unfencing | None, citations: Citations | None = None) -> None:
+        self.seat, self.unfencing, self.citations = seat, unfencing, citations
         self.conversation = seat.run.conversation
         self.holds_text = self.conversation.response_format is not None and not seat.run.live
         self.tool_calls = ToolCallStream(self.conversation, partial(say, seat), seat.run.bounds)
@@ -58,7 +62,8 @@ class Synthesis:
         Raises `ModelError` if the call fails, or if the answer is wrong and was heard, or is wrong a second time.
         """
         try:
-            answer = await self.seat.call(model, request, self.send)
+            agent = self.seat.run.recipe.aggregator
+            answer = await ask(self.seat, agent, model, request, self.send, holds=True)
         except ModelError as error:
             if error.cause != "invalid":
                 raise
@@ -68,9 +73,12 @@ class Synthesis:
             wrong = Answer((Text(heard),) if heard else (), usage=error.usage or NOTHING_USED)
             wrote = f" You wrote: {error.wrote}" if error.wrote else ""
             return await self.write_again(model, request, wrong, f"{error}.{wrote}")
-        if self.unfencing is not None:
+        if self.unfencing is not None or self.citations is not None:
             await self.say_rest()
+        if self.unfencing is not None:
             answer = replace(answer, parts=await self.unfencing.cleaned(answer.parts))
+        if self.citations is not None:
+            answer = replace(answer, parts=self.checked(answer.parts))
         answer = replace(answer, parts=kept(self.conversation, answer.parts))
         if (fault := await fault_of(self.conversation, answer, self.seat.run.bounds)) is not None:
             return await self.write_again(model, request, answer, fault)
@@ -91,14 +99,32 @@ class Synthesis:
                 if not (text := await self.unfencing.take(delta.text)):
                     return
                 delta = TextDelta(text)
+            if self.citations is not None:
+                if not (text := self.citations.take(delta.text)):
+                    return
+                delta = TextDelta(text)
             if self.holds_text:
                 return
         await say(self.seat, delta)
 
     async def say_rest(self) -> None:
-        """Emit the text that was held back because it might have become a mark of the fence."""
-        if self.unfencing is not None and not self.holds_text and (rest := self.unfencing.rest()):
+        """Emit the text that was held back because it might have become a mark of the fence, or a citation."""
+        rest = "" if self.unfencing is None else self.unfencing.rest()
+        if self.citations is not None:
+            rest = self.citations.take(rest) + self.citations.rest()
+        if rest and not self.holds_text:
             await say(self.seat, TextDelta(rest))
+
+    def checked(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        """The parts of the whole answer without wrong citations, which are a loss of the run."""
+        assert self.citations is not None, "there are citations to check"
+        again = Citations(self.citations.count)
+        made = tuple(Text(again.take(part.text) + again.rest()) if isinstance(part, Text) else part for part in parts)
+        if again.removed:
+            numbers = ", ".join(f"[{number}]" for number in sorted(again.removed)[:20])
+            error = ModelError(f"its citations {numbers} were removed, since no seat has read such a source", "invalid")
+            self.seat.run.losses.add(*self.seat.address, self.seat.model, error, "shortened")
+        return made
 
     async def write_again(self, model: str, request: Request, wrong: Answer, fault: str) -> Answer:
         """Ask the model once more, with its wrong answer and the fault in the prompt, and pass the new answer on.
@@ -111,6 +137,7 @@ class Synthesis:
         if self.tool_calls.heard or (conversation.response_format is not None and any(run.said)):
             raise ModelError(f"{model} did not answer as it was to: {fault}", "invalid", usage=wrong.usage)
         self.seat.note_wrong(wrong.usage)
+        request = replace(request, tools=conversation.tools)  # nothing is looked up again
         try:
             answer = await self.seat.call(model, _told_of(request, wrong, fault), None)
         except ModelError as error:

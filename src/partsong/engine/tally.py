@@ -8,14 +8,17 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from msgspec.structs import replace
 
 from partsong.errors import ModelError
-from partsong.events import CallFinished, Failure
+from partsong.events import CallFinished, Failure, ToolUsed
 from partsong.model import NOTHING_USED, Answer, Model, Request, Usage
 from partsong.model_info import info_of
 from partsong.wire.tokens import BYTES_A_TOKEN, estimate_tokens
+
+LONGEST_ARGUMENTS = 2000  # characters of a tool call's arguments that its event keeps
 
 
 @dataclass(slots=True, eq=False)
@@ -36,21 +39,42 @@ class OpenCall:
     letters: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class OpenUse:
+    """A tool call that has not ended. See `ToolUsed` for the fields that are not explained here.
+
+    address: index of the layer (the number of layers for the aggregator), and index of the seat in it
+    started: when the tool call began, by the running loop's clock
+    """
+
+    address: tuple[int, int]
+    model: str
+    server: str
+    tool: str
+    arguments: str
+    started: float
+    dollars: Decimal = Decimal(0)
+
+
 class Tally:
-    """Counts the calls of one run.
+    """Counts the calls of one run, and its tool calls.
 
     models: the models, by id; their prices are used for estimates
     started: when the run began, by the running loop's clock
     finished: queue to which the event of each ended call is appended
-    used: sum of the usages of all ended calls
+    used: sum of the usages of all ended calls, and of the dollars of all ended tool calls
     open: the calls that have not ended
+    uses: the tool calls that have not ended
+    read: the tool calls that have ended
     """
 
-    def __init__(self, models: Mapping[str, Model], started: float, finished: deque[CallFinished]) -> None:
+    def __init__(self, models: Mapping[str, Model], started: float, finished: deque[CallFinished | ToolUsed]) -> None:
         self.models, self.started, self.finished = models, started, finished
         self.clock = asyncio.get_running_loop().time
         self.used = NOTHING_USED
         self.open: set[OpenCall] = set()
+        self.uses: set[OpenUse] = set()
+        self.read: list[ToolUsed] = []
         self._measured: tuple[Request, int] | None = None  # the last request whose tokens were estimated
 
     def begin(self, address: tuple[int, int], model: str, request: Request) -> OpenCall:
@@ -79,8 +103,42 @@ class Tally:
         self._end(call, usage, Failure(error.cause, str(error), error.status))
         return usage
 
+    def begin_use(self, address: tuple[int, int], model: str, server: str, tool: str, arguments: str) -> OpenUse:
+        """Open a tool call, right before the tool is called."""
+        use = OpenUse(address, model, server, tool, arguments[:LONGEST_ARGUMENTS], self.clock())
+        self.uses.add(use)
+        return use
+
+    def end_use(self, use: OpenUse, size: int = 0, error: str = "", sources: tuple[str, ...] = ()) -> None:
+        """Count a tool call that has ended. Nothing happens if it was given up, and so counted, before."""
+        if use not in self.uses:
+            return
+        self.uses.discard(use)
+        if use.dollars:
+            self.used += Usage(dollars=use.dollars)
+        times = round(use.started - self.started, 6), round(self.clock() - use.started, 6)
+        what = use.model, use.server, use.tool, use.arguments
+        self.read.append(ToolUsed(*use.address, *what, *times, size, error, use.dollars, sources))
+        self.finished.append(self.read[-1])
+
+    def recall_use(self, address: tuple[int, int], use: ToolUsed) -> None:
+        """Tell a tool call of an earlier run again, which costs nothing now and takes no time."""
+        layer, seat = address
+        before = max((each.started for each in self.read if (each.layer, each.seat) == address), default=-1.0)
+        now = round(max(self.clock() - self.started, before + 1e-6), 6)  # so that they keep their order
+        again = replace(use, layer=layer, seat=seat, started=now, seconds=0.0, dollars=Decimal(0))
+        self.read.append(again)
+        self.finished.append(again)
+
+    def give_up_uses(self, error: ModelError, address: tuple[int, int] | None = None) -> None:
+        """Count the open tool calls of a seat (`None`, the default: of all seats) as given up because of `error`."""
+        for use in sorted(self.uses, key=lambda use: (use.address, use.started)):
+            if address in (None, use.address):
+                self.end_use(use, error=f"it was given up: {error}")
+
     def give_up_all(self, error: ModelError) -> None:
-        """Count every open call as given up because of `error`, since the run ends."""
+        """Count every open call and tool call as given up because of `error`, since the run ends."""
+        self.give_up_uses(error)
         for call in sorted(self.open, key=lambda call: call.address):
             self.fail(call, error, given_up=True)
 

@@ -14,12 +14,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from partsong.analysis import LEAST_PROPOSALS, SCHEMA
-from partsong.briefing import Brief, brief, instructed, longest_marks, role_of_aggregator, role_of_layer
+from partsong.briefing import Brief, brief, instructed, longest_marks, role_of_aggregator, role_of_layer, system_of
 from partsong.model import Conversation, Request, Sampling
 from partsong.model_info import ModelInfo
 from partsong.money.budget import Dollars, dearest, limit_of, provider_of
 from partsong.prompts import with_documents
 from partsong.recipe import Agent, Layer, Recipe
+from partsong.sources import MOST_TOKENS
+from partsong.toolbox import MOST_CALLS, NO_OFFERS, USUAL_RESULT, Offer, Offers
 from partsong.wire.tokens import TOKENS_A_MESSAGE, estimate, estimate_tokens
 
 # Tokens of a proposal in its reader's prompt for each token that its author wrote. Tokenizers differ, and the high
@@ -28,6 +30,7 @@ RETOLD = 2
 # Growth of proposals whose tool calls are listed. The shortest tool call grows most: `<call tool="x"></call>` becomes
 # `[proposed call 100]` and the line `100. proposed by 1 of 100: x {}`.
 LISTED = Decimal("2.5")
+MARKS_A_RESULT = 150  # tokens of the marks and the note around the result of a tool call, and of its message
 STEP = 64  # tokens: the input of a call is rounded up to a multiple, so that similar calls are priced once
 
 Shape = list[list[int]]  # shape[i][j]: number of samples that are asked of the agent j of the layer i
@@ -39,12 +42,31 @@ class Calls(Struct, frozen=True):
     count: number of calls
     asked: most input tokens of each call
     said: most output tokens of each call
+    grown: for an agent that looks things up, most input tokens that each round of tool calls adds to the next call
+    dollars: for such an agent, most dollars of all its tool calls
     """
 
     agent: Agent
     count: int
     asked: int
     said: int
+    grown: int = 0
+    dollars: Decimal = Decimal(0)
+
+    @property
+    def rounds(self) -> int:
+        """Most rounds of tool calls in each of these calls, each of which is one more call."""
+        return self.agent.rounds if self.grown else 0
+
+    @property
+    def most_asked(self) -> int:
+        """Most input tokens of all these calls."""
+        return self.count * sum(self.asked + self.grown * made for made in range(self.rounds + 1))
+
+    @property
+    def most_said(self) -> int:
+        """Most output tokens of all these calls."""
+        return self.count * (self.rounds + 1) * self.said
 
 
 class Free(Struct, frozen=True):
@@ -130,7 +152,8 @@ class Reading:
         """The tokens of the instruction and of the marks around the texts."""
         key = read.count, read.comments, read.widest
         if key not in self._marks:
-            self._marks[key] = estimate_tokens(Request(longest_marks(self.brief, *key)))
+            sources = MOST_TOKENS if self.brief.has_sources else 0
+            self._marks[key] = estimate_tokens(Request(longest_marks(self.brief, *key))) + sources
         return self._marks[key]
 
     def retold(self, words: int) -> int:
@@ -145,6 +168,7 @@ class Costs:
     """Computes the most dollars of a recipe's layers for any shape, that is for any part of its seats.
 
     free: what costs nothing, with the whole recipe as the shape; `None` if everything is asked
+    offers: the tools that agents may use; those of unknown servers are taken to return much
     info: facts about each model of the recipe, by id
     caller: the caller's sampling for the answer
     known: prices that were computed before, by model, input tokens and output tokens
@@ -158,8 +182,10 @@ class Costs:
         conversation: Conversation,
         info: Mapping[str, ModelInfo],
         free: Free | None = None,
+        offers: Offers = NO_OFFERS,
     ) -> None:
-        self.recipe, self.info, self.free = recipe, info, free
+        self.recipe, self.info, self.free, self.offers = recipe, info, free, offers
+        self.callers_tools = bool(conversation.tools)
         # A model that takes files may be the dearest of those that can answer: then files are counted for all.
         sent = any(known.documents for known in info.values())
         conversation = replace(conversation, messages=with_documents(conversation.messages, sent=sent))
@@ -217,7 +243,7 @@ class Costs:
                 continue
             read = laid.read(layer, sum(samples))
             calls = [
-                Calls(agent, asked, reading.tokens(agent.system, read), longest)
+                self.looking_up(Calls(agent, asked, reading.tokens(system_of(agent), read), longest))
                 for (agent, longest), reading, asked in zip(agents, readings, samples, strict=True)
                 if asked
             ]
@@ -225,7 +251,7 @@ class Costs:
             laid = laid.after(layer, calls)
         if self.free is not None:
             layers = [
-                [replace(calls, count=calls.count - found) for calls, found in zip(layer, free, strict=True)]
+                [_fewer(calls, found) for calls, found in zip(layer, free, strict=True)]
                 for layer, free in zip(layers, self.free.seats, strict=True)
             ]
         analysis = self.analysis(Laid(laid.proposals).read())
@@ -234,7 +260,7 @@ class Costs:
         if analysis is None:
             return [*layers, last]
         if self.free is not None and self.free.analysis:
-            analysis = replace(analysis, count=0)
+            analysis = _fewer(analysis, analysis.count)
         return [*layers, [analysis], last]
 
     def analysis(self, read: Read) -> Calls | None:
@@ -246,8 +272,8 @@ class Costs:
             return None
         # The schema is sent beside the prompt, and once more without it to a provider that takes no schemas. The first
         # of these calls is refused and costs nothing.
-        asked = self.analyst.tokens(agent.system, read) + estimate_tokens(Request((), response_format=SCHEMA))
-        return Calls(agent, int(read.count >= LEAST_PROPOSALS), asked, self.longest(agent))
+        asked = self.analyst.tokens(system_of(agent), read) + estimate_tokens(Request((), response_format=SCHEMA))
+        return self.looking_up(Calls(agent, int(read.count >= LEAST_PROPOSALS), asked, self.longest(agent)))
 
     def aggregation(self, reading: Reading, read: Read, analysis: int = 0) -> Calls:
         """The aggregator's calls: one, or the most steps that its window makes necessary if it reads in steps.
@@ -259,28 +285,42 @@ class Costs:
         agent = self.recipe.aggregator
         said = self.longest(agent, self.caller.max_tokens)
         read = replace(read, words=read.words + analysis)
-        asked = reading.tokens(agent.system, read)
+        asked = reading.tokens(system_of(agent), read)
         windows = [window for name in agent.models if (window := self.info[name].window)]
         if self.drafter is None or not windows or asked + said <= min(windows):
-            return Calls(agent, 1, asked, said)
+            return self.looking_up(Calls(agent, 1, asked, said))
         # Each step but the first reads the draft of the step before.
         draft = RETOLD * said
         readings = reading, self.drafter
         step = Read(read.count + 1, read.words + draft, read.comments, read.widest)
-        asked = max(each.tokens(agent.system, step) for each in readings)
+        asked = max(each.tokens(system_of(agent), step) for each in readings)
         # Tokens of the window that are left for proposals. Any two steps in a row read more than one such room.
         bare = Read(read.count + 1, draft + analysis, read.comments, read.widest)
-        room = min(windows) - said - max(each.tokens(agent.system, bare) for each in readings)
+        room = min(windows) - said - max(each.tokens(system_of(agent), bare) for each in readings)
         steps = read.count if room <= 0 else min(read.count, 1 + 2 * step.words // room)
-        return Calls(agent, max(1, steps), asked, said)
+        return self.looking_up(Calls(agent, max(1, steps), asked, said))
+
+    def looking_up(self, calls: Calls) -> Calls:
+        """The calls with what their agent's tools add: descriptions, results, and the dollars of tool calls."""
+        agent = calls.agent
+        if not agent.tools or (agent is self.recipe.aggregator and self.callers_tools):
+            return calls
+        offers = [self.offers.get(name, Offer(longest_result=USUAL_RESULT)) for name in agent.tools]
+        tools = tuple(each.tool for offer in offers for each in offer.tools)
+        grown = max(offer.longest_result for offer in offers) + RETOLD * calls.said + MOST_CALLS * MARKS_A_RESULT
+        dollars = calls.count * agent.rounds * MOST_CALLS * max(offer.dollars for offer in offers)
+        return replace(calls, asked=calls.asked + estimate_tokens(Request((), tools)), grown=grown, dollars=dollars)
 
     def cost(self, calls: Calls, sampling: Sampling) -> dict[str, Decimal]:
         """The most dollars of these calls, for the run and for each provider whose model may answer."""
         cost: dict[str, Decimal] = {}
         for name in calls.agent.models:
-            dollars = calls.count * self.price(name, calls.asked, limit_of(self.info[name], sampling))
+            limit, rounds = limit_of(self.info[name], sampling), range(calls.rounds + 1)
+            each = sum((self.price(name, calls.asked + calls.grown * made, limit) for made in rounds), Decimal(0))
             for scope in ("", provider_of(name)):
-                cost[scope] = max(cost.get(scope, Decimal(0)), dollars)
+                cost[scope] = max(cost.get(scope, Decimal(0)), calls.count * each)
+        if calls.dollars:
+            cost[""] = cost.get("", Decimal(0)) + calls.dollars
         return cost
 
     def price(self, name: str, asked: int, said: int) -> Decimal:
@@ -291,9 +331,15 @@ class Costs:
         return dollars
 
 
+def _fewer(calls: Calls, found: int) -> Calls:
+    """The calls without those that are found."""
+    left = calls.count - found
+    return replace(calls, count=left, dollars=calls.dollars * left / max(1, calls.count))
+
+
 def one(calls: Calls) -> Calls:
     """One of several equal calls."""
-    return Calls(calls.agent, 1, calls.asked, calls.said)
+    return replace(calls, count=1, dollars=calls.dollars / max(1, calls.count))
 
 
 def _readings(recipe: Recipe, conversation: Conversation) -> list[list[Reading]]:

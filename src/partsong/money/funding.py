@@ -21,6 +21,7 @@ from partsong.money.committing import Commitment, Hold
 from partsong.money.costing import Free, added
 from partsong.money.planning import Plan, plan, plan_analysis
 from partsong.recipe import Recipe
+from partsong.toolbox import NO_OFFERS, Offers
 
 MANY = 16  # agents of a recipe that is planned in a thread
 ATTEMPTS = 5  # attempts to hold money that other runs may take at the same moment
@@ -159,6 +160,22 @@ class Funded:
             after = self.plan.later[layer]
             await self.committed.begin({scope: most - after.get(scope, Decimal(0)) for scope, most in before.items()})
 
+    async def pay(self, layer: int, scope: str, dollars: Decimal) -> None:
+        """Spend the price of something that is no call to a model, such as a tool call, before it is used.
+
+        layer: as for `models`
+        scope: the scope of the price beside that of the run
+
+        Raises `ModelError` if the money does not allow it, or if nobody can count it now.
+        """
+        kept = self._kept_for(layer)
+        if self.committed is not None:
+            while not self.committed.covers(dollars, scope):
+                if dollars > self.purse.left(scope, kept):
+                    break  # the purse will refuse it, so it must not count
+                await self.committed.cover(dollars, scope)
+        self.purse.settle(self.purse.reserve(dollars, scope, kept), dollars)
+
     async def settle(self) -> None:
         """Release the money that was held and not spent. An open call counts with its whole reservation.
 
@@ -177,15 +194,17 @@ async def fund(
     models: Mapping[str, Model],
     funds: Funds | None = None,
     free: Free | None = None,
+    offers: Offers = NO_OFFERS,
 ) -> Funded | None:
     """Make the plan that `recipe.max_dollars` and `funds` allow, and hold its money; `None` if neither sets a cap.
 
     free: what is found of an earlier run and costs nothing; `None` (default) for nothing
+    offers: the tools that agents may use (default: none)
 
     Raises `BudgetError` if no plan fits, or if other runs took the rest of the day's money in each of 5 attempts.
     """
     return await _funded(
-        recipe, conversation, models, funds, lambda caps: plan(recipe, conversation, models, caps, free)
+        recipe, conversation, models, funds, lambda caps: plan(recipe, conversation, models, caps, free, offers)
     )
 
 

@@ -23,6 +23,7 @@ from partsong.money.budget import Dollars, dearest, provider_of, shown
 from partsong.money.costing import Costs, Free, Read, Shape, added
 from partsong.recipe import Agent, Layer, Recipe, needs_proposals
 from partsong.recipe import replace as checked
+from partsong.toolbox import NO_OFFERS, Offers
 from partsong.wire.tokens import estimate
 
 LEAST_SEATS = 2  # a layer keeps this many seats or is dropped as a whole: one proposal leaves nothing to compare
@@ -55,6 +56,7 @@ def plan(
     models: Mapping[str, Model],
     caps: Dollars,
     free: Free | None = None,
+    offers: Offers = NO_OFFERS,
 ) -> Plan:
     """The largest part of the recipe, in the fixed order of dropping, whose worst case the caps allow.
 
@@ -62,6 +64,7 @@ def plan(
     caps: most dollars by scope: "" for the whole run, a provider's name for its calls
     free: what is found of an earlier run; `None` (default) for nothing. Then no seat is dropped, since the seats that
         are found cost nothing, and keep their addresses
+    offers: the tools that agents may use; where they are not known (default), they are taken to return much
 
     Raises `BudgetError` if a price is unknown, or if a strict recipe would lose a seat. Also raises `BudgetError` if
     not even the smallest part can be paid: the aggregator alone or, if it selects or takes a vote, or if an analyst
@@ -69,7 +72,7 @@ def plan(
     """
     info = {name: info_of(models[name]) for name in recipe.models}
     _check_prices(recipe, info)
-    costs = Costs(recipe, conversation, info, free)
+    costs = Costs(recipe, conversation, info, free, offers)
     full = [[agent.samples for agent in layer.agents] for layer in recipe.layers]
     if free is not None:
         if _over(costs.total(full), caps) is not None:

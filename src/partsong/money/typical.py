@@ -132,7 +132,7 @@ def rows_of(
             count = calls.count if share is None else calls.count * share
             read = tokens + TOKENS_A_MESSAGE + (told and told + likely(reading.brief.instruction))
             typical += times(count, read + likely(calls.agent.system), said, info[calls.agent.model])
-            most += Sum(calls.count * calls.asked, calls.count * calls.said)
+            most += Sum(calls.most_asked, calls.most_said)
             made = _Table(made.count + calls.count, made.proposals + calls.count * (said + MARKS))
         priced = all(is_priced(info[name]) for calls in called for name in calls.agent.models)
         most += Sum(dollars=dollars.get("", Decimal(0)) if priced else None)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from partsong.bounds import Bounds
 from partsong.errors import RecipeError
+from partsong.ids import shown
 from partsong.recipe import Agent, Aggregator, Analyst, Layer, Recipe
 from partsong.recipes.reading import overridden
 
@@ -24,7 +25,8 @@ from partsong.recipes.reading import overridden
 # kept: a value that is true in the operator's recipe stays true
 # inside: the rules of its parts hold
 # refused: the field cannot be replaced
-Rule = Literal["free", "lowered", "kept", "inside", "refused"]
+# named: only what the operator's recipe names can be named, whoever the caller is
+Rule = Literal["free", "lowered", "kept", "inside", "refused", "named"]
 AGENT: dict[str, Rule] = {
     "model": "free",  # which models a caller may name is decided elsewhere
     "samples": "free",
@@ -37,6 +39,9 @@ AGENT: dict[str, Rule] = {
     "fallback": "free",
     "effort": "free",
     "instruction": "free",
+    "tools": "named",
+    "steps": "free",
+    "extra": "named",
 }
 RULES: dict[type, dict[str, Rule]] = {
     Recipe: {
@@ -74,6 +79,7 @@ RULES: dict[type, dict[str, Rule]] = {
     Aggregator: {**AGENT, "method": "free", "majority": "free", "otherwise": "free"},
 }
 
+_OPERATORS = "only recipes in files of the operator"
 BARE = r"[A-Za-z0-9_+-]++"
 STRING = r'"(?:[^"\\\n]|\\.)*+"|' + r"'[^'\n]*+'"
 KEY = rf"(?>{BARE}|{STRING})"
@@ -91,9 +97,25 @@ def for_caller(recipe: Recipe, fields: dict[str, Any], bounds: Bounds, *, owner:
     """
     check_fields(fields, bounds)
     changed = overridden(recipe, fields)
-    if wrong := too_large(changed, bounds, recipe):
+    if wrong := too_large(changed, bounds, recipe) or foreign(changed, recipe):
         raise RecipeError(": ".join(wrong))
     return changed if owner else limited(changed, recipe)
+
+
+def foreign(recipe: Recipe, served: Recipe | None = None) -> tuple[str, str] | None:
+    """The field and the reason if the recipe of a caller has what only recipes of the operator may have.
+
+    These are servers with tools, and further fields for providers, which may cost money that nobody counts.
+
+    served: the recipe that the request names, whose servers and fields may be named; `None` (default) if there is none
+    """
+    known = () if served is None else served.tools
+    if unknown := [name for name in recipe.tools if name not in known]:
+        return "tools", f'a request cannot name the server "{shown(unknown[0])}": {_OPERATORS} name servers with tools'
+    passed_on = [] if served is None else [agent.extra for agent in served.agents]
+    if any(agent.extra and agent.extra not in passed_on for agent in recipe.agents):
+        return "extra", f"a request cannot pass further fields on to a provider: {_OPERATORS} do so"
+    return None
 
 
 def check_fields(fields: dict[str, Any], bounds: Bounds) -> None:
@@ -163,15 +185,18 @@ def most_calls(recipe: Recipe, attempts: int) -> int:
 
     attempts: how often one call is tried at most
 
-    Each seat may ask its fallbacks. The analyst may be asked once more without a schema, like each of its fallbacks.
-    The aggregator may read in as many steps as there are proposals and comments, may be asked once more for an answer
-    that fits its schema, and may ask its fallbacks each time.
+    Each seat may ask its fallbacks, and each model once more for each round of tool calls. The analyst may be asked
+    once more without a schema, like each of its fallbacks. The aggregator may read in as many steps as there are
+    proposals and comments, may be asked once more for an answer that fits its schema, and may ask its fallbacks each
+    time.
     """
-    seats = sum(agent.samples * len(agent.models) for layer in recipe.layers for agent in layer.agents)
-    analyst = 0 if recipe.analyst is None else 2 * len(recipe.analyst.models)
+    agents = [agent for layer in recipe.layers for agent in layer.agents]
+    seats = sum(agent.samples * len(agent.models) * (1 + agent.rounds) for agent in agents)
+    analyst = 0 if recipe.analyst is None else 2 * len(recipe.analyst.models) * (1 + recipe.analyst.rounds)
     read = recipe.layers[recipe.last_proposers :] if recipe.last_proposers is not None and recipe.in_steps else ()
     steps = sum(agent.samples for layer in read for agent in layer.agents)
-    return attempts * (seats + analyst + (steps + 2) * len(recipe.aggregator.models))
+    last = (steps + 2 + recipe.aggregator.rounds) * len(recipe.aggregator.models)
+    return attempts * (seats + analyst + last)
 
 
 def limited(recipe: Recipe, served: Recipe) -> Recipe:

@@ -154,14 +154,16 @@ def _refuse_files(tables: dict[str, Any], where: str = "") -> None:
 def with_tables(tables: dict[str, Any]) -> dict[str, Any]:
     """The fields of a recipe, with every agent that is written as a bare model id replaced by a table.
 
-    A `fallback` that is a single id becomes a list. Values of a wrong type stay, so that later checks report them.
+    A `fallback` or `tools` that is a single name becomes a list. Values of a wrong type stay, so that later checks
+    report them.
     """
 
     def written_out(agent: Any) -> Any:
         if isinstance(agent, str):
             return {"model": agent}
-        if isinstance(agent, dict) and isinstance(agent.get("fallback"), str):
-            return agent | {"fallback": [agent["fallback"]]}
+        if isinstance(agent, dict):
+            single = {name: [agent[name]] for name in ("fallback", "tools") if isinstance(agent.get(name), str)}
+            return agent | single
         return agent
 
     tables = dict(tables)

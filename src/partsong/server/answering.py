@@ -333,6 +333,7 @@ class _Run:
             record=self.recorders[choice].id,
             again=self.again,
             bounds=self.service.configuration.bounds,
+            tools=self.service.assembly.tools(self.recipe.tools),
         )
 
     def listener(self, choice: int) -> Callable[[AnyEvent], Awaitable[None]]:

@@ -63,6 +63,8 @@ class Answered(BaseModel):
     spared: int = Field(description="How many proposals were not needed, because the others agreed.")
     votes: list[dict[str, Any]] = Field(description="Who voted for what, for each layer whose answers were counted.")
     calls: list[dict[str, Any]] = Field(description="Each call to a model, with its tokens and dollars.")
+    tools: list[dict[str, Any]] = Field(default=[], description="Each tool call of a model that looked something up.")
+    sources: list[dict[str, Any]] = Field(default=[], description="What the models have read, which [n] in it cites.")
 
 
 class ListedRecipe(BaseModel):
@@ -198,13 +200,23 @@ async def _ask(shared: _Shared, question: str, name: str | None, context: Contex
         funds = daily_funds(shared.configuration, shared.store)
         bounds = shared.configuration.bounds
         await perform(
-            recipe, asking(question), models, hear, live=False, funds=funds, record=recorder.id, bounds=bounds
+            *(recipe, asking(question), models, hear),
+            live=False,
+            funds=funds,
+            record=recorder.id,
+            bounds=bounds,
+            tools=shared.assembly.tools(recipe.tools),
         )
     except PartsongError as problem:
         raise ToolError(str(problem)) from None
     finally:
         await recorder.close()
         report.kept = recorder.kept
+    return _result(report)
+
+
+def _result(report: Report) -> CallToolResult:
+    """The result of `ask`. Raises `ToolError` for a run without an answer."""
     if report.answer is None:
         raise ToolError("no answer" if report.error is None else report.error.message)
     # A model reads the text only. Programs find the report in the structured content.

@@ -13,9 +13,11 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    ToolUsed,
     VotesCounted,
 )
 from partsong.model import NOTHING_USED, Answer, Usage
+from partsong.sources import sources_of
 
 
 class Report:
@@ -29,7 +31,8 @@ class Report:
     again: id of the earlier run whose proposals were found; "" for none
     kept: whether the store keeps the run, as far as it should
     votes: the counts of layers whose statements were counted
-    calls: the calls whose usage is known. Their usages add up to `usage`.
+    calls: the calls whose usage is known. Their usages, and the dollars of tool calls, add up to `usage`.
+    uses: the tool calls
     """
 
     def __init__(self, run: str, recipe: str) -> None:
@@ -43,18 +46,22 @@ class Report:
         self.kept = True
         self.votes: list[VotesCounted] = []
         self.calls: list[tuple[CallFinished, Usage]] = []
+        self.uses: list[ToolUsed] = []
+        self._layers = 0
         self._saw: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}  # where a seat did not see all
         self._end: RunFinished | RunFailed | None = None
 
     def hear(self, event: AnyEvent) -> None:
         """Add one event of the run. Deltas may be left out."""
         match event:
-            case RunStarted(again=again):
-                self.started, self.again = True, again
+            case RunStarted(again=again, recipe=recipe):
+                self.started, self.again, self._layers = True, again, len(recipe.layers)
             case ProposalStarted(layer=layer, seat=seat, saw=saw) if saw is not None:
                 self._saw[layer, seat] = saw
             case CallFinished(usage=Usage() as usage):
                 self.calls.append((event, usage))
+            case ToolUsed():
+                self.uses.append(event)
             case VotesCounted():
                 self.votes.append(event)
             case RunFinished(answer=answer, usage=usage, losses=losses):
@@ -85,6 +92,12 @@ class Report:
                 plain |= {"model": end.model, "last_resort": end.last_resort, "seat": end.seat, "layer": end.layer}
             plain |= {"spared": end.spared, "votes": [plain_count(count) for count in self.votes]}
         calls = [_plain_call(call, usage, self._saw.get((call.layer, call.seat))) for call, usage in self.calls]
+        if self.uses:
+            plain["tools"] = [_plain_use(use) for use in self.uses]
+            plain["sources"] = [
+                {"number": number, "address": source.address, "seats": [list(seat) for seat in source.seats]}
+                for number, source in enumerate(sources_of(self.uses, self._layers), 1)
+            ]
         return plain | {"calls": calls}
 
 
@@ -116,6 +129,13 @@ def _plain_call(call: CallFinished, usage: Usage, saw: tuple[tuple[int, int], ..
     if call.error is not None:
         plain["error"] = call.error.cause
     return plain
+
+
+def _plain_use(use: ToolUsed) -> dict[str, Any]:
+    plain: dict[str, Any] = {"layer": use.layer, "seat": use.seat, "server": use.server, "tool": use.tool}
+    if use.dollars:
+        plain["dollars"] = str(use.dollars)
+    return plain | ({"error": use.error} if use.error else {"size": use.size})
 
 
 def _in_text(usage: Usage) -> str | None:

@@ -235,6 +235,9 @@ class Service:
             self.check_calls(recipe, served, parsed.samples)
         elif parsed.samples > 1:
             self.check_calls(recipe, served, parsed.samples)
+        if recipe.tools and key is not None and not key.tools:
+            message = f'the key "{key.name}" may not use "{shown(name)}", whose agents look things up with tools'
+            raise ProblemError(Problem(403, "permission", message, "model"))
         return self.limited(recipe, name, options)
 
     def limited(self, recipe: Recipe, name: str, options: Options) -> Recipe:

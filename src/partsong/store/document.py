@@ -32,6 +32,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    ToolUsed,
     VotesCounted,
 )
 from partsong.model import Answer, TextDelta, Usage
@@ -143,7 +144,11 @@ def place(shown: Plain, event: AnyEvent) -> Plain | None:
             return aggregator
         case AnalysisReplaced() | AnalysisFinished() | AnalysisFailed():
             return analyst
-        case PromptFitted(layer=layer, seat=seat) | CallFinished(layer=layer, seat=seat) if layer == len(layers):
+        case (
+            PromptFitted(layer=layer, seat=seat)
+            | CallFinished(layer=layer, seat=seat)
+            | ToolUsed(layer=layer, seat=seat)
+        ) if layer == len(layers):
             return analyst if seat == ANALYST_SEAT else aggregator
         case (
             ProposalStarted(layer=layer, seat=seat)
@@ -151,6 +156,7 @@ def place(shown: Plain, event: AnyEvent) -> Plain | None:
             | ProposalReplaced(layer=layer, seat=seat)
             | PromptFitted(layer=layer, seat=seat)
             | CallFinished(layer=layer, seat=seat)
+            | ToolUsed(layer=layer, seat=seat)
             | ProposalFinished(layer=layer, seat=seat)
             | ProposalFailed(layer=layer, seat=seat)
             | ProposalSpared(layer=layer, seat=seat)
@@ -182,6 +188,9 @@ def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
             seat["fitted"] = {"before": before, "after": after}
         case CallFinished():
             add_call(seat, event)
+        case ToolUsed():
+            seat.setdefault("tools", []).append(_plain_use(event))
+            seat["text"] = ""  # what comes before a tool call is no part of the proposal
         case ProposalFinished(answer=answer, model=model):
             seat |= said(answer) | {"model": model or seat["model"], "ended": seconds}
         case AnalysisFinished(model=model):
@@ -190,6 +199,11 @@ def tell(seat: Plain, event: AnyEvent, seconds: float) -> None:
             seat |= {"error": to_builtins(error), "ended": seconds}
         case ProposalSpared():
             seat |= {"spared": True, "ended": seconds}
+
+
+def _plain_use(use: ToolUsed) -> Plain:
+    plain: Plain = to_builtins(use)
+    return {name: value for name, value in plain.items() if name not in ("event", "layer", "seat")}
 
 
 def add_call(seat: Plain, call: CallFinished) -> None:

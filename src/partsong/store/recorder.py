@@ -22,6 +22,7 @@ from partsong.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    ToolUsed,
 )
 from partsong.model import NOTHING_USED
 from partsong.store.backend import Backend
@@ -189,6 +190,8 @@ def _after(run: StoredRun, event: AnyEvent) -> StoredRun:
                 tokens=run.tokens + usage.input_tokens + usage.output_tokens,
                 dollars=sum_of_dollars(run.dollars, usage.dollars),
             )
+        case ToolUsed(dollars=dollars) if dollars:
+            return replace(run, dollars=sum_of_dollars(run.dollars, dollars))
         case RunFinished(model=model, losses=losses):
             return replace(run, status="finished", model=model or run.model, losses=len(losses))
         case RunFailed(error=error, losses=losses):

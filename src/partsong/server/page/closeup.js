@@ -7,6 +7,7 @@ import { compareWords } from "./diff.js";
 import { fill, make, newId, say } from "./dom.js";
 import { count, dollars, modelName, seconds } from "./format.js";
 import { Growing, rendered } from "./markdown.js";
+import { useText } from "./read.js";
 import { placeOf, seatsOf } from "./seats.js";
 import { showSent } from "./sent.js";
 
@@ -147,11 +148,13 @@ class Closeup {
     say(this.facts, [seat.state, ...seat.facts].join(" · "));
     const notes = notesOf(seat);
     const calls = seat.calls.length > 1 ? seat.calls.map(callText) : [];
-    if (this.notes.textContent !== [...notes, ...calls].join("")) {
+    const uses = seat.uses.map(useText);
+    if (this.notes.textContent !== [...notes, ...calls, ...uses].join("")) {
       fill(
         this.notes,
         notes.map((note) => make("p", { class: "problem" }, note)),
         calls.length ? make("ol", { class: "facts", "aria-label": "Calls" }, calls.map(listed)) : null,
+        uses.length ? make("ol", { class: "facts", "aria-label": "Tool calls" }, uses.map(listed)) : null,
       );
     }
     const other = this.other.value ? this.find(this.other.value) : null;

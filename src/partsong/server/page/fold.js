@@ -15,6 +15,7 @@ export function newTranscript() {
     replaced: [],
     fitted: [],
     calls: [],
+    uses: [],
     votes: [],
     text: "",
     answer: null,
@@ -74,6 +75,12 @@ export function hear(transcript, event) {
       break;
     case "call_finished":
       transcript.calls.push(event);
+      break;
+    case "tool_used":
+      transcript.uses.push(event);
+      // What comes before a tool call is no part of the proposal.
+      if (transcript.recipe && event.layer < transcript.recipe.layers.length)
+        transcript.layers[event.layer][event.seat].text = "";
       break;
     case "analysis_started":
       transcript.analyst = { ...newSeat(event.model), started: true };

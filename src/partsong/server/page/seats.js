@@ -7,7 +7,8 @@ import { count, dollars, modelName, seconds, shortName } from "./format.js";
 import { ANALYST_SEAT, barsOf } from "./times.js";
 
 /** @import { Run } from "./run.js" */
-/** @import { Agent, CallFinished, Layer, Recipe, SeatState, SeatTimes, ShownSeat, Used } from "./types.js" */
+/** @import { Agent, CallFinished, Layer, Recipe, SeatState, SeatTimes } from "./types.js" */
+/** @import { ShownSeat, Transcript, Used } from "./types.js" */
 
 /** @typedef {Omit<ShownSeat, "name" | "short" | "state" | "facts">} KnownSeat */
 
@@ -112,9 +113,21 @@ function proposersOf(run, layer, index, calls) {
       replaced: seat?.replaced ?? [],
       times: run.times.layers[index]?.seats[place] ?? null,
       calls: calls.get(`${index}.${place}`) ?? [],
+      uses: usesOf(run.transcript, index, place),
       reads: readsOf(run, index, seat?.saw ?? null),
     });
   });
+}
+
+/**
+ * The tool calls of a seat.
+ *
+ * @param {Transcript} transcript
+ * @param {number} layer
+ * @param {number} seat
+ */
+function usesOf(transcript, layer, seat) {
+  return transcript.uses.filter((use) => use.layer === layer && use.seat === seat);
 }
 
 /**
@@ -153,6 +166,7 @@ function analystOf({ transcript, times }, recipe, { model }, calls) {
     replaced: seat?.replaced ?? [],
     times: times.analyst,
     calls: calls.get(`${recipe.layers.length}.${ANALYST_SEAT}`) ?? [],
+    uses: usesOf(transcript, recipe.layers.length, ANALYST_SEAT),
   };
 }
 
@@ -176,6 +190,7 @@ function aggregatorOf({ transcript, times }, recipe, calls) {
     replaced: transcript.replaced,
     times: times.aggregator,
     calls: calls.get(`${recipe.layers.length}.0`) ?? [],
+    uses: usesOf(transcript, recipe.layers.length, 0),
     reads: "",
   };
 }
@@ -215,12 +230,13 @@ function stateOf(run, { asked, text, answer, ended, error, spared }) {
  * @param {number} now
  */
 function factsOf(seat, now) {
-  const { text, answer, calls, times, reads } = seat;
+  const { text, answer, calls, uses, times, reads } = seat;
   const used = usedBy(seat);
   const open = isOpen(seat);
   const written = open || !used ? Math.ceil(text.length / LETTERS) : 0;
   const tokens = (used?.output_tokens ?? 0) + written;
   const facts = reads ? [reads] : [];
+  if (uses.length) facts.push(`${count(uses.length)} tool call${uses.length === 1 ? "" : "s"}`);
   if (used || text) facts.push(`${written || used?.estimated ? "≈ " : ""}${count(tokens)} tok.`);
   if (times) {
     const speed = speedOf(times, now, written || (calls.at(-1)?.usage ?? used)?.output_tokens || 0);

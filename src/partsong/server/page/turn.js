@@ -9,6 +9,7 @@ import { fill, make, say } from "./dom.js";
 import { saveRun } from "./download.js";
 import { Growing } from "./markdown.js";
 import { preparedText } from "./preparing.js";
+import { sourceList } from "./read.js";
 import { Run } from "./run.js";
 import { lossesOf, Score } from "./score.js";
 import { Sources } from "./sources.js";
@@ -47,6 +48,7 @@ export class TurnView {
     this.report = make("div", { class: "report" }); // beside the answer
     this.answered = make("div", { class: "answered" }, this.answer, this.report);
     this.chips = make("p", { class: "chips" });
+    this.read = make("div"); // the sources
     this.rescue = make("div");
     this.looks = make("span", { class: "actions" }); // what shows more of the run
     this.more = make("button", { type: "button", class: "quiet", hidden: true }, "Aggregate again …");
@@ -80,6 +82,7 @@ export class TurnView {
       make("h2", { class: "unseen" }, "Answer"),
       this.answered,
       this.problem,
+      this.read,
       this.rescue,
       this.chips,
       this.actions,
@@ -159,6 +162,7 @@ export class TurnView {
     fill(this.looks, this.differences.button, this.sources.button);
     fill(this.below, this.sources.element);
     fill(this.rescue);
+    fill(this.read);
     fill(this.chips);
     this.deaf = run.listen(() => this.show(run));
   }
@@ -200,6 +204,7 @@ export class TurnView {
     const { again } = this;
     this.more.hidden = !again || !canGoOn(run);
     if (again && lacksAggregation(run) && !this.rescue.childElementCount) fill(this.rescue, rescueOf(run, again));
+    if (!this.read.childElementCount) fill(this.read, sourceList(run.transcript));
     const losses = lossesOf(run);
     if (this.chips.childElementCount || !losses.length) return;
     const rest = losses.length - CHIPS;

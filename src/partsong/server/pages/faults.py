@@ -16,7 +16,7 @@ from partsong import toml
 from partsong.bounds import Bounds
 from partsong.errors import RecipeError
 from partsong.recipe import Agent, Aggregator, Layer, Recipe
-from partsong.recipes.bounding import check_text, too_large
+from partsong.recipes.bounding import check_text, foreign, too_large
 from partsong.recipes.reading import tables_in
 from partsong.server.pages.lines import Path, lines_of
 
@@ -70,7 +70,7 @@ def _read(text: str, bounds: Bounds) -> tuple[Recipe | None, list[Fault]]:
     faults = [*islice(agents_faults(tables), MOST)] or [*size_faults(tables, bounds)]
     if not faults:
         recipe, faults = converted(tables)
-        if recipe is not None and (wrong := too_large(recipe, bounds)):
+        if recipe is not None and (wrong := too_large(recipe, bounds) or foreign(recipe)):
             recipe, faults = None, [wrong]
         if recipe is not None:
             return recipe, []

@@ -27,6 +27,7 @@ from partsong.model import (
 )
 from partsong.wire.blobs import Blob, blob_or_text
 from partsong.wire.chat.details import read_details
+from partsong.wire.extra import with_extra
 from partsong.wire.history import FORMS, USUAL, HistoryRules, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import read_schema
 
@@ -91,7 +92,7 @@ def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = US
     if stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-    return body
+    return with_extra(body, request.extra)
 
 
 def _function(tool: Tool) -> dict[str, Any]:

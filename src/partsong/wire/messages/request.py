@@ -28,6 +28,7 @@ from partsong.model import (
     ToolResult,
 )
 from partsong.wire.blobs import blob_or_text
+from partsong.wire.extra import with_extra
 from partsong.wire.history import DETAILS, USUAL, HistoryRules, plain_id, tools_of, with_ids, with_text_of_documents
 from partsong.wire.json import UNREADABLE, read_schema
 from partsong.wire.messages.answer import REDACTED
@@ -95,7 +96,7 @@ def body(request: Request, model: str, *, stream: bool, rules: HistoryRules = US
     if stream:
         body["stream"] = True
     _keep_last_marks(body)
-    return body
+    return with_extra(body, request.extra)
 
 
 def _told(message: Message) -> str:

@@ -1,0 +1,1 @@
+"""Servers with tools that seats use to look things up, and the server of partsong's own over a folder."""
