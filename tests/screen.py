@@ -21,7 +21,10 @@ HUNG = 60.0  # seconds; nothing is measured by it, it only ends a test that woul
 
 
 class Screen:
-    """`partsong` with these arguments on a terminal. `lines` is the scrollback and the screen."""
+    """`partsong` with these arguments on a terminal. `lines` is the scrollback and the screen.
+
+    pipe: what a shell reads behind the command, such as `| cat` or `> file`
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Screen:
         rows: int = 24,
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        pipe: str = "",
     ) -> None:
         self.output = b""
         self._screen = pyte.HistoryScreen(columns, rows, history=100_000, ratio=1.0)
@@ -42,6 +46,8 @@ class Screen:
                     os.chdir(folder)
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
                 command = [sys.executable, "-m", "partsong", *arguments]
+                if pipe:
+                    command = ["/bin/sh", "-c", f'"$@" {pipe}', "sh", *command]
                 os.execve(command[0], command, kept | {"TERM": "xterm-256color"} | dict(environment or {}))
             finally:
                 os._exit(127)

@@ -159,14 +159,16 @@ def accept(block: Block) -> None:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The simple commands of a shell block, without their assignments."""
+    """The simple commands of a shell block, without their assignments and redirections."""
     found: list[list[str]] = []
     for line in text.replace("\\\n", " ").splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&")
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&<>")
         lexer.whitespace_split = True
         found.append([])
         for token in lexer:
-            if set(token) <= set("|;&"):
+            if set(token) <= set("<>"):
+                next(lexer)  # the file
+            elif set(token) <= set("|;&"):
                 found.append([])
             elif found[-1] or not re.match(r"\w+=", token):
                 found[-1].append(token)

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from partsong.cli.ask import answer
 from partsong.cli.journal import stored_run
 from partsong.cli.loop import complete
-from partsong.cli.options import Config
+from partsong.cli.options import Config, RunName
 from partsong.cli.options import Store as StoreOption
 from partsong.configuration import Configuration, StoreMode, find_configuration
 from partsong.engine.again import Changes, begin_again
@@ -27,7 +27,7 @@ SEAT = re.compile(r"\(?\s*(\d{1,4})\s*[.,]\s*(\d{1,4})\s*\)?")
 
 
 def again(
-    run: Annotated[str, Parameter(help="The run's id, its first letters, or last.")],
+    run: RunName,
     /,
     *,
     aggregator: Annotated[

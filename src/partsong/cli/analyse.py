@@ -19,7 +19,7 @@ from partsong.cli.journal import stored_run
 from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
 from partsong.cli.losses import short_id
-from partsong.cli.options import Config
+from partsong.cli.options import Config, RunName
 from partsong.cli.printable import printable
 from partsong.cli.summary import dollars
 from partsong.configuration import Configuration, find_configuration
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def analyse(
-    run: Annotated[str, Parameter(help="The run's id, its first letters, or last.")],
+    run: RunName,
     /,
     *,
     model: Annotated[

@@ -10,9 +10,10 @@ from cyclopts import Parameter
 from msgspec.structs import replace as with_fields
 
 from partsong.assembly import assembling, daily_funds, open_journal
+from partsong.cli import candidates
 from partsong.cli.downloads import Downloads
 from partsong.cli.earlier import earlier
-from partsong.cli.listening import listen
+from partsong.cli.listening import beside, listen
 from partsong.cli.loop import complete
 from partsong.cli.options import Config, ModelId, RecipeName
 from partsong.cli.options import Store as StoreOption
@@ -67,6 +68,7 @@ def ask(
         Parameter(
             name=("--continue", "-c"),
             metavar="RUN",
+            completer=candidates.runs,
             help="Go on from the answer of an earlier run: its id, its first letters, or last. "
             "Its recipe is asked unless another is named.",
         ),
@@ -255,7 +257,9 @@ async def answer(
             models = {name: models.get(name) or Unasked() for name in recipe.models}
         recorder = store.record(labels=labels or {}, begins=True)
         stack.push_async_callback(recorder.close)
-        listener = await listen(stack, drawn=drawn, proposals=proposals, json=json, quiet=quiet)
+        listener = await listen(
+            stack, drawn=drawn, proposals=proposals, json=json, quiet=quiet, loading=downloads.loading
+        )
 
         async def hear(event: AnyEvent) -> None:
             await recorder.hear(event)
@@ -263,7 +267,10 @@ async def answer(
             if isinstance(event, RunFailed):
                 failures.append(event)
 
-        watch, funds = json or (drawn and not quiet), daily_funds(configuration, store)
+        watch, funds = (
+            json or (drawn and not quiet) or beside(json=json, quiet=quiet),
+            daily_funds(configuration, store),
+        )
         documents, record = DocumentReader(configuration.documents), recorder.id
         await perform(
             recipe,

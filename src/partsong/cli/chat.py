@@ -14,10 +14,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from partsong.assembly import Assembly, assembling, daily_funds
+from partsong.cli import candidates
 from partsong.cli.ask import capped, choose, keep
 from partsong.cli.downloads import Downloads
 from partsong.cli.earlier import Earlier, earlier
-from partsong.cli.listening import listen
+from partsong.cli.listening import beside, listen
 from partsong.cli.loop import complete, event_loop
 from partsong.cli.options import Config, ModelId, RecipeName
 from partsong.cli.options import Store as StoreOption
@@ -56,7 +57,12 @@ def chat(
     ] = "",
     go_on: Annotated[
         str | None,
-        Parameter(name=("--continue", "-c"), metavar="RUN", help="Go on from an earlier run: its id, or last."),
+        Parameter(
+            name=("--continue", "-c"),
+            metavar="RUN",
+            completer=candidates.runs,
+            help="Go on from an earlier run: its id, or last.",
+        ),
     ] = None,
     proposals: Annotated[bool, Parameter(help="Print the proposals before each answer.")] = False,
     store: StoreOption = None,
@@ -196,7 +202,10 @@ class Chat:
         drawn = sys.stdout.isatty()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(recorder.close)
-            listener = await listen(stack, drawn=drawn, proposals=self.proposals, json=False, quiet=False)
+            loading = self._downloads.loading
+            listener = await listen(
+                stack, drawn=drawn, proposals=self.proposals, json=False, quiet=False, loading=loading
+            )
 
             async def hear(event: AnyEvent) -> None:
                 await recorder.hear(event)
@@ -211,7 +220,7 @@ class Chat:
                 conversation,
                 models,
                 hear,
-                watch=drawn,
+                watch=drawn or beside(json=False, quiet=False),
                 cache=False if again else None,
                 funds=daily_funds(self.configuration, self._store),
                 documents=DocumentReader(self.configuration.documents),

@@ -107,6 +107,17 @@ SET_UP = (
         ("[OPTIONS]",),
         ("doctor", "doctor --config elsewhere.toml"),
     ),
+    Command(
+        "completion",
+        "partsong.cli.completion:completion",
+        "Print a script that completes commands, options and names in bash, zsh or fish.",
+        ("SHELL",),
+        (
+            "completion bash > ~/.local/share/bash-completion/completions/partsong",
+            "completion zsh > ~/.zfunc/_partsong",
+            "completion fish > ~/.config/fish/completions/partsong.fish",
+        ),
+    ),
 )
 
 LOOK_BACK = (

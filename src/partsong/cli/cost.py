@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from partsong.assembly import info_without_model
+from partsong.cli import candidates
 from partsong.cli.journal import reading
 from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
@@ -30,7 +31,7 @@ USUAL_TOKENS = 500  # of a question with a paragraph beside it
 
 
 def cost(
-    recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")],
+    recipe: Annotated[str, Parameter(completer=candidates.recipes, help="Name of a recipe, or a TOML file.")],
     /,
     *,
     prompt_tokens: Annotated[

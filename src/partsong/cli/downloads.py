@@ -24,6 +24,7 @@ class Downloads:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.region: Region | None = None
+        self.loading: set[str] = set()  # names of the models that are being loaded, which the table of the run shows
         self.began: tuple[float, int] | None = None  # time and bytes at the start of this source
 
     def __enter__(self) -> Self:
@@ -39,6 +40,10 @@ class Downloads:
 
     def hear(self, event: "Fetching") -> None:
         """Show one step of a download. A closed stream is ignored, so that the download goes on."""
+        if event.state == "loading":
+            self.loading.add(event.name)
+        elif event.state == "loaded":
+            self.loading.discard(event.name)
         if event.state in ("ended", "loading", "loaded"):
             return
         with suppress(OSError):

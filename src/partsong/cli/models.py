@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from partsong import toml
 from partsong.assembly import assembling, info_without_model
+from partsong.cli import candidates
 from partsong.cli.loop import complete
 from partsong.cli.options import Config
 from partsong.cli.printable import single_line
@@ -28,7 +29,9 @@ MILLION = 1_000_000
 
 
 def models(
-    provider: Annotated[str | None, Parameter(help="Provider whose models to list, such as openrouter.")] = None,
+    provider: Annotated[
+        str | None, Parameter(completer=candidates.providers, help="Provider whose models to list, such as openrouter.")
+    ] = None,
     /,
     *,
     config: Config = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from partsong.cli import candidates
 from partsong.configuration import StoreMode
 from partsong.errors import InputError
 from partsong.recipe import Recipe
@@ -24,12 +25,18 @@ RecipeName = Annotated[
     Parameter(
         name=("--recipe", "-r"),
         metavar="NAME|FILE",
+        completer=candidates.recipes,
         help="Recipe: its name, or a TOML file. Default: the configured recipe, else local.",
     ),
 ]
 ModelId = Annotated[
     str | None,
-    Parameter(name=("--model", "-m"), metavar="ID", help="Ask this model alone, without a recipe: openai:gpt-6.1-sol."),
+    Parameter(
+        name=("--model", "-m"),
+        metavar="ID",
+        completer=candidates.models,
+        help="Ask this model alone, without a recipe: openai:gpt-6.1-sol.",
+    ),
 ]
 ServedRecipes = Annotated[
     tuple[str, ...],
@@ -37,8 +44,13 @@ ServedRecipes = Annotated[
         name=("--recipe", "-r"),
         metavar="NAME|FILE",
         consume_multiple=False,
+        completer=candidates.recipes,
         help="Recipe to serve; repeat for more. The first is the default one. Without any: all of them.",
     ),
+]
+RunName = Annotated[
+    str,
+    Parameter(completer=candidates.runs, help="The run's id, its first letters, or last."),
 ]
 Port = Annotated[int | None, Parameter(metavar="N", help="Port to listen on; 0 for any free port. Default: 8080.")]
 Store = Annotated[
@@ -64,7 +76,10 @@ Limit = Annotated[
 ]
 Seed = Annotated[int, Parameter(metavar="S", help="Seed for drawing samples and answers. Default: 0.")]
 JudgeId = Annotated[
-    str | None, Parameter(metavar="MODEL", help="Model that grades the answers, for tasks that need a judge.")
+    str | None,
+    Parameter(
+        metavar="MODEL", completer=candidates.models, help="Model that grades the answers, for tasks that need a judge."
+    ),
 ]
 MaxDollarsInAll = Annotated[
     Decimal | None, Parameter(metavar="D", help="Most that all calls together may cost, in dollars.")

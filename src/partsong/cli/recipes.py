@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from partsong.cli import candidates
 from partsong.cli.printable import printable
 from partsong.cli.table import print_table
 from partsong.errors import RecipeError
@@ -17,7 +18,9 @@ from partsong.recipes.templates import TEMPLATES, from_template
 
 
 def recipes(
-    name: Annotated[str | None, Parameter(help="Recipe to print: its name, or a TOML file.")] = None,
+    name: Annotated[
+        str | None, Parameter(completer=candidates.recipes, help="Recipe to print: its name, or a TOML file.")
+    ] = None,
     /,
     *,
     template: Annotated[

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from partsong.cli.journal import stored_run
 from partsong.cli.listening import listen
 from partsong.cli.loop import complete
+from partsong.cli.options import RunName
 from partsong.cli.printable import single_line
 from partsong.engine.performance import Emit
 from partsong.errors import InputError
@@ -21,7 +22,7 @@ from partsong.events import AnyEvent, RunFailed, RunFinished
 
 
 def replay(
-    run: Annotated[str, Parameter(help="The run's id, its first letters, or last.")],
+    run: RunName,
     /,
     *,
     speed: Annotated[float | None, Parameter(metavar="N", help="Replay N times as fast as the run was.")] = None,

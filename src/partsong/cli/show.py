@@ -17,6 +17,7 @@ from partsong.cli.journal import status, stored_run, when
 from partsong.cli.json_output import print_json
 from partsong.cli.loop import complete
 from partsong.cli.losses import LAST_RESORT, short_id
+from partsong.cli.options import RunName
 from partsong.cli.printable import printable, single_line
 from partsong.cli.read import sources
 from partsong.cli.summary import dollars, summary
@@ -42,7 +43,7 @@ WAITING, WRITING, UNHEARD, LOST = "░", "█", "━", "×"
 
 
 def show(
-    run: Annotated[str, Parameter(help="The run's id, its first letters, or last.")],
+    run: RunName,
     /,
     *,
     brief: Annotated[bool, Parameter(help="Leave out the proposals and the answer.")] = False,

@@ -6,7 +6,7 @@ printed once, so that the scrollback holds the whole run. Only lines that still 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -59,6 +59,8 @@ class Terminal:
     region: live part of the terminal, whose size limits the lines
     proposals: whether the proposals are drawn too; false by default
     quiet: whether only the answer is drawn; false by default
+    words: whether the answer is drawn; true by default, and false if another listener writes the answer
+    loading: names of the local models that are being loaded into memory, while they are; none by default
     clock: returns the time in seconds, for durations and speeds
     """
 
@@ -68,9 +70,12 @@ class Terminal:
         *,
         proposals: bool = False,
         quiet: bool = False,
+        words: bool = True,
+        loading: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.region, self.proposals, self.quiet, self.clock = region, proposals, quiet, clock
+        self.words, self.loading = words, loading
         self.begun = clock()
         self.layers = 0
         self.commenting: frozenset[int] = frozenset()  # layers whose seats write comments
@@ -95,7 +100,7 @@ class Terminal:
             case AggregationDelta(delta=delta):
                 if self.rows:  # after a vote, the answer is a proposal and no aggregator has a row
                     self.rows[0].count(delta, self.clock)
-                if isinstance(delta, TextDelta):
+                if isinstance(delta, TextDelta) and self.words:
                     self.said.append(delta.text)
             case RunStarted(recipe=recipe, dropped=dropped):
                 self.start(recipe, dropped)
@@ -207,7 +212,7 @@ class Terminal:
                     next(row for row in self.all_rows if (row.layer, row.seat) == (event.layer, event.seat))
                 )
                 self.finished += [Text(), title, Text()]
-            elif not self.quiet:
+            elif self.words and not self.quiet:
                 self.finished.append(Text())
 
     def start_answer(self) -> None:
@@ -217,13 +222,13 @@ class Terminal:
         self.answering = True
         if self.proposals and self.layers:
             self.untitled = True
-        elif self.layers and not self.quiet:
+        elif self.layers and self.words and not self.quiet:
             self.finished.append(Text())
 
     def finish(self, event: RunFinished) -> None:
         """Finish the lines of a run that ended with an answer."""
         self.hear_words()
-        if not self.wrote:  # nothing was streamed
+        if self.words and not self.wrote:  # nothing was streamed
             self.said.append(event.answer.text)
         if event.last_resort and self.rows:
             self.rows[0].give_way(why(event), self.clock())
@@ -234,7 +239,7 @@ class Terminal:
     def fail(self, event: RunFailed) -> None:
         """Finish the lines of a run that failed, with the part of the answer that was written."""
         self.hear_words()
-        if not self.wrote:
+        if self.words and not self.wrote:
             self.said.append(event.text)
         # Seats that were still at work did not fail: they were stopped.
         cause = event.error.cause if self.answering else "cancelled"
@@ -282,7 +287,11 @@ class Terminal:
             if rest and not self.quiet:
                 yield Text()
         if not self.quiet:
-            yield from self.lines(self.rows, self.clock(), self.region.room)
+            loads = [Text(f"loading {single_line(name)} …", "dim") for name in sorted(self.loading)][
+                : self.region.room // 2
+            ]
+            yield from self.lines(self.rows, self.clock(), self.region.room - len(loads))
+            yield from loads
 
     def hear_words(self) -> None:
         """Add the text since the last frame to the answer, and finish the blocks of the answer that are complete."""
