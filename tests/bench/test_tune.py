@@ -17,7 +17,7 @@ import pytest
 
 from partsong.bench.tune.recipe_file import recipe_toml
 from partsong.bench.tune.uses import Use, count_use, earlier_uses, uses_path
-from partsong.recipe import Aggregator, Recipe
+from partsong.recipe import Agent, Aggregator, Layer, Recipe
 from partsong.recipes.finding import shipped
 from partsong.recipes.reading import read
 from tests.cli.test_cli import code_of
@@ -292,4 +292,11 @@ def test_a_single_model_is_written_too(tmp_path: Path) -> None:
     alone = {"model": "scripted:a", "system": told, "temperature": 1e-05}
     assert found == {"name": "one", "layers": [], "aggregator": alone}
     (tmp_path / "one.toml").write_text(recipe_toml(recipe, ["evidence"]))
+    assert read(tmp_path / "one.toml") == recipe
+
+
+def test_extra_fields_are_written_with_any_name(tmp_path: Path) -> None:
+    extra = {"plugins": [{"id": "web", "max results": 3}], "a.b": {"c d": True, "": 1.5, 'q"': "\x7f"}}
+    recipe = Recipe("one", (Layer((Agent("openai:b", extra=extra),)),), Aggregator("openai:a", extra={"top_k": 4}))
+    (tmp_path / "one.toml").write_text(recipe_toml(recipe))
     assert read(tmp_path / "one.toml") == recipe

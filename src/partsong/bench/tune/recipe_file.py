@@ -1,12 +1,14 @@
 """Writes a recipe as TOML, with its evidence in comments above it."""
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
-from msgspec.structs import fields
+from msgspec import NODEFAULT
+from msgspec.structs import FieldInfo, fields
 
 from partsong.recipe import Recipe
 
@@ -37,12 +39,21 @@ def _set(struct: msgspec.Struct) -> dict[str, Any]:
     return {
         each.name: getattr(struct, each.name)
         for each in fields(struct)
-        if each.required or each.name == "model" or getattr(struct, each.name) != each.default
+        if each.required or each.name == "model" or getattr(struct, each.name) != _default(each)
     }
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.default if field.default_factory is NODEFAULT else field.default_factory()
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:
     return [f"{name} = {_value(value)}" for name, value in table.items() if value is not None]
+
+
+def _key(name: str) -> str:
+    """Return the name of a field in TOML. The names of `extra` are those of a provider, and may have any character."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
 
 
 def _value(value: Any) -> str:
@@ -58,7 +69,7 @@ def _value(value: Any) -> str:
         case datetime.date():
             return value.isoformat()
         case Mapping():
-            inside = (f"{name} = {_value(each)}" for name, each in value.items() if each is not None)
+            inside = (f"{_key(name)} = {_value(each)}" for name, each in value.items() if each is not None)
             return f"{{ {', '.join(inside)} }}"
         case list() | tuple():
             return f"[{', '.join(_value(each) for each in value)}]"
