@@ -456,3 +456,73 @@ async def test_a_run_again_tells_what_was_read_without_reading_it_again() -> Non
     end = heard[-1]
     assert isinstance(end, RunFinished)
     assert end.answer.text == "It is blue [1]."
+
+
+CALL = '{"name": "odd__say", "arguments": {"text": "slate"}}'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        CALL,
+        f"```json\n{CALL}\n```",
+        f"```\n{CALL}\n```\n",
+        f"<tool_call>\n{CALL}\n</tool_call>",
+        f"<tool_call>{CALL}",
+        f"[{CALL}]",
+        '{"type": "function", "function": ' + CALL + "}",
+        CALL.replace('"arguments"', '"parameters"'),
+        CALL.replace('{"text": "slate"}', '"{\\"text\\": \\"slate\\"}"'),
+    ],
+)
+async def test_a_tool_call_that_a_model_wrote_as_text_is_made(written: str) -> None:
+    """Small models write tool calls that their server does not recognise."""
+    model = Caller(lambda request, results: "it is so" if results else written)
+    async with tools() as toolbox:
+        events = await events_of(recipe_of(), {"test:a": model, "test:b": plain}, toolbox)
+    assert [(use.tool, use.error) for use in uses(events)] == [("say", "")]
+    assert "slate" in text_in(model.requests[1])
+    calls = [part for message in model.requests[1].messages for part in message.parts if isinstance(part, ToolCall)]
+    assert json.loads(calls[0].arguments) == {"text": "slate"}
+    answer = next(event for event in events if isinstance(event, ProposalFinished) and event.seat == 0)
+    assert answer.answer.text == "it is so"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"Call it like this:\n```json\n{CALL}\n```",
+        f"{CALL} would tell.",
+        CALL.replace("odd__say", "odd__gone"),
+        CALL.replace("odd__say", "rm"),
+        f"[{CALL}, 1]",
+        '{"name": "odd__say"}',
+        '{"name": ["odd__say"], "arguments": {}}',
+        '{"name": "odd__say", "arguments": [1]}',
+        '{"function": 5}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "```" * 10_000,
+        "[]",
+        "12",
+    ],
+)
+async def test_text_that_is_more_than_tool_calls_stays_an_answer(written: str) -> None:
+    model = Caller(lambda request, results: written)
+    async with tools() as toolbox:
+        events = await events_of(recipe_of(), {"test:a": model, "test:b": plain}, toolbox)
+    assert uses(events) == []
+    assert len(model.requests) == 1
+    answer = next(event for event in events if isinstance(event, ProposalFinished) and event.seat == 0)
+    assert answer.answer.text == written
+
+
+async def test_tool_calls_written_as_text_for_ever_end_with_the_rounds() -> None:
+    model = Caller(lambda request, results: CALL)
+    async with tools() as toolbox:
+        agent = Agent("test:a", tools=("odd",), steps=2)
+        events = await events_of(recipe_of(agent), {"test:a": model, "test:b": plain}, toolbox)
+    assert len(model.requests) == 3
+    ids = [part.id for message in model.requests[2].messages for part in message.parts if isinstance(part, ToolCall)]
+    assert len(set(ids)) == 2
+    assert not any(isinstance(event, ProposalFinished) and event.seat == 0 for event in events)

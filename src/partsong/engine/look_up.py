@@ -20,6 +20,7 @@ from partsong.engine.fitting import common_length, fit
 from partsong.engine.seat import Seat
 from partsong.engine.shortening import shorten, without_middle
 from partsong.engine.tool_calls import faults_of_tool_calls, tool_calls_of
+from partsong.engine.written_tool_calls import with_tool_calls
 from partsong.errors import ModelError
 from partsong.model import (
     NOTHING_USED,
@@ -110,7 +111,7 @@ class _LookingUp:
     async def answer(self) -> Answer:
         while True:
             last = len(self.rounds) == self.agent.rounds
-            answer = await self.call(await self.written(last))
+            answer = with_tool_calls(await self.call(await self.written(last)), self.offered, len(self.rounds))
             tool_calls = tool_calls_of(answer)
             if last or not tool_calls:
                 return await self.finished(answer)

@@ -15,7 +15,8 @@ from partsong.tools.folder import LONGEST_READ, MOST_LISTED, Folder, FolderError
 
 INSTRUCTIONS = "The files of a folder: list them, search their text, and read them. Nothing can be changed."
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-Within = Annotated[str, Field(description="A folder in the folder, such as reports/2026. Default: all of it.")]
+# No description has an example of a value: small models copy the example.
+Within = Annotated[str, Field(description="Path of one subfolder, from a listing. Leave it out for all files.")]
 
 
 def make_files_server(folder: Folder) -> MCPServer:
@@ -28,7 +29,7 @@ def make_files_server(folder: Folder) -> MCPServer:
         try:
             files = await asyncio.to_thread(folder.files, folder_path)
         except FolderError as problem:
-            raise ToolError(str(problem)) from None
+            raise ToolError(f"{problem}. Leave folder_path out to list all files.") from None
         lines = [f"{file.name} ({file.size:,})" for file in files[:MOST_LISTED]]
         if len(files) > MOST_LISTED:
             lines.append(f"[and {len(files) - MOST_LISTED:,} more; list a folder in it, or search]")
@@ -42,7 +43,7 @@ def make_files_server(folder: Folder) -> MCPServer:
         try:
             passages, left_out = await folder.search(query, folder_path)
         except FolderError as problem:
-            raise ToolError(str(problem)) from None
+            raise ToolError(f"{problem}. Leave folder_path out to search all files.") from None
         texts = [f"[{each.file}, from character {each.start}]\n{each.text}" for each in passages]
         if left_out:
             texts.append(f"[{left_out:,} files were not searched: they have no text that can be read, or are too many]")
@@ -50,7 +51,7 @@ def make_files_server(folder: Folder) -> MCPServer:
 
     @server.tool(annotations=READS)
     async def read(
-        file: Annotated[str, Field(description="The file as the listing names it, such as reports/2026/may.pdf.")],
+        file: Annotated[str, Field(description="Path of the file, as a listing or a search names it.")],
         start: Annotated[int, Field(ge=0, description="The character from which to read. Default: the first.")] = 0,
     ) -> CallToolResult:
         """Read the text of a file: text or PDF."""
