@@ -267,10 +267,8 @@ async def answer(
             if isinstance(event, RunFailed):
                 failures.append(event)
 
-        watch, funds = (
-            json or (drawn and not quiet) or beside(json=json, quiet=quiet),
-            daily_funds(configuration, store),
-        )
+        watch = json or (drawn and not quiet) or beside(json=json, quiet=quiet)
+        funds = daily_funds(configuration, store)
         documents, record = DocumentReader(configuration.documents), recorder.id
         await perform(
             recipe,

@@ -50,20 +50,21 @@ def _text(block: ContentBlock) -> str:
         case TextContent(text=text):
             return text
         case EmbeddedResource(resource=TextResourceContents(uri=uri, text=text)):
-            return f"[{_line(str(uri))}]\n{text}"
+            return f"[{line(str(uri))}]\n{text}"
         case ResourceLink(uri=uri, name=name):
-            return f"[{_line(name)}: {_line(str(uri))}]"
+            return f"[{line(name)}: {line(str(uri))}]"
         case _:
-            return f"[left out: {_line(block.type)}, which is no text]"
+            return f"[left out: {line(block.type)}, which is no text]"
 
 
 def _sources(block: ContentBlock) -> Iterable[str]:
     match block:
         case EmbeddedResource(resource=resource):
-            yield _line(str(resource.uri))
+            yield line(str(resource.uri))
         case ResourceLink(uri=uri):
-            yield _line(str(uri))
+            yield line(str(uri))
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """The text on one line, without what could steer a terminal."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -26,7 +26,8 @@ from mcp_types import (
 
 from partsong.tools import http
 from partsong.tools.messages import Streams
-from partsong.tools.stdio import Program
+from partsong.tools.results import line
+from partsong.tools.stdio import LONGEST_COMPLAINT, Program
 
 STARTING = 30.0  # seconds that a server has to start and to list its tools
 AGAIN = 5.0  # seconds for which a server that could not be started is not tried again
@@ -196,12 +197,12 @@ class Server:
                 running.broken = running.broken or code == CONNECTION_CLOSED or (self._by_http and code in _LOST)
                 if code == CONNECTION_CLOSED:
                     return UnusableError("the server has ended or closed the connection")
-                return UnusableError(_line(problem.error.message) or "the server refuses the request")
+                return UnusableError(_brief(problem.error.message) or "the server refuses the request")
             case FileNotFoundError():
                 return UnusableError(f"there is no program {problem.filename}")
             case _:
                 running.broken = True
-                return UnusableError(_line(str(problem)) or type(problem).__name__)
+                return UnusableError(_brief(str(problem)) or type(problem).__name__)
 
 
 class Transport:
@@ -218,7 +219,7 @@ class Transport:
     @property
     def complaint(self) -> str:
         """What the program has said of itself; "" for a server over HTTP."""
-        return _line(self._program.complaint)
+        return _brief(self._program.complaint)
 
     def connect(self) -> AbstractAsyncContextManager[Streams]:
         """The streams of the messages, open within the context."""
@@ -239,5 +240,5 @@ async def _listed(client: Client) -> tuple[Tool, ...]:
     return tuple(tools[:MOST_TOOLS])
 
 
-def _line(text: str) -> str:
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:1000]
+def _brief(text: str) -> str:
+    return line(text)[:LONGEST_COMPLAINT]
